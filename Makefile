@@ -1,0 +1,35 @@
+# Two commands for a fresh machine with Python 3.11+ and pip: `make run` and `make test`.
+# Each line here is a line of BUILD.md.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test check slow bench
+
+run: .venv/installed
+	$(BIN)/python -m pipeline
+
+test: .venv/developer
+	$(BIN)/python -m pytest -m "not slow and not data"
+
+slow: .venv/developer
+	$(BIN)/python -m pytest -m "slow or data"
+
+check: .venv/developer
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/python -m pytest -q tests/test_layers.py
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/developer: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ .venv/installed

@@ -1,0 +1,353 @@
+"""Spec: a frozen dataclass that is configuration, identity and behaviour at once.
+
+A spec is written as a Python call, ``tflite(quantize='int8')``. That text is the value of a flag,
+the entry in a manifest and a part of the cache key. A *family* is an abstract spec that names the
+package holding its members (``plugins``); a *member* has a ``name``, is final, and is known by that
+name as soon as its file lies in that package. The text is read with `ast`, literals only.
+"""
+
+from __future__ import annotations
+
+import abc
+import ast
+import dataclasses
+import difflib
+import functools
+import importlib
+import math
+import pkgutil
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    cast,
+    dataclass_transform,
+)
+
+S = TypeVar("S", bound="Spec")
+
+
+@dataclass_transform(frozen_default=True)
+class Spec(abc.ABC):
+    """A value with typed fields, checked when made; subclasses become frozen dataclasses.
+
+    Fields are bool, int, float (finite), str, Path, Literal, specs, and unions and tuples of these.
+    """
+
+    member: ClassVar[str]
+    """What texts call a member of a family."""
+
+    name: ClassVar[str]
+    """The same, unless the member has a field called so."""
+
+    plugins: ClassVar[str]
+    """The package that holds the members of a family."""
+
+    def __init_subclass__(cls, *, name: str | None = None, plugins: str | None = None) -> None:
+        """Registers a member (``name``), a family (``plugins``) or an abstract spec (neither)."""
+        super().__init_subclass__()
+        for base in cls.__mro__[1:]:
+            if "member" in vars(base):
+                raise TypeError(f"{cls.__name__} extends {base.__name__}, which is final.")
+        if name is not None:
+            cls.member = name
+            if "name" not in cls.__annotations__:
+                cls.name = name
+        if plugins is not None:
+            cls.plugins = plugins
+        dataclasses.dataclass(frozen=True, repr=False)(cls)
+        for field in _dataclass_fields(cls):
+            if field.name in {"member", "plugins"} or hasattr(Spec, field.name):
+                raise TypeError(f"{cls.__name__}.{field.name} hides what every spec has.")
+
+    def __post_init__(self) -> None:
+        """Checks the type of every field, then how they fit together."""
+        if "member" not in vars(type(self)):
+            raise TypeError(f"{type(self).__name__} is abstract; make one of its members.")
+        for field, annotation in fields(type(self)).items():
+            value = _checked(getattr(self, field), annotation, f"{self.member}.{field}")
+            object.__setattr__(self, field, value)
+        self.validate()
+
+    def validate(self) -> None:  # noqa: B027 (most specs have nothing more to check)
+        """Raises ValueError if fields do not fit together; overridden where they may not."""
+
+    @classmethod
+    def expand(cls, text: str) -> str:
+        """Returns the call that a shorthand stands for; families may have one, most have none."""
+        return text
+
+    def require(self, holds: bool, field: str, expected: str) -> None:
+        """Raises ValueError naming the field, its value and what was expected, unless it holds."""
+        if not holds:
+            came = getattr(self, field)
+            raise ValueError(f"{self.member}.{field} is {came!r}, expected {expected}.")
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with other field values."""
+        return dataclasses.replace(cast(Any, self), **changes)
+
+    def specs(self) -> Iterator[Spec]:
+        """Yields this spec and every spec inside its fields."""
+        yield self
+        for child in self._children():
+            yield from child.specs()
+
+    def fingerprint(self) -> str:
+        """Returns a text that changes with the files behind this spec; empty if there are none."""
+        return " ".join(filter(None, (child.fingerprint() for child in self._children())))
+
+    def full(self) -> str:
+        """Returns the text with every field, defaults too: what keys and manifests hold."""
+        return text(self, everything=True)
+
+    def __str__(self) -> str:
+        """Returns the shortest text that `parse` reads back as an equal spec."""
+        return text(self)
+
+    def __repr__(self) -> str:
+        """Returns the same text as `str`."""
+        return str(self)
+
+    def _children(self) -> Iterator[Spec]:
+        for field in fields(type(self)):
+            yield from inside(getattr(self, field))
+
+
+def names(family: type[S]) -> dict[str, type[S]]:
+    """Returns the members of a family by name, sorted; its package is imported when first asked."""
+    if "member" in vars(family):
+        return {family.member: family}
+    if hasattr(family, "plugins"):
+        package = importlib.import_module(family.plugins)
+        for module in pkgutil.iter_modules(getattr(package, "__path__", ()), f"{family.plugins}."):
+            importlib.import_module(module.name)
+    members: dict[str, type[S]] = {}
+    for cls in _descendants(family):
+        if "member" in vars(cls):
+            other = members.setdefault(cls.member, cls)
+            if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise TypeError(f"{other!r} and {cls!r} are both named {cls.member!r}.")
+    return dict(sorted(members.items()))
+
+
+def parse(text: str, family: type[S]) -> S:
+    """Returns the spec of a family that a text describes.
+
+    Args:
+        text: A name, ``tflite``, or a call with keywords, ``tflite(quantize='int8')``.
+        family: The family, or the one member, that is expected.
+
+    Raises:
+        ValueError: What was read and what was expected; never a traceback of the parser's.
+    """
+    return parse_value(text, family)
+
+
+def parse_value(text: str, annotation: Any) -> Any:
+    """Returns the value of any annotation a field may have; a tuple of specs is joined by ``|``."""
+    for family in families(annotation):
+        if text not in names(family):
+            text = family.expand(text)
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        value = _read(node, annotation)
+    except SyntaxError as error:
+        raise ValueError(f"{text!r} is not a call like name(field=value): {error.msg}.") from None
+    except (RecursionError, MemoryError):
+        raise ValueError(f"{text[:60]!r}… is nested too deeply.") from None
+    return _checked(value, annotation, repr(text))
+
+
+def text(value: Any, *, everything: bool = False) -> str:
+    """Returns the text of any field value; defaults are written only if `everything` is."""
+    if isinstance(value, Spec):
+        written = [
+            f"{field.name}={text(getattr(value, field.name), everything=everything)}"
+            for field in _dataclass_fields(type(value))
+            if everything or getattr(value, field.name) != field.default
+        ]
+        return f"{value.member}({', '.join(written)})" if written else value.member
+    if isinstance(value, tuple):
+        items = cast("tuple[Any, ...]", value)
+        return "[" + ", ".join(text(item, everything=everything) for item in items) + "]"
+    return repr(str(value)) if isinstance(value, Path) else repr(value)
+
+
+def inside(value: Any) -> Iterator[Spec]:
+    """Yields the specs in a field value: itself, or the items of a tuple; not what they hold."""
+    if isinstance(value, Spec):
+        yield value
+    elif isinstance(value, tuple):
+        for item in cast("tuple[Any, ...]", value):
+            yield from inside(item)
+
+
+def families(annotation: Any) -> list[type[Spec]]:
+    """Returns the spec classes that an annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
+        return [annotation]
+    return [family for part in typing.get_args(annotation) for family in families(part)]
+
+
+@functools.cache
+def fields(cls: type[Spec]) -> dict[str, Any]:
+    """Returns the annotation of every field of a spec, in order."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in _dataclass_fields(cls)}
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Returns the end of an error message: the nearest right names, or all of them."""
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
+    if close:
+        return "did you mean " + " or ".join(map(repr, close)) + "?"
+    return f"there are {', '.join(known)}." if known else "there are none."
+
+
+def _dataclass_fields(cls: type[Spec]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cast(Any, cls))
+
+
+def _descendants(cls: type[S]) -> Iterator[type[S]]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _descendants(child)
+
+
+def _read(node: ast.expr, annotation: Any) -> Any:
+    """Returns the value of a literal or a call; anything else is refused."""
+    known = families(annotation)
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Name(id=word) | ast.Call(func=ast.Name(id=word)) if known:
+            return _call(word, node, known)
+        case ast.Name(id=word):
+            return word
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+        case ast.Tuple(elts=items) | ast.List(elts=items):
+            return tuple(_read(item, annotation) for item in items)
+        case ast.BinOp(op=ast.BitOr()) if known:
+            return tuple(_read(item, annotation) for item in _alternatives(node))
+        case _:
+            raise ValueError(
+                f"{ast.unparse(node)!r} is neither a literal nor a known call; write paths and "
+                "other texts in quotes."
+            )
+
+
+def _alternatives(node: ast.expr) -> Iterator[ast.expr]:
+    match node:
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            yield from _alternatives(left)
+            yield right
+        case _:
+            yield node
+
+
+def _call(word: str, node: ast.expr, kinds: Sequence[type[Spec]]) -> Spec:
+    known = {name: cls for family in kinds for name, cls in names(family).items()}
+    if word not in known:
+        kind = " or ".join(family.__name__ for family in kinds)
+        article = "an" if kind[0] in "AEIOU" else "a"
+        raise ValueError(f"{word!r} is not {article} {kind}; {nearest(word, list(known))}")
+    member = known[word]
+    arguments = node.args if isinstance(node, ast.Call) else []
+    keywords = node.keywords if isinstance(node, ast.Call) else []
+    if arguments:
+        raise ValueError(
+            f"{ast.unparse(node)}: write every field of {word} with its name; "
+            f"there are {', '.join(fields(member)) or 'none'}."
+        )
+    values: dict[str, Any] = {}
+    for keyword in keywords:
+        field = keyword.arg or "**"
+        if field not in fields(member):
+            raise ValueError(
+                f"{word} has no field {field!r}; {nearest(field, list(fields(member)))}"
+            )
+        if field in values:
+            raise ValueError(f"{word} is given {field} twice.")
+        values[field] = _read(keyword.value, fields(member)[field])
+    for field in _dataclass_fields(member):
+        required = field.default is field.default_factory is dataclasses.MISSING
+        if required and field.name not in values:
+            raise ValueError(f"{word} needs {field.name}=…")
+    return member(**values)
+
+
+def _checked(value: Any, annotation: Any, where: str) -> Any:
+    """Returns the value with ints made floats, lists tuples and texts paths where so annotated."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _checked(value, arguments[0], where)
+    if origin in (Union, types.UnionType):
+        return _checked_union(value, arguments, where)
+    if origin is tuple:
+        return _checked_tuple(value, annotation, arguments, where)
+    if annotation is float and type(value) is int:
+        value = float(value)
+    if annotation is Path and isinstance(value, str):
+        value = Path(value)
+    if origin is Literal:
+        right = any(type(value) is type(known) and value == known for known in arguments)
+    elif annotation is float:
+        right = type(value) is float and math.isfinite(value)
+    elif annotation in (bool, int, str, type(None)):
+        right = type(value) is annotation  # A bool is an int to Python, but epochs=True is a slip.
+    elif annotation is Path or families(annotation):
+        right = isinstance(value, annotation)
+    else:
+        raise TypeError(f"{where} is annotated {annotation!r}, which specs do not support.")
+    if not right:
+        raise ValueError(f"{where} is {value!r}, expected {_readable(annotation)}.")
+    return value
+
+
+def _checked_union(value: Any, arguments: Sequence[Any], where: str) -> Any:
+    for argument in arguments:
+        try:
+            return _checked(value, argument, where)
+        except ValueError:
+            continue
+    expected = " or ".join(map(_readable, arguments))
+    raise ValueError(f"{where} is {value!r}, expected {expected}.")
+
+
+def _checked_tuple(value: Any, annotation: Any, arguments: Sequence[Any], where: str) -> Any:
+    if isinstance(value, Spec):  # One of several needs no brackets.
+        value = (value,)
+    if not isinstance(value, (tuple, list)):
+        raise ValueError(f"{where} is {value!r}, expected {_readable(annotation)}.")
+    items = cast("Sequence[Any]", value)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        arguments = [arguments[0]] * len(items)
+    if len(arguments) != len(items):
+        raise ValueError(f"{where} has {len(items)} items, expected {len(arguments)}.")
+    pairs = enumerate(zip(items, arguments, strict=True))
+    return tuple(_checked(item, kind, f"{where}[{i}]") for i, (item, kind) in pairs)
+
+
+def _readable(annotation: Any) -> str:
+    if annotation is type(None):
+        return "None"
+    if annotation is float:
+        return "a finite float"
+    if typing.get_origin(annotation) is tuple:
+        parts = [_readable(part) for part in typing.get_args(annotation) if part is not Ellipsis]
+        return f"a list of {', '.join(parts)}"
+    return (
+        annotation.__name__
+        if isinstance(annotation, type)
+        else str(annotation).replace("typing.", "")
+    )
