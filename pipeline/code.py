@@ -1,0 +1,105 @@
+"""The digest of the code behind a step: syntax trees, so comments and docstrings do not count.
+
+Modules are found as files and read, never run, so a digest is had without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+ROOTS = ("tlkeras", "pipeline")
+"""The packages of the project: only what is imported from these is followed."""
+
+
+def digest(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> str:
+    """Returns a digest of these modules and of all that they import from `roots`, transitively.
+
+    Imports inside functions count, those under ``if TYPE_CHECKING:`` do not. What is reached only
+    by a name in a text, as the members of a family are, does not count: name the chosen ones.
+
+    Raises:
+        ValueError: A module's code is not in a file.
+    """
+    found: dict[str, str] = {}
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module in found:
+            continue
+        file = _file(module, roots)
+        if file is None:
+            raise ValueError(f"The code of {module!r} is in no file; put it into a module.")
+        found[module], imported = _parsed(file.read_bytes(), str(file))
+        package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+        for level, base, name in imported:
+            waiting += _project_modules(_absolute(level, base, package), name, roots)
+    lines = (f"{module} {found[module]}" for module in sorted(found))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class _Bare(ast.NodeTransformer):
+    """Drops what does nothing when run: bare texts, docstrings too, and type-checking imports."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text else self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        self.generic_visit(node)
+        match node.test:
+            case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
+                return node.orelse
+            case _:
+                return node
+
+
+@functools.cache
+def _parsed(source: bytes, file: str) -> tuple[str, list[tuple[int, str, str | None]]]:
+    """Returns the digest of a source and its imports as (level, module, name)."""
+    tree = _Bare().visit(ast.parse(source, file))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), list(_imports(tree))
+
+
+def _imports(tree: ast.AST) -> Iterator[tuple[int, str, str | None]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, node.module or "", alias.name) for alias in node.names)
+
+
+def _absolute(level: int, base: str, package: str) -> str:
+    if not level:
+        return base
+    parts = package.split(".")[: len(package.split(".")) - (level - 1)]
+    return ".".join([*parts, base] if base else parts)
+
+
+def _project_modules(base: str, name: str | None, roots: Sequence[str]) -> list[str]:
+    """Returns the module that ``from base import name`` reads, if it is one of the project."""
+    if base.partition(".")[0] not in roots:
+        return []
+    if name and _file(f"{base}.{name}", roots):
+        return [f"{base}.{name}"]
+    return [base] if _file(base, roots) else []
+
+
+def _file(module: str, roots: Sequence[str]) -> Path | None:
+    """Returns the source file of a module; packages of the project are not imported to find it."""
+    root, *parts = module.split(".")
+    if root in roots:
+        spec = importlib.util.find_spec(root)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            path = Path(folder, *parts)
+            for candidate in (path / "__init__.py", path.with_name(f"{path.name}.py")):
+                if candidate.is_file():
+                    return candidate
+        return None
+    origin = getattr(sys.modules.get(module), "__file__", None)
+    return Path(origin) if origin else None

@@ -1,0 +1,202 @@
+"""Steps, run in order, and the store where their products are found again.
+
+A *product* is a folder made by one step. Its key is a digest of all it depends on: the code, the
+config fields that the step reads, and the contents of the products that it reads. So a product is
+found again while these are the same, and a step that runs again but writes equal bytes makes no
+other step run.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self, overload
+
+from pipeline import code, product
+from pipeline.product import lineage, manifest
+from tlkeras import spec
+from tlkeras.spec import Spec
+
+__all__ = ["NotBlessed", "Say", "Step", "Store", "lineage", "make", "manifest", "run"]
+
+Say = Callable[[str], None]
+
+
+class NotBlessed(Exception):
+    """The model is worse than it has to be; what was made so far is kept, nothing is pushed."""
+
+
+class Step:
+    """A function ``name(out, *, …)`` that writes the product `name` into the existing folder `out`.
+
+    A keyword parameter annotated `Path` and named after an earlier step is the product of that
+    step; any other is the config field of its name. ``out / "_scratch"`` is there for the step's
+    own progress. With ``always`` it runs even if its product is there, for its effects elsewhere.
+    """
+
+    name: str
+    always: bool
+    _function: Callable[..., None]
+
+    @overload
+    def __new__(cls, function: Callable[..., None], *, always: bool = False) -> Self: ...
+    @overload
+    def __new__(cls, *, always: bool) -> Callable[[Callable[..., None]], Step]: ...
+    def __new__(cls, function: Callable[..., None] | None = None, *, always: bool = False) -> Any:
+        """Makes a step of a function or, as ``@Step(always=True)``, what makes one of it."""
+        if function is None:
+            return functools.partial(cls, always=always)
+        out, *others = inspect.signature(function).parameters.values()
+        if out.name != "out" or any(other.kind is not other.KEYWORD_ONLY for other in others):
+            raise TypeError(f"A step is written {function.__name__}(out: Path, *, …).")
+        self = super().__new__(cls)
+        self.name, self.always, self._function = function.__name__, always, function
+        self.__doc__ = function.__doc__
+        return self
+
+    @functools.cached_property
+    def parameters(self) -> dict[str, Any]:
+        """The annotation of every parameter but `out`, in order."""
+        hints = typing.get_type_hints(self._function, include_extras=True)
+        _, *names = inspect.signature(self._function).parameters
+        return {name: hints[name] for name in names}
+
+    @property
+    def module(self) -> str:
+        """The name of the module that holds the function, also while that is run as a script."""
+        script = getattr(sys.modules["__main__"], "__spec__", None)
+        name = self._function.__module__
+        return script.name if script and name == "__main__" else name
+
+    def run(self, out: Path, **values: Any) -> None:
+        """Calls the function, nothing more."""
+        self._function(out, **values)
+
+
+class Store:
+    """A folder of products, ``<step>/<key>/``; several processes may use it at the same time."""
+
+    def __init__(self, root: Path) -> None:
+        """Names the folder; it is made when first written to."""
+        self.root = root
+
+    def make(
+        self, step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path], say: Say = print
+    ) -> Path:
+        """Returns the product of a step for these config fields and products, found or made."""
+        asked = _asked(step, fields, inputs)
+        out = self.root / step.name / product.digest(asked)[:16]
+        return _made(step, out, asked, fields, inputs, say)
+
+    @staticmethod
+    def verify(made: Path) -> list[str]:
+        """Returns the names of a product's files that are changed, missing or new since."""
+        return product.differing(made)
+
+
+def run(
+    steps: Sequence[Step], config: Spec, store: Store, to: str | None = None, say: Say = print
+) -> dict[str, Path]:
+    """Returns the products of the steps by name, found or made in order, up to and with `to`.
+
+    Raises:
+        ValueError: Before anything runs: `to` is no step, or a step asks for what there is not.
+    """
+    _check(steps, config, to)
+    width = max(len(step.name) for step in steps)
+    products: dict[str, Path] = {}
+    for step in steps:
+        inputs = {name: products[name] for name in step.parameters if name in products}
+        fields = {name: getattr(config, name) for name in step.parameters if name not in inputs}
+        line = functools.partial("{:<{}}   {}".format, step.name, width)
+        products[step.name] = store.make(
+            step, fields, inputs, lambda told, line=line: say(line(told))
+        )
+        if step.name == to:
+            break
+    return products
+
+
+def make(
+    step: Step, out: Path, fields: Mapping[str, Any], inputs: Mapping[str, Path], say: Say = print
+) -> Path:
+    """Returns `out`, the product of a step in a folder of the caller's choice, found or made.
+
+    Raises:
+        ValueError: The folder holds something else.
+    """
+    return _made(step, out, _asked(step, fields, inputs), fields, inputs, say)
+
+
+def _check(steps: Sequence[Step], config: Spec, to: str | None) -> None:
+    names = [step.name for step in steps]
+    fields = spec.fields(type(config))
+    if to is not None and to not in names:
+        raise ValueError(f"{to!r} is not a product; {spec.nearest(to, names)}")
+    if twice := [name for name in names if names.count(name) > 1 or name in fields]:
+        raise ValueError(f"{twice[0]!r} names a product and something else.")
+    for i, step in enumerate(steps):
+        for name, annotation in step.parameters.items():
+            if name not in fields and not (name in names[:i] and _bare(annotation) is Path):
+                raise ValueError(
+                    f"Step {step.name} asks for {name!r}, which is neither a product of a step "
+                    "before it, annotated Path, nor a field of the config; "
+                    f"{spec.nearest(name, [*names[:i], *fields])}"
+                )
+
+
+def _bare(annotation: Any) -> Any:
+    arguments = typing.get_args(annotation)
+    return arguments[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def _asked(step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Returns all that a product depends on: what its key is a digest of."""
+    chosen = {name: list(spec.inside(value)) for name, value in fields.items()}
+    specs = (each for values in chosen.values() for value in values for each in value.specs())
+    return {
+        "step": step.name,
+        "code": code.digest({step.module, *(type(each).__module__ for each in specs)}),
+        "fields": {
+            name: {
+                "value": spec.text(value, everything=True),
+                "fingerprint": " ".join(each.fingerprint() for each in chosen[name]),
+            }
+            for name, value in fields.items()
+        },
+        "inputs": {name: product.contents(path) for name, path in inputs.items()},
+    }
+
+
+def _made(
+    step: Step,
+    out: Path,
+    asked: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    say: Say,
+) -> Path:
+    if _found(step, out, asked, say):
+        return out
+    with product.locked(out, say):
+        if _found(step, out, asked, say):  # Another process made it while this one waited.
+            return out
+        with product.appearing(out, asked, inputs) as partial:
+            step.run(partial, **fields, **inputs)
+    say(f"{manifest(out)['seconds']:.1f} s")
+    return out
+
+
+def _found(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> bool:
+    """Returns whether the product is there and will do; raises if something else is there."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / product.MANIFEST).exists() or manifest(out)["key"] != product.digest(asked):
+        raise ValueError(f"{out} holds something else; remove it or choose another folder.")
+    if not step.always:
+        say("reused")
+    return not step.always

@@ -1,0 +1,284 @@
+"""Flags, read off a config or off the signature of one step; the only module that knows absl.
+
+One flag per field: name, type, default and help are those of ``name: Annotated[type, "Help."]``.
+Texts of specs are parsed only where they are given, so help imports no plug-in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import inspect
+import shlex
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar, Union, cast
+
+from absl import app, flags, logging
+
+from pipeline import core
+from tlkeras import spec
+from tlkeras.spec import Spec
+
+C = TypeVar("C", bound=Spec)
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_NONE = dataclasses.MISSING
+"""The default of a flag that has to be given."""
+
+_HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
+
+_SCALARS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
+    bool: (flags.BooleanParser().parse, "true or false"),
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    str: (str, "a text"),
+    Path: (Path, "a path"),
+}
+
+
+def run(main: Callable[[C], int | None], config: type[C]) -> NoReturn:
+    """Calls `main` with the config that the command line describes; exits with what it returns.
+
+    A ValueError is about what the user wrote: it is printed as one line, exit status 1. So is
+    `core.NotBlessed`, status 2. Any other error keeps its traceback; ``--verbosity=1`` shows all.
+    """
+    app.run(_plainly(main), flags_parser=parser(config))
+
+
+def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
+    """Runs one step from its own command line, as an orchestrator does, and exits.
+
+    Every parameter is a flag. Config fields have their help and defaults from `config`, if not
+    given the pipeline's own; any other parameter is the folder of a product.
+    """
+    if config is None:
+        # The one late import, by name: the config stands above the steps, and this below them.
+        config = cast("type[Spec]", importlib.import_module("pipeline.config").Config)
+
+    def main(values: dict[str, Any]) -> None:
+        out = values.pop("out")
+        fields = {name: value for name, value in values.items() if name in spec.fields(config)}
+        inputs = {name: value for name, value in values.items() if name not in fields}
+        core.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
+
+    app.run(_plainly(main), flags_parser=step_parser(step, config))
+
+
+def parser(config: type[C], values: flags.FlagValues = flags.FLAGS) -> Callable[[Sequence[str]], C]:
+    """Returns a `flags_parser` for `absl.app.run`: from the arguments to a config."""
+    options = _options(config)
+    about = f"{inspect.getdoc(config)}\n\nExample:\n  python -m {_program()}"
+
+    def parse(argv: Sequence[str]) -> C:
+        return config(**_parsed(argv, options, about, values))
+
+    return _plainly(parse)
+
+
+def step_parser(
+    step: core.Step, config: type[Spec], values: flags.FlagValues = flags.FLAGS
+) -> Callable[[Sequence[str]], dict[str, Any]]:
+    """Returns a `flags_parser` for one step: from the arguments to its parameters and ``out``."""
+    fields = {option.name: option for option in _options(config)}
+    products = [_product(step, name) for name in step.parameters if name not in fields]
+    options = [*products, *(fields[name] for name in step.parameters if name in fields)]
+    out = _Option("out", Path, "Where the product comes to lie, whole or not at all.", _NONE)
+    example = " ".join(f"--{product.name}={product.name}" for product in products)
+    example = " ".join(filter(None, [f"python -m {step.module}", example, f"--out={step.name}"]))
+    about = f"{inspect.getdoc(step)}\n\nExample:\n  {example}"
+
+    def parse(argv: Sequence[str]) -> dict[str, Any]:
+        parsed = _parsed(argv, [*options, out], about, values)
+        given = {name: value for name, value in parsed.items() if name in fields}
+        if all(name in given or not option.required for name, option in fields.items()):
+            config(**given)  # Refuses what the pipeline would refuse.
+        return parsed
+
+    return _plainly(parse)
+
+
+def command(config: Spec, program: str = "pipeline") -> str:
+    """Returns the command line that makes a config; flags at their defaults are left out."""
+    words = ["python", "-m", program]
+    for option in _options(type(config)):
+        value = getattr(config, option.name)
+        if value != option.default:
+            words.append(f"--{option.name}={_written(value)}")
+    return shlex.join(words)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Option:
+    """A flag before absl knows it."""
+
+    name: str
+    annotation: Any
+    help: str
+    default: Any
+
+    @property
+    def required(self) -> bool:
+        return self.default is _NONE
+
+    def described(self) -> str:
+        """Returns two or more lines of help."""
+        default = "required" if self.required else f"default: {_written(self.default)}"
+        indent, described = " " * 6, f"{self.help} ({default})"
+        text = textwrap.fill(described, 100, initial_indent=indent, subsequent_indent=indent)
+        return f"  --{self.name}={_kind(self.annotation)}\n{text}"
+
+
+class _Parser(flags.ArgumentParser[Any]):
+    """Reads a field's value from text; a default is a value already."""
+
+    def __init__(self, annotation: Any) -> None:
+        super().__init__()
+        self.annotation = annotation
+
+    def parse(self, argument: Any) -> Any:
+        return _value(argument, self.annotation) if isinstance(argument, str) else argument
+
+    def flag_type(self) -> str:
+        return _kind(self.annotation)
+
+
+class _Serializer(flags.ArgumentSerializer[Any]):
+    """Writes a field's value as `_Parser` reads it."""
+
+    def serialize(self, value: Any) -> str:
+        return _written(value)
+
+
+def _options(config: type[Spec]) -> list[_Option]:
+    defaults = {field.name: field.default for field in dataclasses.fields(cast(Any, config))}
+    return [_option(name, kind, defaults[name]) for name, kind in spec.fields(config).items()]
+
+
+def _option(name: str, annotation: Any, default: Any) -> _Option:
+    texts: Sequence[str] = ()
+    if typing.get_origin(annotation) is Annotated:
+        annotation, *texts = typing.get_args(annotation)
+    if not _supported(annotation):
+        raise TypeError(f"{name} is annotated {annotation!r}, which flags do not support.")
+    return _Option(name, annotation, " ".join(texts), default)
+
+
+def _product(step: core.Step, name: str) -> _Option:
+    if step.parameters[name] is not Path:
+        raise TypeError(f"Step {step.name} asks for {name!r}, which the config does not have.")
+    return _Option(name, Path, f"The folder of the product {name}.", _NONE)
+
+
+def _supported(annotation: Any) -> bool:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return all(part is type(None) or _supported(part) for part in arguments)
+    if origin is tuple:
+        return arguments[1:] == (...,) and arguments[0] in spec.families(annotation)
+    return origin is Literal or annotation in _SCALARS or annotation in spec.families(annotation)
+
+
+def _parsed(
+    argv: Sequence[str], options: Sequence[_Option], about: str, values: flags.FlagValues
+) -> dict[str, Any]:
+    """Returns the value of every option by its field, or prints help and exits."""
+    if _HELP.intersection(argv[1:]):
+        more = "--flagfile=FILE reads flags from a file; --helpfull lists the flags of absl, too."
+        print(about, "Flags:\n" + "\n".join(o.described() for o in options), more, sep="\n\n")
+        sys.exit(0)
+    defined: dict[str, flags.Flag[Any]] = {}
+    for option in options:
+        flag = defined[option.name] = flags.Flag(
+            _Parser(option.annotation),
+            _Serializer(),
+            option.name,
+            None if option.required else option.default,
+            option.help,
+            boolean=option.annotation is bool,
+        )
+        flags.DEFINE_flag(flag, values)
+    _, *rest = values(argv)
+    if rest:
+        raise ValueError(f"{rest[0]!r} is not a flag; write --name=value.")
+    for option in options:
+        if option.required and not defined[option.name].present:
+            raise ValueError(f"flag --{option.name} is missing: {option.help}")
+    return {name: flag.value for name, flag in defined.items()}
+
+
+def _value(text: str, annotation: Any) -> Any:
+    if spec.families(annotation):
+        return spec.parse_value(text, annotation)
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal:
+        known = {str(argument): argument for argument in arguments}
+        if text not in known:
+            raise ValueError(f"{text!r} is not a choice; {spec.nearest(text, list(known))}")
+        return known[text]
+    if arguments:
+        return _one_of(text, arguments)
+    read, kind = _SCALARS[annotation]
+    try:
+        return read(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not {kind}.") from None
+
+
+def _one_of(text: str, annotations: Sequence[Any]) -> Any:
+    if text == "None" and type(None) in annotations:
+        return None
+    errors: list[str] = []
+    for annotation in annotations:
+        if annotation is not type(None):
+            try:
+                return _value(text, annotation)
+            except ValueError as error:
+                errors.append(str(error))
+    raise ValueError(" ".join(errors))
+
+
+def _written(value: Any) -> str:
+    """Returns the text that a flag reads as this value."""
+    if isinstance(value, tuple):
+        return "|".join(map(str, cast("tuple[Any, ...]", value))) or "[]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _kind(annotation: Any) -> str:
+    if typing.get_origin(annotation) is tuple:
+        return f"{_kind(typing.get_args(annotation)[0])}|…"
+    if typing.get_origin(annotation) is Literal:
+        return "|".join(map(str, typing.get_args(annotation)))
+    if arguments := typing.get_args(annotation):
+        return "|".join("None" if part is type(None) else _kind(part) for part in arguments)
+    return annotation.__name__.upper()
+
+
+def _plainly(function: Callable[P, T]) -> Callable[P, T]:
+    """Returns a function that exits with one line where the other raises what a user can mend."""
+
+    @functools.wraps(function)
+    def plain(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, flags.Error, core.NotBlessed) as error:
+            logging.debug("This is where the error was raised.", exc_info=True)
+            print(" ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
+            sys.exit(2 if isinstance(error, core.NotBlessed) else 1)
+        except KeyboardInterrupt:
+            print("Stopped; the same command goes on from here.", file=sys.stderr)
+            sys.exit(130)
+
+    return plain
+
+
+def _program() -> str:
+    script = getattr(sys.modules["__main__"], "__spec__", None)
+    return script.name.removesuffix(".__main__") if script else "pipeline"

@@ -1,0 +1,261 @@
+"""A product on disk: a folder that appears whole or not at all, with a manifest of its making.
+
+The work is done in ``<out>.partial/``, under a lock on ``<out>.lock``; a rename at the end makes it
+visible. What a killed process left is wiped by the next one, but for ``_scratch/``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import functools
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "_manifest.json"
+SCRATCH = "_scratch"
+"""Where a step keeps its own progress: it outlives a kill and is dropped when the step is done."""
+
+_ADVICE = {
+    errno.ENOSPC: "free some space there, or choose another folder, and run again",
+    errno.EDQUOT: "free some space there, or choose another folder, and run again",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "choose a folder that you may write to, or change its permissions",
+    errno.EPERM: "choose a folder that you may write to, or change its permissions",
+    errno.ENOTDIR: "a file is in the way; choose another folder",
+    errno.EEXIST: "a file is in the way; choose another folder",
+}
+
+
+def manifest(product: Path) -> dict[str, Any]:
+    """Returns what is known of how a product was made.
+
+    ``step``, ``key`` and ``asked`` (what the key is a digest of), ``from`` (path, relative to the
+    product, and digest of each input), ``files`` (the sha256 of each) and their ``digest``,
+    ``started``, ``finished``, ``seconds``, ``git``, ``versions``, ``python``, ``platform``.
+    """
+    try:
+        return json.loads((product / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{product} is not the product of a step: no {MANIFEST} there.") from None
+    except ValueError:
+        raise ValueError(f"{product / MANIFEST} is damaged; remove {product}.") from None
+
+
+def lineage(product: Path) -> list[dict[str, Any]]:
+    """Returns the manifests, ``path`` added, of all that a product was made of, itself the last.
+
+    Every product stands after those it was made of. Of one that was removed since, ``path``,
+    ``step`` and ``digest`` are all that is left.
+    """
+    found: dict[Path, dict[str, Any]] = {}
+
+    def follow(path: Path) -> None:
+        kept = manifest(path)
+        for name, source in kept["from"].items():
+            ancestor = (path / source["path"]).resolve()
+            if not (ancestor / MANIFEST).exists():
+                gone = {"path": str(ancestor), "step": name, "digest": source["digest"]}
+                found.setdefault(ancestor, gone)
+            elif ancestor not in found:
+                follow(ancestor)
+        found[path] = {"path": str(path), **kept}
+
+    follow(product.resolve())
+    return list(found.values())
+
+
+def differing(product: Path) -> list[str]:
+    """Returns the names of the files that are not as they were made: changed, missing or new."""
+    kept, found = manifest(product)["files"], _files(product)
+    return sorted(name for name in {*kept, *found} if kept.get(name) != found.get(name))
+
+
+def contents(folder: Path) -> str:
+    """Returns the digest of what is in a folder; of a product it is read from the manifest."""
+    if (folder / MANIFEST).exists():
+        return manifest(folder)["digest"]
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}.")
+    return digest(_files(folder))
+
+
+def digest(value: Any) -> str:
+    """Returns the sha256 of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def locked(out: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Lets one process at a time work at `out`; who has to wait says so, once."""
+    with _explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock = out.with_name(f"{out.name}.lock").open("a+", encoding="utf-8")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            say(f"waits for PID {lock.read()}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -> Iterator[Path]:
+    """Yields a folder to work in, which becomes `out` at the end; call it under `locked`.
+
+    Args:
+        out: Where the product comes to lie, in place of what is there.
+        asked: What it depends on: its key's material.
+        inputs: The products that it is made of.
+
+    Raises:
+        ValueError: The disk is full or may not be written to; the message names the folder.
+    """
+    partial = out.with_name(f"{out.name}.partial")
+    with _explained(out):
+        _wipe(partial)
+        (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
+        started = datetime.now(UTC)
+        try:
+            yield partial
+            shutil.rmtree(partial / SCRATCH, ignore_errors=True)
+            kept = _described(partial, asked, inputs, started)
+            (partial / MANIFEST).write_text(json.dumps(kept, indent=2), encoding="utf-8")
+            for path in (*partial.rglob("*"), partial):
+                _sync(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _wipe(partial)
+            raise
+        _replace(out, partial)
+
+
+def _described(
+    partial: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path], started: datetime
+) -> dict[str, Any]:
+    files = _files(partial)
+    finished = datetime.now(UTC)
+    # Relative, so that a store may be moved.
+    paths = {
+        name: os.path.relpath(path.resolve(), partial.resolve()) for name, path in inputs.items()
+    }
+    return {
+        "step": asked["step"],
+        "key": digest(asked),
+        "asked": asked,
+        "from": {
+            name: {"path": path, "digest": asked["inputs"][name]} for name, path in paths.items()
+        },
+        "files": files,
+        "digest": digest(files),
+        "started": started.isoformat(timespec="seconds"),
+        "finished": finished.isoformat(timespec="seconds"),
+        "seconds": round((finished - started).total_seconds(), 3),
+        "git": _git(),
+        "versions": _versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """Returns the sha256 of every file by its name within the folder, but of the manifest."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path != folder / MANIFEST:
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
+                    file, "sha256"
+                ).hexdigest()
+    return found
+
+
+@functools.cache
+def _git() -> str | None:
+    """Returns the commit of this checkout, ``-dirty`` added if files differ from it."""
+    checkout = Path(__file__).parents[1]
+    command = [
+        "git",
+        "-C",
+        str(checkout),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
+    if not (checkout / ".git").exists() or not shutil.which("git"):
+        return None
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
+
+
+def _versions() -> dict[str, str]:
+    """Returns the versions of the libraries that are loaded; imports none."""
+    loaded = {module.partition(".")[0] for module in list(sys.modules)}
+    names = {name for module in loaded for name in _libraries().get(module, ())}
+    return {name: importlib.metadata.version(name) for name in sorted(names, key=str.lower)}
+
+
+@functools.cache
+def _libraries() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
+
+
+def _wipe(partial: Path) -> None:
+    for path in partial.iterdir() if partial.exists() else ():
+        if not path.is_dir() or path.is_symlink():
+            path.unlink()
+        elif path.name != SCRATCH:
+            shutil.rmtree(path)
+
+
+def _sync(path: Path) -> None:
+    if path.is_symlink():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(out: Path, partial: Path) -> None:
+    old = out.with_name(f"{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.replace(old)  # A folder that is not empty cannot be renamed over.
+    partial.replace(out)
+    _sync(out.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """Turns what the disk refuses into one message; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        named = error.filename if isinstance(error.filename, str) else str(out.parent)
+        place, folder = Path(named).absolute(), out.parent.absolute()
+        near = place.is_relative_to(folder) or folder.is_relative_to(place)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.errno not in _ADVICE or not (near or full):
+            raise
+        advice = _ADVICE[error.errno]
+        raise ValueError(f"Cannot write to {named}: {error.strerror}; {advice}.") from error

@@ -1,0 +1,444 @@
+"""Steps and their store: what is the same is found again, what is half-written is never seen."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+
+from pipeline import core
+from pipeline.core import Step, Store
+from tlkeras.spec import Spec
+
+ROOT = Path(__file__).parents[1]
+
+ran: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran():
+    """Empties the list that steps write their names into."""
+    ran.clear()
+
+
+class Words(Spec, name="words"):
+    """A spec with a file behind it."""
+
+    path: Path = Path("none")
+
+    def fingerprint(self):
+        return self.path.read_text() if self.path.exists() else ""
+
+
+class Config(Spec, name="config"):
+    """A few options."""
+
+    words: Annotated[Words, "What is written."] = Words()
+    both: Annotated[tuple[Words, ...], "Several."] = ()
+    size: Annotated[int, "How often."] = 1
+    rate: Annotated[float, "How fast."] = 0.5
+
+
+@Step
+def examples(out: Path, *, words: Words, size: int) -> None:
+    """Writes a letter for every word; only the parity of the size shows."""
+    ran.append("examples")
+    (out / "train").mkdir()
+    (out / "train" / "a.txt").write_text("a" * (size % 2))
+    (out / "info.json").write_text("{}")
+
+
+@Step
+def model(out: Path, *, examples: Path, rate: float) -> None:
+    """Writes what it read."""
+    ran.append("model")
+    text = (examples / "train" / "a.txt").read_text()
+    (out / "weights").write_text(f"{text} {rate}")
+
+
+@Step
+def card(out: Path, *, model: Path, examples: Path, both: tuple[Words, ...]) -> None:
+    """Writes nothing."""
+    ran.append("card")
+
+
+STEPS = (examples, model, card)
+
+
+def run(
+    root: Path, config: Spec | None = None, **options: Any
+) -> tuple[dict[str, Path], list[str]]:
+    said: list[str] = []
+    steps = options.pop("steps", STEPS)
+    products = core.run(steps, config or Config(), Store(root), say=said.append, **options)
+    return products, said
+
+
+def test_a_step_is_its_function_with_a_name():
+    assert (examples.name, model.name) == ("examples", "model")
+    assert list(model.parameters) == ["examples", "rate"]
+    assert model.parameters["rate"] is float and model.parameters["examples"] is Path
+    assert model.module == __name__
+    assert (model.__doc__ or "").startswith("Writes what")
+
+
+def test_running_a_step_calls_its_function(tmp_path):
+    examples.run(tmp_path, words=Words(), size=3)
+    assert (tmp_path / "train" / "a.txt").read_text() == "a"
+    assert not (tmp_path / "_manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda folder: None, lambda out, size: None, lambda out, *a: None]
+)
+def test_a_function_of_another_form_is_no_step(wrong):
+    with pytest.raises(TypeError, match=r"A step is written <lambda>\(out: Path, \*, …\)"):
+        Step(wrong)
+
+
+def test_everything_is_made_once_and_then_found(tmp_path):
+    products, said = run(tmp_path)
+    assert ran == ["examples", "model", "card"]
+    assert [line.split()[0] for line in said] == ran
+    assert all(line.endswith(" s") for line in said)
+    assert run(tmp_path) == (
+        products,
+        ["examples   reused", "model      reused", "card       reused"],
+    )
+    assert len(ran) == 3
+
+
+def test_a_product_lies_under_its_step_and_key(tmp_path):
+    products, _ = run(tmp_path)
+    key = core.manifest(products["model"])["key"]
+    assert products["model"] == tmp_path / "model" / key[:16]
+    assert {path.name for path in products["model"].iterdir()} == {"weights", "_manifest.json"}
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        ({"rate": 0.25}, ["model", "card"]),
+        ({"size": 2}, ["examples", "model", "card"]),
+        ({"size": 3}, ["examples"]),  # Equal bytes: nothing that reads them runs.
+        ({"both": (Words(),)}, ["card"]),
+        ({"words": Words(Path("other"))}, ["examples"]),
+        ({}, []),
+    ],
+)
+def test_only_what_reads_a_changed_field_runs_again(tmp_path, change, again):
+    run(tmp_path)
+    ran.clear()
+    run(tmp_path, Config(**change))
+    assert ran == again
+
+
+def test_a_changed_file_behind_a_field_runs_its_step_again(tmp_path):
+    file = tmp_path / "words.txt"
+    file.write_text("one")
+    config = Config(words=Words(file))
+    run(tmp_path, config)
+    file.write_text("two")
+    ran.clear()
+    run(tmp_path, config)
+    assert ran == ["examples"]
+
+
+def test_changed_code_runs_its_step_again(tmp_path, monkeypatch):
+    run(tmp_path)
+    ran.clear()
+    real = core.code.digest
+    monkeypatch.setattr(core.code, "digest", lambda modules: real(modules) + "changed")
+    run(tmp_path, to="examples")
+    assert ran == ["examples"]
+
+
+def test_to_stops_after_a_product(tmp_path):
+    products, _ = run(tmp_path, to="model")
+    assert list(products) == ran == ["examples", "model"]
+
+
+@Step
+def evaluation(out: Path, *, modle: Path) -> None:
+    """Asks for what nobody makes."""
+
+
+@Step
+def early(out: Path, *, card: str) -> None:
+    """Asks for a product as if it were an option."""
+
+
+@Step
+def size(out: Path) -> None:
+    """Is called like an option."""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"to": "modle"}, "'modle' is not a product; did you mean 'model'?"),
+        ({"to": "x"}, "'x' is not a product; there are examples, model, card."),
+        (
+            {"steps": (*STEPS, evaluation)},
+            "Step evaluation asks for 'modle', which is neither a product of a step before it, "
+            "annotated Path, nor a field of the config; did you mean 'model'?",
+        ),
+        (
+            {"steps": (model, examples)},
+            "Step model asks for 'examples', which is neither a product of a step before it, "
+            "annotated Path, nor a field of the config; there are words, both, size, rate.",
+        ),
+        (
+            {"steps": (*STEPS, early)},
+            "Step early asks for 'card', which is neither a product of a step before it, "
+            "annotated Path, nor a field of the config; did you mean 'card'?",
+        ),
+        ({"steps": (examples, examples)}, "'examples' names a product and something else."),
+        ({"steps": (size,)}, "'size' names a product and something else."),
+    ],
+)
+def test_wrong_names_are_found_before_anything_runs(tmp_path, options, message):
+    with pytest.raises(ValueError) as error:
+        run(tmp_path, **options)
+    assert str(error.value) == message
+    assert ran == [] and not list(tmp_path.iterdir())
+
+
+def test_the_manifest_says_how_a_product_was_made(tmp_path):
+    products, _ = run(tmp_path)
+    kept = core.manifest(products["model"])
+    asked = kept["asked"]
+    assert kept["step"] == asked["step"] == "model"
+    assert asked["fields"] == {"rate": {"value": "0.5", "fingerprint": ""}}
+    assert asked["inputs"] == {"examples": core.manifest(products["examples"])["digest"]}
+    assert kept["files"] == {"weights": hashlib.sha256(b"a 0.5").hexdigest()}
+    source = kept["from"]["examples"]
+    assert source["digest"] == asked["inputs"]["examples"]
+    assert (products["model"] / source["path"]).resolve() == products["examples"].resolve()
+    written = json.dumps(asked, sort_keys=True).encode()
+    assert kept["key"] == hashlib.sha256(written).hexdigest()
+    started, finished = (datetime.fromisoformat(kept[name]) for name in ("started", "finished"))
+    assert started <= finished and kept["started"].endswith("+00:00") and kept["seconds"] >= 0
+    assert kept["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
+    assert "pytest" in kept["versions"] and {"git", "platform"} <= kept.keys()
+
+
+def test_lineage_follows_every_product_to_its_beginning(tmp_path):
+    products, _ = run(tmp_path)
+    steps = [kept["step"] for kept in core.lineage(products["card"])]
+    assert steps == ["examples", "model", "card"]
+    assert [kept["step"] for kept in core.lineage(products["examples"])] == ["examples"]
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for step in ("examples", "model", "card"):
+        (tmp_path / step).rename(moved / step)
+    last = moved / "card" / products["card"].name
+    assert [kept["step"] for kept in core.lineage(last)] == steps
+
+
+def test_lineage_still_names_what_was_removed(tmp_path):
+    products, _ = run(tmp_path)
+    digest = core.manifest(products["examples"])["digest"]
+    products["examples"].rename(tmp_path / "elsewhere")
+    first, *_ = core.lineage(products["model"])
+    assert (first["step"], first["digest"]) == ("examples", digest) and "files" not in first
+
+
+def test_verify_names_the_files_that_differ(tmp_path):
+    product = run(tmp_path, to="examples")[0]["examples"]
+    assert Store.verify(product) == []
+    (product / "train" / "a.txt").write_text("b")
+    (product / "info.json").unlink()
+    (product / "new").write_text("")
+    assert Store.verify(product) == ["info.json", "new", "train/a.txt"]
+
+
+def test_a_damaged_manifest_is_named(tmp_path):
+    product = run(tmp_path, to="examples")[0]["examples"]
+    (product / "_manifest.json").write_text("{")
+    with pytest.raises(ValueError, match=rf"{product}/_manifest.json is damaged; remove {product}"):
+        run(tmp_path, to="examples")
+    with pytest.raises(ValueError, match="is not the product of a step"):
+        core.lineage(tmp_path)
+
+
+def test_a_step_that_fails_leaves_nothing_to_be_seen(tmp_path):
+    @Step
+    def broken(out: Path) -> None:
+        (out / "_scratch" / "kept").write_text("")
+        (out / "half").write_text("half")
+        (out / "folder").mkdir()
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="in the middle"):
+        run(tmp_path, steps=(broken,))
+    left = [path.relative_to(tmp_path / "broken") for path in tmp_path.rglob("*") if path.is_file()]
+    names = sorted("/".join(path.parts).split(".", 1)[1] for path in left)
+    assert names == ["lock", "partial/_scratch/kept"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pipeline.core import Step, Store, run
+from tlkeras.spec import Spec
+
+class Config(Spec, name="config"):
+    '''Nothing.'''
+
+@Step
+def model(out: Path) -> None:
+    '''Is killed the first time.'''
+    progress = out / "_scratch" / "epoch"
+    left = sorted(path.name for path in out.iterdir())
+    if progress.exists():
+        (out / "weights").write_text(progress.read_text() + " ".join(left))
+        return
+    progress.write_text("epoch 1, ")
+    (out / "weights").write_text("half")
+    (out / "folder").mkdir()
+    (out / "folder" / "file").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+run([model], Config(), Store(Path(sys.argv[1])))
+"""
+
+
+def test_after_a_kill_only_the_progress_is_left_and_the_step_goes_on_from_it(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    root = tmp_path / "runs"
+    command = [sys.executable, str(script), str(root)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert first.returncode == -signal.SIGKILL
+    assert not list(root.glob("model/*/_manifest.json"))
+    second = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert second.returncode == 0 and second.stdout.startswith("model   "), second.stderr
+    (product,) = (path.parent for path in root.glob("model/*/_manifest.json"))
+    assert (product / "weights").read_text() == "epoch 1, _scratch"
+    assert {path.name for path in product.iterdir()} == {"weights", "_manifest.json"}
+    assert not list(root.glob("model/*.partial"))
+
+
+def test_of_two_runs_at_once_the_second_waits_and_finds_what_the_first_made(tmp_path):
+    inside, go_on = threading.Event(), threading.Event()
+
+    @Step
+    def slow(out: Path) -> None:
+        ran.append("slow")
+        inside.set()
+        assert go_on.wait(10)
+
+    first = threading.Thread(target=run, args=(tmp_path,), kwargs={"steps": (slow,)})
+    first.start()
+    assert inside.wait(10)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        go_on.set()
+
+    core.run((slow,), Config(), Store(tmp_path), say=say)
+    first.join(10)
+    assert ran == ["slow"]
+    assert said == [f"slow   waits for PID {os.getpid()}", "slow   reused"]
+
+
+def test_a_step_for_its_effects_runs_always(tmp_path):
+    count = itertools.count()
+
+    @Step(always=True)
+    def pushed(out: Path, *, rate: float) -> None:
+        (out / "version").write_text(str(next(count)))
+
+    assert pushed.name == "pushed" and list(pushed.parameters) == ["rate"]
+    products, _ = run(tmp_path, steps=(pushed,))
+    again, said = run(tmp_path, steps=(pushed,))
+    assert again == products and said[0].endswith(" s")
+    assert (again["pushed"] / "version").read_text() == "1"
+    assert {path.suffix for path in (tmp_path / "pushed").iterdir()} == {"", ".lock"}
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.ENOSPC, "No space left on device; free some space there, or choose another folder"),
+        (errno.EROFS, "Read-only file system; choose a folder that can be written to"),
+        (errno.EACCES, "Permission denied; choose a folder that you may write to"),
+    ],
+)
+def test_what_the_disk_refuses_is_one_message_that_names_the_folder(tmp_path, number, message):
+    @Step
+    def big(out: Path) -> None:
+        (out / "half").write_text("half")
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(ValueError, match=rf"^Cannot write to {tmp_path}/big: {message}"):
+        run(tmp_path, steps=(big,))
+    assert not list(tmp_path.rglob("half"))
+
+
+def test_a_file_in_the_way_of_the_store_is_named(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(ValueError, match=rf"Cannot write to {tmp_path}/runs.*a file is in the way"):
+        run(tmp_path / "runs")
+
+
+def test_an_error_about_a_file_elsewhere_is_left_as_it_is(tmp_path):
+    @Step
+    def reader(out: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/some/where/else.jpg")
+
+    with pytest.raises(PermissionError, match=r"else\.jpg"):
+        run(tmp_path, steps=(reader,))
+
+
+def test_one_step_alone_makes_its_product_where_it_is_told(tmp_path):
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    examples.run(foreign, words=Words(), size=1)
+    out = tmp_path / "deep" / "model"
+    said: list[str] = []
+    assert core.make(model, out, {"rate": 1.0}, {"examples": foreign}, said.append) == out
+    assert core.make(model, out, {"rate": 1.0}, {"examples": foreign}, said.append) == out
+    assert said[1] == "reused" and ran == ["examples", "model"]
+    with pytest.raises(ValueError, match=rf"^{out} holds something else; remove it or choose"):
+        core.make(model, out, {"rate": 2.0}, {"examples": foreign})
+    with pytest.raises(ValueError, match=rf"^There is no folder {tmp_path}/none\.$"):
+        core.make(model, out, {"rate": 2.0}, {"examples": tmp_path / "none"})
+
+
+def test_one_step_alone_spares_a_folder_that_is_not_its_own(tmp_path):
+    (tmp_path / "precious").write_text("")
+    with pytest.raises(ValueError, match="holds something else"):
+        core.make(examples, tmp_path, {"words": Words(), "size": 1}, {})
+    assert (tmp_path / "precious").exists() and ran == []
+
+
+def test_nothing_here_imports_tensorflow(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from pipeline import core, flags\n"
+        "from tlkeras.exporter import Exporter; from tlkeras.spec import Spec\n"
+        "class Config(Spec, name='config'): exporters: tuple[Exporter, ...] = ()\n"
+        "def step(out, *, exporters: tuple[Exporter, ...]): pass\n"
+        "core.run([core.Step(step)], Config(), core.Store(Path(sys.argv[1])))\n"
+        "print('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(script), str(tmp_path / "runs")]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert run.stdout.splitlines()[-1:] == ["False"], run.stderr
