@@ -1,0 +1,255 @@
+"""The laws of every source; a new file under ``tlkeras/sources`` adds a sample of its data here."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlkeras import examples, spec
+from tlkeras.examples import Split
+from tlkeras.source import Source
+from tlkeras.sources.csv import CSV
+from tlkeras.sources.embedded import Embedded
+from tlkeras.sources.folder import Folder
+from tlkeras.sources.tfds import TFDS
+
+# Said inside protobuf when TensorFlow Datasets reads its own metadata.
+pytestmark = pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:DeprecationWarning")
+
+MEMBERS = [
+    name for name, cls in spec.names(Source).items() if cls.__module__.startswith("tlkeras.")
+]
+
+Changed = Callable[[], Source]
+
+
+def png(number: int) -> bytes:
+    """Returns a small picture unlike any other number's."""
+    pixels = np.random.default_rng(number).integers(0, 255, (6, 7, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def put(root: Path, *names: str) -> Path:
+    """Writes a picture of its own under every name."""
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(number))
+    return root
+
+
+def _folder(place: Path) -> tuple[Source, Changed]:
+    root = put(place / "photos", *(f"{name}/{i}.png" for name in ("cat", "dog") for i in range(8)))
+
+    def change() -> Source:
+        put(root, "dog/new.png")
+        return Folder(root)
+
+    return Folder(root), change
+
+
+def _csv(place: Path) -> tuple[Source, Changed]:
+    put(place, *(f"pictures/{i}.png" for i in range(12)))
+    table = place / "table.csv"
+    lines = ["image,label", *(f"pictures/{i}.png,{'cat' if i % 2 else 'dog'}" for i in range(12))]
+    table.write_text("\n".join(lines))
+
+    def change() -> Source:
+        table.write_text("\n".join(lines[:-1]))
+        return CSV(table)
+
+    return CSV(table), change
+
+
+def _embedded(data: str, place: Path) -> tuple[Source, Changed]:
+    source = spec.parse(f"embedded(data={data!r}, count=24, size=32)", Source)
+    return source, lambda: source.replace(count=23)
+
+
+def _tfds(place: Path) -> tuple[Source, Changed]:
+    prepare(place / "first", 8)
+
+    def change() -> Source:
+        prepare(place / "second", 9)
+        return TFDS("tiny_pictures", data_dir=place / "second")
+
+    return TFDS("tiny_pictures", data_dir=place / "first"), change
+
+
+SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
+    "csv": [_csv],
+    "embedded": [functools.partial(_embedded, data) for data in ("digits", "shapes")],
+    "folder": [_folder],
+    "tfds": [_tfds],
+}
+
+
+@functools.cache
+def _builder() -> Any:
+    import tensorflow_datasets as tfds
+
+    class TinyPictures(tfds.core.GeneratorBasedBuilder):
+        """Named cats and dogs in three splits, one of them not known to us."""
+
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tfds.core.Path(__file__).parent
+        count = 0
+
+        def _info(self):
+            label = tfds.features.ClassLabel(names=["cat", "dog"])
+            features = tfds.features.FeaturesDict({"image": tfds.features.Image(), "label": label})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {name: self._rows(name) for name in ("train", "test", "extra")}
+
+        def _generate_examples(self, split):
+            raise NotImplementedError
+
+        def _rows(self, split):
+            for i in range(self.count):
+                yield f"{split}{i}", {"image": io.BytesIO(png(i)), "label": i % 2}
+
+    return TinyPictures
+
+
+def prepare(folder: Path, count: int) -> None:
+    import tensorflow_datasets as tfds
+
+    builder = _builder()(data_dir=str(folder))
+    builder.count = count
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+    )
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_every_source_has_a_sample_here(name: str):
+    assert SAMPLES.get(name), f"add a sample of {name} to SAMPLES, so that the laws are tested"
+
+
+@pytest.fixture(params=[(name, i) for name in SAMPLES for i in range(len(SAMPLES[name]))], ids=str)
+def sample(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Source, Changed]:
+    name, number = request.param
+    return SAMPLES[name][number](tmp_path)
+
+
+@pytest.fixture
+def source(sample: tuple[Source, Changed]) -> Source:
+    return sample[0]
+
+
+def test_ids_and_order_are_the_same_every_time(source: Source):
+    first, again = list(source.examples()), list(source.replace().examples())
+    assert first == again
+    ids = [identity for identity, _ in first]
+    assert len(set(ids)) == len(ids) > 0
+
+
+def test_features_are_of_the_kinds_declared(source: Source):
+    kinds = source.features()
+    for identity, features in source.examples():
+        assert features.keys() == kinds.keys()
+        assert examples.records.encode(identity, features, kinds)
+
+
+def test_labels_are_in_range_and_told_without_the_pictures(source: Source):
+    labels = list(source.labels())
+    assert labels == [(identity, row["label"]) for identity, row in source.examples()]
+    assert {label for _, label in labels} == set(range(len(source.classes())))
+
+
+def test_the_fingerprint_changes_with_the_data_alone(sample: tuple[Source, Changed]):
+    source, change = sample
+    before = source.fingerprint()
+    assert before == source.replace().fingerprint() != ""
+    examined = [identity for identity, _ in source.labels()]
+    changed = change()
+    assert (changed.full(), changed.fingerprint()) != (source.full(), before)
+    assert [identity for identity, _ in changed.labels()] != examined
+
+
+def test_the_spec_survives_its_text(source: Source):
+    assert spec.parse(str(source), Source) == source
+
+
+def test_examples_come_back_from_the_disk_as_they_were(source: Source, tmp_path: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    told = examples.write(source, Split(), out, lambda text: None)
+    expected = dict(source.examples())
+    given = {identity: source.split(identity) for identity in expected}
+    for split in told.counts:
+        for row in examples.dataset(out, split).as_numpy_iterator():
+            identity = row["id"].decode()
+            features = expected.pop(identity)
+            assert given[identity] in (None, split) or given[identity] == "train"
+            assert row["label"] == features["label"]
+            assert (row["image"] == np.asarray(examples.picture(features["image"]))).all()
+            if "mask" in features:
+                mask = np.asarray(Image.open(io.BytesIO(features["mask"])))
+                assert (row["mask"][..., 0] == mask).all()
+                assert row["caption"].decode() == features["caption"]
+                assert row["box_labels"].tolist() == features["box_labels"]
+                assert np.allclose(row["boxes"], features["boxes"], atol=1e-6)
+    assert not expected
+
+
+def test_the_digits_are_those_of_scikit_learn():
+    from sklearn import datasets
+
+    digits = Embedded()
+    labels = [label for _, label in digits.labels()]
+    assert len(labels) == 1_797
+    assert labels[:5] == [0, 1, 2, 3, 4]
+    _, first = next(digits.examples())
+    image = Image.open(io.BytesIO(first["image"]))
+    assert image.size == (32, 32)
+    stored, _ = datasets.load_digits(return_X_y=True)
+    assert np.corrcoef(stored[0], np.asarray(image.reduce(4)).ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("embedded(count=0)", "embedded.count is 0, expected at least 1"),
+        ("embedded(size=8)", "embedded.size is 8, expected at least 16"),
+        ("embedded(data='faces')", "embedded.data is 'faces', expected"),
+    ],
+)
+def test_impossible_embedded_data_is_refused(text: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        spec.parse(text, Source)
+
+
+def test_tfds_keeps_its_own_splits_and_tells_of_others(tmp_path: Path):
+    source, _ = _tfds(tmp_path)
+    assert source.classes() == ("cat", "dog")
+    assert [source.split(identity) for identity, _ in source.labels()] == ["train"] * 8 + [
+        "test"
+    ] * 8
+    assert source.remarks() == ["The splits extra of tiny_pictures are left out."]
+    assert {row["image"] for _, row in source.examples()} == {png(i) for i in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"dataset": "tiny_picture"}, "has no 'tiny_picture'; did you mean 'tiny_pictures'"),
+        ({"image": "picture"}, r"no Image called 'picture'; there are image \(Image\), label"),
+        ({"label": "image"}, r"no ClassLabel called 'image'; there are"),
+        ({"data_dir": Path("nowhere")}, "not prepared in .*: tfds build tiny_pictures --data_dir="),
+    ],
+)
+def test_what_tfds_cannot_give_is_told(fields: dict[str, Any], message: str, tmp_path: Path):
+    source, _ = _tfds(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        list(source.replace(**fields).examples())

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tlkeras.sources.csv import CSV
+
+
+def table(folder: Path, text: str, name: str = "table.csv", **fields: str) -> CSV:
+    (folder / "pictures").mkdir(exist_ok=True)
+    for number in range(4):
+        (folder / "pictures" / f"{number}.jpg").write_bytes(b"%d" % number)
+    (folder / name).write_text(text, encoding="utf-8")
+    return CSV(folder / name, **fields)
+
+
+def test_pictures_lie_where_their_column_says(tmp_path: Path):
+    text = '\ufefflabel,image,note\ndog,pictures/1.jpg,"a, b"\n\n cat ,pictures/0.jpg,x\n'
+    source = table(tmp_path, text)
+    assert source.classes() == ("cat", "dog")
+    assert list(source.examples()) == [
+        ("pictures/1.jpg", {"image": b"1", "label": 1}),
+        ("pictures/0.jpg", {"image": b"0", "label": 0}),
+    ]
+    assert source.split("pictures/0.jpg") is None
+
+
+def test_columns_may_have_other_names_and_tabs_between_them(tmp_path: Path):
+    text = (
+        "file\tkind\tpart\npictures/0.jpg\ta\ttrain\npictures/1.jpg\tb\tVal\npictures/2.jpg\tb\t\n"
+    )
+    source = table(tmp_path, text, "t.tsv", image="file", label="kind", split_column="part")
+    sides = [source.split(identity) for identity, _ in source.labels()]
+    assert sides == ["train", "validation", None]
+
+
+def test_whole_numbers_are_sorted_as_numbers(tmp_path: Path):
+    source = table(tmp_path, "image,label\npictures/0.jpg,10\npictures/1.jpg,9\n")
+    assert source.classes() == ("9", "10")
+
+
+def test_a_changed_table_is_read_again(tmp_path: Path):
+    source = table(tmp_path, "image,label\npictures/0.jpg,a\npictures/1.jpg,b\n")
+    before = source.classes(), source.fingerprint()
+    table(tmp_path, "image,label\npictures/0.jpg,a\npictures/1.jpg,other\n")
+    assert source.classes() == ("a", "other")
+    assert source.fingerprint() != before[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1 has no column 'image'; there are no columns. Its columns are none"),
+        ("picture,label\n", "line 1 has no column 'image'; .* Its columns are picture, label"),
+        ("image,lable\n", "no column 'label'; did you mean 'lable'"),
+        ("image,label\npictures/0.jpg\n", "line 2 has 1 cells, expected 2"),
+        ("image,label\npictures/0.jpg,\n", "line 2 has no label"),
+        ("image,label\n\n,cat\n", "line 3 has no image"),
+        ("image,label\npictures/9.jpg,cat\n", "line 2 names pictures/9.jpg, and .*not exist"),
+        ("image,label\npictures/0.jpg,a\npictures/0.jpg,b\n", "line 3 names pictures/0.jpg again"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(text: str, message: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        table(tmp_path, text).classes()
+
+
+def test_many_wrong_lines_are_counted(tmp_path: Path):
+    lines = "".join(f"nowhere/{i}.jpg,cat\n" for i in range(25))
+    with pytest.raises(
+        ValueError, match=r"line 2 names(.|\n)*line 11 names(.|\n)*and 15 more lines"
+    ):
+        table(tmp_path, "image,label\n" + lines).classes()
+
+
+def test_an_unknown_split_is_told(tmp_path: Path):
+    text = "image,label,split\npictures/0.jpg,a,holdout\n"
+    with pytest.raises(ValueError, match="line 2 has the split 'holdout', expected train"):
+        table(tmp_path, text, split_column="split").classes()
+
+
+def test_a_missing_table_is_told(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"none.csv is not a file"):
+        CSV(tmp_path / "none.csv").classes()

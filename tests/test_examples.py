@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlkeras import examples, ingest, records
+from tlkeras.examples import Split
+from tlkeras.frameworks import tf
+from tlkeras.source import Kind, Source
+from tlkeras.sources.folder import Folder
+
+EVERY_KIND: dict[str, Kind] = {
+    "image": "image",
+    "mask": "mask",
+    "caption": "text",
+    "label": "integer",
+    "labels": "integers",
+    "weight": "number",
+    "boxes": "boxes",
+}
+
+made: dict[str, tuple[dict[str, Kind], tuple[str, ...], list[tuple[str, dict[str, Any]]]]] = {}
+
+
+class Made(Source, name="made"):
+    """Whatever a test has put under a key of `made`."""
+
+    key: str
+
+    def features(self):
+        return made[self.key][0]
+
+    def classes(self):
+        return made[self.key][1]
+
+    def examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        yield from made[self.key][2]
+
+    def fingerprint(self):
+        return self.key
+
+
+def png(pixels: Any, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(buffer, "PNG", **options)
+    return buffer.getvalue()
+
+
+def source(
+    rows: list[tuple[str, dict[str, Any]]],
+    kinds: dict[str, Kind] | None = None,
+    classes: tuple[str, ...] = ("a", "b"),
+) -> Made:
+    made["it"] = (kinds or {"image": "image", "label": "integer"}, classes, rows)
+    return Made("it")
+
+
+def labelled(count: int) -> list[tuple[str, dict[str, Any]]]:
+    random = np.random.default_rng(0)
+    return [
+        (f"{i}.png", {"image": png(random.integers(0, 255, (6, 5, 3))), "label": i % 2})
+        for i in range(count)
+    ]
+
+
+def write(made: Source, out: Path, **shares: Any) -> tuple[examples.Info, list[str]]:
+    said: list[str] = []
+    return examples.write(made, Split(**shares), out, said.append), said
+
+
+def test_every_kind_of_feature_comes_back_as_it_went_in(tmp_path: Path):
+    pixels = np.arange(4 * 6 * 3).reshape(4, 6, 3)
+    boxes = [(0.25, 0.0, 0.5, 1.0), (0.0, 0.5, 0.75, 0.625)]
+    rows = [
+        (
+            "one",
+            {
+                "image": png(pixels),
+                "mask": png(pixels[..., 0] % 3),
+                "caption": "Grüße",
+                "label": 1,
+                "labels": [0, 1],
+                "weight": 2.5,
+                "boxes": boxes,
+            },
+        ),
+        (
+            "two",
+            {
+                "image": png(pixels[:2]),
+                "mask": png(pixels[:2, :, 0] % 3),
+                "caption": "",
+                "label": 0,
+                "labels": [],
+                "weight": -1,
+                "boxes": [],
+            },
+        ),
+    ]
+    told, _ = write(source(rows, EVERY_KIND), tmp_path, validation=0, test=0)
+    assert told.features == EVERY_KIND
+    first, second = examples.dataset(tmp_path, "train").as_numpy_iterator()
+    assert first["id"] == b"one"
+    assert (first["image"] == pixels).all()
+    assert (first["mask"] == pixels[..., :1] % 3).all()
+    assert first["caption"].decode() == "Grüße"
+    assert first["label"] == 1
+    assert first["labels"].tolist() == [0, 1]
+    assert first["weight"] == 2.5
+    assert first["boxes"].tolist() == [list(box) for box in boxes]
+    assert second["boxes"].shape == (0, 4)
+    assert second["labels"].shape == (0,)
+
+
+def test_the_tensors_have_the_types_and_shapes_that_are_promised(tmp_path: Path):
+    image = png(np.zeros((2, 2, 3)))
+    row = {"image": image, "mask": png(np.zeros((2, 2))), "caption": "", "label": 0, "labels": []}
+    rows = [("x", {**row, "weight": 0, "boxes": []})]
+    write(source(rows, EVERY_KIND), tmp_path, validation=0, test=0)
+    got = examples.dataset(tmp_path, "train").element_spec
+    assert {key: (value.dtype.name, value.shape.as_list()) for key, value in got.items()} == {
+        "id": ("string", []),
+        "image": ("uint8", [None, None, 3]),
+        "mask": ("uint8", [None, None, 1]),
+        "caption": ("string", []),
+        "label": ("int64", []),
+        "labels": ("int64", [None]),
+        "weight": ("float32", []),
+        "boxes": ("float32", [None, 4]),
+    }
+    few = examples.dataset(tmp_path, "train", keys=["label"]).element_spec
+    assert set(few) == {"id", "label"}
+
+
+def test_examples_come_in_the_order_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(records, "_SHARD_BYTES", 1_000)
+    write(source(labelled(90)), tmp_path, validation=0, test=0)
+    assert len(list(tmp_path.glob("train-*.tfrecord"))) > 5
+    order = np.random.default_rng(1).permutation(90)[:70]
+    got = examples.dataset(tmp_path, "train", order)
+    assert got.cardinality() == 70
+    assert [row["id"].decode() for row in got.as_numpy_iterator()] == [f"{i}.png" for i in order]
+    empty = examples.dataset(tmp_path, "train", np.zeros([0], np.int64))
+    assert list(empty.as_numpy_iterator()) == []
+
+
+def test_any_tfrecord_reader_reads_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(records, "_SHARD_BYTES", 2_000)
+    write(source(labelled(40)), tmp_path, validation=0, test=0)
+    shards = sorted(map(str, tmp_path.glob("train-*.tfrecord")))
+    standard = list(tf.data.TFRecordDataset(shards).as_numpy_iterator())
+    held = examples.Records(tmp_path, "train")
+    assert len(held) == 40
+    assert held.read(np.arange(40)) == standard
+    assert held.read([7, 3, 7]) == [standard[7], standard[3], standard[7]]
+    parsed = tf.train.Example.FromString(standard[0])
+    assert parsed.features.feature["id"].bytes_list.value[0] == b"0.png"
+
+
+def test_the_same_data_gives_the_same_bytes_and_nothing_else_is_written(tmp_path: Path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write(source(labelled(30)), tmp_path / name)
+    first, second = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+        for name in ("first", "second")
+    )
+    assert first == second
+    assert {name.split("-")[0].split(".")[0] for name in first} == {
+        *("train", "validation", "test"),
+        "info",
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
+
+
+def test_info_tells_what_was_written(tmp_path: Path):
+    told, said = write(source(labelled(60)), tmp_path, validation=20, test=20)
+    assert examples.info(tmp_path) == told
+    assert list(told.counts) == ["train", "validation", "test"]
+    assert sum(told.counts.values()) == 60
+    assert told.split == "split(validation=20.0, test=20.0, group='')"
+    for split, count in told.counts.items():
+        labels = [int(row["label"]) for row in examples.dataset(tmp_path, split)]
+        assert len(labels) == count
+        assert told.class_counts[split] == (labels.count(0), labels.count(1))
+    assert not said
+
+
+def test_data_without_labels_has_no_class_counts(tmp_path: Path):
+    rows = [(f"{i}", {"text": f"text {i}", "score": i / 7}) for i in range(20)]
+    told, _ = write(source(rows, {"text": "text", "score": "number"}, ()), tmp_path)
+    assert told.class_counts == {}
+    assert told.counts["test"] >= 1
+    assert told.counts["validation"] >= 1
+
+
+def test_bytes_are_read_a_few_examples_ahead(tmp_path: Path):
+    ahead = 0
+
+    class Watched:
+        def __iter__(self):
+            nonlocal ahead
+            for row in labelled(200):
+                ahead += 1
+                yield row
+
+    def work(identity: str, features: dict[str, Any]) -> Any:
+        return identity
+
+    with ingest.ThreadPoolExecutor(2) as pool:
+        for done, _ in enumerate(ingest._in_order(pool, work, Watched())):
+            assert ahead - done <= ingest._IN_WORK
+
+
+def test_all_broken_examples_are_told_at_once(tmp_path: Path):
+    rows = labelled(40)
+    for i in range(0, 36, 3):
+        rows[i][1]["image"] = b"" if i else b"nonsense"
+    with pytest.raises(ValueError, match=r"^12 of 40 examples cannot be used:") as failed:
+        write(source(rows), tmp_path)
+    lines = str(failed.value).splitlines()
+    assert lines[1] == "  0.png is none of JPEG, PNG, BMP, GIF, WEBP, TIFF"
+    assert lines[2] == "  3.png is an empty file"
+    assert lines[11:] == ["  and 2 more", "Repair or remove them, then run again."]
+    assert not (tmp_path / "info.json").exists()
+
+
+def _with(**features: Any) -> Callable[[], Made]:
+    kinds: dict[str, Kind] = {key: EVERY_KIND[key] for key in features}
+    return lambda: source([("x", features)], kinds)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: source([]), "has no examples"),
+        (lambda: source(labelled(9), classes=("cat",)), "has 1 class, 'cat'; .* at least two"),
+        (lambda: source(labelled(9), classes=()), "has 0 classes; .* at least two"),
+        (lambda: source([*labelled(4), labelled(4)[2]]), "gives 1 ids more than once: 2.png"),
+        (
+            lambda: source([("x", {"image": b"", "label": 2}), ("y", {"image": b"", "label": -1})]),
+            "Labels must be from 0 to 1: x has 2, y has -1",
+        ),
+        (lambda: source([], {"id": "text"}), "made has a feature 'id'"),
+        (
+            lambda: source([("x", {"image": b""})], {"image": "image", "caption": "text"}),
+            r"x has the features \['image'\], expected \['image', 'caption'\]",
+        ),
+        (_with(boxes=[(10, 20, 30, 40)]), r"the box \(10, 20, 30, 40\) is not .* in \[0, 1\]"),
+        (_with(boxes=[(0.5, 0, 0.5, 1)]), r"the box \(0.5, 0, 0.5, 1\) is not"),
+        (_with(weight=float("nan")), r"has a 'weight' that is not of kind 'number'"),
+        (_with(labels=[0, 2]), r"has the labels \[0, 2\], expected 0 to 1"),
+        (
+            _with(image=png(np.zeros((4, 5, 3))), mask=png(np.zeros((5, 4)))),
+            "has an image and a mask of different sizes",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_one_clear_message(
+    make: Callable[[], Made], message: str, tmp_path: Path
+):
+    with pytest.raises(ValueError, match=message):
+        write(make(), tmp_path, validation=0, test=0)
+
+
+def test_data_that_leaves_nothing_to_train_on_is_refused(tmp_path: Path):
+    photos = tmp_path / "photos"
+    for name in ("test/a/1.png", "test/b/1.png"):
+        (photos / name).parent.mkdir(parents=True)
+        (photos / name).write_bytes(png(np.zeros((2, 2, 3))))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match="no example for training: all 2 are in test"):
+        write(Folder(photos), tmp_path / "out")
+
+
+def test_copies_on_two_sides_of_the_split_are_told(tmp_path: Path):
+    rows = labelled(60)
+    for i in range(30):
+        rows[i][1]["image"] = rows[59 - i][1]["image"]
+    told, said = write(source(rows), tmp_path, validation=30, test=30)
+    sides = {
+        row["id"].decode(): split
+        for split in told.counts
+        for row in examples.dataset(tmp_path, split).as_numpy_iterator()
+    }
+    apart = [i for i in range(30) if sides[f"{i}.png"] != sides[f"{59 - i}.png"]]
+    assert len(said) == 1
+    assert said[0].startswith(f"{len(apart)} examples are exact copies of one in another split")
+    last = apart[-1]  # The mirror image of the order in which copies are met.
+    first = f"{last}.png ({sides[f'{last}.png']}) = {59 - last}.png ({sides[f'{59 - last}.png']})"
+    assert said[0].splitlines()[1].strip() == first
+
+
+def test_copies_on_one_side_are_nobodys_business(tmp_path: Path):
+    rows = labelled(10)
+    rows[1][1]["image"] = rows[0][1]["image"]
+    assert write(source(rows), tmp_path, validation=0, test=0)[1] == []
+
+
+def test_a_class_missing_in_a_split_is_told(tmp_path: Path):
+    rows = [(f"{i}", {**row, "label": int(i == 0)}) for i, (_, row) in enumerate(labelled(30))]
+    _, said = write(source(rows), tmp_path)
+    assert len(said) == 2
+    assert all(text.endswith("has no example of b.") for text in said)
+
+
+def test_what_is_not_there_is_told_with_what_is(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"holds no examples: there is no info.json"):
+        examples.info(tmp_path)
+    write(source(labelled(8)), tmp_path, validation=0, test=0)
+    with pytest.raises(ValueError, match=r"No 'test' in .*; there are train"):
+        examples.dataset(tmp_path, "test")
+    with pytest.raises(ValueError, match=r"No 'lable' in .*; did you mean 'label'"):
+        examples.dataset(tmp_path, "train", keys=["lable"])
+
+
+def test_a_picture_from_outside_is_what_the_dataset_would_give(tmp_path: Path):
+    clear = Image.new("RGBA", (5, 4), (9, 9, 9, 0))
+    clear.save(tmp_path / "clear.png")
+    for value in (str(tmp_path / "clear.png"), tmp_path / "clear.png"):
+        assert (np.asarray(examples.raw("image", value)) == 255).all()
+    pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    assert (np.asarray(examples.raw("image", pixels)) == pixels).all()
+    assert (np.asarray(examples.raw("image", png(pixels))) == pixels).all()
+    assert examples.raw("text", "a text").numpy() == b"a text"
+    with pytest.raises(ValueError, match=r"has shape \(4, 5\), expected \[height, width, 3\]"):
+        examples.raw("image", pixels[..., 0])

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlkeras import pictures
+
+RED, BLUE, WHITE = (220, 30, 30), (30, 30, 220), (255, 255, 255)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def flag(mode: str = "RGB") -> Image.Image:
+    """The left half red, the right half blue, wider than high."""
+    image = Image.new("RGB", (96, 48), RED)
+    image.paste(BLUE, (48, 0, 96, 48))
+    return image.quantize(4) if mode == "P" else image.convert(mode)
+
+
+def seen(data: bytes) -> np.ndarray:
+    return np.asarray(pictures.picture(pictures.normalized(data, "x.jpg")))
+
+
+def looks_like(pixels: np.ndarray, image: Image.Image) -> bool:
+    expected = np.asarray(image.convert("RGB"), np.int32)
+    return pixels.shape == expected.shape and float(np.abs(pixels - expected).mean()) < 6
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(flag(), "JPEG"),
+        encoded(flag("L"), "JPEG"),
+        encoded(flag()),
+        encoded(flag("L")),
+    ],
+    ids=["rgb jpeg", "grey jpeg", "rgb png", "grey png"],
+)
+def test_a_plain_picture_keeps_its_bytes(data: bytes):
+    assert pictures.normalized(data, "x") is data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(flag("CMYK"), "JPEG"),
+        encoded(flag("P")),
+        encoded(flag(), "BMP"),
+        encoded(flag("P"), "GIF"),
+        encoded(flag(), "WEBP", lossless=True),
+        encoded(flag(), "TIFF"),
+        encoded(flag("CMYK"), "TIFF"),
+        encoded(flag(), "GIF", save_all=True, append_images=[Image.new("RGB", (96, 48), WHITE)]),
+    ],
+    ids=["cmyk jpeg", "palette", "bmp", "gif", "webp", "tiff", "cmyk tiff", "animation"],
+)
+def test_other_formats_look_as_they_do_to_people(data: bytes):
+    assert looks_like(seen(data), flag())
+
+
+def _undo(orientation: int, image: Image.Image) -> Image.Image:
+    """The stored pixels of a camera held so that viewers must apply an orientation."""
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    return image.transpose(turn[orientation])
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_the_cameras_orientation_is_applied(orientation: int, kind: str):
+    upright = flag()
+    upright.paste((30, 200, 30), (0, 0, 24, 24))
+    notes = Image.Exif()
+    notes[0x0112] = orientation
+    data = encoded(_undo(orientation, upright), kind, exif=notes)
+    assert looks_like(seen(data), upright)
+
+
+def test_a_turned_jpeg_stays_one():
+    notes = Image.Exif()
+    notes[0x0112] = 6
+    turned = pictures.normalized(encoded(flag(), "JPEG", exif=notes), "x")
+    assert Image.open(io.BytesIO(turned)).format == "JPEG"
+    assert not Image.open(io.BytesIO(turned)).getexif()
+
+
+def test_alpha_is_laid_on_white_and_the_hidden_colour_does_not_leak():
+    image = flag("RGBA")
+    image.putalpha(Image.new("L", image.size, 0))
+    assert (seen(encoded(image)) == 255).all()
+    palette = Image.new("P", (4, 4), 0)
+    palette.putpalette([200, 0, 0] * 256)
+    assert (seen(encoded(palette, transparency=0)) == 255).all()
+    grey = encoded(Image.new("L", (4, 4), 7), transparency=7)
+    assert (seen(grey) == 255).all()
+
+
+def test_sixteen_bits_become_eight_and_one_bit_black_and_white():
+    deep = Image.fromarray(np.array([[0, 256, 65_535, 32_768]], np.uint16))
+    assert seen(encoded(deep))[0, :, 0].tolist() == [0, 1, 255, 128]
+    assert seen(encoded(deep, "TIFF"))[0, :, 0].tolist() == [0, 1, 255, 128]
+    black = Image.new("1", (8, 8), 0)
+    black.putpixel((3, 0), 1)
+    assert seen(encoded(black))[0, :, 0].tolist() == [0, 0, 0, 255, 0, 0, 0, 0]
+
+
+def _cut_short(kind: str) -> bytes:
+    random = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    whole = encoded(Image.fromarray(random), kind)
+    return whole[: len(whole) * 2 // 3]
+
+
+def _wrong_sum() -> bytes:
+    data = bytearray(encoded(flag()))
+    data[data.index(b"IDAT") + 8] ^= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "^roses/1.jpg is an empty file.$"),
+        (b"not a picture at all", "^roses/1.jpg is none of JPEG, PNG, BMP, GIF, WEBP, TIFF.$"),
+        (_cut_short("JPEG"), r"^roses/1.jpg is damaged: image file is truncated \(\d+ bytes"),
+        (_cut_short("PNG"), "^roses/1.jpg is damaged: "),
+        (_cut_short("GIF"), "^roses/1.jpg is damaged: "),
+        (_cut_short("BMP"), "^roses/1.jpg is damaged: "),
+        (_cut_short("TIFF"), "^roses/1.jpg is damaged: "),
+        (_cut_short("WEBP"), "^roses/1.jpg is (damaged: |none of)"),
+        (_wrong_sum(), "^roses/1.jpg is damaged: "),
+        (encoded(Image.new("F", (4, 4)), "TIFF"), "has floating-point pixels of unknown range"),
+        (
+            encoded(Image.fromarray(np.full((2, 2), 2**20, np.int32)), "TIFF"),
+            "has 32-bit pixels of unknown range",
+        ),
+    ],
+    ids=lambda value: "" if isinstance(value, bytes) else None,
+)
+def test_what_is_wrong_with_a_file_is_told_with_its_name(data: bytes, message: str):
+    with pytest.raises(ValueError, match=message):
+        pictures.normalized(data, "roses/1.jpg")
+
+
+def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"x.png is too large to be decoded safely: .*4608 pixels"):
+        pictures.normalized(encoded(flag()), "x.png")
+
+
+def test_warnings_of_pillow_do_not_leak(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        Image, "MAX_IMAGE_PIXELS", 4_000
+    )  # There are 4,608: a warning, not an error.
+    with warnings.catch_warnings(record=True) as leaked:
+        warnings.simplefilter("always")
+        pictures.normalized(encoded(flag()), "x.png")
+    assert not leaked
+
+
+def test_damaged_notes_do_not_make_a_picture_damaged():
+    data = encoded(flag(), "JPEG", exif=b"Exif\0\0nonsense")
+    assert looks_like(seen(data), flag())
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        lambda numbers: Image.fromarray(numbers),
+        lambda numbers: _with_palette(numbers),
+        lambda numbers: Image.fromarray(numbers.astype(np.uint16)),
+    ],
+    ids=["grey", "palette", "16 bits"],
+)
+def test_masks_keep_their_class_numbers(stored: Callable[[np.ndarray], Image.Image]):
+    numbers = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    standard = pictures.standard_mask(encoded(stored(numbers)))
+    image = Image.open(io.BytesIO(standard))
+    assert image.mode == "L"
+    assert (np.asarray(image) == numbers).all()
+
+
+def _with_palette(numbers: np.ndarray) -> Image.Image:
+    image = Image.fromarray(numbers, mode=None).convert("L")
+    indexed = Image.new("P", image.size)
+    indexed.putdata(list(image.tobytes()))
+    indexed.putpalette([value for i in range(256) for value in (255 - i, i, 128)])
+    return indexed
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (encoded(flag()), r"is a mask in colour \(RGB\), expected one channel"),
+        (encoded(Image.fromarray(np.full((2, 2), 300, np.uint16))), "with the value 300"),
+    ],
+    ids=["colour", "large"],
+)
+def test_what_is_no_mask_is_refused(data: bytes, message: str):
+    with pytest.raises(ValueError, match=message):
+        pictures.standard_mask(data)

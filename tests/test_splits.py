@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from tlkeras import spec, splits
+from tlkeras.splits import Split
+
+
+def spot(text: str) -> float:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) / 2**48 * 100
+
+
+def free(count: int) -> tuple[list[str], list[int | None], list[str | None]]:
+    return [f"{i}.jpg" for i in range(count)], [0] * count, [None] * count
+
+
+def test_the_hash_alone_decides_where_there_is_plenty():
+    ids, labels, given = free(400)
+    sides = splits.cut(Split(validation=15, test=25), ids, labels, given)
+    for identity, side in zip(ids, sides, strict=True):
+        u = spot(identity)
+        assert side == ("test" if u < 25 else "validation" if u < 40 else "train")
+
+
+def test_an_example_keeps_its_side_when_others_come():
+    ids, labels, given = free(300)
+    before = dict(zip(ids, splits.cut(Split(), ids, labels, given), strict=True))
+    more, labels, given = free(900)
+    after = dict(zip(more, splits.cut(Split(), more, labels, given), strict=True))
+    assert before == {identity: after[identity] for identity in ids}
+
+
+@pytest.mark.parametrize("count", [5, 6, 9, 14])
+def test_a_small_class_lends_its_smallest_hashes_and_keeps_training(count: int):
+    # These shares put next to nothing anywhere by hash.
+    ids, labels, given = free(count)
+    sides = splits.cut(Split(validation=0.01, test=0.01), ids, labels, given)
+    ordered = sorted(ids, key=spot)
+    assert {side: ids[sides.index(side)] for side in ("test", "validation")} == {
+        "test": ordered[0],
+        "validation": ordered[1],
+    }
+    assert sides.count("train") == count - 2
+
+
+def test_a_class_of_four_lends_nothing():
+    ids, labels, given = free(4)
+    assert splits.cut(Split(validation=0.01, test=0.01), ids, labels, given) == ["train"] * 4
+
+
+@pytest.mark.parametrize("count", [5, 6, 12, 60, 200])
+def test_only_lent_examples_are_not_where_their_hash_puts_them(count: int):
+    ids, labels, given = free(count)
+    hashed = {x: "test" if spot(x) < 10 else "validation" if spot(x) < 20 else "train" for x in ids}
+    sides = dict(zip(ids, splits.cut(Split(), ids, labels, given), strict=True))
+    moved = {identity for identity in ids if sides[identity] != hashed[identity]}
+    assert all(hashed[identity] == "train" for identity in moved)
+    missing = {"test", "validation"} - set(hashed.values())
+    assert sorted(sides[identity] for identity in moved) == sorted(missing)
+
+
+def test_each_class_lends_its_own():
+    ids = [f"{name}/{i}" for name in "ab" for i in range(6)]
+    labels = [0] * 6 + [1] * 6
+    sides = splits.cut(Split(validation=0, test=0.01), ids, labels, [None] * 12)
+    assert sides[:6].count("test") == sides[6:].count("test") == 1
+
+
+def test_lending_leaves_no_class_without_training():
+    # One group holds the only picture of class 1 beside one of class 0.
+    ids = ["g0/a", "g0/b", "g1/a", "g2/a", "g3/a", "g4/a"]
+    labels = [1, 0, 0, 0, 0, 0]
+    shares = Split(validation=0.01, test=0.01, group=r"^(g\d)")
+    sides = splits.cut(shares, ids, labels, [None] * 6)
+    assert sides[:2] == ["train", "train"]
+    assert sides.count("test") == sides.count("validation") == 1
+
+
+def test_a_group_stays_together_and_the_unmatched_are_alone():
+    ids = [f"rose/patient{i % 7}_{i}.jpg" for i in range(70)] + [f"x{i}" for i in range(30)]
+    sides = splits.cut(Split(20, 20, r"patient(\d+)_"), ids, [None] * 100, [None] * 100)
+    for patient in range(7):
+        assert len({sides[i] for i in range(70) if i % 7 == patient}) == 1
+    assert len(set(sides[70:])) > 1
+
+
+def test_a_group_without_brackets_is_the_whole_match():
+    assert Split(group=r"patient\d+").group_of("a/patient12_3.jpg") == "patient12"
+    assert Split(group=r"patient(\d+)").group_of("a/patient12_3.jpg") == "12"
+    assert Split(group=r"patient(\d+)").group_of("a/b.jpg") == "a/b.jpg"
+
+
+def test_splits_the_user_made_are_kept_and_missing_ones_cut_from_training():
+    ids, labels, _ = free(300)
+    given = ["train" if i % 3 else "test" for i in range(300)]
+    sides = splits.cut(Split(validation=30, test=10), ids, labels, given)
+    for identity, own, side in zip(ids, given, sides, strict=True):
+        by_hash = "validation" if spot(identity) < 30 else "train"
+        assert side == ("test" if own == "test" else by_hash)
+
+
+def test_a_split_of_no_percent_is_not_cut():
+    ids, labels, given = free(50)
+    assert set(splits.cut(Split(validation=0, test=0), ids, labels, given)) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("split(test=-1)", r"split.test is -1.0, expected a percentage from 0 to below 100"),
+        ("split(validation=100)", r"split.validation is 100.0, expected a percentage"),
+        ("split(validation=60, test=40)", r"expected less than 100 percent together"),
+        ("split(group='(')", r"split.group is '\(', expected a regular expression \(.+\)"),
+    ],
+)
+def test_impossible_splits_are_refused(text: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        spec.parse(text, Split)
+
+
+@pytest.mark.parametrize(
+    ("word", "split"),
+    [("Training", "train"), ("VAL", "validation"), ("dev", "validation"), ("Testing", "test")],
+)
+def test_the_usual_words_for_splits_are_known(word: str, split: str):
+    assert splits.named(word) == split
+    assert splits.named("roses") is None

@@ -1,0 +1,89 @@
+"""Examples: a folder of checked and split records, whatever source they came from.
+
+`write` makes one, `info` tells what is in it, `dataset` decodes it and `raw` brings a value from
+outside into the same form. The parts behind this are `tlkeras.splits`, which cuts,
+`tlkeras.pictures`, which reads picture files, `tlkeras.records`, the format, and `tlkeras.ingest`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkeras import records, spec
+from tlkeras.frameworks import tf
+from tlkeras.ingest import write
+from tlkeras.pictures import normalized, picture
+from tlkeras.records import Info, Records, info
+from tlkeras.source import Kind
+from tlkeras.splits import Split
+
+__all__ = ["Info", "Records", "Split", "dataset", "info", "normalized", "picture", "raw", "write"]
+
+# Records fetched by one call into Python.
+_FETCHED = 32
+
+
+def dataset(
+    folder: Path,
+    split: str,
+    order: np.ndarray | None = None,
+    keys: Sequence[str] | None = None,
+) -> Any:
+    """Returns a tf.data.Dataset of decoded examples, dicts of what `records.decode` gives.
+
+    Args:
+        folder: What `write` wrote.
+        split: One of the splits in it.
+        order: Numbers of the examples wanted, int64 [n]; file order if None.
+        keys: The features to decode, ``id`` apart; all if None.
+    """
+    held = info(folder)
+    for name, known in [(split, [*held.counts]), *((key, [*held.features]) for key in keys or ())]:
+        if name not in known:
+            raise ValueError(f"No {name!r} in {folder}; {spec.nearest(name, known)}")
+    kinds: dict[str, Kind] = {
+        key: held.features[key] for key in held.features if keys is None or key in keys
+    }
+    rows = Records(folder, split)
+    order = np.arange(len(rows)) if order is None else order
+
+    def fetch(indices: np.ndarray) -> np.ndarray:
+        return np.array(rows.read(indices), dtype=object)
+
+    def fetched(indices: Any) -> Any:
+        found = tf.numpy_function(fetch, [indices], tf.string, stateful=False)
+        return tf.ensure_shape(found, [None])
+
+    return (
+        tf.data.Dataset.from_tensor_slices(np.asarray(order, np.int64))
+        .batch(_FETCHED)
+        .map(fetched, num_parallel_calls=2, deterministic=True)
+        .unbatch()
+        .apply(tf.data.experimental.assert_cardinality(len(order)))
+        .map(
+            lambda record: records.decode(record, kinds),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    )
+
+
+def raw(key: str, value: Any) -> Any:
+    """Returns the tensor that `dataset` would give under a key, of a value from outside.
+
+    An ``image`` may be the path of a file, its bytes, or an array [h, w, 3] in [0, 255]; values of
+    other keys are taken as they are.
+    """
+    if key != "image":
+        return tf.convert_to_tensor(value)
+    if isinstance(value, (str, Path)):
+        return picture(normalized(Path(value).read_bytes(), str(value)))
+    if isinstance(value, bytes):
+        return picture(normalized(value, "the picture"))
+    if np.ndim(value) != 3 or np.shape(value)[-1] != 3:
+        raise ValueError(f"A picture has shape {np.shape(value)}, expected [height, width, 3].")
+    return tf.convert_to_tensor(value)

@@ -1,0 +1,79 @@
+"""Source: where examples come from.
+
+A source yields every example once, in a fixed order, as ``(id, features)``. Images stay the encoded
+bytes of their files; `tlkeras.examples` checks them, cuts the splits and writes them down.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from tlkeras.spec import Spec
+
+Kind = Literal["image", "mask", "text", "integer", "integers", "number", "boxes"]
+"""What a feature holds, as Python gives it and as `tlkeras.examples` keeps it.
+
+``image``: encoded bytes of a picture file. ``mask``: encoded bytes of a one-channel picture file
+whose pixel values are class numbers. ``text``: str. ``integer``: int. ``integers``: list of int.
+``number``: float. ``boxes``: list of ``(top, left, bottom, right)`` in [0, 1] of the picture's
+height and width.
+"""
+
+
+class Source(Spec, plugins="tlkeras.sources"):
+    """Labelled data. The same data gives the same ids, order and fingerprint on every machine."""
+
+    @abc.abstractmethod
+    def features(self) -> Mapping[str, Kind]:
+        """Returns the kind of every key that `examples` yields, ``{"image": "image", …}``."""
+
+    @abc.abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Returns the class names; a ``label`` is an index into them."""
+
+    @abc.abstractmethod
+    def examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields ``(id, features)`` of every example; ids are unique and outlive a re-ordering."""
+
+    @abc.abstractmethod
+    def fingerprint(self) -> str:
+        """Returns a text that changes when the data does, without reading all of it."""
+
+    def labels(self) -> Iterator[tuple[str, int | None]]:
+        """Yields ``(id, label)`` of every example, in order; overridden to read no pictures.
+
+        The label is None unless the data has one of kind ``integer``.
+        """
+        labelled = self.features().get("label") == "integer"
+        for identity, features in self.examples():
+            yield identity, features["label"] if labelled else None
+
+    def split(self, identity: str) -> str | None:
+        """Returns the split the user has put an example in; None where it is to be cut by hash."""
+        return None
+
+    def remarks(self) -> list[str]:
+        """Returns what to tell the user when the data is read: what was left out, and why."""
+        return []
+
+    @classmethod
+    def expand(cls, text: str) -> str:
+        """Returns the call for a bare path of an existing directory, ``photos/``."""
+        try:
+            return f"folder(path={text!r})" if Path(text).is_dir() else text
+        except OSError:  # A long call is too long for the name of a file.
+            return text
+
+
+def stamp(files: Iterable[tuple[str, Path]]) -> str:
+    """Returns a digest of files' names, sizes and times of change, none of them read."""
+    digest = hashlib.sha256()
+    for name, path in files:
+        status = path.stat()
+        line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

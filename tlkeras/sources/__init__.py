@@ -1,0 +1,1 @@
+"""Sources: one file each way that labelled data may lie somewhere."""

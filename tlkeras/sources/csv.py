@@ -1,0 +1,124 @@
+"""CSV: a table of picture files and their labels."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from typing import NamedTuple
+
+from tlkeras import spec, splits
+from tlkeras.source import Kind, Source, stamp
+
+# How many wrong lines an error tells.
+_TOLD = 10
+
+
+class CSV(Source, name="csv"):
+    """A text file with a line of column names, comma-separated, or tab-separated if ``.tsv``.
+
+    Pictures lie where their column says, seen from the table's own folder, and that text is the id.
+    Classes are the labels that occur, sorted as numbers if they all are whole numbers.
+    """
+
+    path: Path
+    image: str = "image"
+    label: str = "label"
+    split_column: str = ""
+    """A column with train, val, test or another usual word; examples without are cut by hash."""
+
+    def features(self) -> dict[str, Kind]:
+        return {"image": "image", "label": "integer"}
+
+    def classes(self):
+        found = {row.label for row in self._rows().values()}
+        whole = all(name.isdecimal() for name in found)
+        return tuple(sorted(found, key=lambda name: (int(name) if whole else 0, name)))
+
+    def examples(self):
+        for identity, label in self.labels():
+            file = self._rows()[identity].file
+            yield identity, {"image": file.read_bytes(), "label": label}
+
+    def labels(self):
+        number = {name: label for label, name in enumerate(self.classes())}
+        for identity, row in self._rows().items():
+            yield identity, number[row.label]
+
+    def fingerprint(self):
+        files = ((identity, row.file) for identity, row in self._rows().items())
+        return stamp([(self.path.name, self.path), *files])
+
+    def split(self, identity):
+        return self._rows()[identity].split
+
+    def _rows(self) -> dict[str, _Row]:
+        """Returns the rows by id, read again only if the table has changed."""
+        if not self.path.is_file():
+            raise ValueError(f"{self.path} is not a file, expected a table with column names.")
+        status = self.path.stat()
+        return _read(self, status.st_size, status.st_mtime_ns)
+
+
+class _Row(NamedTuple):
+    file: Path
+    label: str
+    split: str | None
+
+
+@functools.lru_cache(maxsize=1)
+def _read(table: CSV, size: int, changed: int) -> dict[str, _Row]:
+    """Returns the rows of a table of a size and time of change.
+
+    Raises:
+        ValueError: The columns that are missing, or the lines that are wrong and why.
+    """
+    rows: dict[str, _Row] = {}
+    wrong: list[str] = []
+    with table.path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, delimiter="\t" if table.path.suffix.lower() == ".tsv" else ",")
+        header = [name.strip() for name in next(lines, [])]
+        for column in _columns(table):
+            if column not in header:
+                raise ValueError(
+                    f"{table.path} line 1 has no column {column!r}; "
+                    f"{spec.nearest(column, header or ['no columns'])} "
+                    f"Its columns are {', '.join(header) or 'none'}."
+                )
+        for cells in lines:
+            if not cells:
+                continue
+            try:
+                identity, row = _row(table, header, cells)
+                if identity in rows:
+                    raise ValueError(f"names {identity} again")
+                rows[identity] = row
+            except ValueError as error:
+                wrong.append(f"line {lines.line_num} {error}")
+    if wrong:
+        more = [f"and {len(wrong) - _TOLD:,} more lines"] if len(wrong) > _TOLD else []
+        raise ValueError("\n  ".join([f"{table.path}:", *wrong[:_TOLD], *more]))
+    return rows
+
+
+def _columns(table: CSV) -> Iterator[str]:
+    yield from filter(None, (table.image, table.label, table.split_column))
+
+
+def _row(table: CSV, header: list[str], cells: list[str]) -> tuple[str, _Row]:
+    if len(cells) != len(header):
+        raise ValueError(f"has {len(cells)} cells, expected {len(header)}")
+    values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+    for column in (table.image, table.label):
+        if not values[column]:
+            raise ValueError(f"has no {column}")
+    word = values[table.split_column] if table.split_column else ""
+    split = splits.named(word)
+    if word and split is None:
+        raise ValueError(f"has the {table.split_column} {word!r}, expected train, val or test")
+    identity = PurePath(values[table.image]).as_posix()
+    file = table.path.parent / identity
+    if not file.is_file():
+        raise ValueError(f"names {identity}, and {file} does not exist")
+    return identity, _Row(file, values[table.label], split)

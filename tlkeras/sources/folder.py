@@ -1,0 +1,122 @@
+"""Folder: pictures in a folder for each class."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tlkeras import pictures, splits
+from tlkeras.source import Kind, Source, stamp
+
+_EXPECTED = "expected CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS/* or test/CLASS/*"
+
+
+class Folder(Source, name="folder"):
+    """Class folders, or folders train, val, test (any usual word, any case) of class folders.
+
+    Ids are paths below `path`; folders inside a class folder belong to the class. Class names are
+    those of all splits together, sorted, so labels do not depend on what is in one split. Hidden
+    files, links to outside and files that are no pictures are left out.
+    """
+
+    path: Path
+
+    def features(self) -> dict[str, Kind]:
+        return {"image": "image", "label": "integer"}
+
+    def classes(self):
+        return tuple(sorted({folder.name for folder in self._class_folders()}))
+
+    def examples(self):
+        for (identity, file), (_, label) in zip(self._files(), self.labels(), strict=True):
+            yield identity, {"image": file.read_bytes(), "label": label}
+
+    def labels(self):
+        number = {name: label for label, name in enumerate(self.classes())}
+        place = 1 if self._is_split else 0
+        for identity, _ in self._files():
+            yield identity, number[identity.split("/")[place]]
+
+    def fingerprint(self):
+        return stamp(self._files())
+
+    def split(self, identity):
+        return splits.named(identity.split("/")[0]) if self._is_split else None
+
+    def remarks(self):
+        left = self._left_out()
+        if not left:
+            return []
+        return [f"{len(left):,} files under {self.path} are left out, such as {left[0]}."]
+
+    @functools.cached_property
+    def _is_split(self) -> bool:
+        """Whether the user has made the splits; a mixture with other folders is refused."""
+        folders = _folders(self._root())
+        own = [folder for folder in folders if splits.named(folder.name)]
+        if len(own) < len(folders) and not any(_folders(folder) for folder in own):
+            return False  # "train" may be a class, next to "car" and "plane".
+        if others := [folder.name for folder in folders if folder not in own]:
+            raise ValueError(
+                f"{self.path} has the folder {others[0]!r} beside {own[0].name!r}: {_EXPECTED}."
+            )
+        return bool(own)
+
+    def _root(self) -> Path:
+        if not self.path.is_dir():
+            raise ValueError(f"{self.path} is not a folder; {_EXPECTED}.")
+        return self.path
+
+    def _class_folders(self) -> list[Path]:
+        """Returns the folders of all classes, split by split, in the order of names."""
+        tops = _folders(self._root())
+        found = [inner for top in tops for inner in _folders(top)] if self._is_split else tops
+        if not found:
+            raise ValueError(f"{self.path} has no class folders; {_EXPECTED}.")
+        if len({folder.name for folder in found}) == 1:
+            hint = _folders(found[0])
+            raise ValueError(
+                f"{self.path} has one class folder, {found[0].name!r}, and classes must be at "
+                f"least two; {f'perhaps {found[0]} is meant' if hint else _EXPECTED}."
+            )
+        return found
+
+    def _files(self) -> Iterator[tuple[str, Path]]:
+        """Yields id and path of every picture, class folder by class folder."""
+        root = self.path.resolve()
+        for folder in self._class_folders():
+            empty = True
+            for file in _walk(folder):
+                if _is_picture(file, root):
+                    empty = False
+                    yield file.relative_to(self.path).as_posix(), file
+            if empty:
+                raise ValueError(
+                    f"The class folder {folder} has no pictures "
+                    f"({', '.join(pictures.SUFFIXES)}); fill or remove it."
+                )
+
+    def _left_out(self) -> list[str]:
+        taken = {identity for identity, _ in self._files()}
+        every = (file.relative_to(self.path).as_posix() for file in _walk(self.path))
+        return [identity for identity in every if identity not in taken]
+
+
+def _folders(path: Path) -> list[Path]:
+    inside = (item for item in path.iterdir() if item.is_dir() and not item.is_symlink())
+    return sorted(item for item in inside if not item.name.startswith("."))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yields the files in and below a folder, sorted, hidden ones and linked folders left out."""
+    for place, inner, files in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _is_picture(file: Path, root: Path) -> bool:
+    if file.suffix.lower() not in pictures.SUFFIXES:
+        return False
+    return not file.is_symlink() or (file.is_file() and file.resolve().is_relative_to(root))

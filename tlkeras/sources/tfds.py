@@ -1,0 +1,103 @@
+"""TFDS: data sets that TensorFlow Datasets has prepared on this disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tlkeras import spec, splits
+from tlkeras.source import Kind, Source
+
+
+class TFDS(Source, name="tfds"):
+    """A prepared TensorFlow Datasets data set of labelled pictures, its own splits kept.
+
+    Ids are split and number, so they last as long as a version of the data set. Nothing is
+    downloaded.
+    """
+
+    dataset: str
+    """Name, and configuration and version if wanted, as ``tfds.builder`` takes it."""
+    data_dir: Path | None = None
+    """Where it was prepared; the default of TensorFlow Datasets if None."""
+    image: str = "image"
+    label: str = "label"
+
+    def features(self) -> dict[str, Kind]:
+        return {"image": "image", "label": "integer"}
+
+    def classes(self):
+        return tuple(self._builder().info.features[self.label].names)
+
+    def examples(self):
+        for identity, row in self._rows(self.image, self.label):
+            yield identity, {"image": row[self.image], "label": int(row[self.label])}
+
+    def labels(self):
+        for identity, row in self._rows(self.label):
+            yield identity, int(row[self.label])
+
+    def fingerprint(self):
+        builder = self._builder()
+        digest = hashlib.sha256(builder.info.full_name.encode())
+        for file in sorted(builder.data_path.iterdir()):
+            status = file.stat()
+            digest.update(f"{file.name}\0{status.length}\0{status.mtime}\n".encode())
+        return digest.hexdigest()
+
+    def split(self, identity):
+        return splits.named(identity.split("/")[0])
+
+    def remarks(self):
+        own = [name for name in self._builder().info.splits if not splits.named(name)]
+        return [f"The splits {', '.join(own)} of {self.dataset} are left out."] if own else []
+
+    def _rows(self, *keys: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields id and some features of every example, pictures as encoded bytes."""
+        import tensorflow_datasets as tfds
+
+        encoded: Any = {self.image: tfds.decode.SkipDecoding()} if self.image in keys else None
+        builder = self._builder()
+        for split in filter(splits.named, builder.info.splits):
+            rows = builder.as_dataset(
+                split=split,
+                decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=encoded),
+                # One shard after the other: the order of the files.
+                read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+                shuffle_files=False,
+            )
+            for number, row in enumerate(tfds.as_numpy(rows)):
+                yield f"{split}/{number:07d}", row
+
+    def _builder(self) -> Any:
+        """Returns the builder, its data prepared, its features and splits as they must be."""
+        import tensorflow_datasets as tfds
+
+        try:
+            builder = tfds.builder(self.dataset, data_dir=self.data_dir)
+        except tfds.core.DatasetNotFoundError:
+            known = spec.nearest(self.dataset, tfds.list_builders())
+            raise ValueError(f"TensorFlow Datasets has no {self.dataset!r}; {known}") from None
+        if not builder.is_prepared():
+            option = f" --data_dir={self.data_dir}" if self.data_dir else ""
+            raise ValueError(
+                f"{self.dataset} is not prepared in {builder.data_path}; "
+                f"prepare it by: tfds build {self.dataset}{option}"
+            )
+        connectors: Any = builder.info.features
+        features = dict(connectors.items())
+        wanted = {self.image: tfds.features.Image, self.label: tfds.features.ClassLabel}
+        for key, kind in wanted.items():
+            if not isinstance(features.get(key), kind):
+                there = ", ".join(f"{name} ({type(x).__name__})" for name, x in features.items())
+                raise ValueError(
+                    f"{self.dataset} has no {kind.__name__} called {key!r}; there are {there}."
+                )
+        if not any(map(splits.named, builder.info.splits)):
+            raise ValueError(
+                f"{self.dataset} has no split called train, validation or test; "
+                f"there are {', '.join(builder.info.splits)}."
+            )
+        return builder

@@ -1,0 +1,155 @@
+"""Split: which examples are for training, which for validation and which for the test."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+from tlkeras.spec import Spec
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+
+# A class with fewer groups has none to spare for all three splits.
+_GROUPS_TO_LEND = 5
+
+_WORDS = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validation": VALIDATION,
+    "dev": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+}
+
+
+def named(word: str) -> str | None:
+    """Returns the split that users call by a word, in any case (``Val``, ``testing``), or None."""
+    return _WORDS.get(word.strip().lower())
+
+
+class Split(Spec, name="split"):
+    """Shares of the examples, in percent, chosen by a hash of each example's id.
+
+    An example whose hash, mapped to [0, 100), is below `test` is for the test, one below
+    `test + validation` for validation, any other for training. So an example keeps its side when
+    others come or go, with one exception: a class with at least five groups none of which the hash
+    put in a wanted split lends it one of training, the one of the smallest hash, or of the next.
+    Which are lent may change while the class grows; with enough examples all are home again.
+    """
+
+    validation: float = 10.0
+    test: float = 10.0
+    group: str = ""
+    """A regex searched in the id: examples with equal group 1 (or match) stay on one side."""
+
+    def validate(self):
+        for share in ("validation", "test"):
+            self.require(0 <= getattr(self, share) < 100, share, "a percentage from 0 to below 100")
+        if self.validation + self.test >= 100:
+            raise ValueError(
+                f"split.validation is {self.validation} and split.test is {self.test}, "
+                "expected less than 100 percent together: the rest is for training."
+            )
+        try:
+            re.compile(self.group)
+        except re.error as error:
+            self.require(False, "group", f"a regular expression ({error})")
+
+    def group_of(self, identity: str) -> str:
+        """Returns the name of an example's group; an id that does not match is its own."""
+        match = re.search(self.group, identity) if self.group else None
+        if match is None:
+            return identity
+        return match.group(1 if match.re.groups else 0) or identity
+
+
+def cut(
+    split: Split,
+    ids: Sequence[str],
+    labels: Sequence[int | None],
+    given: Sequence[str | None],
+) -> list[str]:
+    """Returns the split of every example.
+
+    Args:
+        split: The shares wanted.
+        ids: The examples.
+        labels: Their classes; None where there are none.
+        given: The splits the user has put them in; None where free. A split the user made keeps
+            exactly its examples; missing ones are cut from ``train`` and from the free examples.
+    """
+    made = {name for name in given if name}
+    shares = {name: getattr(split, name) for name in (TEST, VALIDATION) if name not in made}
+    groups = [
+        split.group_of(identity) if own in (None, TRAIN) else None
+        for identity, own in zip(ids, given, strict=True)
+    ]
+    spots = {group: _spot(group) for group in groups if group is not None}
+    sides = {group: _side(spot, shares) for group, spot in spots.items()}
+    ordered = sorted(spots, key=lambda group: (spots[group], group))
+    wanted = [name for name, share in shares.items() if share]
+    _lend(sides, _by_class(ordered, groups, labels), wanted)
+    return [
+        own or TRAIN if group is None else sides[group]
+        for group, own in zip(groups, given, strict=True)
+    ]
+
+
+def _spot(group: str) -> float:
+    """Returns the place in [0, 100) of a group, from the first 48 bits of its sha256."""
+    digest = hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48 * 100
+
+
+def _side(spot: float, shares: Mapping[str, float]) -> str:
+    end = 0.0
+    for name, share in shares.items():
+        end += share
+        if spot < end:
+            return name
+    return TRAIN
+
+
+def _by_class(
+    ordered: Sequence[str], groups: Sequence[str | None], labels: Sequence[int | None]
+) -> dict[int | None, list[str]]:
+    """Returns the groups of every class, by label, each list in the given order."""
+    classes: dict[str, set[int | None]] = {}
+    for group, label in zip(groups, labels, strict=True):
+        if group is not None:
+            classes.setdefault(group, set()).add(label)
+    members: dict[int | None, list[str]] = {}
+    for group in ordered:
+        for label in classes[group]:
+            members.setdefault(label, []).append(group)
+    return dict(sorted(members.items(), key=lambda item: -1 if item[0] is None else item[0]))
+
+
+def _lend(
+    sides: dict[str, str], members: Mapping[int | None, Sequence[str]], wanted: Sequence[str]
+) -> None:
+    """Moves a group of training to each wanted split that has none of a class, in place."""
+    training = {
+        label: sum(sides[group] == TRAIN for group in groups) for label, groups in members.items()
+    }
+    labels_of: dict[str, list[int | None]] = {}
+    for label, groups in members.items():
+        for group in groups:
+            labels_of.setdefault(group, []).append(label)
+    for groups in members.values():
+        for name in wanted:
+            if len(groups) < _GROUPS_TO_LEND or any(sides[group] == name for group in groups):
+                continue
+            # No class that the group holds may lose its last group of training.
+            spare = (
+                group
+                for group in groups
+                if sides[group] == TRAIN and all(training[x] > 1 for x in labels_of[group])
+            )
+            if (group := next(spare, None)) is not None:
+                sides[group] = name
+                for label in labels_of[group]:
+                    training[label] -= 1
