@@ -1,0 +1,41 @@
+"""Exporter: what is shipped."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tlkeras.spec import Spec
+
+if TYPE_CHECKING:
+    from tlkeras.model import TransferModel
+
+Predict = Callable[[Any], dict[str, Any]]
+"""From a numpy batch of preprocessed inputs to the task's served outputs, as numpy."""
+
+
+class Exporter(Spec, plugins="tlkeras.exporters"):
+    """A format that leaves this project: preprocessing inside, no tlkeras needed to run it."""
+
+    tolerance: ClassVar[float] = 1e-4
+    """Largest absolute difference of served outputs from Keras that `load` may give."""
+
+    @abc.abstractmethod
+    def files(self) -> tuple[str, ...]:
+        """Returns the file or folder names, relative to the export folder, that `write` makes."""
+
+    @abc.abstractmethod
+    def write(self, model: TransferModel, samples: Any, out: Path) -> None:
+        """Writes the export into the existing folder `out`.
+
+        Args:
+            model: The fitted model.
+            samples: A tf.data.Dataset of preprocessed training inputs, unbatched, for calibration.
+            out: Where `files` come to lie.
+        """
+
+    @abc.abstractmethod
+    def load(self, out: Path) -> Predict:
+        """Returns a function that runs the written export and nothing of Keras."""
