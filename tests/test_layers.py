@@ -15,7 +15,9 @@ tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
 tlkeras.augment tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
 tlkeras.ingest tlkeras.examples
 tlkeras.data tlkeras.model tlkeras.features tlkeras.training
-tlkeras.metrics tlkeras.report tlkeras.card tlkeras.hardware
+tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlkeras.limits
+tlkeras.card
+tlkeras.hardware
 tlkeras.*.*
 tlkeras
 pipeline.code pipeline.product pipeline.core pipeline.flags

@@ -1,1 +1,61 @@
-"""tlkeras: transfer learning on Keras, from labelled data to a served and a mobile model."""
+"""tlkeras: transfer learning on Keras, from labelled data to a served and a mobile model.
+
+The names that a notebook needs are found here, ``from tlkeras import TransferModel``; each is
+imported when first asked for. Every Keras application is found under the name of its constructor.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tlkeras.backbones.applications import *  # noqa: F403
+    from tlkeras.data import Data
+    from tlkeras.examples import Split
+    from tlkeras.exporters.saved_model import SavedModel
+    from tlkeras.exporters.tflite import TFLite
+    from tlkeras.model import TransferModel
+    from tlkeras.recipes.fine_tune import FineTune, Phase
+    from tlkeras.sources.csv import CSV
+    from tlkeras.sources.embedded import Embedded
+    from tlkeras.sources.folder import Folder
+    from tlkeras.sources.tfds import TFDS
+    from tlkeras.tasks.classification import Classification
+
+_MODULES = {
+    "CSV": "sources.csv",
+    "Classification": "tasks.classification",
+    "Data": "data",
+    "Embedded": "sources.embedded",
+    "FineTune": "recipes.fine_tune",
+    "Folder": "sources.folder",
+    "Phase": "recipes.fine_tune",
+    "SavedModel": "exporters.saved_model",
+    "Split": "examples",
+    "TFDS": "sources.tfds",
+    "TFLite": "exporters.tflite",
+    "TransferModel": "model",
+}
+
+__all__ = [
+    "CSV",
+    "TFDS",
+    "Classification",
+    "Data",
+    "Embedded",
+    "FineTune",
+    "Folder",
+    "Phase",
+    "SavedModel",
+    "Split",
+    "TFLite",
+    "TransferModel",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = importlib.import_module(f"tlkeras.{_MODULES.get(name, 'backbones.applications')}")
+    if name.startswith("_") or not hasattr(module, name):
+        raise AttributeError(f"tlkeras has no {name!r}.")
+    return getattr(module, name)

@@ -7,9 +7,14 @@ imported for free; the first attribute that is read imports the real package.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import shutil
+import sys
+import tempfile
 import types
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,9 +27,8 @@ else:
         """Stands for a package until one of its attributes is asked for."""
 
         def __getattr__(self, attribute: str) -> Any:
-            # Read by the packages when they are imported; a user's own settings win.
-            os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            if "tensorflow" not in sys.modules:
+                _import_tensorflow()
             value = getattr(importlib.import_module(self.__name__), attribute)
             setattr(self, attribute, value)
             return value
@@ -33,3 +37,32 @@ else:
     tf = _OnFirstUse("tensorflow")
 
 __all__ = ["keras", "tf"]
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow, quietly unless the user has set a log level of theirs."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    is_asked = "TF_CPP_MIN_LOG_LEVEL" in os.environ
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with contextlib.nullcontext() if is_asked else _muted():
+        # The libraries tell of the processor and of missing GPUs before they read the log level.
+        importlib.import_module("tensorflow").config.list_physical_devices()
+
+
+@contextlib.contextmanager
+def _muted() -> Iterator[None]:
+    """Holds back the error stream of the whole process; after an error it is told."""
+    sys.stderr.flush()
+    stream = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            with os.fdopen(os.dup(stream), "wb") as file:
+                shutil.copyfileobj(held, file)
+            raise
+        finally:
+            os.dup2(stream, 2)
+            os.close(stream)

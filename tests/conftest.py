@@ -1,0 +1,92 @@
+"""What the tests share: drawn pictures, a tiny backbone, the folder of real data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+# The suite runs alike with and without an accelerator.
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlkeras import examples
+from tlkeras.backbone import Backbone, pyramid
+from tlkeras.data import Data
+from tlkeras.frameworks import keras, tf
+from tlkeras.sources.folder import Folder
+from tlkeras.splits import Split
+from tlkeras.tasks.classification import Classification
+
+COLOURS = {"blue": (40, 60, 220), "green": (30, 190, 60), "red": (220, 50, 40)}
+
+
+class Tiny(Backbone, name="tiny"):
+    """Four strided convolutions, [size, size, 3] in [0, 255], random weights of a fixed seed."""
+
+    block_pattern = r"^(block\d)_"
+    size: int = 32
+
+    def build(self):
+        inputs = x = keras.Input([self.size, self.size, 3])
+        x = keras.layers.Rescaling(1 / 127.5, offset=-1, name="scale")(x)
+        for i, width in enumerate((8, 12, 16, 24), start=1):
+            x = keras.layers.Conv2D(width, 3, strides=2, padding="same", name=f"block{i}_conv")(x)
+            x = keras.layers.BatchNormalization(name=f"block{i}_norm")(x)
+            x = keras.layers.ReLU(name=f"block{i}_relu")(x)
+            x = keras.layers.Dropout(0.1, name=f"block{i}_dropout")(x)
+        network = keras.Model(inputs, x)
+        return keras.Model(inputs, pyramid(network), name=self.name)
+
+    def preprocess(self, example):
+        return tf.image.resize(example["image"], [self.size, self.size])
+
+
+def draw(folder: Path, per_class: int, seed: int = 0) -> Path:
+    """Writes small noisy pictures, one folder for every colour."""
+    random = np.random.default_rng(seed)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            noise = random.normal(0, 40, (24, 28, 3))
+            pixels = np.clip(np.asarray(colour) + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three classes with 24 pictures each."""
+    return draw(tmp_path_factory.mktemp("pictures"), 24)
+
+
+@pytest.fixture(scope="session")
+def recorded(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same pictures as examples."""
+    out = tmp_path_factory.mktemp("examples")
+    examples.write(Folder(pictures), Split(validation=20, test=20), out)
+    return out
+
+
+@pytest.fixture
+def data(recorded: Path) -> Data:
+    """Batches of them for the tiny backbone and classification."""
+    return Data(recorded, Tiny(), Classification(), batch_size=8, seed=0)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data beside the checkout; the test is skipped where there is none."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder} with real data")
+    return folder
+
+
+def weights_of(model: Any) -> dict[str, np.ndarray]:
+    """Returns every weight of a model by path; where dropout's generators stand is none."""
+    kept = (v for v in model.variables if v.name != "seed_generator_state")
+    return {variable.path: variable.numpy() for variable in kept}

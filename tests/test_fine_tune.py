@@ -1,0 +1,172 @@
+"""The two-phase schedule."""
+
+import dataclasses
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Tiny, weights_of
+
+from tlkeras import spec
+from tlkeras.augment import Augment
+from tlkeras.frameworks import keras, tf
+from tlkeras.model import TransferModel
+from tlkeras.recipe import Recipe
+from tlkeras.recipes.fine_tune import FineTune, Phase
+from tlkeras.tasks.classification import Classification
+
+
+def make(task=Classification()):  # noqa: B008 - a spec is frozen
+    return TransferModel(Tiny(), task, ("blue", "green", "red"), seed=3)
+
+
+def moved(before, after):
+    return {path for path in before if not np.array_equal(before[path], after[path])}
+
+
+def test_the_head_alone_moves_in_phase_one_and_chosen_blocks_in_phase_two(data, tmp_path):
+    model = make()
+    start = weights_of(model.full)
+    recipe = FineTune(phases=(Phase(epochs=1), Phase(epochs=1, unfreeze="block3")))
+    recipe.fit(model, data, tmp_path)
+    changed = {path.split("/")[0] for path in moved(start, weights_of(model.full))}
+    assert changed == {"logits", "block3_conv", "block4_conv"}
+
+
+@pytest.mark.parametrize("cache", ["none", "float32"])
+def test_batch_norms_stay_bit_equal_unless_asked(data, tmp_path, cache):
+    for batch_norm in (False, True):
+        model = make()
+        start = weights_of(model.full)
+        phase = Phase(epochs=1, unfreeze=("block3",), batch_norm=batch_norm)
+        FineTune(phases=(phase,), cache=cache).fit(model, data, tmp_path / str(batch_norm))
+        changed = {path for path in moved(start, weights_of(model.full)) if "norm" in path}
+        expected = {"gamma", "beta", "moving_mean", "moving_variance"} if batch_norm else set()
+        assert changed == {f"block3_norm/{name}" for name in expected}
+
+
+def test_a_cached_run_gives_the_losses_of_an_uncached_one(data, tmp_path):
+    logs = {}
+    for cache in ("none", "float32", "float16"):
+        phases = (Phase(epochs=2), Phase(epochs=2, unfreeze="block3", learning_rate=1e-3))
+        recipe = FineTune(phases=phases, cache=cache)
+        logs[cache] = [
+            [log["loss"], log["val_loss"]] for log in recipe.fit(make(), data, tmp_path / cache)
+        ]
+    np.testing.assert_allclose(logs["float32"], logs["none"], rtol=1e-6)
+    np.testing.assert_allclose(logs["float16"], logs["none"], rtol=2e-3)
+
+
+def test_two_runs_of_a_seed_are_equal_and_another_seed_differs(data, tmp_path):
+    def losses(seed, name):
+        seeded = dataclasses.replace(data, seed=seed)
+        phases = (Phase(epochs=2), Phase(epochs=1, unfreeze=0.5))
+        return [log["loss"] for log in FineTune(phases).fit(make(), seeded, tmp_path / name)]
+
+    assert losses(1, "a") == losses(1, "b") != losses(2, "c")
+
+
+def test_a_fit_killed_in_the_second_phase_ends_like_an_unbroken_one(data, tmp_path):
+    class Killed(Exception):
+        pass
+
+    def kill(epoch, logs):
+        if epoch == 1 and len(list((tmp_path / "broken" / "phase1").glob("*.h5"))):
+            raise Killed
+
+    recipe = FineTune((Phase(epochs=2), Phase(epochs=4, unfreeze=0.5, learning_rate=1e-3)))
+    unbroken = make()
+    expected = recipe.fit(unbroken, data, tmp_path / "unbroken")
+    with pytest.raises(Killed):
+        killer = keras.callbacks.LambdaCallback(on_epoch_end=kill)
+        recipe.fit(make(), data, tmp_path / "broken", callbacks=[killer])
+    again = make()
+    logs = recipe.fit(again, data, tmp_path / "broken")
+    shown = [{k: v for k, v in log.items() if k != "seconds"} for log in logs]
+    assert shown == [{k: v for k, v in log.items() if k != "seconds"} for log in expected]
+    assert not moved(weights_of(unbroken.full), weights_of(again.full))
+
+
+def test_a_phase_that_augments_trains(data, tmp_path):
+    augments = tuple(spec.parse(name, Augment) for name in spec.names(Augment))
+    model = make()
+    start = weights_of(model.full)
+    phases = (Phase(epochs=1, unfreeze="all", augment=augments),)
+    logs = FineTune(phases).fit(model, data, tmp_path)
+    assert np.isfinite(logs[0]["loss"])
+    assert "block1_conv/kernel" in moved(start, weights_of(model.full))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_every_optimizer_lowers_the_loss(data, tmp_path, optimizer, schedule):
+    phase = Phase(
+        epochs=4, optimizer=optimizer, schedule=schedule, learning_rate=0.01, warmup=0.2, clip=1.0
+    )
+    logs = FineTune((phase,)).fit(make(Classification(dropout=0.0)), data, tmp_path)
+    assert logs[-1]["loss"] < logs[0]["loss"]
+
+
+def test_the_cosine_rate_rises_in_the_warm_up_and_falls_to_zero():
+    phase = Phase(learning_rate=0.1, schedule="cosine", warmup=0.25)
+    rate = phase.compiled_optimizer(steps=100)._learning_rate
+    steps = [0, 10, 25, 62.5, 100]
+    half_cosine = 0.1 * (1 + np.cos(np.pi * 0.5)) / 2
+    np.testing.assert_allclose(
+        [float(rate(step)) for step in steps], [0, 0.04, 0.1, half_cosine, 0], atol=1e-6
+    )
+
+
+def test_the_constant_rate_with_warm_up_stays_at_its_value():
+    rate = Phase(learning_rate=0.1, warmup=0.5).compiled_optimizer(steps=10)._learning_rate
+    rates = [float(rate(step)) for step in (0, 1, 5, 9)]
+    np.testing.assert_allclose(rates, [0, 0.02, 0.1, 0.1], rtol=1e-6)
+
+
+def test_clip_bounds_the_norm_of_all_gradients_together():
+    optimizer = Phase(optimizer="sgd", learning_rate=1.0, clip=1.0).compiled_optimizer(1)
+    variables = [keras.Variable([0.0]), keras.Variable([0.0])]
+    optimizer.apply([tf.constant([3.0]), tf.constant([4.0])], variables)
+    np.testing.assert_allclose([float(v[0]) for v in variables], [-0.6, -0.8], rtol=1e-5)
+
+
+def test_balanced_class_weights_are_those_of_scikit_learn(data, tmp_path):
+    from sklearn.utils.class_weight import compute_class_weight
+
+    from tlkeras.recipes import fine_tune
+
+    uneven: Any = types.SimpleNamespace(
+        info=types.SimpleNamespace(class_counts={"train": (30, 10, 5)})
+    )
+    labels = np.repeat([0, 1, 2], [30, 10, 5])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(fine_tune._class_weights(uneven), expected, rtol=1e-6)
+    target = tf.one_hot([0, 2], 3)
+    weights = Classification().weights(target, tf.constant(expected, tf.float32))
+    np.testing.assert_allclose(weights, expected[[0, 2]], rtol=1e-6)
+    logs = FineTune((Phase(epochs=1),), class_weight="balanced").fit(make(), data, tmp_path)
+    assert np.isfinite(logs[0]["loss"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fine_tune(phases=[])", "at least one phase"),
+        ("fine_tune(phases=[phase(epochs=0)])", "phase.epochs is 0, expected at least 1"),
+        ("fine_tune(phases=[phase(learning_rate=0)])", "phase.learning_rate is 0.0"),
+        ("fine_tune(phases=[phase(optimizer=adm)])", "phase.optimizer is 'adm'"),
+        ("fine_tune(phases=[phase(unfreeze=1.5)])", "at most 1"),
+        ("fine_tune(phases=[phase(weight_decay=0.1)])", "use optimizer='adamw'"),
+        ("fine_tune(phases=[phase(patience=-1)])", "phase.patience is -1"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_when_written(text, message):
+    with pytest.raises(ValueError, match=message):
+        spec.parse(text, Recipe)
+
+
+def test_an_unknown_block_is_named_with_the_nearest(data, tmp_path):
+    recipe = FineTune((Phase(unfreeze="blok3"),))
+    with pytest.raises(ValueError, match="No block 'blok3' in tiny; did you mean 'block3'"):
+        recipe.fit(make(), data, tmp_path)

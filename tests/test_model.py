@@ -1,0 +1,104 @@
+"""The three models that share their variables."""
+
+import numpy as np
+import pytest
+from conftest import Tiny
+from PIL import Image
+
+from tlkeras.model import TransferModel
+from tlkeras.tasks.classification import Classification
+
+CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TransferModel(Tiny(), Classification(), CLASSES, seed=0)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+
+
+def test_head_after_body_is_full(model, inputs):
+    whole = model.full(inputs, training=False)
+    parts = model.head(model.body(inputs, training=False), training=False)
+    np.testing.assert_array_equal(whole, parts)
+
+
+@pytest.mark.parametrize("block", ["block1", "block2", "block3", "block4", "head"])
+def test_suffix_after_prefix_is_full(model, inputs, block):
+    prefix, suffix = model.split_at(block)
+    parts = suffix(prefix(inputs, training=False), training=False)
+    np.testing.assert_allclose(parts, model.full(inputs, training=False), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "blocks"),
+    [
+        ((), []),
+        ("all", ["stem", "block1", "block2", "block3", "block4"]),
+        ("block3", ["block3", "block4"]),
+        (("block2", "block4"), ["block2", "block4"]),
+        (0.3, ["block3", "block4"]),
+        (1.0, ["stem", "block1", "block2", "block3", "block4"]),
+    ],
+)
+def test_unfreeze_names_blocks(model, unfreeze, blocks):
+    assert model.chosen(unfreeze) == blocks
+
+
+def test_the_trainable_flags_read_what_they_set(model):
+    model.train_only(["block4"])
+    assert dict(model.trainable) == {
+        "stem": False, "block1": False, "block2": False, "block3": False, "block4": True
+    }  # fmt: skip
+    model.trainable["block2"] = True
+    paths = {variable.path for variable in model.full.trainable_variables}
+    assert {"block2_conv/kernel", "block4_conv/kernel", "logits/kernel"} <= paths
+    assert not {path for path in paths if "norm" in path or "block1" in path}
+    model.train_only([])
+    assert {v.path for v in model.full.trainable_variables} == {"logits/kernel", "logits/bias"}
+
+
+def test_the_summary_has_one_line_per_block(model):
+    model.train_only(["block4"])
+    lines = model.summary().splitlines()
+    assert [line.split()[0] for line in lines] == ["block", *model.blocks, "head"]
+    assert lines[-2].split() == ["block4", "yes", "5", f"{16 * 24 * 9 + 24 + 4 * 24:,}"]
+    assert lines[-1].split() == ["head", "yes", "1", str(24 * 3 + 3)]
+
+
+def test_a_saved_model_comes_back_equal_and_with_its_blocks(model, inputs, tmp_path):
+    model.save(tmp_path)
+    loaded = TransferModel.load(tmp_path)
+    np.testing.assert_array_equal(
+        loaded.full(inputs, training=False), model.full(inputs, training=False)
+    )
+    assert (loaded.backbone, loaded.task, loaded.classes) == (Tiny(), Classification(), CLASSES)
+    names = {block: [layer.name for layer in found] for block, found in model.blocks.items()}
+    assert {b: [layer.name for layer in found] for b, found in loaded.blocks.items()} == names
+    np.testing.assert_array_equal(
+        loaded.head(loaded.body(inputs)), model.full(inputs, training=False)
+    )
+
+
+def test_predict_takes_files_bytes_and_arrays(model, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    path = tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    found = model.predict([path, str(path), path.read_bytes(), pixels], batch_size=3)
+    assert len(found) == 4
+    for one in found:
+        np.testing.assert_allclose(one["probabilities"], found[0]["probabilities"], rtol=1e-5)
+        assert one["label"] == CLASSES[int(np.argmax(one["probabilities"]))]
+
+
+def test_the_same_seed_gives_the_same_head_and_another_does_not():
+    kernels = [
+        TransferModel(Tiny(), Classification(), CLASSES, seed=seed).head.get_weights()[0]
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(kernels[0], kernels[1])
+    assert not np.array_equal(kernels[0], kernels[2])

@@ -1,0 +1,131 @@
+"""The epoch loop."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import weights_of
+
+from tlkeras import training
+from tlkeras.frameworks import keras, tf
+
+
+def make(rate=0.05):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input([4])
+    x = keras.layers.Dense(8, activation="relu", name="hidden")(inputs)
+    x = keras.layers.Dropout(0.5, name="dropout")(x)
+    model = keras.Model(inputs, keras.layers.Dense(1, name="out")(x))
+    model.compile(keras.optimizers.Adam(rate), loss="mse")
+    return model
+
+
+def train(epoch):
+    random = np.random.default_rng(epoch)
+    x = random.normal(size=(32, 4)).astype("float32")
+    return tf.data.Dataset.from_tensor_slices((x, x.sum(1, keepdims=True))).batch(8)
+
+
+def validation():
+    return train(1000)
+
+
+def fit(model, folder, epochs=6, patience=0, callbacks=(), feed=train, held_out=True):
+    return training.fit(
+        model,
+        feed,
+        validation() if held_out else None,
+        first=0,
+        epochs=epochs,
+        patience=patience,
+        seed=0,
+        folder=folder,
+        callbacks=callbacks,
+    )
+
+
+def without_seconds(logs):
+    return [{name: value for name, value in log.items() if name != "seconds"} for log in logs]
+
+
+class Killed(Exception):
+    pass
+
+
+def killer(epoch):
+    def on_epoch_end(reached, logs):
+        if reached == epoch:
+            raise Killed
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=on_epoch_end)
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 5])
+def test_a_killed_fit_ends_like_an_unbroken_one(tmp_path, epoch):
+    unbroken = make()
+    expected = fit(unbroken, tmp_path / "unbroken")
+    broken = make()
+    with pytest.raises(Killed):
+        fit(broken, tmp_path / "broken", callbacks=[killer(epoch)])
+    again = make()
+    assert without_seconds(fit(again, tmp_path / "broken")) == without_seconds(expected)
+    for path, value in weights_of(unbroken).items():
+        np.testing.assert_array_equal(weights_of(again)[path], value)
+
+
+def test_a_finished_fit_called_again_trains_nothing(tmp_path):
+    expected = fit(make(), tmp_path)
+
+    def feed(epoch):
+        raise AssertionError("asked for data")
+
+    assert fit(make(), tmp_path, feed=feed) == expected
+
+
+def test_the_weights_of_the_smallest_validation_loss_are_kept(tmp_path):
+    model = make(rate=1.0)  # A rate at which the loss goes up and down.
+    losses = [log["val_loss"] for log in fit(model, tmp_path, epochs=8)]
+    silent: Any = 0
+    assert model.evaluate(validation(), verbose=silent) == pytest.approx(min(losses))
+
+
+def test_without_validation_data_the_last_weights_are_kept(tmp_path):
+    seen = []
+    model = make()
+    spy = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(weights_of(model))
+    )
+    fit(model, tmp_path, epochs=3, held_out=False, callbacks=[spy])
+    np.testing.assert_array_equal(weights_of(model)["out/kernel"], seen[-1]["out/kernel"])
+
+
+def test_patience_counts_epochs_without_a_better_one(tmp_path):
+    model = make(rate=1e-12)  # Too small to change a float32 weight, hence the loss.
+    logs = fit(model, tmp_path, epochs=9, patience=2)
+    assert len(logs) == 1 + 2
+
+
+def test_only_the_last_and_the_best_weights_stay_on_disk(tmp_path):
+    fit(make(), tmp_path, epochs=6)
+    state = json.loads((tmp_path / "state.json").read_text())
+    names = {f"epoch{epoch:04d}.weights.h5" for epoch in (6, state["best_epoch"])}
+    assert {path.name for path in tmp_path.glob("*.h5")} == names
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit_with_advice(tmp_path):
+    def feed(epoch):
+        return train(epoch).map(lambda x, y: (x * np.inf, y))
+
+    with pytest.raises(ValueError, match=r"The loss is .* in epoch 1; use a smaller learning_rate"):
+        fit(make(), tmp_path, feed=feed)
+
+
+def test_dropout_differs_between_epochs_and_not_between_runs(tmp_path):
+    def feed(epoch):
+        return train(0)
+
+    first = fit(make(rate=1e-12), tmp_path / "a", feed=feed)
+    second = fit(make(rate=1e-12), tmp_path / "b", feed=feed)
+    assert without_seconds(first) == without_seconds(second)
+    assert len({log["loss"] for log in first}) == len(first)

@@ -1,0 +1,95 @@
+"""Data: batches of preprocessed inputs and targets, their order a function of seed and epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkeras import augment, examples
+from tlkeras.augment import Augment
+from tlkeras.backbone import Backbone
+from tlkeras.frameworks import tf
+from tlkeras.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The splits of one folder of examples, as one backbone and one task want them.
+
+    Batches are ``(inputs, targets)``. At most a few batches are in memory at a time.
+    """
+
+    folder: Path
+    backbone: Backbone
+    task: Task
+    batch_size: int = 32
+    seed: int = 0
+
+    @functools.cached_property
+    def info(self) -> examples.Info:
+        """Classes, feature kinds and counts."""
+        return examples.info(self.folder)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
+        return self.info.classes
+
+    def count(self, split: str) -> int:
+        """Returns the number of examples in a split; 0 if there is no such split."""
+        return self.info.counts.get(split, 0)
+
+    def steps(self, split: str) -> int:
+        """Returns the number of batches of one epoch, the last one short if need be."""
+        return -(-self.count(split) // self.batch_size)
+
+    def order(self, split: str, epoch: int) -> np.ndarray:
+        """Returns the permutation, int64 [count], that seed and epoch decide: an exact shuffle."""
+        return np.random.default_rng((self.seed, epoch)).permutation(self.count(split))
+
+    def singles(self, split: str) -> Any:
+        """Returns the preprocessed inputs of a split, unbatched, in file order."""
+        return self._pairs(split).map(lambda inputs, target: inputs)
+
+    def batches(self, split: str) -> Any:
+        """Returns the batches of a split in file order."""
+        return self._pairs(split).batch(self.batch_size).prefetch(2)
+
+    def shuffled(self, split: str, epoch: int, augments: Sequence[Augment] = ()) -> Any:
+        """Returns the augmented batches of a split in the order of an epoch.
+
+        Each example's augmentation is decided by seed, epoch and its place in the file order.
+        """
+        order = self.order(split, epoch)
+        if not augments:
+            return self._pairs(split, order).batch(self.batch_size).prefetch(2)
+        seeds = np.stack([np.full_like(order, self.seed * 65_537 + epoch), order], axis=1)
+        pairs = tf.data.Dataset.zip(
+            examples.dataset(self.folder, split, order),
+            tf.data.Dataset.from_tensor_slices(seeds.astype(np.int32)),
+        ).map(
+            lambda example, seed: self._pair(augment.examples(augments, example, seed)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        batches = tf.data.Dataset.zip(
+            pairs.batch(self.batch_size), tf.data.Dataset.counter(dtype=tf.int32)
+        ).map(
+            lambda pair, step: augment.batches(
+                augments, pair[0], pair[1], (self.seed, epoch, step)
+            ),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        return batches.prefetch(2)
+
+    def _pairs(self, split: str, order: np.ndarray | None = None) -> Any:
+        read = examples.dataset(self.folder, split, order)
+        return read.map(self._pair, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _pair(self, example: dict[str, Any]) -> tuple[Any, Any]:
+        inputs = self.backbone.preprocess(example)
+        return inputs, self.task.target(example, inputs, len(self.classes))

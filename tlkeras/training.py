@@ -1,0 +1,137 @@
+"""The epoch loop: best weights, patience, and a resume that is the unbroken run.
+
+One `fit` per epoch. Keras's `EarlyStopping`, `ModelCheckpoint` and `BackupAndRestore` do not know
+each other's state, so patience and best weights would start anew after a kill.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlkeras.frameworks import keras
+
+Logs = dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Where a fit stands; on disk, ``state.json``."""
+
+    epoch: int = 0
+    best: float = math.inf
+    best_epoch: int = 0
+    history: tuple[Logs, ...] = ()
+
+
+def fit(
+    model: keras.Model,
+    train: Callable[[int], Any],
+    validation: Any,
+    *,
+    first: int,
+    epochs: int,
+    patience: int,
+    seed: int,
+    folder: Path,
+    callbacks: Sequence[Any] = (),
+) -> list[Logs]:
+    """Fits a compiled model and leaves it with the weights of its best epoch.
+
+    The best epoch is that of the smallest validation loss; without validation data, the last.
+
+    Args:
+        model: Compiled. Its weights at the start must be the same when called again.
+        train: Returns the batches of an epoch, counted from `first`.
+        validation: Batches, or None.
+        first: The epochs that earlier fits have used up.
+        epochs: At most so many.
+        patience: Stops after so many epochs without a better one; 0 never stops early.
+        seed: With the epoch, decides what dropout drops.
+        folder: Keeps the weights and the state. Called again there after a kill, goes on.
+        callbacks: Keras callbacks, called as Keras calls them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _load(model, folder)
+    while state.epoch < epochs and not (patience and state.epoch - state.best_epoch >= patience):
+        _reseed(model, seed, first + state.epoch)
+        start = time.perf_counter()
+        verbose: Any = 1 if sys.stderr.isatty() else 0
+        fitted = model.fit(
+            train(first + state.epoch),
+            validation_data=validation,
+            initial_epoch=state.epoch,
+            epochs=state.epoch + 1,
+            shuffle=False,  # The order is the data's.
+            verbose=verbose,
+            callbacks=list(callbacks),
+        )
+        logs = {name: float(values[0]) for name, values in fitted.history.items()}
+        if not math.isfinite(logs["loss"]):
+            raise ValueError(
+                f"The loss is {logs['loss']} in epoch {state.epoch + 1}; "
+                "use a smaller learning_rate, or clip=1.0."
+            )
+        logs["seconds"] = time.perf_counter() - start
+        score = logs.get("val_loss", -float(state.epoch))
+        better = score < state.best
+        state = State(
+            epoch=state.epoch + 1,
+            best=score if better else state.best,
+            best_epoch=state.epoch + 1 if better else state.best_epoch,
+            history=(*state.history, logs),
+        )
+        _save(model, state, folder)
+        _say(state, epochs)
+    if state.best_epoch:
+        model.load_weights(_weights(folder, state.best_epoch))
+    return list(state.history)
+
+
+def _say(state: State, epochs: int) -> None:
+    logs = state.history[-1]
+    left = (epochs - state.epoch) * logs["seconds"]
+    shown = [f"{name} {value:.4f}" for name, value in logs.items() if name != "seconds"]
+    seconds = f"{logs['seconds']:.1f} s"
+    print(f"  epoch {state.epoch}/{epochs}  {'  '.join(shown)}  {seconds}, {left:.0f} s left")
+
+
+def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Sets every dropout's seed state, which `save_weights` leaves out, from seed and epoch."""
+    states = [each for each in model.variables if each.name == "seed_generator_state"]
+    for place, state in enumerate(states):
+        state.assign([seed * 65_537 + epoch, place])
+
+
+def _weights(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch{epoch:04d}.weights.h5"
+
+
+def _save(model: keras.Model, state: State, folder: Path) -> None:
+    """Writes the weights, then the state, which is the commit point, then drops what is stale."""
+    model.save_weights(_weights(folder, state.epoch))
+    written = folder / "state.json.partial"
+    written.write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
+    written.replace(folder / "state.json")
+    kept = {_weights(folder, state.epoch), _weights(folder, state.best_epoch)}
+    for path in folder.glob("epoch*.weights.h5"):
+        if path not in kept:
+            path.unlink()
+
+
+def _load(model: keras.Model, folder: Path) -> State:
+    path = folder / "state.json"
+    if not path.exists():
+        return State()
+    read = json.loads(path.read_text(encoding="utf-8"))
+    state = State(**{**read, "history": tuple(read["history"])})
+    # The slots come back only if they exist before the weights are loaded.
+    model.optimizer.build(model.trainable_variables)
+    model.load_weights(_weights(folder, state.epoch))
+    return state
