@@ -205,6 +205,8 @@ def _parsed(
         )
         flags.DEFINE_flag(flag, values)
     _, *rest = values(argv)
+    if "verbosity" in values and not values["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)  # What TensorFlow's Python code tells is not news.
     if rest:
         raise ValueError(f"{rest[0]!r} is not a flag; write --name=value.")
     for option in options:

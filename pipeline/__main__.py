@@ -1,0 +1,53 @@
+"""``python -m pipeline``: from a source to a pushed model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline import core, flags
+from pipeline.config import STEPS, Config
+from tlkeras import report
+
+
+def main(config: Config) -> int:
+    """Makes every product up to ``--to``, then shows what came out."""
+    products = core.run(STEPS, config, core.Store(config.root), config.to)
+    if "evaluation" in products:
+        _show_measures(products["evaluation"])
+    if "infra_blessing" in products:
+        _show_exports(products["infra_blessing"])
+    if "pushed" in products:
+        told = json.loads((products["pushed"] / "pushed.json").read_text(encoding="utf-8"))
+        print(f"\nPushed: {told['folder']}")
+    return 0
+
+
+def _show_measures(evaluation: Path) -> None:
+    measures = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+    split = measures.pop("split")
+    rows = [
+        (name.replace("_", " "), f"{value:.4f}")
+        for name, value in measures.items()
+        if isinstance(value, float)
+    ]
+    print("\n" + report.table(rows, ("measure", split)))
+
+
+def _show_exports(infra_blessing: Path) -> None:
+    rows = [
+        (
+            row["export"],
+            f"{row['bytes']:,}",
+            f"{row['value']:.4f}",
+            f"{row['difference']:.1e}",
+            f"{row['p50_ms']:.1f}",
+        )
+        for row in json.loads((infra_blessing / "infra.json").read_text(encoding="utf-8"))
+    ]
+    columns = ("export", "bytes", "accuracy", "difference from Keras", "ms a picture")
+    print("\n" + report.table(rows, columns))
+
+
+if __name__ == "__main__":
+    flags.run(main, Config)

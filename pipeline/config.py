@@ -1,0 +1,84 @@
+"""Every option of the pipeline, once, and its steps in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pipeline import (
+    evaluator,
+    example_gen,
+    example_validator,
+    exporter,
+    infra_validator,
+    model_card,
+    pusher,
+    resolver,
+    schema_gen,
+    statistics_gen,
+    trainer,
+)
+from tlkeras.backbone import Backbone
+from tlkeras.backbones.applications import MobileNetV2
+from tlkeras.exporter import Exporter
+from tlkeras.exporters.saved_model import SavedModel
+from tlkeras.exporters.tflite import TFLite
+from tlkeras.recipe import Recipe
+from tlkeras.recipes.fine_tune import FineTune
+from tlkeras.source import Source
+from tlkeras.sources.embedded import Embedded
+from tlkeras.spec import Spec
+from tlkeras.splits import Split
+from tlkeras.task import Task
+from tlkeras.tasks.classification import Classification
+
+
+class Config(Spec, name="config"):
+    """What is made of what; none of it depends on the machine."""
+
+    source: Annotated[Source, "Where the examples come from."] = Embedded()
+    split: Annotated[Split, "How the examples are cut into train, validation and test."] = Split()
+    backbone: Annotated[Backbone, "The pretrained network."] = MobileNetV2()
+    task: Annotated[Task, "What is predicted."] = Classification()
+    recipe: Annotated[Recipe, "How the weights are obtained."] = FineTune()
+    exporters: Annotated[tuple[Exporter, ...], "What to ship, joined by |."] = (
+        SavedModel(),
+        TFLite(),
+    )
+    batch_size: Annotated[int, "Examples per step, over all replicas."] = 32
+    seed: Annotated[int, "Seed of everything random."] = 0
+    lower_bound: Annotated[float, "The least primary measure of a blessed model."] = 0.0
+    max_drop: Annotated[float, "How far below the baseline a blessed model may be."] = 0.0
+    baseline: Annotated[str, "A pushed version to compare with, 'last' or 'none'."] = "last"
+    # The member's own name is a class variable; a field of that name hides it, as it may.
+    name: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
+        str, "The name under which the model is pushed."
+    ] = "digits"
+    saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
+    root: Annotated[Path, "The store: what was made before is found again there."] = Path("runs")
+    to: Annotated[str, "The product to stop after."] = "pushed"
+
+    def validate(self):
+        self.require(self.batch_size >= 1, "batch_size", "at least 1")
+        self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
+        self.require(self.max_drop >= 0, "max_drop", "at least 0")
+        self.require(
+            bool(self.name) and self.name == Path(self.name).name and self.name[0] != ".",
+            "name",
+            "a plain folder name",
+        )
+
+
+STEPS = (
+    example_gen.examples,
+    statistics_gen.statistics,
+    schema_gen.schema,
+    example_validator.anomalies,
+    trainer.model,
+    resolver.resolved,
+    evaluator.evaluation,
+    exporter.exports,
+    infra_validator.infra_blessing,
+    model_card.card,
+    pusher.pushed,
+)

@@ -1,0 +1,153 @@
+"""Evaluator: the model is measured on the test split and blessed or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline import flags, resolver
+from pipeline.core import Step
+from tlkeras import examples as records
+from tlkeras import progress
+from tlkeras.data import Data
+from tlkeras.frameworks import tf
+from tlkeras.model import TransferModel
+
+SHOWN = 12  # Mistakes kept for the report.
+
+
+@Step
+def evaluation(
+    out: Path,
+    *,
+    model: Path,
+    examples: Path,
+    resolved: Path,
+    lower_bound: float,
+    max_drop: float,
+    batch_size: int,
+) -> None:
+    """Measures the model on the test split and compares it with its thresholds.
+
+    Keeps ``metrics.json``, ``blessing.json``, ``mistakes.json``, the most confident ones, and what
+    the model serves for every test example, ``served/<output>.npy``, by which exports are judged.
+    Where the user has set the test split to
+    nothing, the validation split is measured, and the measures say so. The baseline, a pushed
+    version, is measured on the same examples, so that both figures are of the same test.
+    """
+    fitted = TransferModel.load(model)
+    data = Data(examples, fitted.backbone, fitted.task, batch_size)
+    split = measured_split(data)
+    mistakes: list[dict[str, Any]] = []
+    batches = _with_mistakes(_served(fitted, data, split, out / "served"), fitted, mistakes)
+    measures = {"split": split, **fitted.task.measure(batches, data.classes)}
+    (out / "metrics.json").write_text(json.dumps(measures, indent=2), encoding="utf-8")
+    (out / "mistakes.json").write_text(json.dumps(mistakes, indent=2), encoding="utf-8")
+
+    primary, reasons = fitted.task.primary, []
+    reached, before = measures[primary], None
+    if reached < lower_bound:
+        reasons.append(f"{primary} {reached:.4f} is below the lower bound {lower_bound:.4f}")
+    if baseline := resolver.read(resolved):
+        before = _served_by(baseline, fitted, data, split)
+        if reached < before - max_drop:
+            reasons.append(
+                f"{primary} {reached:.4f} is more than {max_drop:.4f} below the {before:.4f} of "
+                f"{baseline}"
+            )
+    blessing = {
+        "blessed": not reasons,
+        "reasons": reasons,
+        "primary": primary,
+        "value": reached,
+        "lower_bound": lower_bound,
+        "baseline": str(baseline) if baseline else None,
+        "baseline_value": before,
+    }
+    (out / "blessing.json").write_text(json.dumps(blessing, indent=2), encoding="utf-8")
+
+
+def measured_split(data: Data) -> str:
+    """Returns the split that judges a model: ``test``, or ``validation`` where there is no test."""
+    for split in ("test", "validation"):
+        if data.count(split):
+            return split
+    raise ValueError(
+        "There is neither a test nor a validation example to measure the model on; "
+        'give more examples, or --split="split(test=20)".'
+    )
+
+
+def _served(fitted: TransferModel, data: Data, split: str, out: Path) -> Iterator[tuple[Any, Any]]:
+    """Yields numpy ``(target, served)`` batches of a split; writes the served arrays as well."""
+    out.mkdir()
+    writers: dict[str, Any] = {}
+    start = 0
+    batches = progress.shown(data.batches(split), data.steps(split), "evaluating")
+    for inputs, target in batches:
+        served = {name: tensor.numpy() for name, tensor in fitted.served(inputs).items()}
+        for name, array in served.items():
+            if name not in writers:
+                writers[name] = np.lib.format.open_memmap(
+                    out / f"{name}.npy",
+                    mode="w+",
+                    dtype=array.dtype,
+                    shape=(data.count(split), *array.shape[1:]),
+                )
+            writers[name][start : start + len(array)] = array
+        start += len(next(iter(served.values())))
+        yield target.numpy(), served
+
+
+def _with_mistakes(
+    batches: Iterator[tuple[Any, Any]], fitted: TransferModel, mistakes: list[dict[str, Any]]
+) -> Iterator[tuple[Any, Any]]:
+    """Yields the batches and leaves the most confident mistakes in the list."""
+    start = 0
+    for target, served in batches:
+        for place, label, predicted, probability in fitted.task.mistakes(target, served):
+            mistakes.append(
+                {
+                    "index": start + place,
+                    "label": fitted.classes[label],
+                    "predicted": fitted.classes[predicted],
+                    "probability": probability,
+                }
+            )
+        mistakes.sort(key=lambda mistake: -mistake["probability"])
+        del mistakes[SHOWN:]
+        start += len(target)
+        yield target, served
+
+
+def _served_by(version: Path, fitted: TransferModel, data: Data, split: str) -> float:
+    """Returns the primary measure of a pushed version's SavedModel on the same examples."""
+    labels = (version / "labels.txt").read_text(encoding="utf-8").splitlines()
+    if tuple(labels) != data.classes:
+        raise ValueError(
+            f"{version} predicts {len(labels)} other classes than the {len(data.classes)} of the "
+            "examples, so the two cannot be compared; give --baseline=none, or another --name."
+        )
+    loaded = tf.saved_model.load(version / "saved_model")
+    run = loaded.signatures["serving_default"]
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        read = records.dataset(data.folder, split)
+        for example in progress.shown(read, data.count(split), "the baseline"):
+            # Pictures differ in size, and the signature resizes them itself.
+            served = run(image=example["image"][None])
+            target = data.task.target(example, None, len(data.classes))
+            yield (
+                target.numpy()[None],
+                {name: tensor.numpy() for name, tensor in served.items()},
+            )
+
+    return fitted.task.measure(batches(), data.classes)[fitted.task.primary]
+
+
+if __name__ == "__main__":
+    flags.run_alone(evaluation)

@@ -1,0 +1,35 @@
+"""Exporter: a blessed model is written in the formats that leave the project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline import flags
+from pipeline.core import NotBlessed, Step
+from tlkeras.data import Data
+from tlkeras.exporter import Exporter
+from tlkeras.model import TransferModel
+
+
+@Step
+def exports(
+    out: Path, *, model: Path, examples: Path, evaluation: Path, exporters: tuple[Exporter, ...]
+) -> None:
+    """Writes every export and the class names, one a line, in ``labels.txt``."""
+    blessing = json.loads((evaluation / "blessing.json").read_text(encoding="utf-8"))
+    if not blessing["blessed"]:
+        raise NotBlessed(f"Not blessed: {'; '.join(blessing['reasons'])}.")
+    made = [name for exporter in exporters for name in exporter.files()]
+    if twice := sorted({name for name in made if made.count(name) > 1}):
+        raise ValueError(f"--exporters writes {', '.join(twice)} more than once.")
+    fitted = TransferModel.load(model)
+    samples = Data(examples, fitted.backbone, fitted.task).singles("train")
+    for exporter in exporters:
+        print(f"  {exporter}")
+        exporter.write(fitted, samples, out)
+    (out / "labels.txt").write_text("\n".join(fitted.classes) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    flags.run_alone(exports)

@@ -1,0 +1,106 @@
+"""ModelCard: the report and the model card, written from the products before it."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import io
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pipeline import core, flags
+from pipeline.core import Step
+from tlkeras import card as cards
+from tlkeras import examples as records
+from tlkeras import report
+from tlkeras.frameworks import tf
+
+_THUMBNAIL = 144  # Pixels.
+
+
+@Step
+def card(
+    out: Path,
+    *,
+    examples: Path,
+    anomalies: Path,
+    model: Path,
+    evaluation: Path,
+    infra_blessing: Path,
+    name: str,
+) -> None:
+    """Writes ``report.html``, everything to look at, and ``card.md``, the model card."""
+    measures, blessing = (_read(evaluation / f"{name}.json") for name in ("metrics", "blessing"))
+    info = dataclasses.asdict(records.info(examples))
+    exported = _read(infra_blessing / "infra.json")
+    lineage = _lineage(anomalies, infra_blessing)
+    options = _options(lineage)
+    command = shlex.join(["python", "-m", "pipeline", *(f"--{k}={v}" for k, v in options.items())])
+    contents = report.Report(
+        title=name,
+        measures=measures,
+        blessing=blessing,
+        logs=_read(model / "logs.json"),
+        exports=exported,
+        mistakes=_mistakes(examples, measures["split"], _read(evaluation / "mistakes.json")),
+        data=info,
+        command=command,
+        lineage=lineage,
+    )
+    report.write(out / "report.html", contents)
+    text = cards.card(
+        name,
+        configuration=options,
+        command=command,
+        data=info,
+        measures=measures,
+        blessing=blessing,
+        exports=exported,
+        lineage=lineage,
+    )
+    (out / "card.md").write_text(text, encoding="utf-8")
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _mistakes(examples: Path, split: str, kept: list[dict[str, Any]]) -> list[report.Mistake]:
+    """Returns the mistakes with small versions of their pictures."""
+    rows = records.Records(examples, split)
+    found = []
+    for told in kept:
+        index = told.pop("index")
+        features = tf.train.Example.FromString(rows.read([index])[0]).features.feature
+        (identity,), (encoded,) = (features[k].bytes_list.value for k in ("id", "image"))
+        with Image.open(io.BytesIO(encoded)) as picture:
+            small = picture.convert("RGB")
+        small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=85)
+        found.append(report.Mistake(file.getvalue(), id=identity.decode(errors="replace"), **told))
+    return found
+
+
+def _lineage(*products: Path) -> list[dict[str, Any]]:
+    """Returns the manifests of products and of all they were made of, each once, oldest first."""
+    made = {entry["step"]: entry for product in products for entry in core.lineage(product)}
+    return sorted(made.values(), key=lambda entry: entry["started"])
+
+
+def _options(lineage: list[dict[str, Any]]) -> dict[str, str]:
+    """Returns the text of every option that the products depend on, in full."""
+    fields: dict[str, str] = {}
+    for entry in lineage:
+        fields |= {name: told["value"] for name, told in entry["asked"]["fields"].items()}
+    return {
+        name: ast.literal_eval(text) if text[0] in "'\"" else text for name, text in fields.items()
+    }
+
+
+if __name__ == "__main__":
+    flags.run_alone(card)

@@ -1,0 +1,94 @@
+"""Pusher: what is blessed goes to ``saved_models/<name>/<version>/``, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import core, flags, product
+from pipeline.core import Step
+
+
+# Always run: a version may have been removed since, and looking takes no time.
+@Step(always=True)
+def pushed(
+    out: Path,
+    *,
+    exports: Path,
+    evaluation: Path,
+    infra_blessing: Path,
+    card: Path,
+    name: str,
+    saved_models: Path,
+) -> None:
+    """Copies exports, labels, measures, report and card into a new version.
+
+    A version that was made of these very products is found again instead. ``pushed.json`` names
+    the folder.
+    """
+    products = {"exports": exports, "evaluation": evaluation, "card": card}
+    products["infra_blessing"] = infra_blessing
+    digests = {made: core.manifest(path)["digest"] for made, path in products.items()}
+    for version in versions(saved_models, name):
+        if manifest(version)["products"] == digests:
+            break
+    else:
+        contents = {"name": name, "products": digests, "lineage": _lineage(products)}
+        version = _push(saved_models / name, [exports, card, evaluation], contents)
+    (out / "pushed.json").write_text(json.dumps({"folder": str(version)}), encoding="utf-8")
+
+
+def versions(saved_models: Path, name: str) -> list[Path]:
+    """Returns the folders of a model's pushed versions, oldest first."""
+    found = (path for path in (saved_models / name).glob("*") if path.name.isdigit())
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def manifest(version: Path) -> dict[str, Any]:
+    """Returns ``manifest.json`` of a pushed version: its products and all they were made of."""
+    path = version / "manifest.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); remove {version} or put it elsewhere."
+        ) from None
+
+
+def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Returns the manifests of all products and of what they were made of, each once."""
+    found = {}
+    for path in products.values():
+        for made in core.lineage(path):
+            # Where the store lies is nobody's business but its owner's.
+            found[made["step"]] = {key: made[key] for key in made if key not in ("path", "from")}
+    return list(found.values())
+
+
+def _push(folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Path:
+    """Returns the new version, written to the side and renamed."""
+    partial = folder / f".partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for path in products:
+        ignored = shutil.ignore_patterns(product.MANIFEST, "served", "mistakes.json")
+        shutil.copytree(path, partial, ignore=ignored, dirs_exist_ok=True)
+    while True:
+        taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+        number = max(taken, default=0) + 1
+        text = json.dumps({"version": number, **contents}, indent=2)
+        (partial / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        try:
+            return partial.rename(folder / str(number))
+        except OSError:
+            # Another process took the number since; anything else is told.
+            if not (folder / str(number)).exists():
+                raise
+
+
+if __name__ == "__main__":
+    flags.run_alone(pushed)

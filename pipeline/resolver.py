@@ -1,0 +1,47 @@
+"""Resolver: which pushed version the new model has to be as good as."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline import core, flags, pusher
+from pipeline.core import Step
+
+
+# Always run: versions come and go outside the store. What it finds is a key of what follows.
+@Step(always=True)
+def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: Path) -> None:
+    """Finds the baseline and writes it to ``resolved.json``; null if there is none.
+
+    ``last`` is the newest pushed version that was not made of this very model.
+    """
+    found = _last(model, name, saved_models) if baseline == "last" else None
+    if baseline not in ("last", "none"):
+        found = Path(baseline)
+        if not (found / "saved_model").is_dir():
+            raise ValueError(f"--baseline={baseline}: there is no saved_model in that folder.")
+    contents: dict[str, Any] = {"version": None}
+    if found:
+        contents = {"version": str(found), "products": pusher.manifest(found)["products"]}
+    (out / "resolved.json").write_text(json.dumps(contents, indent=2), encoding="utf-8")
+
+
+def read(resolved: Path) -> Path | None:
+    """Returns the folder of the version that the step found."""
+    version = json.loads((resolved / "resolved.json").read_text(encoding="utf-8"))["version"]
+    return Path(version) if version else None
+
+
+def _last(model: Path, name: str, saved_models: Path) -> Path | None:
+    digest = core.manifest(model)["digest"]
+    for version in reversed(pusher.versions(saved_models, name)):
+        made_of = {made["step"]: made["digest"] for made in pusher.manifest(version)["lineage"]}
+        if made_of["model"] != digest and (version / "saved_model").is_dir():
+            return version
+    return None
+
+
+if __name__ == "__main__":
+    flags.run_alone(resolved)

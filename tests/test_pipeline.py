@@ -1,0 +1,210 @@
+"""The whole pipeline from its command line, on a few small pictures."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import draw
+
+ROOT = Path(__file__).parents[1]
+NETWORK = "mobilenet_v2(alpha=0.35, size=32, weights=None)"
+
+
+def command(pictures, place, *flags, module="pipeline"):
+    return [
+        sys.executable, "-m", module,
+        f"--source=folder(path='{pictures}')", "--split=split(validation=20, test=20)",
+        f"--backbone={NETWORK}", f"--root={place / 'runs'}",
+        f"--saved_models={place / 'saved_models'}", "--name=colours", *flags,
+    ]  # fmt: skip
+
+
+def run(*arguments, **options):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    return subprocess.run(
+        *arguments, capture_output=True, text=True, env=environment, cwd=ROOT, **options
+    )
+
+
+RECIPE = "--recipe=fine_tune(phases=[phase(epochs=2), phase(epochs=2, unfreeze=0.2)])"
+
+
+@pytest.fixture(scope="module")
+def pushed(pictures, tmp_path_factory):
+    """A place in which the pipeline ran, and how the run ended."""
+    place = tmp_path_factory.mktemp("place")
+    return place, run(command(pictures, place, RECIPE))
+
+
+def test_a_run_pushes_all_that_a_user_takes_away(pushed):
+    place, ended = pushed
+    assert ended.returncode == 0, ended.stderr
+    version = place / "saved_models" / "colours" / "1"
+    assert ended.stdout.splitlines()[-1] == f"Pushed: {version}"
+    names = {path.name for path in version.iterdir()}
+    assert names >= {
+        "saved_model", "model.tflite", "labels.txt", "metrics.json", "report.html", "card.md",
+        "manifest.json",
+    }  # fmt: skip
+    assert (version / "labels.txt").read_text().splitlines() == ["blue", "green", "red"]
+    made = {
+        entry["step"] for entry in json.loads((version / "manifest.json").read_text())["lineage"]
+    }
+    assert {"examples", "model", "evaluation", "exports", "infra_blessing", "card"} <= made
+
+
+def test_a_second_equal_run_does_nothing_and_imports_no_tensorflow(pushed, pictures):
+    place, _ = pushed
+    arguments = command(pictures, place, RECIPE)
+    ended = run([arguments[0], "-X", "importtime", *arguments[1:]])
+    assert ended.returncode == 0, ended.stderr
+    told = {line.split()[0]: line.split()[1] for line in ended.stdout.splitlines() if "   " in line}
+    steps = ("examples", "statistics", "schema", "anomalies", "model", "evaluation", "exports")
+    assert {told[step] for step in steps} == {"reused"}
+    imported = {line.rsplit("|", 1)[-1].strip() for line in ended.stderr.splitlines()}
+    assert not imported & {"tensorflow", "keras", "sklearn", "matplotlib"}
+    assert [p.name for p in (place / "saved_models" / "colours").iterdir()] == ["1"]
+
+
+def test_a_removed_version_is_pushed_again(pushed, pictures):
+    place, _ = pushed
+    version = place / "saved_models" / "colours" / "1"
+    version.rename(place / "taken")
+    ended = run(command(pictures, place, RECIPE))
+    assert ended.returncode == 0, ended.stderr
+    assert (version / "model.tflite").read_bytes() == (place / "taken/model.tflite").read_bytes()
+
+
+def test_a_model_below_its_bound_is_not_pushed(pushed, pictures):
+    place, _ = pushed
+    ended = run(command(pictures, place, RECIPE, "--lower_bound=1.5", "--name=strict"))
+    assert ended.returncode == 2
+    assert "is below the lower bound 1.5000" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert not (place / "saved_models" / "strict").exists()
+
+
+@pytest.mark.slow
+def test_a_model_worse_than_the_last_pushed_one_is_not_pushed(pictures, tmp_path):
+    good = "--recipe=fine_tune(phases=[phase(epochs=8, learning_rate=0.01)])"
+    ended = run(command(pictures, tmp_path, good))
+    assert ended.returncode == 0, ended.stderr
+    bad = "--recipe=fine_tune(phases=[phase(epochs=1, learning_rate=1e-9)])"
+    ended = run(command(pictures, tmp_path, bad))
+    assert ended.returncode == 2, ended.stdout
+    assert f"of {tmp_path / 'saved_models' / 'colours' / '1'}" in ended.stderr
+    ended = run(command(pictures, tmp_path, bad, "--baseline=none"))
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "saved_models" / "colours" / "2").is_dir()
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_second_phase_ends_like_an_unbroken_one(pictures, tmp_path):
+    recipe = "--recipe=fine_tune(phases=[phase(epochs=2), phase(epochs=12, unfreeze=0.2)])"
+    ended = run(command(pictures, tmp_path / "unbroken", recipe, "--to=model"))
+    assert ended.returncode == 0, ended.stderr
+
+    broken = command(pictures, tmp_path / "broken", recipe, "--to=model")
+    process = subprocess.Popen(broken, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    runs = tmp_path / "broken" / "runs" / "model"
+    for _ in range(3000):
+        if any(runs.glob("*.partial/_scratch/phase1/state.json")):
+            break
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (state,) = runs.glob("*.partial/_scratch/phase1/state.json")
+    assert 1 <= json.loads(state.read_text())["epoch"] < 12
+
+    ended = run(broken)
+    assert ended.returncode == 0, ended.stderr
+    histories, weights = [], []
+    for place in ("unbroken", "broken"):
+        (model,) = (p for p in (tmp_path / place / "runs/model").iterdir() if p.suffix == "")
+        logs = json.loads((model / "logs.json").read_text())
+        histories.append([{k: v for k, v in log.items() if k != "seconds"} for log in logs])
+        weights.append(_weights(model))
+    assert histories[0] == histories[1]
+    for before, after in zip(*weights, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def _weights(model: Path) -> list[np.ndarray]:
+    from tlkeras.model import TransferModel
+
+    return TransferModel.load(model).full.get_weights()
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory):
+    """Folders that a user should not have given."""
+    folder = tmp_path_factory.mktemp("strange")
+    (folder / "empty").mkdir()
+    whole = draw(folder / "whole", 6)
+    (folder / "one").mkdir()
+    (whole / "red").rename(folder / "one" / "red")
+    draw(folder / "broken", 6)
+    (folder / "broken" / "red" / "000.png").write_bytes(b"\x89PNG")
+    (folder / "hollow" / "red").mkdir(parents=True)
+    draw(folder / "hollow" / "more", 1)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--bach_size=4"], "Unknown command line flag 'bach_size'. Did you mean: batch_size"),
+        (["--batch_size=0"], "config.batch_size is 0, expected at least 1"),
+        (["--batch_size=four"], "'four' is not a whole number"),
+        (["--exporters=tflit"], "'tflit' is not an Exporter; did you mean 'tflite'?"),
+        (
+            ["--backbone=mobilnet_v2"],
+            "'mobilnet_v2' is not a Backbone; did you mean 'mobilenet_v2'",
+        ),
+        (["--to=modl"], "'modl' is not a product; did you mean 'model'?"),
+        (["--name=a/b"], "config.name is 'a/b', expected a plain folder name"),
+        (["--source=folder(path='{strange}/none')"], "{strange}/none"),
+        (["--source=folder(path='{strange}/empty')"], "{strange}/empty"),
+        (["--source={strange}/one"], "choosing a label takes at least two"),
+        (["--source={strange}/broken"], "red/000.png"),
+    ],
+)
+def test_what_a_user_writes_wrongly_is_one_clear_message(strange, tmp_path, flags, message):
+    flags = [flag.format(strange=strange) for flag in flags]
+    ended = run(command("unused", tmp_path, *flags))
+    assert ended.returncode == 1
+    assert message.format(strange=strange) in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "saved_models").exists()
+
+
+@pytest.mark.slow
+def test_the_weights_of_another_network_are_one_clear_message(pictures, tmp_path):
+    from tlkeras.backbones.applications import MobileNet
+
+    weights = tmp_path / "mobilenet.weights.h5"
+    MobileNet(weights=None, size=32, alpha=0.25).build().save_weights(weights)
+    backbone = f"--backbone=mobilenet_v2(alpha=0.35, size=32, weights='{weights}')"
+    ended = run(command(pictures, tmp_path, backbone, "--to=model"))
+    assert ended.returncode == 1
+    assert str(weights) in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert any((tmp_path / "runs" / "examples").iterdir())
+
+
+def test_help_imports_no_tensorflow():
+    for module in ("pipeline", "pipeline.trainer"):
+        ended = run([sys.executable, "-X", "importtime", "-m", module, "--help"])
+        assert ended.returncode == 0
+        assert f"python -m {module}" in ended.stdout
+        assert "--recipe" in ended.stdout
+        assert not {"tensorflow", "keras"} & {
+            line.rsplit("|", 1)[-1].strip() for line in ended.stderr.splitlines()
+        }
