@@ -1,0 +1,268 @@
+"""The report: what is on the page, that it is escaped, and that it needs nothing else."""
+
+from __future__ import annotations
+
+import html.parser
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlkeras import charts, metrics, report
+from tlkeras.report import Mistake, Report
+
+HOSTILE = "<script>alert('&')</script>\"|\x1b\udcff"
+NAMES = [HOSTILE, "rose", "tulip"]
+
+
+class Page(html.parser.HTMLParser):
+    """The elements of a page; complains about one that is not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.headings: list[str] = []
+        self.text = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+        if "style" not in self.open:
+            self.text += data
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def measured(names: list[str], seed: int = 0) -> dict[str, Any]:
+    random = np.random.default_rng(seed)
+    labels = random.integers(len(names), size=200)
+    probabilities = random.dirichlet(np.ones(len(names)), 200) + np.eye(len(names))[labels]
+    return {"split": "test", **metrics.classification([(labels, probabilities / 2)], names)}
+
+
+def picture(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), (200, 30, 30)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def full(**changes: Any) -> Report:
+    parts: dict[str, Any] = {
+        "title": f"flowers {HOSTILE}",
+        "measures": measured(NAMES),
+        "blessing": {
+            "blessed": False,
+            "reasons": ["accuracy 0.7 is below the lower bound 0.9"],
+            "primary": "accuracy",
+            "value": 0.7,
+            "lower_bound": 0.9,
+            "baseline": "saved_models/flowers/1",
+            "baseline_value": 0.65,
+        },
+        "logs": [
+            {"phase": 0, "epoch": 0, "loss": 2.0, "val_loss": 1.5, "seconds": 1.0},
+            {"phase": 0, "epoch": 1, "loss": 1.0, "val_loss": float("nan"), "seconds": 1.0},
+            {"phase": 1, "epoch": 5, "loss": 0.5, "val_loss": 0.75, "seconds": 1.0},
+        ],
+        "exports": [
+            {"export": HOSTILE, "files": ["model.tflite"], "bytes": 1234567, "difference": 2e-7},
+            {"export": "saved_model", "files": ["saved_model"], "bytes": 89, "p50_ms": 1.5},
+        ],
+        "mistakes": [
+            Mistake(picture("PNG"), HOSTILE, "rose", 0.75, id=HOSTILE),
+            Mistake(picture("JPEG"), "rose", "tulip", 0.5),
+        ],
+        "data": {
+            "classes": NAMES,
+            "counts": {"train": 60, "test": 30},
+            "class_counts": {"train": [10, 20, 30], "test": [10, 10, 10]},
+            "split": "split(test=33.0)",
+        },
+        "slices": {HOSTILE: measured(NAMES, 1), "outdoors": measured(NAMES, 2)},
+        "command": f"python -m pipeline --name={HOSTILE}",
+        "lineage": [
+            {"step": "examples", "digest": "00"},
+            {"step": "model", "key": "ab" * 32, "seconds": 12.34, "git": "0123abc"},
+        ],
+    }
+    return Report(**{**parts, **changes})
+
+
+def written(contents: Report, folder: Path) -> Page:
+    out = folder / "report.html"
+    report.write(out, contents)
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def test_every_part_that_is_given_has_a_section(tmp_path):
+    page = written(full(), tmp_path)
+    assert page.headings == [
+        "Results",
+        "Learning curves",
+        "Confusions",
+        "Classes",
+        "Calibration",
+        "Groups",
+        "Mistakes",
+        "Exports",
+        "Data",
+        "Configuration",
+        "Lineage",
+    ]
+    for told in (
+        "Not blessed.",
+        "accuracy 0.7 is below the lower bound 0.9",
+        "has 0.6500 on the same examples",
+        "Measured on 200 examples of the test split.",
+        "1,234,567",
+        "2.0e-07",
+        "abababababab",
+        "12.3",
+    ):
+        assert told in page.text
+
+
+@pytest.mark.parametrize(
+    ("part", "heading"),
+    [
+        ("logs", "Learning curves"),
+        ("slices", "Groups"),
+        ("mistakes", "Mistakes"),
+        ("exports", "Exports"),
+        ("data", "Data"),
+        ("command", "Configuration"),
+        ("lineage", "Lineage"),
+    ],
+)
+def test_a_part_that_is_not_given_is_left_out(part, heading, tmp_path):
+    nothing = getattr(Report(title=""), part)
+    headings = written(full(**{part: nothing}), tmp_path).headings
+    assert heading not in headings
+    assert len(headings) == 10
+
+
+def test_a_report_of_nothing_is_a_title(tmp_path):
+    page = written(Report(title="empty"), tmp_path)
+    assert page.headings == []
+    assert "empty" in page.text
+
+
+def test_measures_of_any_task_make_headlines(tmp_path):
+    measures = {"split": "validation", "mean_iou": 0.625, "pixels": 400}
+    page = written(Report(title="masks", measures=measures), tmp_path)
+    assert page.headings == ["Results"]
+    assert "Mean iou" in page.text and "0.6250" in page.text
+    assert "There is no test split" in page.text
+
+
+def test_what_users_name_is_shown_and_never_run(tmp_path):
+    page = written(full(), tmp_path)
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert "<script>alert('&')</script>\"|" in page.text
+    assert "\x1b" not in page.text  # Neither what a terminal would obey nor what UTF-8 cannot hold.
+    handlers = [name for _, attributes in page.elements for name in attributes if name[:2] == "on"]
+    assert not handlers
+
+
+def test_the_page_needs_nothing_from_elsewhere(tmp_path):
+    page = written(full(), tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(str(image["src"]).startswith("data:image/") for image in page.named("img"))
+    assert all(str(link["href"]).startswith("#") for link in page.named("a"))
+    assert "://" not in text and "@import" not in text and "url(" not in text
+    policy = page.named("meta")[1]
+    assert str(policy["content"]).startswith("default-src 'none'")
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_pictures_charts_and_tables_can_be_read_aloud(tmp_path):
+    page = written(full(), tmp_path)
+    assert all(image["alt"] for image in page.named("img"))
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.named("svg"))
+    assert all(head["scope"] in ("col", "row") for head in page.named("th"))
+    assert len(page.named("caption")) == len(page.named("table"))
+    assert page.named("html")[0]["lang"] == "en"
+    loss = str(page.named("svg")[0]["aria-label"])
+    assert "train: 2.0000 at first, 0.5000 at last" in loss
+    assert "validation: 1.5000 at first, 0.7500 at last" in loss  # What is not finite is no point.
+
+
+def test_pictures_are_in_the_page_as_they_came(tmp_path):
+    page = written(full(), tmp_path)
+    assert [str(image["src"])[:23] for image in page.named("img")] == [
+        "data:image/png;base64,i",
+        "data:image/jpeg;base64,",
+    ]
+    with pytest.raises(ValueError, match="'17' begins with b'GIF89a', expected a PNG or JPEG"):
+        written(full(mistakes=[Mistake(b"GIF89a", "a", "b", 0.5, "17")]), tmp_path)
+
+
+def test_phases_are_marked_and_not_joined_by_a_line(tmp_path):
+    page = written(full(), tmp_path)
+    assert "phase 1" in page.text and "phase 2" in page.text
+    lines = [line for line in page.named("polyline") if line["class"] == "curve train"]
+    assert [len(str(line["points"]).split()) for line in lines] == [2, 1]
+    alone = written(full(logs=full().logs[:2]), tmp_path)
+    assert "phase 2" not in alone.text
+
+
+def test_many_classes_are_listed_by_weakness_and_drawn_no_more(tmp_path):
+    names = [f"class {i}" for i in range(40)]
+    counts = {"counts": {"train": 80}, "class_counts": {"train": [2] * 40}, "classes": names}
+    page = written(Report(title="many", measures=measured(names), data=counts), tmp_path)
+    assert not [table for table in page.named("table") if table.get("class")]
+    assert "The 15 weakest of 40" in page.text
+    assert "largest class" in page.text
+    few = written(Report(title="few", measures=measured(names[:20])), tmp_path)
+    assert [table["class"] for table in few.named("table") if table.get("class")] == ["heat tall"]
+
+
+def test_a_model_without_mistakes_is_said_to_have_none(tmp_path):
+    measures = metrics.classification([(np.array([0, 1]), np.eye(2))], ["a", "b"])
+    page = written(Report(title="right", measures=measures), tmp_path)
+    assert "No example was taken for another class." in page.text
+
+
+@pytest.mark.parametrize(
+    "values", [[0.5], [0.0, 0.0], [1e-9, 2e-9], [3e8, -3e8], [0.1, 0.2, 0.30000000001]]
+)
+def test_any_values_lie_within_their_chart(values):
+    points = [(float(epoch), value) for epoch, value in enumerate(values, start=1)]
+    drawn = Page(charts.curves("loss", {"train": [points]}, {}))
+    [line] = drawn.named("polyline")
+    for x, y in (pair.split(",") for pair in str(line["points"]).split()):
+        assert 52 <= float(x) <= 466
+        assert 44 <= float(y) <= 224
+    assert 2 <= sum(line["class"] == "grid" for line in drawn.named("line")) <= 10
+
+
+def test_tables_for_the_terminal_are_aligned():
+    rows = [("accuracy", "0.9120"), ("log loss", "11.25"), ("花", 3)]
+    assert report.table(rows, ("measure", "test")) == "\n".join(
+        [
+            "measure     test",
+            "--------  ------",
+            "accuracy  0.9120",
+            "log loss   11.25",
+            "花             3",
+        ]
+    )
+    assert report.table([], ("a", "bc")) == "a  bc\n-  --"
+    assert report.table([("x\ny", 1_234_567, None)], ("name", "bytes", "value")) == "\n".join(
+        ["name      bytes  value", "----  ---------  -----", "x y   1,234,567"]
+    )
