@@ -1,0 +1,228 @@
+"""Laws of every backbone: a new file in `tlkeras.backbones` is tested without touching this one."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tlkeras import graph, spec
+from tlkeras.backbone import STRIDES, Backbone
+from tlkeras.backbones.applications import Application
+from tlkeras.frameworks import keras, tf
+
+# One small network of nearly every family; the others differ from it in depth and width alone.
+QUICK = (
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_v2_b0",
+    "inception_v3",
+    "mobilenet",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "resnet50",
+    "resnet50v2",
+    "vgg16",
+    "xception",
+)
+
+BLOCKS = {
+    "convnext_tiny": 5,
+    "densenet121": 9,
+    "efficientnet_b0": 9,
+    "efficientnet_v2_b0": 8,
+    "inception_resnet_v2": 45,
+    "inception_v3": 12,
+    "mobilenet": 14,
+    "mobilenet_v2": 18,
+    "mobilenet_v3_small": 13,
+    "nasnet_mobile": 17,
+    "resnet50": 6,
+    "resnet50v2": 6,
+    "vgg16": 6,
+    "xception": 15,
+}
+
+
+def small(member: type[Backbone]) -> Backbone:
+    """Returns a member with random weights and its least size, where it has such fields."""
+    if issubclass(member, Application):
+        return member(size=member.family.smallest, weights=None)
+    return member()
+
+
+MEMBERS = spec.names(Backbone)
+PICTURES = [name for name, member in MEMBERS.items() if "image" in member.reads]
+
+
+@dataclasses.dataclass
+class Built:
+    """A backbone with its network, a batch for it, and what the network makes of it."""
+
+    backbone: Backbone
+    network: keras.Model
+    inputs: Any
+    outputs: Any
+
+    @property
+    def blocks(self) -> dict[str, list[keras.Layer]]:
+        return self.backbone.blocks(self.network)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow] if issubclass(m, Application) and name not in QUICK else [],
+        )
+        for name, m in MEMBERS.items()
+    ],
+)
+def built(request: pytest.FixtureRequest) -> Iterator[Built]:
+    """Every backbone in turn; one network is in memory at a time."""
+    keras.utils.set_random_seed(0)
+    backbone = small(MEMBERS[request.param])
+    network = backbone.build()
+    inputs = keras.tree.map_structure(_batch, network.input)
+    one = Built(backbone, network, inputs, network(inputs))
+    yield one
+    one.network = None
+    del network
+    gc.collect()
+
+
+def _batch(tensor: Any) -> Any:
+    random = np.random.default_rng(0)
+    shape = (2, *tensor.shape[1:])
+    if keras.backend.standardize_dtype(tensor.dtype).startswith("int"):
+        return tf.constant(random.integers(0, 2, shape), tensor.dtype)
+    return tf.constant(random.uniform(0, 255, shape), tensor.dtype)
+
+
+def _assert_equal(found: Any, expected: Any) -> None:
+    keras.tree.assert_same_structure(found, expected)
+    pairs = zip(keras.tree.flatten(found), keras.tree.flatten(expected), strict=True)
+    for left, right in pairs:
+        largest = float(np.abs(right).max())
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-5 * largest)
+
+
+def test_the_output_is_a_dict_of_features(built: Built):
+    assert isinstance(built.network.output, dict)
+    assert all(tensor.shape[-1] for tensor in built.network.output.values())
+
+
+def test_blocks_cover_every_layer_once_in_order(built: Built):
+    assert [layer for block in built.blocks.values() for layer in block] == built.network.layers
+    assert len(built.blocks) > 3
+
+
+def test_the_blocks_are_those_that_the_family_is_known_to_have(built: Built):
+    if built.backbone.name in BLOCKS:
+        assert len(built.blocks) == BLOCKS[built.backbone.name]
+
+
+def test_a_network_read_back_from_its_configuration_is_the_same(built: Built):
+    read = keras.Model.from_config(built.network.get_config())
+    read.set_weights(built.network.get_weights())
+    for layer in read.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # Reading a file does so, `set_weights` does not.
+    _assert_equal(read(built.inputs), built.outputs)
+
+
+def test_segments_between_all_blocks_compose_to_the_whole(built: Built):
+    layers, ends = [], [built.network.input]
+    for block in list(built.blocks.values())[:-1]:
+        layers += block
+        ends.append(graph.boundary(built.network, layers))
+    ends.append(built.network.output)
+    flowing = built.inputs
+    for start, end in itertools.pairwise(ends):
+        flowing = graph.segment(built.network, start, end)(flowing)
+    _assert_equal(flowing, built.outputs)
+
+
+def test_a_network_cut_in_the_middle_is_suffix_after_prefix(built: Built):
+    blocks = list(built.blocks.values())
+    before = [layer for block in blocks[: len(blocks) // 2] for layer in block]
+    prefix, suffix = graph.cut(built.network, before)
+    _assert_equal(suffix(prefix(built.inputs)), built.outputs)
+    held = {id(variable) for variable in (*prefix.variables, *suffix.variables)}
+    assert held == {id(variable) for variable in built.network.variables}
+
+
+def test_a_step_moves_the_last_block_and_nothing_that_is_frozen(built: Built):
+    *frozen, last = [block for block in built.blocks.values() if any(x.weights for x in block)]
+    frozen = [layer for block in frozen for layer in block]
+    for layer in frozen:
+        layer.trainable = False
+    before = [[np.array(weight) for weight in layer.weights] for layer in frozen]
+    moving = [np.array(weight) for layer in last for weight in layer.trainable_weights]
+    prefix, suffix = graph.cut(
+        built.network, built.network.layers[: built.network.layers.index(last[0])]
+    )
+    crossing = prefix(built.inputs, training=True)
+    with tf.GradientTape() as tape:
+        outputs = keras.tree.flatten(suffix(crossing, training=True))
+        loss = tf.add_n([tf.reduce_mean(output) for output in outputs])
+    variables = built.network.trainable_variables
+    gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
+    for variable, gradient in zip(variables, gradients, strict=True):
+        variable.assign_sub(0.1 * gradient)
+    for layer, values in zip(frozen, before, strict=True):
+        for weight, value in zip(layer.weights, values, strict=True):
+            np.testing.assert_array_equal(weight, value, err_msg=weight.path)
+    moved = [weight for layer in last for weight in layer.trainable_weights]
+    assert any(np.any(value != np.array(w)) for value, w in zip(moving, moved, strict=True))
+    for layer in frozen:
+        layer.trainable = True
+
+
+def test_there_is_a_map_of_every_stride_and_of_the_size_it_tells(built: Built):
+    if built.backbone.name not in PICTURES:
+        pytest.skip("not a picture network")
+    size = built.network.input.shape[1]
+    for name, map_ in built.network.output.items():
+        # Valid paddings take up to four rows off a map.
+        assert -4 <= map_.shape[1] - size / int(name.removeprefix("stride")) <= 1
+    if isinstance(built.backbone, Application):
+        assert sorted(built.network.output) == sorted(f"stride{stride}" for stride in STRIDES)
+
+
+def test_maps_grow_with_the_picture_by_exactly_their_stride(built: Built):
+    known = built.backbone.name in BLOCKS or not isinstance(built.backbone, Application)
+    if not known or built.backbone.name not in PICTURES:
+        pytest.skip("a smaller network of its family is tested, or it reads no pictures")
+    size = built.network.input.shape[1]
+    larger = built.backbone.replace(size=size + 64).build().output
+    grown = {
+        name: larger[name].shape[1] - map_.shape[1] for name, map_ in built.network.output.items()
+    }
+    assert grown == {name: 64 // int(name.removeprefix("stride")) for name in grown}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_the_text_of_a_backbone_is_read_back_as_the_same(name: str):
+    backbone = small(MEMBERS[name])
+    assert spec.parse(str(backbone), Backbone) == backbone
+    assert spec.parse(backbone.full(), Backbone) == backbone
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_preprocess_gives_the_network_s_input_for_one_picture_and_for_a_batch(name: str):
+    backbone = small(MEMBERS[name])
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 41, 57, 3)).astype(np.uint8)
+    batch = backbone.preprocess({"image": tf.constant(pictures)})
+    assert batch.dtype == tf.float32
+    assert batch.shape[1] == batch.shape[2] and batch.shape[3] == 3
+    assert np.min(batch) >= 0 and np.max(batch) <= 255
+    one = backbone.preprocess({"image": tf.constant(pictures[1])})
+    np.testing.assert_allclose(one, batch[1], atol=1e-3)

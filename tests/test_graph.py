@@ -1,0 +1,107 @@
+"""Cutting a model: what crosses, what is shared, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tlkeras import graph
+from tlkeras.frameworks import keras, tf
+
+
+def dense(name: str, units: int = 3):
+    return keras.layers.Dense(units, name=name)
+
+
+@pytest.fixture
+def forked() -> keras.Model:
+    """Two branches of `first`, joined, and two named outputs, one of them early."""
+    inputs = keras.Input([4], name="inputs")
+    first = dense("first")(inputs)
+    left, right = dense("left")(first), dense("right")(first)
+    joined = keras.layers.Concatenate(name="joined")([left, right])
+    return keras.Model(inputs, {"early": left, "late": dense("last")(joined)})
+
+
+def layers(model: keras.Model, *names: str) -> list[keras.Layer]:
+    return [model.get_layer(name) for name in names]
+
+
+X = np.arange(8, dtype=np.float32).reshape(2, 4)
+
+
+@pytest.mark.parametrize(
+    ("names", "crossing"),
+    [
+        ((), ["inputs"]),
+        (("first",), ["first"]),
+        (("first", "left"), ["first", "left"]),
+        (("first", "left", "right"), ["left", "right"]),
+        (("first", "left", "right", "joined"), ["left", "joined"]),
+        (("first", "left", "right", "joined", "last"), ["left", "last"]),
+    ],
+)
+def test_suffix_after_prefix_is_the_model(forked: keras.Model, names, crossing):
+    chosen = layers(forked, *names)
+    tensors = keras.tree.flatten(graph.boundary(forked, chosen))
+    assert [tensor._keras_history.operation.name for tensor in tensors] == crossing
+    prefix, suffix = graph.cut(forked, chosen)
+    found, expected = suffix(prefix(X)), forked(X)
+    assert list(found) == list(expected) == ["early", "late"]
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_one_crossing_tensor_is_passed_plain(forked: keras.Model):
+    prefix, _ = graph.cut(forked, layers(forked, "first"))
+    assert isinstance(prefix.output, keras.KerasTensor)
+
+
+def test_prefix_and_suffix_share_the_variables_of_the_model(forked: keras.Model):
+    prefix, suffix = graph.cut(forked, layers(forked, "first"))
+    assert prefix.get_layer("first").kernel is forked.get_layer("first").kernel
+    assert suffix.get_layer("last").kernel is forked.get_layer("last").kernel
+    before = forked(X)["late"].numpy()
+    suffix.get_layer("last").kernel.assign_add(tf.ones([6, 3]))
+    assert np.all(forked(X)["late"] != before)
+
+
+def test_a_cut_leaves_the_model_as_it_was(forked: keras.Model):
+    config = forked.get_config()
+    graph.cut(forked, layers(forked, "first", "left"))
+    assert forked.get_config() == config
+
+
+def test_a_cut_can_be_cut_again(forked: keras.Model):
+    _, suffix = graph.cut(forked, layers(forked, "first"))
+    middle, end = graph.cut(suffix, layers(suffix, "left", "right"))
+    first = keras.Model(forked.input, forked.get_layer("first").output)
+    np.testing.assert_array_equal(end(middle(first(X)))["late"], forked(X)["late"])
+
+
+def test_a_sum_that_is_no_layer_crosses_as_one_tensor():
+    inputs = keras.Input([4])
+    x = dense("first", 4)(inputs)
+    x = x + dense("second", 4)(x)
+    x = x + dense("third", 4)(x)
+    model = keras.Model(inputs, x)
+    crossing = graph.boundary(model, layers(model, "first", "second"))
+    assert not isinstance(crossing, list)
+    prefix, suffix = graph.cut(model, layers(model, "first", "second"))
+    np.testing.assert_array_equal(suffix(prefix(X)), model(X))
+
+
+def test_an_operation_that_would_widen_the_cut_stays_behind_it():
+    inputs = keras.Input([4])
+    x = dense("first", 4)(inputs)
+    gate = keras.layers.ReLU(6.0, name="gate")(x + 3.0) * (1 / 6)
+    model = keras.Model(inputs, keras.layers.Multiply(name="product")([x, gate]))
+    crossing = graph.boundary(model, layers(model, "first"))
+    assert crossing is model.get_layer("first").output
+    prefix, suffix = graph.cut(model, layers(model, "first"))
+    np.testing.assert_array_equal(suffix(prefix(X)), model(X))
+
+
+def test_a_layer_without_what_it_depends_on_is_refused(forked: keras.Model):
+    with pytest.raises(ValueError, match="depends on 'first', which is not among them"):
+        graph.cut(forked, layers(forked, "left"))
