@@ -19,7 +19,7 @@ from pipeline import (
     trainer,
 )
 from tlkeras.backbone import Backbone
-from tlkeras.backbones.applications import MobileNetV2
+from tlkeras.backbones.starter import Starter
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
@@ -38,7 +38,7 @@ class Config(Spec, name="config"):
 
     source: Annotated[Source, "Where the examples come from."] = Embedded()
     split: Annotated[Split, "How the examples are cut into train, validation and test."] = Split()
-    backbone: Annotated[Backbone, "The pretrained network."] = MobileNetV2()
+    backbone: Annotated[Backbone, "The pretrained network."] = Starter()
     task: Annotated[Task, "What is predicted."] = Classification()
     recipe: Annotated[Recipe, "How the weights are obtained."] = FineTune()
     exporters: Annotated[tuple[Exporter, ...], "What to ship, joined by |."] = (

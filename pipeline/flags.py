@@ -15,7 +15,7 @@ import sys
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar, Union, cast
 
@@ -111,7 +111,15 @@ def command(config: Spec, program: str = "pipeline") -> str:
         value = getattr(config, option.name)
         if value != option.default:
             words.append(f"--{option.name}={_written(value)}")
-    return shlex.join(words)
+    return quoted(words)
+
+
+def quoted(words: Iterable[str]) -> str:
+    """Returns a line for the shell; a text with quotes in it stands in double quotes."""
+    return " ".join(
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+        for word in words
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import io
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,8 @@ def card(
     exported = _read(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)
     options = _options(lineage)
-    command = shlex.join(["python", "-m", "pipeline", *(f"--{k}={v}" for k, v in options.items())])
+    words = ["python", "-m", "pipeline", *(f"--{key}={text}" for key, text in options.items())]
+    command = flags.quoted(words)
     contents = report.Report(
         title=name,
         measures=measures,

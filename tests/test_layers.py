@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = """
-tlkeras.spec tlkeras.frameworks
+tlkeras.spec tlkeras.frameworks tlkeras.progress
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
 tlkeras.augment tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
 tlkeras.ingest tlkeras.examples

@@ -13,7 +13,7 @@ import pytest
 from conftest import draw
 
 ROOT = Path(__file__).parents[1]
-NETWORK = "mobilenet_v2(alpha=0.35, size=32, weights=None)"
+NETWORK = "starter(size=32)"
 
 
 def command(pictures, place, *flags, module="pipeline"):
@@ -27,6 +27,7 @@ def command(pictures, place, *flags, module="pipeline"):
 
 def run(*arguments, **options):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)
     return subprocess.run(
         *arguments, capture_output=True, text=True, env=environment, cwd=ROOT, **options
     )
@@ -172,7 +173,10 @@ def strange(tmp_path_factory):
         (["--name=a/b"], "config.name is 'a/b', expected a plain folder name"),
         (["--source=folder(path='{strange}/none')"], "{strange}/none"),
         (["--source=folder(path='{strange}/empty')"], "{strange}/empty"),
-        (["--source={strange}/one"], "choosing a label takes at least two"),
+        (
+            ["--source={strange}/one"],
+            "has one class folder, 'red', and classes must be at least two",
+        ),
         (["--source={strange}/broken"], "red/000.png"),
     ],
 )

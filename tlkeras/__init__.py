@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tlkeras.backbones.applications import *  # noqa: F403
+    from tlkeras.backbones.starter import Starter
     from tlkeras.data import Data
     from tlkeras.examples import Split
     from tlkeras.exporters.saved_model import SavedModel
@@ -33,6 +34,7 @@ _MODULES = {
     "Phase": "recipes.fine_tune",
     "SavedModel": "exporters.saved_model",
     "Split": "examples",
+    "Starter": "backbones.starter",
     "TFDS": "sources.tfds",
     "TFLite": "exporters.tflite",
     "TransferModel": "model",
@@ -49,6 +51,7 @@ __all__ = [
     "Phase",
     "SavedModel",
     "Split",
+    "Starter",
     "TFLite",
     "TransferModel",
 ]

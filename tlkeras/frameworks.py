@@ -38,15 +38,20 @@ else:
 
 __all__ = ["keras", "tf"]
 
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
 
 def _import_tensorflow() -> None:
     """Imports TensorFlow, quietly unless the user has set a log level of theirs."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    is_asked = "TF_CPP_MIN_LOG_LEVEL" in os.environ
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with contextlib.nullcontext() if is_asked else _muted():
-        # The libraries tell of the processor and of missing GPUs before they read the log level.
+    if _LEVEL in os.environ:
+        importlib.import_module("tensorflow")
+        return
+    os.environ[_LEVEL] = "2"
+    # The libraries tell of the processor and of missing GPUs before they read the level.
+    with _muted():
         importlib.import_module("tensorflow").config.list_physical_devices()
+    del os.environ[_LEVEL]  # Not handed down to other processes as if the user had set it.
 
 
 @contextlib.contextmanager

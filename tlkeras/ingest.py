@@ -37,7 +37,7 @@ Say = Callable[[str], None]
 
 
 def write(source: Source, split: Split, out: Path, say: Say = print) -> Info:
-    """Writes every example of a source into the existing folder `out`.
+    """Writes every example of a source into the folder `out`.
 
     Of the whole data only ids, labels and digests are in memory. Pictures are decoded in full and
     become what `pictures.normalized` gives. ``info.json`` is written last, when all is well.
@@ -45,6 +45,7 @@ def write(source: Source, split: Split, out: Path, say: Say = print) -> Info:
     Raises:
         ValueError: What is wrong with the data, and with which examples.
     """
+    out.mkdir(parents=True, exist_ok=True)
     for remark in source.remarks():
         say(remark)
     sides, planned = _planned(source, split)

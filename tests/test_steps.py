@@ -1,0 +1,92 @@
+"""What the steps on the data write."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline import example_gen, example_validator, schema_gen, statistics_gen
+from tlkeras.sources.folder import Folder
+from tlkeras.splits import Split
+
+
+def made(tmp_path, counts, sizes=(16, 20)):
+    """Returns the products of the steps on pictures of these counts by split and class."""
+    for split, classes in counts.items():
+        for name, count in classes.items():
+            (tmp_path / "pictures" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = np.full((sizes[i % len(sizes)], 12, 3), i, np.uint8)
+                Image.fromarray(pixels).save(
+                    tmp_path / "pictures" / split / name / f"{split}{name}{i}.png"
+                )
+    products = {}
+    for name in ("examples", "statistics", "schema", "anomalies"):
+        products[name] = tmp_path / name
+        products[name].mkdir()
+    source, split = Folder(tmp_path / "pictures"), Split(validation=0, test=0)
+    example_gen.examples.run(products["examples"], source=source, split=split)
+    statistics_gen.statistics.run(products["statistics"], examples=products["examples"])
+    schema_gen.schema.run(products["schema"], statistics=products["statistics"])
+    example_validator.anomalies.run(
+        products["anomalies"], statistics=products["statistics"], schema=products["schema"]
+    )
+    return products
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory):
+    counts = {"train": {"a": 30, "b": 2, "c": 20}, "test": {"a": 1, "b": 9}}
+    return made(tmp_path_factory.mktemp("steps"), counts)
+
+
+def test_the_statistics_count_what_lies_in_each_split(products):
+    datasets = {d.name: d for d in statistics_gen.read(products["statistics"]).datasets}
+    assert {name: d.num_examples for name, d in datasets.items()} == {"train": 52, "test": 10}
+    features = {f.name: f for f in datasets["train"].features}
+    tops = features["label"].string_stats.top_values
+    assert [(top.value, top.frequency) for top in tops] == [("a", 30), ("c", 20), ("b", 2)]
+    heights = np.tile([16, 20], 26)
+    summary = features["image.height"].num_stats
+    assert (summary.min, summary.max) == (16, 20)
+    assert summary.mean == pytest.approx(heights.mean())
+    assert summary.std_dev == pytest.approx(heights.std())
+    (histogram,) = summary.histograms
+    assert sum(bucket.sample_count for bucket in histogram.buckets) == 52
+
+
+def test_the_schema_holds_the_classes_and_ranges_of_train(products):
+    features = {f.name: f for f in schema_gen.read(products["schema"]).feature}
+    assert list(features["label"].string_domain.value) == ["a", "b", "c"]
+    domain = features["image.width"].float_domain
+    assert (domain.min, domain.max) == (12, 12)
+
+
+def test_the_anomalies_name_what_is_odd(products):
+    from google.protobuf import text_format
+
+    text = (products["anomalies"] / example_validator.FILE).read_text()
+    found = text_format.Parse(text, statistics_gen.protos("anomalies").Anomalies())
+    told = found.anomaly_info["label"].description
+    assert "fewer than 20 training examples of 'b' (2)" in told
+    assert "30 training examples of 'a' against 2 of 'b'" in told
+    assert "no test example of c" in told
+    assert "'b' has a share of 90% in test and of 4% in train" in told
+
+
+def test_even_data_has_no_anomaly(tmp_path):
+    counts = {"train": {"a": 25, "b": 25}, "test": {"a": 5, "b": 5}}
+    products = made(tmp_path, counts)
+    assert "anomaly_info" not in (products["anomalies"] / example_validator.FILE).read_text()
+
+
+def test_equal_data_gives_equal_bytes(tmp_path):
+    counts = {"train": {"a": 3, "b": 3}}
+    first, second = (made(tmp_path / name, counts) for name in ("first", "second"))
+    for step in ("statistics", "schema", "anomalies"):
+        names = sorted(path.name for path in first[step].iterdir())
+        for name in names:
+            assert (first[step] / name).read_bytes() == (second[step] / name).read_bytes()
+    info = [json.loads((p["examples"] / "info.json").read_text()) for p in (first, second)]
+    assert info[0] == info[1]

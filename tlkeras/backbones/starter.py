@@ -1,0 +1,77 @@
+"""The starter: a small network whose weights come with tlkeras, for runs without a download."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkeras.backbone import Backbone, pyramid, squash
+from tlkeras.frameworks import keras
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+
+
+class Starter(Backbone, name="starter"):
+    """MobileNetV3Small, trained by ``tools/pretrain_starter.py``; best at 96 to 128 pixels.
+
+    ``tlkeras/weights/starter.json`` tells of the data, the recipe and the result.
+    """
+
+    block_pattern = r"^(expanded_conv(?:_\d+)?)_|^(conv_1)"
+
+    size: int = 96
+
+    def validate(self):
+        self.require(self.size >= 32, "size", "at least 32")
+
+    def build(self):
+        none: Any = None  # Keras annotates it as a text only.
+        network = keras.applications.MobileNetV3Small(
+            weights=none, include_top=False, input_shape=(self.size, self.size, 3)
+        )
+        network.set_weights(read(WEIGHTS))
+        return keras.Model(network.input, pyramid(network), name=self.name)
+
+    def preprocess(self, example):
+        return squash(example["image"], self.size)
+
+    def fingerprint(self):
+        return _described(WEIGHTS)["sha256"]
+
+
+def read(folder: Path) -> list[np.ndarray]:
+    """Returns the float32 arrays of ``starter.npz``, in Keras's order.
+
+    Raises:
+        ValueError: The file is missing, or is not the one whose SHA-256 ``starter.json`` records.
+    """
+    expected = _described(folder)["sha256"]
+    path = folder / "starter.npz"
+    try:
+        encoded = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); {_ADVICE}") from None
+    found = hashlib.sha256(encoded).hexdigest()
+    if found != expected:
+        raise ValueError(
+            f"{path} has {len(encoded):,} bytes of SHA-256 {found[:12]}…, expected "
+            f"{expected[:12]}…: it is damaged or another file; {_ADVICE}"
+        )
+    with np.load(io.BytesIO(encoded), allow_pickle=False) as arrays:
+        return [arrays[name].astype(np.float32) for name in sorted(arrays.files)]
+
+
+_ADVICE = "install tlkeras anew."
+
+
+def _described(folder: Path) -> dict[str, str]:
+    path = folder / "starter.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); {_ADVICE}") from None
