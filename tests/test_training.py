@@ -31,11 +31,18 @@ def validation():
     return train(1000)
 
 
-def fit(model, folder, epochs=6, patience=0, callbacks=(), feed=train, held_out=True):
+def fit(model, folder, epochs=6, patience=0, callbacks=(), feed=train, held_out=True, **options):
+    return run(model, folder, epochs, patience, callbacks, feed, held_out, **options).history
+
+
+def run(model, folder, epochs, patience, callbacks, feed, held_out, start=None, metric=None):
+    start = start or training.State()
     return training.fit(
         model,
         feed,
         validation() if held_out else None,
+        metric=metric,
+        start=start,
         first=0,
         epochs=epochs,
         patience=patience,
@@ -90,6 +97,33 @@ def test_the_weights_of_the_smallest_validation_loss_are_kept(tmp_path):
     assert model.evaluate(validation(), verbose=silent) == pytest.approx(min(losses))
 
 
+def test_a_metric_goes_before_the_loss(tmp_path):
+    def with_worse_losses(epoch):
+        # From epoch 2 on the loss grows; the metric, the mean output, grows with every epoch.
+        return train(0).map(lambda x, y: (x, y + 4.0 * epoch))
+
+    model = make()
+    model.compile(keras.optimizers.SGD(0.02), loss="mse", metrics=[_mean_output])
+    options = {"feed": with_worse_losses, "metric": "_mean_output"}
+    logs = fit(model, tmp_path, epochs=4, **options)
+    best = max(range(4), key=lambda i: logs[i]["val__mean_output"])
+    assert best != min(range(4), key=lambda i: logs[i]["val_loss"])
+    assert json.loads((tmp_path / "state.json").read_text())["best_epoch"] == best + 1
+
+
+def _mean_output(target, output):
+    return keras.ops.mean(output)
+
+
+def test_a_fit_that_beats_nothing_ends_with_the_weights_it_began_with(tmp_path):
+    model = make()
+    before = weights_of(model)
+    logs = fit(model, tmp_path, epochs=2, start=training.State(best=(0.0,)))
+    assert len(logs) == 2
+    for path, value in weights_of(model).items():
+        np.testing.assert_array_equal(before[path], value)
+
+
 def test_without_validation_data_the_last_weights_are_kept(tmp_path):
     seen = []
     model = make()
@@ -103,7 +137,7 @@ def test_without_validation_data_the_last_weights_are_kept(tmp_path):
 def test_patience_counts_epochs_without_a_better_one(tmp_path):
     model = make(rate=1e-12)  # Too small to change a float32 weight, hence the loss.
     logs = fit(model, tmp_path, epochs=9, patience=2)
-    assert len(logs) == 1 + 2
+    assert len(logs) == 1 + 2  # The first beats having nothing.
 
 
 def test_only_the_last_and_the_best_weights_stay_on_disk(tmp_path):

@@ -61,7 +61,7 @@ def _planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
     """Returns the split of every id and what the folder will hold; reads ids and labels only."""
     kinds, classes = dict(source.features()), source.classes()
     if "id" in kinds:
-        raise ValueError(f"{source.name} has a feature 'id'; that is the example's own name here.")
+        raise ValueError(f"{source.member} has a feature 'id', which is the example's own name.")
     labelled = kinds.get("label") == "integer"
     if labelled and len(classes) < 2:
         raise ValueError(

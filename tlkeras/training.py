@@ -22,10 +22,14 @@ Logs = dict[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Where a fit stands; on disk, ``state.json``."""
+    """Where a fit stands; on disk, ``state.json``.
+
+    `best` is the score of the best weights, smaller is better: the first metric, its sign turned,
+    then the loss, both of the validation data. `best_epoch` is 0 while those at the start are.
+    """
 
     epoch: int = 0
-    best: float = math.inf
+    best: tuple[float, ...] = (math.inf,)
     best_epoch: int = 0
     history: tuple[Logs, ...] = ()
 
@@ -35,21 +39,26 @@ def fit(
     train: Callable[[int], Any],
     validation: Any,
     *,
+    metric: str | None,
+    start: State,
     first: int,
     epochs: int,
     patience: int,
     seed: int,
     folder: Path,
     callbacks: Sequence[Any] = (),
-) -> list[Logs]:
-    """Fits a compiled model and leaves it with the weights of its best epoch.
+) -> State:
+    """Fits a compiled model and leaves it with its best weights, those at the start included.
 
-    The best epoch is that of the smallest validation loss; without validation data, the last.
+    The best have the largest validation metric, of equal ones the smallest validation loss;
+    without validation data the last are the best.
 
     Args:
         model: Compiled. Its weights at the start must be the same when called again.
         train: Returns the batches of an epoch, counted from `first`.
         validation: Batches, or None.
+        metric: The name of a metric, larger is better; None to go by the loss alone.
+        start: What an earlier fit of these weights returned; its score is to be beaten.
         first: The epochs that earlier fits have used up.
         epochs: At most so many.
         patience: Stops after so many epochs without a better one; 0 never stops early.
@@ -58,10 +67,15 @@ def fit(
         callbacks: Keras callbacks, called as Keras calls them.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # The slots are kept, and come back, only if they exist before.
+    model.optimizer.build(model.trainable_variables)
     state = _load(model, folder)
+    if state is None:
+        state = State(best=start.best)
+        _save(model, state, folder)
     while state.epoch < epochs and not (patience and state.epoch - state.best_epoch >= patience):
         _reseed(model, seed, first + state.epoch)
-        start = time.perf_counter()
+        began = time.perf_counter()
         verbose: Any = 1 if sys.stderr.isatty() else 0
         fitted = model.fit(
             train(first + state.epoch),
@@ -78,8 +92,8 @@ def fit(
                 f"The loss is {logs['loss']} in epoch {state.epoch + 1}; "
                 "use a smaller learning_rate, or clip=1.0."
             )
-        logs["seconds"] = time.perf_counter() - start
-        score = logs.get("val_loss", -float(state.epoch))
+        logs["seconds"] = time.perf_counter() - began
+        score = _score(logs, metric, first + state.epoch)
         better = score < state.best
         state = State(
             epoch=state.epoch + 1,
@@ -89,9 +103,14 @@ def fit(
         )
         _save(model, state, folder)
         _say(state, epochs)
-    if state.best_epoch:
-        model.load_weights(_weights(folder, state.best_epoch))
-    return list(state.history)
+    model.load_weights(_weights(folder, state.best_epoch))
+    return state
+
+
+def _score(logs: Logs, metric: str | None, epoch: int) -> tuple[float, ...]:
+    if "val_loss" not in logs:
+        return (-float(epoch),)
+    return (*([-logs[f"val_{metric}"]] if metric else []), logs["val_loss"])
 
 
 def _say(state: State, epochs: int) -> None:
@@ -125,13 +144,11 @@ def _save(model: keras.Model, state: State, folder: Path) -> None:
             path.unlink()
 
 
-def _load(model: keras.Model, folder: Path) -> State:
+def _load(model: keras.Model, folder: Path) -> State | None:
     path = folder / "state.json"
     if not path.exists():
-        return State()
+        return None
     read = json.loads(path.read_text(encoding="utf-8"))
-    state = State(**{**read, "history": tuple(read["history"])})
-    # The slots come back only if they exist before the weights are loaded.
-    model.optimizer.build(model.trainable_variables)
+    state = State(**{**read, "best": tuple(read["best"]), "history": tuple(read["history"])})
     model.load_weights(_weights(folder, state.epoch))
     return state

@@ -243,7 +243,7 @@ def test_tfds_keeps_its_own_splits_and_tells_of_others(tmp_path: Path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"dataset": "tiny_picture"}, "has no 'tiny_picture'; did you mean 'tiny_pictures'"),
+        ({"name": "tiny_picture"}, "has no 'tiny_picture'; did you mean 'tiny_pictures'"),
         ({"image": "picture"}, r"no Image called 'picture'; there are image \(Image\), label"),
         ({"label": "image"}, r"no ClassLabel called 'image'; there are"),
         ({"data_dir": Path("nowhere")}, "not prepared in .*: tfds build tiny_pictures --data_dir="),

@@ -75,7 +75,7 @@ class Phase(Spec, name="phase"):
 
 
 class FineTune(Recipe, name="fine_tune"):
-    """Phases one after the other; each starts with the best weights of the one before.
+    """Phases one after the other; each starts with the best weights up to then.
 
     What no phase up to now has unfrozen is run once over the data and its activations are kept:
     at float16 they lose the digits past the third, at float32 nothing; ``cache='none'`` runs the
@@ -99,7 +99,8 @@ class FineTune(Recipe, name="fine_tune"):
         balance = _class_weights(data) if self.class_weight == "balanced" else None
         in_order = np.arange(data.count("validation"))
         logs: list[dict[str, Any]] = []
-        first = 0
+        metric = next(iter(model.task.metrics()), None)
+        first, state = 0, training.State()
         for number, (phase, start) in enumerate(zip(self.phases, starts, strict=True)):
             print(f"phase {number + 1} of {len(self.phases)}: {phase}")
             model.train_only(model.chosen(phase.unfreeze), batch_norm=phase.batch_norm)
@@ -116,10 +117,12 @@ class FineTune(Recipe, name="fine_tune"):
                 loss=model.task.loss(),
                 metrics=model.task.metrics(),
             )
-            history = training.fit(
+            state = training.fit(
                 trained,
                 train if balance is None else _weighted(train, model.task, balance),
                 validation if len(in_order) else None,
+                metric=metric.name if metric else None,
+                start=state,
                 first=first,
                 epochs=phase.epochs,
                 patience=phase.patience,
@@ -127,7 +130,9 @@ class FineTune(Recipe, name="fine_tune"):
                 folder=folder / f"phase{number}",
                 callbacks=callbacks,
             )
-            logs += [{"phase": number, "epoch": first + i, **log} for i, log in enumerate(history)]
+            logs += [
+                {"phase": number, "epoch": first + i, **log} for i, log in enumerate(state.history)
+            ]
             first += phase.epochs
         return logs
 
@@ -185,7 +190,9 @@ def _behind_frozen(model: TransferModel, start: str) -> keras.Model:
         def call(self, inputs: Any, training: bool | None = None) -> Any:
             return self.suffix(prefix(inputs, training=False), training=training)
 
-    return Behind()
+    behind = Behind()
+    behind(prefix.input)  # Builds it.
+    return behind
 
 
 def _class_weights(data: Data) -> Any:

@@ -18,7 +18,7 @@ class TFDS(Source, name="tfds"):
     downloaded.
     """
 
-    dataset: str
+    name: str  # pyright: ignore[reportIncompatibleVariableOverride]
     """Name, and configuration and version if wanted, as ``tfds.builder`` takes it."""
     data_dir: Path | None = None
     """Where it was prepared; the default of TensorFlow Datasets if None."""
@@ -52,7 +52,7 @@ class TFDS(Source, name="tfds"):
 
     def remarks(self):
         own = [name for name in self._builder().info.splits if not splits.named(name)]
-        return [f"The splits {', '.join(own)} of {self.dataset} are left out."] if own else []
+        return [f"The splits {', '.join(own)} of {self.name} are left out."] if own else []
 
     def _rows(self, *keys: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields id and some features of every example, pictures as encoded bytes."""
@@ -76,28 +76,28 @@ class TFDS(Source, name="tfds"):
         import tensorflow_datasets as tfds
 
         try:
-            builder = tfds.builder(self.dataset, data_dir=self.data_dir)
+            builder = tfds.builder(self.name, data_dir=self.data_dir)
         except tfds.core.DatasetNotFoundError:
-            known = spec.nearest(self.dataset, tfds.list_builders())
-            raise ValueError(f"TensorFlow Datasets has no {self.dataset!r}; {known}") from None
+            known = spec.nearest(self.name, tfds.list_builders())
+            raise ValueError(f"TensorFlow Datasets has no {self.name!r}; {known}") from None
         if not builder.is_prepared():
             option = f" --data_dir={self.data_dir}" if self.data_dir else ""
             raise ValueError(
-                f"{self.dataset} is not prepared in {builder.data_path}; "
-                f"prepare it by: tfds build {self.dataset}{option}"
+                f"{self.name} is not prepared in {builder.data_path}; "
+                f"prepare it by: tfds build {self.name}{option}"
             )
         connectors: Any = builder.info.features
         features = dict(connectors.items())
         wanted = {self.image: tfds.features.Image, self.label: tfds.features.ClassLabel}
         for key, kind in wanted.items():
             if not isinstance(features.get(key), kind):
-                there = ", ".join(f"{name} ({type(x).__name__})" for name, x in features.items())
+                there = ", ".join(f"{key} ({type(x).__name__})" for key, x in features.items())
                 raise ValueError(
-                    f"{self.dataset} has no {kind.__name__} called {key!r}; there are {there}."
+                    f"{self.name} has no {kind.__name__} called {key!r}; there are {there}."
                 )
         if not any(map(splits.named, builder.info.splits)):
             raise ValueError(
-                f"{self.dataset} has no split called train, validation or test; "
+                f"{self.name} has no split called train, validation or test; "
                 f"there are {', '.join(builder.info.splits)}."
             )
         return builder
