@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from tlkeras import augment, spec
+from tlkeras import augment, geometry, spec
 from tlkeras.augment import Augment
 from tlkeras.frameworks import tf
 
@@ -182,7 +182,7 @@ def test_mask_and_boxes_follow_the_picture(text, pixels):
 
 def test_a_turn_by_90_degrees_is_the_one_of_numpy():
     given = example(shape=(80, 80))
-    changed = arrays(augment._rotated(given, tf.constant(90.0)))
+    changed = arrays(geometry.rotated(given, tf.constant(90.0)))
     for key in ("image", "mask"):
         np.testing.assert_array_equal(changed[key], np.rot90(given[key]))
     top, left, bottom, right = given["boxes"].numpy().T
@@ -191,7 +191,7 @@ def test_a_turn_by_90_degrees_is_the_one_of_numpy():
 
 
 def test_a_shift_drops_the_boxes_it_pushes_out_and_their_labels():
-    changed = augment._shifted(example(), tf.constant([0.5, 0.0]))
+    changed = geometry.shifted(example(), tf.constant([0.5, 0.0]))
     np.testing.assert_array_equal(changed["box_labels"], [1])
     np.testing.assert_allclose(changed["boxes"], [[42 / 64, 14 / 80, 62 / 64, 50 / 80]], atol=1e-5)
     assert (changed["mask"].numpy()[:32] == 255).all()

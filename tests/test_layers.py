@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.progress
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
-tlkeras.augment tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
+tlkeras.pixels tlkeras.geometry tlkeras.augment
+tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
 tlkeras.ingest tlkeras.examples
 tlkeras.data tlkeras.model tlkeras.features tlkeras.training
 tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlkeras.limits

@@ -3,30 +3,32 @@
 `examples` and `batches` apply several in order, each with a seed of its own. All of it runs inside
 ``tf.data.Dataset.map`` on pictures of any size. Randomness comes from TensorFlow's stateless
 generators only: the layers of Keras and keras-cv count their calls, and parallel calls have no
-order. So of Keras only the affine transform is used; the colour arithmetic is that of Pillow, which
-the published policies were tuned with.
+order. What moves an example is in `tlkeras.geometry`, what colours it in `tlkeras.pixels`.
 """
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tlkeras.frameworks import keras, tf
+from tlkeras.frameworks import tf
+from tlkeras.geometry import moved, rectangle, rotated, shifted, size_of, warped
+from tlkeras.pixels import (
+    ENHANCEMENTS,
+    Example,
+    enhanced,
+    equalized,
+    painted,
+    pixels_of,
+    posterized,
+    solarized,
+    stretched,
+)
 from tlkeras.spec import Spec
 
-Example = Mapping[str, Any]
 Operation = Callable[[Example, Any], dict[str, Any]]
 """From an example and a level, a tensor in [-1, 1], to an example."""
-
-# How pictures and masks are read between pixels, and what they hold beyond their edge: the grey of
-# the published policies, and the class number that segmentation ignores.
-_BETWEEN_AND_BEYOND = {"image": ("bilinear", 128), "mask": ("nearest", 255)}
-
-# A box of which less of its area than this is left in the picture is dropped.
-_LEAST_LEFT = 1e-3
 
 
 class Augment(Spec, plugins="tlkeras.augment"):
@@ -73,7 +75,7 @@ class Flip(Augment, name="flip"):
 
     def example(self, example, seed):
         turned = (tf.random.stateless_uniform([2], seed) < 0.5) & [self.vertical, self.horizontal]
-        return _moved(
+        return moved(
             example,
             lambda pixels, *_: tf.raw_ops.Reverse(
                 tensor=pixels, dims=tf.concat([turned, [False]], axis=0)
@@ -98,14 +100,14 @@ class Crop(Augment, name="crop"):
     def example(self, example, seed):
         draw = tf.random.stateless_uniform([4], seed)
         area = self.scale + (1 - self.scale) * draw[0]
-        corner, sides = _rectangle(_size(example), area, 4 / 3, draw[1:])
+        corner, sides = rectangle(size_of(example), area, 4 / 3, draw[1:])
         (top, left), (bottom, right) = (
             tf.unstack(tf.cast(end, tf.int32)) for end in (corner, corner + sides)
         )
-        return _moved(
+        return moved(
             example,
             lambda pixels, *_: pixels[top:bottom, left:right],
-            lambda corners: (corners * _size(example) - corner) / sides,
+            lambda corners: (corners * size_of(example) - corner) / sides,
         )
 
 
@@ -121,7 +123,7 @@ class Rotate(Augment, name="rotate"):
         self.require(0 <= self.degrees <= 180, "degrees", "an angle from 0 to 180")
 
     def example(self, example, seed):
-        return _rotated(example, self.degrees * tf.random.stateless_uniform([], seed, -1.0, 1.0))
+        return rotated(example, self.degrees * tf.random.stateless_uniform([], seed, -1.0, 1.0))
 
 
 class Color(Augment, name="color"):
@@ -136,11 +138,11 @@ class Color(Augment, name="color"):
             self.require(0 <= strength <= 1, kind, "a part from 0 to 1")
 
     def example(self, example, seed):
-        pixels = _pixels(example)
+        pixels = pixels_of(example)
         draws = tf.unstack(tf.random.stateless_uniform([3], seed, -1.0, 1.0))
         for (kind, strength), draw in zip(self._strengths().items(), draws, strict=True):
-            pixels = _enhanced(pixels, kind, strength * draw)
-        return _painted(example, pixels)
+            pixels = enhanced(pixels, kind, strength * draw)
+        return painted(example, pixels)
 
     def _strengths(self) -> dict[str, float]:
         return {kind: getattr(self, kind) for kind in ("brightness", "contrast", "saturation")}
@@ -188,14 +190,14 @@ class Erase(Augment, name="erase"):
     def example(self, example, seed):
         place, noise = _seeds(seed, 2)
         draw = tf.random.stateless_uniform([4], place)
-        size = _size(example)
-        corner, sides = _rectangle(size, self.scale * draw[0], 10 / 3, draw[1:])
+        size = size_of(example)
+        corner, sides = rectangle(size, self.scale * draw[0], 10 / 3, draw[1:])
         around = tf.pad(tf.stack([corner, size - corner - sides], axis=1), [[0, 1], [0, 0]])
         around = tf.cast(around, tf.int32)
         shape = tf.concat([tf.cast(sides, tf.int32), [3]], axis=0)
         patch = tf.pad(tf.random.stateless_uniform(shape, noise, 0.0, 255.0), around)
         hidden = tf.pad(tf.ones(shape, tf.bool), around)
-        return _painted(example, tf.where(hidden, patch, _pixels(example)))
+        return painted(example, tf.where(hidden, patch, pixels_of(example)))
 
 
 class MixUp(Augment, name="mix_up"):
@@ -285,177 +287,21 @@ def _seeds(seed: Any, count: int) -> list[Any]:
     return [tf.random.fold_in(folded, place) for place in range(count)]
 
 
-def _image(example: Example) -> Any:
-    if "image" not in example:
-        raise ValueError(f"No 'image' to augment; this example has {', '.join(sorted(example))}.")
-    return example["image"]
-
-
-def _size(example: Example) -> Any:
-    """Returns height and width, float32 [2]."""
-    return tf.cast(tf.shape(_image(example))[:2], tf.float32)
-
-
-def _pixels(example: Example) -> Any:
-    """Returns the picture, float32."""
-    return tf.cast(_image(example), tf.float32)
-
-
-def _rectangle(size: Any, area: Any, widest: float, draw: Any) -> tuple[Any, Any]:
-    """Returns corner and sides, (y, x) in whole pixels, of a rectangle inside a picture.
-
-    Three draws from [0, 1) decide the ratio of its sides, as a multiple of the picture's own in
-    [1 / widest, widest], and where it lies; `area` is its part of the picture.
-    """
-    ratio = tf.minimum(widest, 1 / area) ** (2 * draw[0] - 1)  # A side is at most the picture's.
-    sides = tf.minimum(tf.math.ceil(tf.sqrt([area / ratio, area * ratio]) * size), size)
-    return tf.minimum(tf.floor(draw[1:] * (size - sides + 1)), size - sides), sides
-
-
-def _as(dtype: Any, pixels: Any) -> Any:
-    """Returns float pixels as another type, rounded if it holds whole numbers."""
-    return tf.cast(pixels if dtype.is_floating else tf.round(pixels), dtype)
-
-
-def _painted(example: Example, pixels: Any) -> dict[str, Any]:
-    """Returns an example with other pixels, clipped to [0, 255]."""
-    dtype = _image(example).dtype
-    return {**example, "image": _as(dtype, tf.clip_by_value(pixels, 0.0, 255.0))}
-
-
-def _moved(
-    example: Example, move: Callable[[Any, str, int], Any], place: Callable[[Any], Any]
-) -> dict[str, Any]:
-    """Returns an example moved.
-
-    Args:
-        example: What to move.
-        move: From pixels, how to read between and what is beyond them, to pixels.
-        place: From corners, float [n, 2, 2], to corners: lower and upper, each (y, x) in [0, 1].
-    """
-    _image(example)
-    moved = dict(example)
-    for key, between_and_beyond in _BETWEEN_AND_BEYOND.items():
-        if key in example:
-            moved[key] = move(example[key], *between_and_beyond)
-    if "boxes" in example:
-        corners = place(tf.reshape(example["boxes"], [-1, 2, 2]))
-        clipped = tf.clip_by_value(corners, 0.0, 1.0)
-        before, left = (
-            tf.reduce_prod(both[:, 1] - both[:, 0], axis=-1) for both in (corners, clipped)
-        )
-        kept = left > _LEAST_LEFT * before
-        moved["boxes"] = tf.reshape(tf.boolean_mask(clipped, kept), [-1, 4])
-        if "box_labels" in example:
-            moved["box_labels"] = tf.boolean_mask(example["box_labels"], kept)
-    return moved
-
-
-def _warped(example: Example, rows: Any, shift: Any = (0.0, 0.0)) -> dict[str, Any]:
-    """Returns an example whose point p, (y, x) in pixels from the centre, went to rows p + shift.
-
-    The determinant of `rows` is 1.
-    """
-    size = _size(example)
-    (a, b), (c, d) = rows
-    forward, backward = tf.stack([[a, b], [c, d]]), tf.stack([[d, -b], [-c, a]])
-    shift = tf.convert_to_tensor(shift)
-
-    def move(pixels: Any, between: str, beyond: int) -> Any:
-        centre = (size - 1) / 2  # Pixels are counted by their centres.
-        start = centre - tf.linalg.matvec(backward, centre + shift)
-        inverse = tf.concat([backward[::-1, ::-1], start[::-1, None]], axis=1)  # In (x, y).
-        moved = keras.ops.image.affine_transform(
-            tf.cast(pixels, tf.float32),
-            tf.concat([tf.reshape(inverse, [6]), [0.0, 0.0]], axis=0),
-            between,
-            "constant",
-            beyond,
-            data_format="channels_last",
-        )
-        return _as(pixels.dtype, moved)
-
-    def place(corners: Any) -> Any:
-        low, high = tf.unstack(corners * size - size / 2, axis=1)
-        middle = tf.matmul((low + high) / 2, forward, transpose_b=True) + size / 2 + shift
-        half = tf.matmul((high - low) / 2, tf.abs(forward), transpose_b=True)
-        return tf.stack([middle - half, middle + half], axis=1) / size
-
-    return _moved(example, move, place)
-
-
-def _rotated(example: Example, degrees: Any) -> dict[str, Any]:
-    angle = degrees * (math.pi / 180)
-    return _warped(example, [[tf.cos(angle), -tf.sin(angle)], [tf.sin(angle), tf.cos(angle)]])
-
-
-def _enhanced(pixels: Any, kind: str, strength: Any) -> Any:
-    """Returns pixels led away from another picture; -1 gives that one, 0 themselves."""
-    other = _ENHANCEMENTS[kind](pixels)
-    return tf.clip_by_value(pixels + strength * (pixels - other), 0.0, 255.0)
-
-
-# What each enhancement leads away from. In the last, of 3 x 3 pixels the middle counts five times.
-_ENHANCEMENTS: dict[str, Callable[[Any], Any]] = {
-    "brightness": lambda pixels: tf.zeros_like(pixels),
-    "contrast": lambda pixels: tf.reduce_mean(tf.image.rgb_to_grayscale(pixels)),
-    "saturation": lambda pixels: tf.image.rgb_to_grayscale(pixels),
-    "sharpness": lambda pixels: (
-        (9 * tf.nn.avg_pool2d(pixels[None], 3, 1, "SAME")[0] + 4 * pixels) / 13
-    ),
-}
-
-
-def _solarized(pixels: Any, level: Any) -> Any:
-    return tf.where(pixels < 256 * (1 - tf.abs(level)), pixels, 255 - pixels)
-
-
-def _posterized(pixels: Any, level: Any) -> Any:
-    step = 2 ** tf.round(4 * tf.abs(level))
-    return tf.floor(pixels / step) * step
-
-
-def _stretched(pixels: Any, level: Any) -> Any:
-    """Returns every channel spread over [0, 255]; one of a single value stays."""
-    low, high = (reduce(pixels, [0, 1]) for reduce in (tf.reduce_min, tf.reduce_max))
-    return tf.where(high > low, tf.math.divide_no_nan(255 * (pixels - low), high - low), pixels)
-
-
-def _equalized(pixels: Any, level: Any) -> Any:
-    """Returns every channel with a flat histogram.
-
-    In whole numbers as Pillow does it; Keras's own layer overflows above 8.4 million pixels.
-    """
-    values = tf.cast(pixels, tf.int32)
-    places = values + tf.constant([0, 256, 512])
-    counts = tf.reshape(tf.math.bincount(places, minlength=768, maxlength=768), [3, 256])
-    brightest = tf.gather(counts, tf.reduce_max(values, [0, 1]), batch_dims=1)
-    step = (tf.reduce_sum(counts, axis=1) - brightest) // 255
-    table = tf.cumsum(counts, axis=1, exclusive=True) + step[:, None] // 2
-    table = tf.minimum(table // tf.maximum(step, 1)[:, None], 255)
-    flat = tf.gather(tf.reshape(table, [-1]), places)
-    return tf.where(step > 0, tf.cast(flat, tf.float32), pixels)
-
-
 def _painting(change: Callable[[Any, Any], Any]) -> Operation:
-    return lambda example, level: _painted(example, change(_pixels(example), level))
+    return lambda example, level: painted(example, change(pixels_of(example), level))
 
 
 def _enhancing(kind: str) -> Operation:
-    return _painting(lambda pixels, level: _enhanced(pixels, kind, 0.9 * level))
-
-
-def _shifted(example: Example, part: Any) -> dict[str, Any]:
-    return _warped(example, [[1.0, 0.0], [0.0, 1.0]], _size(example) * part)
+    return _painting(lambda pixels, level: enhanced(pixels, kind, 0.9 * level))
 
 
 _OPERATIONS: tuple[Operation, ...] = (
     lambda example, level: dict(example),
-    *map(_painting, (_stretched, _equalized, _solarized, _posterized)),
-    *map(_enhancing, _ENHANCEMENTS),
-    lambda example, level: _rotated(example, 30 * level),
-    lambda example, level: _warped(example, [[1.0, 0.3 * level], [0.0, 1.0]]),
-    lambda example, level: _warped(example, [[1.0, 0.0], [0.3 * level, 1.0]]),
-    lambda example, level: _shifted(example, [0.45 * level, 0.0]),
-    lambda example, level: _shifted(example, [0.0, 0.45 * level]),
+    *map(_painting, (stretched, equalized, solarized, posterized)),
+    *map(_enhancing, ENHANCEMENTS),
+    lambda example, level: rotated(example, 30 * level),
+    lambda example, level: warped(example, [[1.0, 0.3 * level], [0.0, 1.0]]),
+    lambda example, level: warped(example, [[1.0, 0.0], [0.3 * level, 1.0]]),
+    lambda example, level: shifted(example, [0.45 * level, 0.0]),
+    lambda example, level: shifted(example, [0.0, 0.45 * level]),
 )
