@@ -60,6 +60,7 @@ class Config(Spec, name="config"):
 
     def validate(self):
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
+        self.require(self.seed >= 0, "seed", "at least 0")
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
         self.require(self.max_drop >= 0, "max_drop", "at least 0")
         self.require(

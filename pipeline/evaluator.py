@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline import flags, resolver
 from pipeline.core import Step
 from tlkeras import examples as records
-from tlkeras import progress
+from tlkeras import features, progress
 from tlkeras.data import Data
 from tlkeras.frameworks import tf
 from tlkeras.model import TransferModel
@@ -92,12 +90,8 @@ def _served(fitted: TransferModel, data: Data, split: str, out: Path) -> Iterato
         served = {name: tensor.numpy() for name, tensor in fitted.served(inputs).items()}
         for name, array in served.items():
             if name not in writers:
-                writers[name] = np.lib.format.open_memmap(
-                    out / f"{name}.npy",
-                    mode="w+",
-                    dtype=array.dtype,
-                    shape=(data.count(split), *array.shape[1:]),
-                )
+                shape = (data.count(split), *array.shape[1:])
+                writers[name] = features.allocated(out / f"{name}.npy", array.dtype, shape)
             writers[name][start : start + len(array)] = array
         start += len(next(iter(served.values())))
         yield target.numpy(), served

@@ -61,7 +61,7 @@ def _oddities(datasets: dict[str, Any], schema: Any) -> Iterator[tuple[str, str,
                 f"{train[largest]} training examples of {largest!r} against {train[smallest]} of "
                 f"{smallest!r}; consider class_weight='balanced'.",
             )
-        for split in counts.keys() - {"train"}:
+        for split in (split for split in counts if split != "train"):
             yield from _against_train(domain.name, split, counts[split], train)
     yield from _small_pictures(datasets["train"])
 

@@ -15,13 +15,16 @@ import numpy as np
 
 from pipeline import flags
 from pipeline.core import NotBlessed, Step
+from tlkeras import examples as records
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.data import Data
 from tlkeras.exporter import Exporter
+from tlkeras.frameworks import tf
 from tlkeras.task import Task
 
 TIMED = 50  # Pictures timed one at a time, after five to warm up.
+CALLED = 32  # Test examples on which every endpoint is called.
 
 
 @Step
@@ -53,7 +56,7 @@ def infra_blessing(
             except BrokenProcessPool:
                 raise NotBlessed(f"The process that loaded {exporter} crashed.") from None
         rows.append(row)
-        if row["difference"] > exporter.tolerance:
+        if not row["difference"] <= exporter.tolerance:  # Not a number is no agreement.
             raise NotBlessed(
                 f"{exporter} differs from Keras by {row['difference']:.2e}, "
                 f"more than the {exporter.tolerance:.2e} that it may."
@@ -85,13 +88,19 @@ def _judged(
         for inputs, target in data.batches(split).as_numpy_iterator():
             served = predict(inputs)
             for name, array in expected.items():
-                wanted = array[start : start + len(served[name])]
+                wanted = array[start : start + len(inputs)]
+                if wanted.shape != served[name].shape:
+                    raise ValueError(
+                        f"{exporter} serves {name!r} of shape {served[name].shape}, "
+                        f"expected {wanted.shape}."
+                    )
                 differences.append(float(np.abs(wanted - served[name]).max()))
                 equal.extend(wanted.argmax(-1) == served[name].argmax(-1))
             start += len(next(iter(served.values())))
             yield target, served
 
     measures = task.measure(batches(), data.classes)
+    differences += _endpoint_differences(exporter, exports, data, split, expected)
     files = [path for name in exporter.files() for path in _files(exports / name)]
     return {
         "export": str(exporter),
@@ -99,10 +108,28 @@ def _judged(
         "bytes": sum(path.stat().st_size for path in files),
         "primary": task.primary,
         "value": measures[task.primary],
-        "difference": max(differences),
+        "difference": float(np.max(differences)),
         "agreement": float(np.mean(equal)),
         **_latency(predict, data, split),
     }
+
+
+def _endpoint_differences(
+    exporter: Exporter, exports: Path, data: Data, split: str, expected: dict[str, Any]
+) -> list[float]:
+    """Returns how far what clients get for the first examples is from what Keras served."""
+    rows = records.Records(data.folder, split)
+    found = []
+    for name, call in exporter.endpoints(exports).items():
+        for i, row in enumerate(rows.read(range(min(CALLED, len(rows))))):
+            features = tf.train.Example.FromString(row).features.feature
+            (encoded,) = features["image"].bytes_list.value
+            served = call(records.picture(encoded).numpy(), encoded)
+            for output, array in expected.items():
+                if not served[output].shape == (1, *array.shape[1:]):
+                    raise ValueError(f"{exporter} serves {output!r} at {name} in another shape.")
+                found.append(float(np.abs(array[i] - served[output][0]).max()))
+    return found
 
 
 def _latency(predict: Any, data: Data, split: str) -> dict[str, float]:

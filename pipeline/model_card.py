@@ -87,8 +87,12 @@ def _mistakes(examples: Path, split: str, kept: list[dict[str, Any]]) -> list[re
 
 
 def _lineage(*products: Path) -> list[dict[str, Any]]:
-    """Returns the manifests of products and of all they were made of, each once, oldest first."""
-    made = {entry["step"]: entry for product in products for entry in core.lineage(product)}
+    """Returns the manifests of products and of all they were made of, each once, oldest first.
+
+    Of a product that was removed from the store since there is none.
+    """
+    entries = (entry for product in products for entry in core.lineage(product))
+    made = {entry["step"]: entry for entry in entries if "asked" in entry}
     return sorted(made.values(), key=lambda entry: entry["started"])
 
 

@@ -130,7 +130,7 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
     partial = out.with_name(f"{out.name}.partial")
     with _explained(out):
         _wipe(partial)
-        (partial / SCRATCH).mkdir(parents=True, exist_ok=True)
+        _own_scratch(partial / SCRATCH, digest(asked))
         started = datetime.now(UTC)
         try:
             yield partial
@@ -144,6 +144,15 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
                 _wipe(partial)
             raise
         _replace(out, partial)
+
+
+def _own_scratch(scratch: Path, key: str) -> None:
+    """Keeps the progress of a killed run of the same key, drops that of any other."""
+    owner = scratch / ".key"
+    if not owner.exists() or owner.read_text(encoding="utf-8") != key:
+        shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    owner.write_text(key, encoding="utf-8")
 
 
 def _described(

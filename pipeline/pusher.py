@@ -27,18 +27,24 @@ def pushed(
 ) -> None:
     """Copies exports, labels, measures, report and card into a new version.
 
-    A version that was made of these very products is found again instead. ``pushed.json`` names
+    A version that holds these very exports is found again instead. ``pushed.json`` names
     the folder.
     """
     products = {"exports": exports, "evaluation": evaluation, "card": card}
     products["infra_blessing"] = infra_blessing
     digests = {made: core.manifest(path)["digest"] for made, path in products.items()}
     for version in versions(saved_models, name):
-        if manifest(version)["products"] == digests:
+        if manifest(version)["products"]["exports"] == digests["exports"]:
             break
     else:
         contents = {"name": name, "products": digests, "lineage": _lineage(products)}
-        version = _push(saved_models / name, [exports, card, evaluation], contents)
+        try:
+            version = _push(saved_models / name, [exports, card, evaluation], contents)
+        except OSError as error:
+            raise ValueError(
+                f"--saved_models={saved_models}: cannot write to {error.filename} "
+                f"({error.strerror}); free some space or choose another folder."
+            ) from error
     (out / "pushed.json").write_text(json.dumps({"folder": str(version)}), encoding="utf-8")
 
 

@@ -20,8 +20,11 @@ def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: 
     found = _last(model, name, saved_models) if baseline == "last" else None
     if baseline not in ("last", "none"):
         found = Path(baseline)
-        if not (found / "saved_model").is_dir():
-            raise ValueError(f"--baseline={baseline}: there is no saved_model in that folder.")
+    if found and not (found / "saved_model").is_dir():
+        raise ValueError(
+            f"--baseline={baseline}: there is no saved_model in {found} to compare with; "
+            "give another version, or none."
+        )
     contents: dict[str, Any] = {"version": None}
     if found:
         contents = {"version": str(found), "products": pusher.manifest(found)["products"]}
@@ -38,7 +41,7 @@ def _last(model: Path, name: str, saved_models: Path) -> Path | None:
     digest = core.manifest(model)["digest"]
     for version in reversed(pusher.versions(saved_models, name)):
         made_of = {made["step"]: made["digest"] for made in pusher.manifest(version)["lineage"]}
-        if made_of["model"] != digest and (version / "saved_model").is_dir():
+        if made_of["model"] != digest:
             return version
     return None
 

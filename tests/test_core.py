@@ -285,7 +285,24 @@ def test_a_step_that_fails_leaves_nothing_to_be_seen(tmp_path):
         run(tmp_path, steps=(broken,))
     left = [path.relative_to(tmp_path / "broken") for path in tmp_path.rglob("*") if path.is_file()]
     names = sorted("/".join(path.parts).split(".", 1)[1] for path in left)
-    assert names == ["lock", "partial/_scratch/kept"]
+    assert names == ["lock", "partial/_scratch/.key", "partial/_scratch/kept"]
+
+
+def test_the_progress_of_another_configuration_is_not_gone_on_from(tmp_path):
+    @Step
+    def model(out: Path, *, seed: int) -> None:
+        progress = out / "_scratch" / "seed"
+        if progress.exists():
+            (out / "begun_by").write_text(progress.read_text())
+            return
+        progress.write_text(str(seed))
+        raise RuntimeError("in the middle")
+
+    for seed in (0, 1):
+        with pytest.raises(RuntimeError, match="in the middle"):
+            core.make(model, tmp_path / "model", {"seed": seed}, {})
+    made = core.make(model, tmp_path / "model", {"seed": 1}, {})
+    assert (made / "begun_by").read_text() == "1"
 
 
 KILLED = """

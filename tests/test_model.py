@@ -102,3 +102,11 @@ def test_the_same_seed_gives_the_same_head_and_another_does_not():
     ]
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert not np.array_equal(kernels[0], kernels[2])
+
+
+def test_a_model_saved_twice_is_the_same_bytes(model, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        model.save(tmp_path / name)
+    first, second = (tmp_path / name / "model.keras" for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()

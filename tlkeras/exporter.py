@@ -39,3 +39,11 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
     @abc.abstractmethod
     def load(self, out: Path) -> Predict:
         """Returns a function that runs the written export and nothing of Keras."""
+
+    def endpoints(self, out: Path) -> dict[str, Callable[[Any, bytes], dict[str, Any]]]:
+        """Returns the other ways in which clients call the export, by name.
+
+        Each takes one example as a client has it, a decoded picture uint8 [h, w, 3] of any size and
+        the encoded bytes of the same, and returns the served outputs of a batch of one.
+        """
+        return {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,18 @@ def at(
     return {block: _opened(places[block], cuts[block]) for block in cuts}
 
 
+def allocated(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Returns a new memory-mapped array in a ``.npy`` file, its room on the disk reserved.
+
+    Raises:
+        OSError: The disk is full; without the reserve, writing would end the process by SIGBUS.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
 def _key(
     model: TransferModel, data: Data, split: str, block: str, prefix: keras.Model, dtype: str
 ) -> str:
@@ -130,7 +143,7 @@ def _make(
         for path, column in columns.items():
             if path not in writers:
                 shape = (data.count(split), *column.shape[1:])
-                writers[path] = np.lib.format.open_memmap(path, "w+", column.dtype, shape)
+                writers[path] = allocated(path, column.dtype, shape)
             writers[path][start : start + len(column)] = column
         start += len(next(iter(columns.values())))
     for writer in writers.values():
@@ -142,10 +155,18 @@ def _make(
 def _opened(place: Path, prefix: keras.Model) -> Features:
     outputs = keras.tree.flatten(prefix.output)
     arrays = [np.load(place / f"input{i}.npy", mmap_mode="r") for i in range(len(outputs))]
-    found = sorted(place.glob("target*.npy"))
-    targets = [np.load(path, mmap_mode="r") for path in found]
+    found = len(list(place.glob("target*.npy")))
+    targets = [np.load(place / f"target{i}.npy", mmap_mode="r") for i in range(found)]
     return Features(arrays, targets[0] if len(targets) == 1 else targets, prefix.output)
 
 
 def _narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
-    return array.astype(dtype) if array.dtype == np.float32 else array
+    if array.dtype != np.float32:
+        return array
+    largest = np.finfo(dtype).max
+    if np.abs(array).max(initial=0) > largest:
+        raise ValueError(
+            f"An activation is {np.abs(array).max():.3g}, and {dtype} ends at {largest:.3g}; "
+            "use fine_tune(cache='float32')."
+        )
+    return array.astype(dtype)

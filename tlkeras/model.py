@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,7 @@ class TransferModel:
     def save(self, folder: Path) -> None:
         """Writes ``model.keras``, the full network, and ``model.json``, what it is, to a folder."""
         self.full.save(folder / "model.keras")
+        _without_dates(folder / "model.keras")
         description = {
             "backbone": self.backbone.full(),
             "task": self.task.full(),
@@ -217,6 +219,18 @@ def _input_like(tensor: Any) -> Any:
 def _called_with(layer: keras.Layer) -> Any:
     """Returns the symbolic tensors, as they were nested, that a layer was last called with."""
     return layer._inbound_nodes[-1].arguments.args[0]
+
+
+def _without_dates(path: Path) -> None:
+    """Rewrites a ``.keras`` archive so that equal models are equal files."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(members["metadata.json"])
+    del metadata["date_saved"]
+    members["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def _readable(value: Any) -> Any:

@@ -25,5 +25,5 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
 
         `folder` keeps the progress: called again there with the same model and data after a kill,
         it goes on where it stood and ends as if it had never been stopped. `callbacks` are
-        instances of `keras.callbacks.Callback`, called as Keras calls them.
+        instances of `keras.callbacks.Callback`, to which every epoch is a `fit` of its own.
         """

@@ -31,6 +31,7 @@ class State:
     epoch: int = 0
     best: tuple[float, ...] = (math.inf,)
     best_epoch: int = 0
+    stopped: bool = False
     history: tuple[Logs, ...] = ()
 
 
@@ -64,7 +65,8 @@ def fit(
         patience: Stops after so many epochs without a better one; 0 never stops early.
         seed: With the epoch, decides what dropout drops.
         folder: Keeps the weights and the state. Called again there after a kill, goes on.
-        callbacks: Keras callbacks, called as Keras calls them.
+        callbacks: Keras callbacks; every epoch is a `fit` of its own to them, and one that sets
+            ``stop_training`` ends this fit.
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The slots are kept, and come back, only if they exist before.
@@ -73,7 +75,7 @@ def fit(
     if state is None:
         state = State(best=start.best)
         _save(model, state, folder)
-    while state.epoch < epochs and not (patience and state.epoch - state.best_epoch >= patience):
+    while state.epoch < epochs and not _is_over(state, patience):
         _reseed(model, seed, first + state.epoch)
         began = time.perf_counter()
         verbose: Any = 1 if sys.stderr.isatty() else 0
@@ -92,19 +94,24 @@ def fit(
                 f"The loss is {logs['loss']} in epoch {state.epoch + 1}; "
                 "use a smaller learning_rate, or clip=1.0."
             )
-        logs["seconds"] = time.perf_counter() - began
         score = _score(logs, metric, first + state.epoch)
         better = score < state.best
         state = State(
             epoch=state.epoch + 1,
             best=score if better else state.best,
             best_epoch=state.epoch + 1 if better else state.best_epoch,
+            stopped=model.stop_training,
             history=(*state.history, logs),
         )
         _save(model, state, folder)
-        _say(state, epochs)
+        _say(state, epochs, time.perf_counter() - began)
     model.load_weights(_weights(folder, state.best_epoch))
     return state
+
+
+def _is_over(state: State, patience: int) -> bool:
+    """Returns whether a callback has stopped the training, or patience is at its end."""
+    return state.stopped or 0 < patience <= state.epoch - state.best_epoch
 
 
 def _score(logs: Logs, metric: str | None, epoch: int) -> tuple[float, ...]:
@@ -113,12 +120,10 @@ def _score(logs: Logs, metric: str | None, epoch: int) -> tuple[float, ...]:
     return (*([-logs[f"val_{metric}"]] if metric else []), logs["val_loss"])
 
 
-def _say(state: State, epochs: int) -> None:
-    logs = state.history[-1]
-    left = (epochs - state.epoch) * logs["seconds"]
-    shown = [f"{name} {value:.4f}" for name, value in logs.items() if name != "seconds"]
-    seconds = f"{logs['seconds']:.1f} s"
-    print(f"  epoch {state.epoch}/{epochs}  {'  '.join(shown)}  {seconds}, {left:.0f} s left")
+def _say(state: State, epochs: int, seconds: float) -> None:
+    shown = "  ".join(f"{name} {value:.4f}" for name, value in state.history[-1].items())
+    left = (epochs - state.epoch) * seconds
+    print(f"  epoch {state.epoch}/{epochs}  {shown}  {seconds:.1f} s, {left:.0f} s left")
 
 
 def _reseed(model: keras.Model, seed: int, epoch: int) -> None:

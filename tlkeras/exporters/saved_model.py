@@ -15,7 +15,8 @@ class SavedModel(Exporter, name="saved_model"):
     """A folder ``saved_model`` whose signatures resize, scale and name the classes themselves.
 
     ``serving_default`` takes ``image`` uint8 [b, h, w, 3] of any size, ``float`` the same as
-    float32 in [0, 255], ``encoded`` takes ``image`` as the bytes of picture files, strings [b].
+    float32 in [0, 255], ``encoded`` takes ``image`` as the bytes of picture files, strings [b],
+    which are decoded as they lie: a client turns photos upright and fills what is transparent.
     """
 
     def files(self):
@@ -56,3 +57,17 @@ class SavedModel(Exporter, name="saved_model"):
             return {name: np.asarray(tensor) for name, tensor in served.items()}
 
         return predict
+
+    def endpoints(self, out):
+        loaded = tf.saved_model.load(out / "saved_model")
+
+        def call(name, image):
+            served = loaded.signatures[name](image=image)
+            return {name: tensor.numpy() for name, tensor in served.items()}
+
+        return {
+            "serving_default": lambda image, encoded: call(
+                "serving_default", tf.constant(image[None])
+            ),
+            "encoded": lambda image, encoded: call("encoded", tf.constant([encoded])),
+        }

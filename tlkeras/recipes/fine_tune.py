@@ -80,7 +80,7 @@ class FineTune(Recipe, name="fine_tune"):
     What no phase up to now has unfrozen is run once over the data and its activations are kept:
     at float16 they lose the digits past the third, at float32 nothing; ``cache='none'`` runs the
     frozen layers in every epoch. A phase that augments does that too: its pictures differ.
-    Batch norms and dropout of frozen layers are in inference mode.
+    Frozen batch norms are in inference mode, and so is all before the first block ever trained.
     """
 
     phases: tuple[Phase, ...] = (
@@ -97,7 +97,7 @@ class FineTune(Recipe, name="fine_tune"):
         starts = _starts(model, self.phases)
         kept = self._kept(model, data, starts, folder / "features")
         balance = _class_weights(data) if self.class_weight == "balanced" else None
-        in_order = np.arange(data.count("validation"))
+        held_out = data.count("validation")
         logs: list[dict[str, Any]] = []
         metric = next(iter(model.task.metrics()), None)
         first, state = 0, training.State()
@@ -107,11 +107,13 @@ class FineTune(Recipe, name="fine_tune"):
             if number in kept:
                 trained = model.split_at(start)[1]
                 train = functools.partial(_kept_batches, kept[number]["train"], data)
-                validation = kept[number]["validation"].batches(in_order, data.batch_size)
+                validation = held_out and kept[number]["validation"].batches(
+                    np.arange(held_out), data.batch_size
+                )
             else:
                 trained = _behind_frozen(model, start)
                 train = functools.partial(data.shuffled, "train", augments=phase.augment)
-                validation = data.batches("validation")
+                validation = held_out and data.batches("validation")
             trained.compile(
                 optimizer=phase.compiled_optimizer(phase.epochs * data.steps("train")),
                 loss=model.task.loss(),
@@ -120,7 +122,7 @@ class FineTune(Recipe, name="fine_tune"):
             state = training.fit(
                 trained,
                 train if balance is None else _weighted(train, model.task, balance),
-                validation if len(in_order) else None,
+                validation or None,
                 metric=metric.name if metric else None,
                 start=state,
                 first=first,
@@ -151,7 +153,7 @@ class FineTune(Recipe, name="fine_tune"):
         made = {
             split: features.at(model, data, split, list(blocks.values()), folder, self.cache)
             for split in ("train", "validation")
-            if blocks
+            if blocks and data.count(split)
         }
         return {
             number: {split: made[split][start] for split in made}
