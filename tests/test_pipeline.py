@@ -113,15 +113,16 @@ def test_a_run_killed_in_the_second_phase_ends_like_an_unbroken_one(pictures, tm
     broken = command(pictures, tmp_path / "broken", recipe, "--to=model")
     process = subprocess.Popen(broken, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     runs = tmp_path / "broken" / "runs" / "model"
+    state = "*.partial/_scratch/phase1/state.json"
     for _ in range(3000):
-        if any(runs.glob("*.partial/_scratch/phase1/state.json")):
+        if any(_epoch(path) for path in runs.glob(state)):
             break
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    (state,) = runs.glob("*.partial/_scratch/phase1/state.json")
-    assert 1 <= json.loads(state.read_text())["epoch"] < 12
+    (left,) = runs.glob(state)
+    assert 1 <= _epoch(left) < 12
 
     ended = run(broken)
     assert ended.returncode == 0, ended.stderr
@@ -132,6 +133,10 @@ def test_a_run_killed_in_the_second_phase_ends_like_an_unbroken_one(pictures, tm
         assert len(json.loads(models[-1]["logs.json"])) == 14
     for name in ("logs.json", "model.keras", "model.json"):
         assert models[0][name] == models[1][name]
+
+
+def _epoch(state):
+    return json.loads(state.read_text())["epoch"]
 
 
 @pytest.fixture(scope="module")

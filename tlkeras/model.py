@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zipfile
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -148,7 +149,7 @@ class TransferModel:
     def save(self, folder: Path) -> None:
         """Writes ``model.keras``, the full network, and ``model.json``, what it is, to a folder."""
         self.full.save(folder / "model.keras")
-        _without_dates(folder / "model.keras")
+        _without_circumstances(folder / "model.keras")
         description = {
             "backbone": self.backbone.full(),
             "task": self.task.full(),
@@ -221,13 +222,20 @@ def _called_with(layer: keras.Layer) -> Any:
     return layer._inbound_nodes[-1].arguments.args[0]
 
 
-def _without_dates(path: Path) -> None:
-    """Rewrites a ``.keras`` archive so that equal models are equal files."""
+def _without_circumstances(path: Path) -> None:
+    """Rewrites a ``.keras`` archive without date and addresses: equal models are equal files."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     metadata = json.loads(members["metadata.json"])
     del metadata["date_saved"]
     members["metadata.json"] = json.dumps(metadata).encode()
+    numbers: dict[bytes, bytes] = {}
+    # Objects that layers share are numbered by where they lay; only which are the same matters.
+    members["config.json"] = re.sub(
+        rb'("shared_object_id": )(\d+)',
+        lambda match: match[1] + numbers.setdefault(match[2], b"%d" % len(numbers)),
+        members["config.json"],
+    )
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content)
