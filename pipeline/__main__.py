@@ -35,6 +35,7 @@ def _show_measures(evaluation: Path) -> None:
 
 
 def _show_exports(infra_blessing: Path) -> None:
+    exports = json.loads((infra_blessing / "infra.json").read_text(encoding="utf-8"))
     rows = [
         (
             row["export"],
@@ -43,9 +44,9 @@ def _show_exports(infra_blessing: Path) -> None:
             f"{row['difference']:.1e}",
             f"{row['p50_ms']:.1f}",
         )
-        for row in json.loads((infra_blessing / "infra.json").read_text(encoding="utf-8"))
+        for row in exports
     ]
-    columns = ("export", "bytes", "accuracy", "difference from Keras", "ms a picture")
+    columns = ("export", "bytes", exports[0]["primary"], "difference from Keras", "ms a picture")
     print("\n" + report.table(rows, columns))
 
 
