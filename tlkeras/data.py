@@ -70,7 +70,7 @@ class Data:
             return self._pairs(split, order).batch(self.batch_size).prefetch(2)
         seeds = np.stack([np.full_like(order, self.seed * 65_537 + epoch), order], axis=1)
         pairs = tf.data.Dataset.zip(
-            examples.dataset(self.folder, split, order),
+            self._examples(split, order),
             tf.data.Dataset.from_tensor_slices(seeds.astype(np.int32)),
         ).map(
             lambda example, seed: self._pair(augment.examples(augments, example, seed)),
@@ -87,8 +87,12 @@ class Data:
         return batches.prefetch(2)
 
     def _pairs(self, split: str, order: np.ndarray | None = None) -> Any:
-        read = examples.dataset(self.folder, split, order)
-        return read.map(self._pair, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._examples(split, order).map(self._pair, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def _examples(self, split: str, order: np.ndarray | None) -> Any:
+        """Returns the decoded examples, with what backbone and task read and nothing else."""
+        keys = (*self.backbone.reads, *self.task.reads)
+        return examples.dataset(self.folder, split, order, keys)
 
     def _pair(self, example: dict[str, Any]) -> tuple[Any, Any]:
         inputs = self.backbone.preprocess(example)

@@ -1,0 +1,73 @@
+"""Batches, their order and what is read for them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import Tiny
+
+from tlkeras import examples
+from tlkeras.augment import Color, MixUp
+from tlkeras.data import Data
+from tlkeras.sources.embedded import Embedded
+from tlkeras.splits import Split
+from tlkeras.tasks.classification import Classification
+
+
+def columns(batches):
+    pairs = list(batches.as_numpy_iterator())
+    return [np.concatenate(column) for column in zip(*pairs, strict=True)]
+
+
+def test_an_epoch_holds_every_example_once_in_an_order_of_its_own(data):
+    inputs, targets = columns(data.batches("train"))
+    assert len(inputs) == data.count("train")
+    assert data.steps("train") == -(-len(inputs) // data.batch_size)
+    for epoch in (0, 1):
+        order = data.order("train", epoch)
+        assert sorted(order) == list(range(len(inputs)))
+        shuffled, labels = columns(data.shuffled("train", epoch))
+        np.testing.assert_array_equal(shuffled, inputs[order])
+        np.testing.assert_array_equal(labels, targets[order])
+    assert list(data.order("train", 0)) != list(data.order("train", 1))
+
+
+def test_seed_and_epoch_decide_the_order_and_the_augmentation(data):
+    augments = (Color(), MixUp())
+
+    def epoch(seed, number):
+        seeded = dataclasses.replace(data, seed=seed)
+        return columns(seeded.shuffled("train", number, augments))
+
+    for first, second in zip(epoch(1, 2), epoch(1, 2), strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(epoch(1, 2)[0], epoch(1, 3)[0])
+    assert not np.array_equal(epoch(1, 2)[0], epoch(2, 2)[0])
+
+
+def test_an_example_is_augmented_by_its_place_in_the_file_not_in_the_batch(data):
+    smaller = dataclasses.replace(data, batch_size=3)
+    whole, parts = (columns(d.shuffled("train", 0, (Color(),))) for d in (data, smaller))
+    np.testing.assert_array_equal(whole[0], parts[0])
+
+
+def test_only_what_backbone_and_task_read_is_decoded(tmp_path):
+    # Boxes differ in number from picture to picture and could not be batched.
+    examples.write(Embedded(data="shapes", count=60), Split(), tmp_path)
+    data = Data(tmp_path, Tiny(), Classification(), batch_size=16)
+    inputs, targets = columns(data.batches("train"))
+    assert inputs.shape == (data.count("train"), 32, 32, 3)
+    assert targets.shape == (data.count("train"), len(data.classes))
+    element = data._examples("train", None).element_spec
+    assert set(element) == {"id", "image", "label"}
+
+
+def test_singles_are_the_inputs_of_the_batches(data):
+    singles = np.stack(list(data.singles("test").as_numpy_iterator()))
+    np.testing.assert_array_equal(singles, columns(data.batches("test"))[0])
+
+
+def test_a_split_that_is_not_there_is_told(data):
+    assert data.count("tset") == 0
+    with pytest.raises(ValueError, match=r"No 'tset' in .*; did you mean 'test'"):
+        data.batches("tset")
