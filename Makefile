@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check slow bench
+.PHONY: run test check slow
 
 run: .venv/installed
 	$(BIN)/python -m pipeline
