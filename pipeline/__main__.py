@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline import core, flags
@@ -12,7 +13,16 @@ from tlkeras import report
 
 def main(config: Config) -> int:
     """Makes every product up to ``--to``, then shows what came out."""
-    products = core.run(STEPS, config, core.Store(config.root), config.to)
+    try:
+        products = core.run(STEPS, config, core.Store(config.root), config.to)
+    except core.NotBlessed as refusal:
+        _show(refusal.products)
+        raise
+    _show(products)
+    return 0
+
+
+def _show(products: Mapping[str, Path]) -> None:
     if "evaluation" in products:
         _show_measures(products["evaluation"])
     if "infra_blessing" in products:
@@ -20,7 +30,6 @@ def main(config: Config) -> int:
     if "pushed" in products:
         told = json.loads((products["pushed"] / "pushed.json").read_text(encoding="utf-8"))
         print(f"\nPushed: {told['folder']}")
-    return 0
 
 
 def _show_measures(evaluation: Path) -> None:

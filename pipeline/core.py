@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,12 @@ Say = Callable[[str], None]
 
 
 class NotBlessed(Exception):
-    """The model is worse than it has to be; what was made so far is kept, nothing is pushed."""
+    """The model is worse than it has to be; what was made so far is kept, nothing is pushed.
+
+    `products` are those that `run` had found or made by then.
+    """
+
+    products: Mapping[str, Path] = types.MappingProxyType({})
 
 
 class Step:
@@ -113,9 +119,13 @@ def run(
         inputs = {name: products[name] for name in step.parameters if name in products}
         fields = {name: getattr(config, name) for name in step.parameters if name not in inputs}
         line = functools.partial("{:<{}}   {}".format, step.name, width)
-        products[step.name] = store.make(
-            step, fields, inputs, lambda told, line=line: say(line(told))
-        )
+        try:
+            products[step.name] = store.make(
+                step, fields, inputs, lambda told, line=line: say(line(told))
+            )
+        except NotBlessed as refusal:
+            refusal.products = products
+            raise
         if step.name == to:
             break
     return products
