@@ -20,7 +20,6 @@ from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.data import Data
 from tlkeras.exporter import Exporter
-from tlkeras.frameworks import tf
 from tlkeras.task import Task
 
 TIMED = 50  # Pictures timed one at a time, after five to warm up.
@@ -122,8 +121,7 @@ def _endpoint_differences(
     found = []
     for name, call in exporter.endpoints(exports).items():
         for i, row in enumerate(rows.read(range(min(CALLED, len(rows))))):
-            features = tf.train.Example.FromString(row).features.feature
-            (encoded,) = features["image"].bytes_list.value
+            (encoded,) = records.values(row)["image"]
             served = call(records.picture(encoded).numpy(), encoded)
             for output, array in expected.items():
                 if not served[output].shape == (1, *array.shape[1:]):

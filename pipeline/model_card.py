@@ -16,7 +16,6 @@ from pipeline.core import Step
 from tlkeras import card as cards
 from tlkeras import examples as records
 from tlkeras import report
-from tlkeras.frameworks import tf
 
 _THUMBNAIL = 144  # Pixels.
 
@@ -75,8 +74,8 @@ def _mistakes(examples: Path, split: str, kept: list[dict[str, Any]]) -> list[re
     found = []
     for told in kept:
         index = told.pop("index")
-        features = tf.train.Example.FromString(rows.read([index])[0]).features.feature
-        (identity,), (encoded,) = (features[k].bytes_list.value for k in ("id", "image"))
+        held = records.values(rows.read([index])[0])
+        (identity,), (encoded,) = held["id"], held["image"]
         with Image.open(io.BytesIO(encoded)) as picture:
             small = picture.convert("RGB")
         small.thumbnail((_THUMBNAIL, _THUMBNAIL))

@@ -18,7 +18,6 @@ from pipeline import flags
 from pipeline.core import Step
 from tlkeras import examples as records
 from tlkeras import progress
-from tlkeras.frameworks import tf
 
 FILE = "statistics.pb"
 _CHUNK = 256  # Records in memory at a time.
@@ -63,10 +62,9 @@ def _columns(
     for start in progress.shown(starts, len(starts), f"statistics of {split}"):
         chosen = np.arange(start, min(start + _CHUNK, len(kept)))
         for record in kept.read(chosen):
-            found = tf.train.Example.FromString(record).features.feature
+            found = records.values(record)
             for name, kind in info.features.items():
-                values = getattr(found[name], found[name].WhichOneof("kind")).value
-                _SUMMARIES[kind](name, values, info, numbers, words)
+                _SUMMARIES[kind](name, found[name], info, numbers, words)
     return numbers, words
 
 

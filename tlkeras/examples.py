@@ -17,11 +17,22 @@ from tlkeras import records, spec
 from tlkeras.frameworks import tf
 from tlkeras.ingest import write
 from tlkeras.pictures import normalized, picture
-from tlkeras.records import Info, Records, info
+from tlkeras.records import Info, Records, info, values
 from tlkeras.source import Kind
 from tlkeras.splits import Split
 
-__all__ = ["Info", "Records", "Split", "dataset", "info", "normalized", "picture", "raw", "write"]
+__all__ = [
+    "Info",
+    "Records",
+    "Split",
+    "dataset",
+    "info",
+    "normalized",
+    "picture",
+    "raw",
+    "values",
+    "write",
+]
 
 # Records fetched by one call into Python.
 _FETCHED = 32

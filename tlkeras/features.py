@@ -39,7 +39,8 @@ class Features:
         def rows(chosen: np.ndarray) -> list[np.ndarray]:
             # Sorted reads touch each page of the file once.
             places = np.argsort(chosen)
-            return [array[chosen[places]][np.argsort(places)] for array in flat]
+            ascending, back = chosen[places], np.argsort(places)
+            return [array[ascending][back] for array in flat]
 
         def read(chosen: Any) -> tuple[Any, Any]:
             columns = tf.numpy_function(rows, [chosen], kinds, stateful=False)

@@ -86,6 +86,12 @@ def decode(record: Any, kinds: Mapping[str, Kind]) -> dict[str, Any]:
     return {"id": parsed["id"], **got}
 
 
+def values(record: bytes) -> dict[str, Any]:
+    """Returns what a record holds under every key, each a list, pictures as encoded bytes."""
+    held = tf.train.Example.FromString(record).features.feature
+    return {key: getattr(held[key], held[key].WhichOneof("kind")).value for key in held}
+
+
 class Writer:
     """The shards of one split and their index, being written; `close` ends both."""
 
