@@ -90,9 +90,8 @@ def _lineage(*products: Path) -> list[dict[str, Any]]:
 
     Of a product that was removed from the store since there is none.
     """
-    entries = (entry for product in products for entry in core.lineage(product))
-    made = {entry["step"]: entry for entry in entries if "asked" in entry}
-    return sorted(made.values(), key=lambda entry: entry["started"])
+    made = [entry for entry in core.lineage(*products) if "asked" in entry]
+    return sorted(made, key=lambda entry: entry["started"])
 
 
 def _options(lineage: list[dict[str, Any]]) -> dict[str, str]:

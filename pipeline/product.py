@@ -53,8 +53,8 @@ def manifest(product: Path) -> dict[str, Any]:
         raise ValueError(f"{product / MANIFEST} is damaged; remove {product}.") from None
 
 
-def lineage(product: Path) -> list[dict[str, Any]]:
-    """Returns the manifests, ``path`` added, of all that a product was made of, itself the last.
+def lineage(*products: Path) -> list[dict[str, Any]]:
+    """Returns the manifests, ``path`` added, of products and of all they were made of, each once.
 
     Every product stands after those it was made of. Of one that was removed since, ``path``,
     ``step`` and ``digest`` are all that is left.
@@ -72,7 +72,9 @@ def lineage(product: Path) -> list[dict[str, Any]]:
                 follow(ancestor)
         found[path] = {"path": str(path), **kept}
 
-    follow(product.resolve())
+    for path in products:
+        if path.resolve() not in found:
+            follow(path.resolve())
     return list(found.values())
 
 

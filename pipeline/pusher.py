@@ -67,12 +67,11 @@ def manifest(version: Path) -> dict[str, Any]:
 
 def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Returns the manifests of all products and of what they were made of, each once."""
-    found = {}
-    for path in products.values():
-        for made in core.lineage(path):
-            # Where the store lies is nobody's business but its owner's.
-            found[made["step"]] = {key: made[key] for key in made if key not in ("path", "from")}
-    return list(found.values())
+    # Where the store lies is nobody's business but its owner's.
+    return [
+        {key: made[key] for key in made if key not in ("path", "from")}
+        for made in core.lineage(*products.values())
+    ]
 
 
 def _push(folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Path:
