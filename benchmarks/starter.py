@@ -1,31 +1,35 @@
 """What the starter's weights are worth: accuracy by labels per class, against two others.
 
-Three ways to a classifier of 96-pixel pictures, on data that no weights were trained on:
+Three ways to a classifier of 128-pixel pictures, on data that no weights were trained on:
 
 * ``starter``: logistic regression on the starter's pooled features;
-* ``imagenet``: the same on those of the published MobileNetV2 0.35, the nearest in size;
-* ``scratch``: the starter's network from random weights, all of it trained, with flips and shifts.
+* ``imagenet``: the same on those of the published MobileNetV2 0.35, the same network;
+* ``scratch``: the same network from random weights, all of it trained, with flips and shifts.
 
     python benchmarks/starter.py --data=IMAGES --weights=MobileNetV2_0.35_224_notop.weights.h5
 
-IMAGES holds the folders named in `SETS`; prints a Markdown table, means and deviations over seeds.
+IMAGES holds the folders named in `SETS`. Every accuracy is appended to `--results` when measured; a
+run that was stopped goes on after the last one. Prints a Markdown table, means and deviations over
+seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.gain import from_scratch, probed
 from tlkeras import examples
 from tlkeras.backbone import Backbone
-from tlkeras.backbones.applications import MobileNetV2, MobileNetV3Small
+from tlkeras.backbones.applications import MobileNetV2
 from tlkeras.backbones.starter import Starter
 from tlkeras.data import Data
-from tlkeras.frameworks import keras
 from tlkeras.model import TransferModel
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
@@ -33,7 +37,7 @@ from tlkeras.sources.folder import Folder
 from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
-SIZE = 96
+SIZE = 128
 SETS = {  # And the split that is the test.
     "flower_photos": "validation",
     "hymenoptera": "validation",
@@ -41,7 +45,8 @@ SETS = {  # And the split that is the test.
     "brain_tumor_mri": "test",
     "digits": "test",
 }
-SCRATCH_STEPS = 600  # Of 32 pictures; more did not help on 20 labels per class.
+
+Pictures = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
 def main() -> None:
@@ -49,42 +54,66 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".jsonl"))
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--labels", nargs="+", type=int, default=[5, 20, 100, 0], help="0 is all")
     parser.add_argument("--ways", nargs="+", default=["starter", "imagenet", "scratch"])
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    backbones: dict[str, Backbone] = {
-        "starter": Starter(size=SIZE),
-        "imagenet": MobileNetV2(size=SIZE, alpha=0.35, weights=str(options.weights)),
-    }
-    print("| data | labels per class |", " | ".join(options.ways), "|", flush=True)
-    print("|---|---|" + "---|" * len(options.ways))
+    known = measured(options.results)
     for name in options.sets:
-        with tempfile.TemporaryDirectory() as folder:
-            source, split = source_of(name, options.data)
-            examples.write(source, split, Path(folder), say=lambda text: None)
-            pictures = {
-                part: arrays(Data(Path(folder), Starter(size=SIZE), Classification()), part)
-                for part in ("train", SETS[name])
-            }
-            pictures["test"] = pictures.pop(SETS[name])
+        missing = [
+            (name, count, way, seed)
+            for count in options.labels
+            for way in options.ways
+            for seed in range(options.seeds)
+            if (name, count, way, seed) not in known
+        ]
+        if not missing:
+            continue
+        pictures = pictures_of(name, options.data)
         features = {
             way: {part: features_of(backbone, *pair) for part, pair in pictures.items()}
-            for way, backbone in backbones.items()
-            if way in options.ways
+            for way, backbone in backbones(options.weights).items()
+            if way in {way for _, _, way, _ in missing}
         }
+        for cell in missing:
+            _, count, way, seed = cell
+            places = chosen(pictures["train"][1], count, seed)
+            trained = way not in features
+            found = scratch(pictures, places, seed) if trained else probe(features[way], places)
+            known[cell] = found
+            with options.results.open("a") as file:
+                keys = ("data", "labels", "way", "seed", "accuracy")
+                print(json.dumps(dict(zip(keys, (*cell, found), strict=True))), file=file)
+    print("| data | labels per class |", " | ".join(options.ways), "|")
+    print("|---|---|" + "---|" * len(options.ways))
+    for name in options.sets:
         for count in options.labels:
-            cells = []
-            for way in options.ways:
-                found = [
-                    scratch(pictures, chosen(pictures["train"][1], count, seed), seed)
-                    if way == "scratch"
-                    else probe(features[way], chosen(pictures["train"][1], count, seed))
-                    for seed in range(options.seeds)
-                ]
-                cells.append(f"{100 * np.mean(found):.1f} ± {100 * np.std(found):.1f}")
-            print(f"| {name} | {count or 'all'} |", " | ".join(cells), "|", flush=True)
+            cells = [
+                [100 * known[name, count, way, seed] for seed in range(options.seeds)]
+                for way in options.ways
+            ]
+            texts = (f"{np.mean(cell):.1f} ± {np.std(cell):.1f}" for cell in cells)
+            print(f"| {name} | {count or 'all'} |", " | ".join(texts), "|")
+
+
+def measured(results: Path) -> dict[tuple[str, int, str, int], float]:
+    """Returns the accuracies measured so far by data, labels per class, way and seed."""
+    lines = results.read_text().splitlines() if results.exists() else []
+    found = {}
+    for line in lines:
+        *cell, accuracy = json.loads(line).values()
+        found[tuple(cell)] = accuracy
+    return found
+
+
+def backbones(weights: Path) -> dict[str, Backbone]:
+    """Returns the two trained networks by name."""
+    return {
+        "starter": Starter(size=SIZE),
+        "imagenet": MobileNetV2(size=SIZE, alpha=0.35, weights=str(weights)),
+    }
 
 
 def source_of(name: str, data: Path) -> tuple[Source, Split]:
@@ -93,8 +122,17 @@ def source_of(name: str, data: Path) -> tuple[Source, Split]:
     return source, Split(validation=0, test=30 if SETS[name] == "test" else 0)
 
 
+def pictures_of(name: str, data: Path) -> Pictures:
+    """Returns pictures, uint8 [n, SIZE, SIZE, 3], and labels [n] of the splits train and test."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, split = source_of(name, data)
+        examples.write(source, split, Path(folder), say=lambda text: None)
+        prepared = Data(Path(folder), MobileNetV2(size=SIZE, weights=None), Classification())
+        return {"train": arrays(prepared, "train"), "test": arrays(prepared, SETS[name])}
+
+
 def arrays(data: Data, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns pictures, uint8 [n, SIZE, SIZE, 3], and labels [n] of a split."""
+    """Returns pictures and labels of a split."""
     pairs = list(data.batches(part).as_numpy_iterator())
     pixels = np.concatenate([np.rint(inputs).astype(np.uint8) for inputs, _ in pairs])
     return pixels, np.concatenate([targets.argmax(-1) for _, targets in pairs])
@@ -117,49 +155,28 @@ def features_of(
     """Returns the pooled features of pictures, and their labels."""
     body = TransferModel(backbone, Classification(), ("a", "b")).body
     silent: Any = 0
-    return body.predict(pixels.astype(np.float32), batch_size=64, verbose=silent), labels
+    parts = [pixels[start : start + 512] for start in range(0, len(pixels), 512)]
+    found = [body.predict(x.astype(np.float32), batch_size=64, verbose=silent) for x in parts]
+    return np.concatenate(found), labels
 
 
-def probe(features: dict[str, tuple[np.ndarray, np.ndarray]], places: np.ndarray) -> float:
+def probe(features: Pictures, places: np.ndarray) -> float:
     """Returns the test accuracy of logistic regression on the features at these places."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     x, labels = features["train"]
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
-    return float(model.fit(x[places], labels[places]).score(*features["test"]))
+    return float(probed(x[places], labels[places]).score(*features["test"]))
 
 
-def scratch(
-    pictures: dict[str, tuple[np.ndarray, np.ndarray]], places: np.ndarray, seed: int
-) -> float:
+def scratch(pictures: Pictures, places: np.ndarray, seed: int) -> float:
     """Returns the test accuracy of the starter's network, trained on these places only."""
     pixels, labels = pictures["train"]
-    classes = int(labels.max()) + 1
-    backbone = MobileNetV3Small(size=SIZE, weights=None)
-    full = TransferModel(backbone, Classification(), range(classes), seed).full
-    for layer in full.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # At 0.999 the statistics would not be ready after so few steps.
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, SCRATCH_STEPS - 60, warmup_target=2e-3, warmup_steps=60
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    full.compile(keras.optimizers.AdamW(rate, weight_decay=0.05), loss, metrics=["accuracy"])
-    random = np.random.default_rng(seed)
-
-    def batches() -> Any:
-        for _ in range(SCRATCH_STEPS):
-            batch = random.choice(places, 32)
-            shift = random.integers(-8, 9, size=2)
-            x = np.roll(pixels[batch], shift, axis=(1, 2)).astype(np.float32)
-            yield x[:, :, :: random.choice([-1, 1])], labels[batch]
-
-    silent: Any = 0
-    full.fit(batches(), steps_per_epoch=SCRATCH_STEPS, epochs=1, verbose=silent)
+    classes = tuple(map(str, np.unique(labels)))
+    backbone = MobileNetV2(size=SIZE, alpha=0.35, weights=None)
+    model = TransferModel(backbone, Classification(), classes, seed).full
+    fresh = from_scratch(model, pixels[places], labels[places], seed)
     x, y = pictures["test"]
-    return full.evaluate(x.astype(np.float32), y, batch_size=64, verbose=silent)[1]
+    parts = np.array_split(np.arange(len(y)), len(y) // 64 + 1)
+    found = [fresh.predict_on_batch(x[part].astype(np.float32)).argmax(-1) for part in parts]
+    return float(np.mean(np.concatenate(found) == y))
 
 
 if __name__ == "__main__":

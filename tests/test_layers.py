@@ -25,7 +25,7 @@ pipeline.code pipeline.product pipeline.core pipeline.flags
 pipeline.example_gen pipeline.statistics_gen pipeline.schema_gen pipeline.example_validator
 pipeline.trainer pipeline.pusher pipeline.resolver pipeline.evaluator pipeline.exporter
 pipeline.infra_validator pipeline.model_card pipeline.bulk_inferrer
-pipeline.config pipeline.kubeflow pipeline.__main__
+pipeline.config pipeline.gain pipeline.kubeflow pipeline.__main__
 pipeline
 """
 LAYERS = ORDER.split()

@@ -23,7 +23,7 @@ def test_the_weights_are_small_finite_and_in_the_network(copied):
     features = Starter(size=64).build()
     held = {id(w): w for w in features.get_weights()}
     assert len(held) <= len(arrays)
-    kernel = features.get_layer("conv").get_weights()[0]
+    kernel = features.get_layer("Conv1").get_weights()[0]
     np.testing.assert_array_equal(kernel, arrays[0])
 
 

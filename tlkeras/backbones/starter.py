@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,31 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 class Starter(Backbone, name="starter"):
-    """MobileNetV3Small, trained by ``tools/pretrain_starter.py``; best at 96 to 128 pixels.
+    """MobileNetV2 0.35, trained by ``tools/pretrain_starter.py``; best at 128 pixels and more.
 
     ``tlkeras/weights/starter.json`` tells of the data, the recipe and the result.
     """
 
-    block_pattern = r"^(expanded_conv(?:_\d+)?)_|^(conv_1)"
+    block_pattern = r"^(block_\d+|Conv_1)"
 
-    size: int = 96
+    size: int = 128
 
     def validate(self):
         self.require(self.size >= 32, "size", "at least 32")
 
     def build(self):
         none: Any = None  # Keras annotates it as a text only.
-        network = keras.applications.MobileNetV3Small(
-            weights=none, include_top=False, input_shape=(self.size, self.size, 3)
-        )
+        shape = (self.size, self.size, 3)
+        inputs = keras.Input(shape)
+        scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(inputs)
+        with warnings.catch_warnings():
+            # Published weights of another size are nothing to us.
+            warnings.filterwarnings("ignore", "`input_shape` is undefined")
+            network = keras.applications.MobileNetV2(
+                alpha=0.35, weights=none, include_top=False, input_tensor=scaled, input_shape=shape
+            )
         network.set_weights(read(WEIGHTS))
-        return keras.Model(network.input, pyramid(network), name=self.name)
+        return keras.Model(inputs, pyramid(keras.Model(inputs, network.output)), name=self.name)
 
     def preprocess(self, example):
         return squash(example["image"], self.size)
