@@ -47,8 +47,9 @@ class Browser(Exporter, name="browser"):
 
     Any file server shows it, ``python -m http.server --directory try``; it needs no network, and
     its policy forbids it any. LiteRT.js, which runs the model, is fetched by npm when it is written
-    and lies in ``try/npm``; its licence beside it. The float32 network takes what `squash` gives;
-    the page does the same arithmetic.
+    and lies in ``try/npm``, its licence beside it. The float32 network takes what `squash` gives;
+    the page does the same arithmetic, on pixels that may differ by a few levels where the browser
+    decodes JPEG otherwise than TensorFlow.
     """
 
     def files(self):
