@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkeras import examples
-from tlkeras.backbone import Backbone, pyramid
+from tlkeras import examples, npm
+from tlkeras.backbone import Backbone, pyramid, squash
 from tlkeras.data import Data
-from tlkeras.frameworks import keras, tf
+from tlkeras.exporter import Exporter
+from tlkeras.frameworks import keras
+from tlkeras.model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
@@ -42,7 +44,7 @@ class Tiny(Backbone, name="tiny"):
         return keras.Model(inputs, pyramid(network), name=self.name)
 
     def preprocess(self, example):
-        return tf.image.resize(example["image"], [self.size, self.size])
+        return squash(example["image"], self.size)
 
 
 def draw(folder: Path, per_class: int, seed: int = 0) -> Path:
@@ -84,6 +86,16 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder {folder} with real data")
     return folder
+
+
+def export(exporter: Exporter, model: TransferModel, samples: Any, out: Path) -> None:
+    """Writes an export; the test is skipped where the network that this needs is not there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("npm_config_fetch_retries", "0")  # Its absence is known at once.
+        try:
+            exporter.write(model, samples, out)
+        except npm.Unreachable as error:
+            pytest.skip(str(error))
 
 
 def weights_of(model: Any) -> dict[str, np.ndarray]:

@@ -156,6 +156,12 @@ def test_the_code_for_exports_is_python_and_only_there_for_pictures():
     assert "```python" not in card("x", data={**DATA, "features": {}}, exports=EXPORTS)
 
 
+def test_a_page_is_used_by_serving_it():
+    text = card("x", data=DATA, exports=[{"export": "browser", "files": ["try"], "bytes": 1}])
+    assert "### Use of try\n\n```sh\npython -m http.server" in text
+    assert "```python" not in text
+
+
 def test_a_good_balanced_model_has_nothing_said_against_it():
     names = ["a", "b"]
     good = measured([[900, 50], [50, 900]], names, sure=0.95)

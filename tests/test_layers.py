@@ -16,6 +16,7 @@ tlkeras.pixels tlkeras.geometry tlkeras.augment
 tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
 tlkeras.ingest tlkeras.examples
 tlkeras.data tlkeras.model tlkeras.features tlkeras.training
+tlkeras.litert tlkeras.npm
 tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlkeras.limits
 tlkeras.card
 tlkeras.hardware

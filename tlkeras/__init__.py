@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tlkeras.backbones.starter import Starter
     from tlkeras.data import Data
     from tlkeras.examples import Split
+    from tlkeras.exporters.browser import Browser
     from tlkeras.exporters.saved_model import SavedModel
     from tlkeras.exporters.tflite import TFLite
     from tlkeras.model import TransferModel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tlkeras.tasks.classification import Classification
 
 _MODULES = {
+    "Browser": "exporters.browser",
     "CSV": "sources.csv",
     "Classification": "tasks.classification",
     "Data": "data",
@@ -43,6 +45,7 @@ _MODULES = {
 __all__ = [
     "CSV",
     "TFDS",
+    "Browser",
     "Classification",
     "Data",
     "Embedded",

@@ -195,9 +195,10 @@ def _exports(exports: Sequence[Mapping[str, Any]], data: Mapping[str, Any]) -> I
     if "image" in (data.get("features") or {}).values():
         names = dict.fromkeys(name for row in exports for name in row["files"])
         for name in names:
-            if snippet := _SNIPPETS.get(Path(name).suffix):
+            if use := _USES.get(Path(name).suffix or name):
+                language, text = use
                 yield f"### Use of {plain(name)}"
-                yield f"```python\n{snippet.replace('FILE', json.dumps(name))}```"
+                yield f"```{language}\n{text.replace('FILE', json.dumps(name))}```"
 
 
 def _reproduction(command: str) -> Iterator[str]:
@@ -228,8 +229,10 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
 
 
-_SNIPPETS = {
-    "": """\
+_USES = {
+    "saved_model": (
+        "python",
+        """\
 import tensorflow as tf
 
 loaded = tf.saved_model.load(FILE)  # Kept, because the signature needs its variables.
@@ -238,7 +241,10 @@ with open("picture.jpg", "rb") as file:
 for name, value in served.items():
     print(name, value.numpy())
 """,
-    ".tflite": """\
+    ),
+    ".tflite": (
+        "python",
+        """\
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
@@ -251,5 +257,13 @@ run = interpreter.get_signature_runner("serving_default")
 for name, value in run(image=np.asarray(picture, given["dtype"])[None]).items():
     print(name, value)  # In the order of labels.txt.
 """,
+    ),
+    "try": (
+        "sh",
+        """\
+python -m http.server --bind localhost  # In the folder of this card.
+# Then open http://localhost:8000/try/ in a browser.
+""",
+    ),
 }
-"""How to run a file on one picture, by the end of its name; a SavedModel is a folder without."""
+"""Language and text of how an export is used, by the end of its name or, of a folder, all of it."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import Tiny
+from conftest import Tiny, export
 
 from tlkeras import spec
 from tlkeras.exporter import Exporter
@@ -32,7 +32,7 @@ def test_an_exporter_is_its_text(name):
 def test_an_export_serves_what_keras_serves(name, model, inputs, tmp_path):
     exporter = spec.parse(name, Exporter)
     samples = tf.data.Dataset.from_tensor_slices(inputs)
-    exporter.write(model, samples, tmp_path)
+    export(exporter, model, samples, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(exporter.files())
     served, expected = exporter.load(tmp_path)(inputs), model.served(inputs)
     for key, tensor in expected.items():

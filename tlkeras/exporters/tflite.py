@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-from typing import Any
-
-import numpy as np
-
+from tlkeras import litert
 from tlkeras.exporter import Exporter
-from tlkeras.frameworks import keras, tf
 
 
 class TFLite(Exporter, name="tflite"):
@@ -21,25 +16,7 @@ class TFLite(Exporter, name="tflite"):
         return ("model.tflite",)
 
     def write(self, model, samples, out):
-        shape = [1, *model.full.inputs[0].shape[1:]]
-        archive: Any = keras.export.ExportArchive()
-        archive.track(model.full)
-        signature = [tf.TensorSpec(shape, tf.float32, name="image")]
-        archive.add_endpoint("serving_default", model.served, input_signature=signature)
-        with tempfile.TemporaryDirectory() as saved:
-            archive.write_out(saved, verbose=False)
-            converter = tf.lite.TFLiteConverter.from_saved_model(saved)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            (out / "model.tflite").write_bytes(converter.convert())
+        (out / "model.tflite").write_bytes(litert.converted(model))
 
     def load(self, out):
-        from ai_edge_litert.interpreter import Interpreter
-
-        interpreter = Interpreter(model_path=str(out / "model.tflite"))
-        run = interpreter.get_signature_runner("serving_default")
-
-        def predict(inputs):
-            rows = [run(image=row[None]) for row in inputs]
-            return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-        return predict
+        return litert.load(out / "model.tflite")

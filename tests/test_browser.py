@@ -1,0 +1,148 @@
+"""The browser exporter, and npm, which brings what the page needs; neither is asked for here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import re
+import shutil
+import tarfile
+
+import pytest
+from conftest import Tiny
+
+from tlkeras import npm, spec
+from tlkeras.backbone import squash
+from tlkeras.exporter import Exporter
+from tlkeras.exporters import browser
+from tlkeras.exporters.browser import Browser
+from tlkeras.frameworks import tf
+from tlkeras.model import TransferModel
+from tlkeras.tasks.classification import Classification
+
+
+def cropped(backbone, example):
+    return squash(tf.image.central_crop(example["image"], 0.5), backbone.size)
+
+
+def spread(task, outputs):
+    return {"spread": outputs}
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "other", "told"),
+    [
+        (Tiny, "preprocess", cropped, "the backbone tiny does otherwise"),
+        (
+            Classification,
+            "served",
+            spread,
+            r"the task classification serves \{'spread': \(1, 2\)\}",
+        ),
+    ],
+)
+def test_a_model_that_the_page_cannot_show_is_refused(
+    owner, method, other, told, tmp_path, monkeypatch
+):
+    model = TransferModel(Tiny(), Classification(), ("a", "b"))
+    monkeypatch.setattr(owner, method, other)
+    with pytest.raises(ValueError, match=told):
+        Browser().write(model, None, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_policy_allows_the_import_map_as_it_is_and_no_other_text():
+    page = (browser.PAGE / "index.html").read_text(encoding="utf-8")
+    (import_map,) = re.findall(r'<script type="importmap">(.*?)</script>', page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page
+    assert "unsafe-inline" not in page
+    assert " on" + "error=" not in page and " style=" not in page
+    for package, path in json.loads(import_map)["imports"].items():
+        (published,) = (each for each in browser._MEMBERS if each.name == package)
+        assert path.removeprefix(f"./npm/{package}/") in browser._MEMBERS[published]
+
+
+def test_a_changed_page_is_another_export(tmp_path, monkeypatch):
+    before = Browser().fingerprint()
+    assert before == spec.parse("browser", Exporter).fingerprint() != ""
+    shutil.copytree(browser.PAGE, tmp_path / "page")
+    monkeypatch.setattr(browser, "PAGE", tmp_path / "page")
+    assert Browser().fingerprint() == before
+    (tmp_path / "page" / "page.css").write_text("body { color: red }")
+    assert Browser().fingerprint() != before
+
+
+def archive(files):
+    """Returns an npm archive and the package that it is."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as made:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            made.addfile(member, io.BytesIO(content))
+    digest = base64.b64encode(hashlib.sha512(buffer.getvalue()).digest()).decode()
+    return buffer.getvalue(), npm.Package("@scope/name", "1.2.3", f"sha512-{digest}")
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    """Puts a shell script in the place of npm."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+
+    def put(script):
+        (tmp_path / "bin").mkdir()
+        path = tmp_path / "bin" / "npm"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
+    return put
+
+
+def test_only_the_files_asked_for_leave_the_archive(tmp_path, client):
+    content, package = archive(
+        {"package/dist/a.js": b"a", "package/b.js": b"b", "../../evil.js": b"evil"}
+    )
+    (tmp_path / "given.tgz").write_bytes(content)
+    client(
+        f'[ "$1 $2" = "pack @scope/name@1.2.3" ] && cp {tmp_path}/given.tgz scope-name-1.2.3.tgz'
+    )
+    assert npm.read(package, ["dist/a.js"]) == {"dist/a.js": b"a"}
+    with pytest.raises(ValueError, match=r"^@scope/name@1\.2\.3 has no c\.js\.$"):
+        npm.read(package, ["b.js", "c.js"])
+    assert not [*tmp_path.rglob("evil.js")]
+
+
+def test_another_archive_than_the_pinned_one_is_refused(tmp_path, client):
+    content, package = archive({"package/a.js": b"a"})
+    (tmp_path / "given.tgz").write_bytes(content[:-1] + b"!")
+    client(f"cp {tmp_path}/given.tgz a.tgz")
+    with pytest.raises(ValueError, match="is damaged or another one") as told:
+        npm.read(package, ["a.js"])
+    assert not isinstance(told.value, npm.Unreachable)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        (
+            "echo npm error code ENOTFOUND >&2; echo npm error network away. >&2; exit 1",
+            "network away. Check",
+        ),
+        ("echo npm error code E404 >&2; exit 1", "code E404"),
+        ("exit 7", "no reason given"),
+        ("exit 0", "it wrote no archive"),
+    ],
+)
+def test_an_npm_that_fails_is_told_in_one_message(script, told, client):
+    client(script)
+    with pytest.raises(npm.Unreachable, match=f"cannot fetch @scope/name@1.2.3: {told}"):
+        npm.read(archive({})[1], [])
+
+
+def test_a_missing_npm_is_told_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(npm.Unreachable, match="install Node"):
+        npm.read(browser.CORE, [])

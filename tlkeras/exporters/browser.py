@@ -1,0 +1,139 @@
+"""Browser: a page that tries the model on the user's own pictures, on their own machine."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkeras import litert, npm
+from tlkeras.backbone import squash
+from tlkeras.exporter import Exporter
+
+PAGE = Path(__file__).parents[1] / "try_page"
+
+# Pinned to the byte: what runs on the page is what was tested. `npm view NAME dist.integrity` tells
+# the digest of another version.
+CORE = npm.Package(
+    "@litertjs/core",
+    "2.5.3",
+    "sha512-PlGmbMOq9WitX7FO0jhbdJw9GthatsyuCQXjTt/wJZo0FLaw48q4tz8IwqgqCIkviYGr9OFDL1kCnN4nzWoyJQ==",
+)
+LOADER = npm.Package(
+    "@litertjs/wasm-utils",
+    "2.5.3",
+    "sha512-4fJiw6tBQnIs+0jH/OQ16nYOiSl8/+zZnn5h2ul8aTKHi05sVqZW580Tmk78pC2kT39A9OYBVdFawteZ/sI1kQ==",
+)
+
+# The runtimes of one thread: those of several run only where a server sends special headers. The
+# second is for browsers without relaxed SIMD.
+_RUNTIMES = ("litert_wasm_internal", "litert_wasm_compat_internal")
+_MEMBERS = {
+    CORE: [
+        "package.json",
+        "dist/index.js",
+        *(f"wasm/{name}.{end}" for name in _RUNTIMES for end in ("js", "wasm")),
+    ],
+    LOADER: ["package.json", "dist/index.js"],
+}
+
+
+class Browser(Exporter, name="browser"):
+    """A folder ``try`` with a page that runs the model on pictures and the camera.
+
+    Any file server shows it, ``python -m http.server --directory try``; it needs no network, and
+    its policy forbids it any. LiteRT.js, which runs the model, is fetched by npm when it is written
+    and lies in ``try/npm``, its licence beside it. The float32 network takes what `squash` gives;
+    the page does the same arithmetic, on pixels that may differ by a few levels where the browser
+    decodes JPEG otherwise than TensorFlow.
+    """
+
+    def files(self):
+        return ("try",)
+
+    def fingerprint(self):
+        digest = hashlib.sha256()
+        for path in sorted(PAGE.iterdir()):
+            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def write(self, model, samples, out):
+        size = _squashed(model)
+        _classes_served(model, size)
+        fetched = {package: npm.read(package, members) for package, members in _MEMBERS.items()}
+        folder = out / "try"
+        for package, contents in fetched.items():
+            for name, content in contents.items():
+                path = folder / "npm" / package.name / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        (folder / "npm" / "LICENSE").write_text(_licence(), encoding="utf-8")
+        for path in PAGE.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        network = litert.converted(model)
+        (folder / "model.tflite").write_bytes(network)
+        told = {
+            "classes": model.classes,
+            "network": model.backbone.name,
+            "size": size,
+            "bytes": len(network),
+            "runtime": f"LiteRT.js {CORE.version}",
+        }
+        text = json.dumps(told, ensure_ascii=False, indent=2)
+        (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+
+    def load(self, out):
+        return litert.load(out / "try" / "model.tflite")
+
+
+def _squashed(model: Any) -> int:
+    """Returns the side of the squashed picture that the network takes.
+
+    Raises:
+        ValueError: The backbone prepares its inputs in another way than the page does.
+    """
+    backbone = model.backbone
+    shape = model.full.inputs[0].shape
+    size = shape[1]
+    if backbone.reads == ("image",) and tuple(shape) == (None, size, size, 3):
+        # Larger one way and smaller the other, so that every other way of resizing differs.
+        probe = np.random.default_rng(0).integers(0, 256, (3 * size, size // 2 + 1, 3), np.uint8)
+        if np.allclose(backbone.preprocess({"image": probe}), squash(probe, size), atol=1e-2):
+            return size
+    raise ValueError(
+        f"The page of the browser exporter prepares pictures as tlkeras.backbone.squash does, and "
+        f"the backbone {backbone.name} does otherwise; leave this exporter out."
+    )
+
+
+def _classes_served(model: Any, size: int) -> None:
+    """Raises ValueError unless the model serves one probability for each class."""
+    served = model.served(np.zeros((1, size, size, 3), np.float32))
+    shapes = {name: tuple(tensor.shape) for name, tensor in served.items()}
+    if shapes.get("probabilities") != (1, len(model.classes)):
+        raise ValueError(
+            "The page of the browser exporter shows the probabilities of classes, and the task "
+            f"{model.task.name} serves {shapes}; leave this exporter out."
+        )
+
+
+def _licence() -> str:
+    """Returns the text of the Apache License 2.0, under which both packages are published.
+
+    They hold no copy; tlkeras, under the same licence, was installed with one.
+    """
+    try:
+        text = importlib.metadata.distribution("tlkeras").read_text("licenses/LICENSE")
+    except importlib.metadata.PackageNotFoundError:
+        text = None
+    if text is None:
+        raise ValueError(
+            "The licence that the page's packages are under comes with tlkeras's installation, "
+            "and tlkeras is not installed here; do so with pip and run again."
+        )
+    return text
