@@ -15,6 +15,7 @@ from tlkeras import limits, metrics, spec
 from tlkeras.page import number
 
 DETAILS = {
+    "description": "The model has not been described.",
     "authors": "The authors have not been stated.",
     "contact": "No contact has been stated.",
     "licence": "No licence has been stated.",
@@ -43,7 +44,7 @@ def card(
 
     Args:
         name: The model's.
-        details: Some of `DETAILS`, stated by the user.
+        details: Some of `DETAILS`, stated by the user; an empty text is not stated.
         configuration: The text of each option, ``{"backbone": "mobilenet_v2", …}``.
         command: The command line that makes the model again.
         data: The `Info` of the examples.
@@ -101,6 +102,7 @@ def _model(
     configuration: Mapping[str, str],
     lineage: Sequence[Mapping[str, Any]],
 ) -> Iterator[str]:
+    yield told["description"]
     told_first = [told[key] for key in ("authors", "contact", "licence", "citation")]
     names = ("Authors", "Contact", "Licence", "Citation")
     yield "\n".join(f"- {name}: {text}" for name, text in zip(names, told_first, strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras import examples
-from tlkeras.exporter import Exporter
+from tlkeras.exporter import UNSTATED, Exporter
 from tlkeras.frameworks import keras, tf
 
 
@@ -22,7 +22,7 @@ class SavedModel(Exporter, name="saved_model"):
     def files(self):
         return ("saved_model",)
 
-    def write(self, model, samples, out):
+    def write(self, model, samples, out, origin=UNSTATED):
         def serve(image):
             inputs = model.backbone.preprocess({"image": image})
             return model.task.named(model.served(inputs), model.classes)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.exporter import Exporter
+from tlkeras import metadata
+from tlkeras.exporter import UNSTATED, Exporter
 from tlkeras.frameworks import keras, tf
 
 
@@ -20,7 +21,7 @@ class TFLite(Exporter, name="tflite"):
     def files(self):
         return ("model.tflite",)
 
-    def write(self, model, samples, out):
+    def write(self, model, samples, out, origin=UNSTATED):
         shape = [1, *model.full.inputs[0].shape[1:]]
         archive: Any = keras.export.ExportArchive()
         archive.track(model.full)
@@ -30,7 +31,9 @@ class TFLite(Exporter, name="tflite"):
             archive.write_out(saved, verbose=False)
             converter = tf.lite.TFLiteConverter.from_saved_model(saved)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            (out / "model.tflite").write_bytes(converter.convert())
+            (out / "model.tflite").write_bytes(
+                metadata.described(converter.convert(), model, origin)
+            )
 
     def load(self, out):
         from ai_edge_litert.interpreter import Interpreter
