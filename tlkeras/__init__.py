@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tlkeras.backbones.starter import Starter
     from tlkeras.data import Data
     from tlkeras.examples import Split
+    from tlkeras.exporters.keras import Keras
+    from tlkeras.exporters.onnx import ONNX
     from tlkeras.exporters.saved_model import SavedModel
     from tlkeras.exporters.tflite import TFLite
     from tlkeras.model import TransferModel
@@ -31,6 +33,8 @@ _MODULES = {
     "Embedded": "sources.embedded",
     "FineTune": "recipes.fine_tune",
     "Folder": "sources.folder",
+    "Keras": "exporters.keras",
+    "ONNX": "exporters.onnx",
     "Phase": "recipes.fine_tune",
     "SavedModel": "exporters.saved_model",
     "Split": "examples",
@@ -42,12 +46,14 @@ _MODULES = {
 
 __all__ = [
     "CSV",
+    "ONNX",
     "TFDS",
     "Classification",
     "Data",
     "Embedded",
     "FineTune",
     "Folder",
+    "Keras",
     "Phase",
     "SavedModel",
     "Split",

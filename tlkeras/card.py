@@ -253,5 +253,29 @@ run = interpreter.get_signature_runner("serving_default")
 for name, value in run(image=np.asarray(picture, given["dtype"])[None]).items():
     print(name, value)  # In the order of labels.txt.
 """,
+    ".keras": """\
+import keras
+import numpy as np
+from PIL import Image
+
+network = keras.saving.load_model(FILE)
+height, width = network.input_shape[1:3]
+picture = Image.open("picture.jpg").convert("RGB").resize((width, height))
+for name, value in network(np.asarray(picture, "float32")[None]).items():
+    print(name, value.numpy())  # In the order of labels.txt.
+""",
+    ".onnx": """\
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession(FILE)
+[given] = session.get_inputs()
+height, width = given.shape[1:3]
+picture = Image.open("picture.jpg").convert("RGB").resize((width, height))
+served = session.run(None, {given.name: np.asarray(picture, "float32")[None]})
+for output, value in zip(session.get_outputs(), served, strict=True):
+    print(output.name, value)  # In the order of labels.txt.
+""",
 }
 """How to run a file on one picture, by the end of its name; a SavedModel is a folder without."""

@@ -59,7 +59,7 @@ _BYTES = ("content_properties_type", "color_space", "options_type", "type")
 # fields are offsets.
 _VERSION, _BUFFERS, _METADATA = 0, 4, 6
 
-# As the schema demands of every buffer: kernels read weights in words as wide as this.
+# What the schema asks for buffers; the old file is moved by a multiple of it.
 _ALIGNMENT = 16
 
 
@@ -139,7 +139,7 @@ def _with_buffer(file: bytes, name: str, data: bytes) -> bytes:
     """Returns a model file with one more named buffer.
 
     A new root is put before the old file, which stays as it was, byte for byte and as aligned: the
-    functions generated from the schema would pack it anew, the weights at any address.
+    functions generated from the schema would pack it anew, float weights at odd addresses.
     """
     from flatbuffers import Builder, encode, number_types
     from flatbuffers.table import Table

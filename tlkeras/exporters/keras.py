@@ -1,0 +1,36 @@
+"""Keras: for anything that runs Keras 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.frameworks import keras
+from tlkeras.model import save_network
+
+
+class Keras(Exporter, name="keras"):
+    """One file ``model.keras``, which ``keras.saving.load_model`` reads without tlkeras.
+
+    It takes float32 [b, size, size, 3] in [0, 255], scaling inside, and gives a dict of the served
+    outputs.
+    """
+
+    def files(self):
+        return ("model.keras",)
+
+    def write(self, model, samples, out, origin=UNSTATED):
+        served = model.task.served(model.full.output)
+        network = keras.Model(model.full.input, served, name=model.full.name)
+        save_network(network, out / "model.keras")
+
+    def load(self, out):
+        network: Any = keras.saving.load_model(out / "model.keras", compile=False)
+
+        def predict(inputs):
+            served = network(inputs, training=False)
+            return {name: np.asarray(tensor) for name, tensor in served.items()}
+
+        return predict
