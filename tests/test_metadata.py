@@ -11,7 +11,6 @@ from conftest import Tiny
 
 from tlkeras import examples, metadata, spec
 from tlkeras.backbones.applications import MobileNetV2
-from tlkeras.backbones.starter import Starter
 from tlkeras.data import Data
 from tlkeras.details import Details
 from tlkeras.exporter import Origin
@@ -186,9 +185,11 @@ def digits(tmp_path_factory):
     """A model that tells the embedded digits apart, and their examples."""
     folder = tmp_path_factory.mktemp("digits")
     examples.write(Embedded(count=400), Split(), folder / "examples")
-    data = Data(folder / "examples", Starter(size=32), Classification())
+    data = Data(folder / "examples", Tiny(), Classification())
     model = TransferModel(data.backbone, data.task, data.classes, seed=0)
-    FineTune(phases=(Phase(epochs=3, learning_rate=0.01),)).fit(model, data, folder / "fit")
+    FineTune(phases=(Phase(epochs=15, learning_rate=3e-3, unfreeze="all"),)).fit(
+        model, data, folder / "fit"
+    )
     return model, data
 
 
