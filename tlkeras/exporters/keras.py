@@ -23,7 +23,10 @@ class Keras(Exporter, name="keras"):
 
     def write(self, model, samples, out, origin=UNSTATED):
         served = model.task.served(model.full.output)
-        network = keras.Model(model.full.input, served, name=model.full.name)
+        network: Any = keras.Model(model.full.input, served, name=model.full.name)
+        own = [added for added in network.operations if added not in model.full.operations]
+        for number, operation in enumerate(own):
+            operation.name = f"served_{number}"  # Keras counts those of the whole process.
         save_network(network, out / "model.keras")
 
     def load(self, out):
