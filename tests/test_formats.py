@@ -14,11 +14,12 @@ from conftest import Tiny
 from PIL import Image
 
 from tlkeras import examples, spec
+from tlkeras.backbone import Backbone
 from tlkeras.details import Details
 from tlkeras.exporter import Exporter, Origin
 from tlkeras.exporters.keras import Keras
 from tlkeras.exporters.saved_model import SavedModel
-from tlkeras.frameworks import tf
+from tlkeras.frameworks import keras, tf
 from tlkeras.model import TransferModel
 from tlkeras.tasks.classification import Classification
 
@@ -234,6 +235,33 @@ def test_an_onnx_file_tells_its_labels_and_origin(model, samples, tmp_path):
     told = session.get_modelmeta().custom_metadata_map
     assert json.loads(told["labels"]) == list(CLASSES)
     assert (told["author"], told["license"], told["version"]) == ("Ada", "CC0-1.0", ORIGIN.digest)
+
+
+class Normalized(Backbone, name="normalized"):
+    """A network that begins with a layer that keeps constants of its own."""
+
+    block_pattern = r"^(conv)"
+
+    def build(self):
+        inputs = keras.Input([32, 32, 3])
+        x = keras.layers.Normalization(mean=[100, 110, 120], variance=[9, 16, 25])(inputs)
+        x = keras.layers.Conv2D(8, 3, strides=4, name="conv")(x)
+        return keras.Model(inputs, {"stride4": x}, name=self.name)
+
+    def preprocess(self, example):
+        return tf.image.resize(example["image"], [32, 32])
+
+
+def test_an_onnx_file_holds_the_constants_of_layers(samples, tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    model = TransferModel(Normalized(), Classification(), CLASSES, seed=0)
+    exporter = spec.parse("onnx", Exporter)
+    exporter.write(model, samples, tmp_path)
+    inputs = np.stack([*samples.as_numpy_iterator()])
+    served = exporter.load(tmp_path)(inputs)["probabilities"]
+    np.testing.assert_allclose(served, model.served(inputs)["probabilities"], atol=1e-5)
+    assert "TF_CPP_MIN_LOG_LEVEL" not in os.environ  # As tf2onnx would leave it.
 
 
 def test_without_the_extra_onnx_is_one_clear_message(monkeypatch):

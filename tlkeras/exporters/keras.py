@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.exporter import UNSTATED, Exporter
-from tlkeras.frameworks import keras
+from tlkeras.frameworks import keras, tf
 from tlkeras.model import save_network
 
 
@@ -32,8 +32,11 @@ class Keras(Exporter, name="keras"):
     def load(self, out):
         network: Any = keras.saving.load_model(out / "model.keras", compile=False)
 
+        signature = [tf.TensorSpec(network.inputs[0].shape, tf.float32)]
+        run = tf.function(lambda inputs: network(inputs, training=False), signature)
+
         def predict(inputs):
-            served = network(inputs, training=False)
+            served = run(inputs)
             return {name: np.asarray(tensor) for name, tensor in served.items()}
 
         return predict

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+from typing import Any
 
 from tlkeras.exporter import UNSTATED, Exporter
 from tlkeras.frameworks import tf
 
 # The newest that tf2onnx has tested with; every ONNX Runtime since 1.14 of 2023 reads it.
 _OPSET = 18
+
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 
 class ONNX(Exporter, name="onnx"):
@@ -34,13 +38,25 @@ class ONNX(Exporter, name="onnx"):
 
     def write(self, model, samples, out, origin=UNSTATED):
         import onnx
-        import tf2onnx
 
         shape = [None, *model.full.inputs[0].shape[1:]]
         signature = [tf.TensorSpec(shape, tf.float32, name="image")]
         serve = tf.function(model.served, input_signature=signature)
-        converted, _ = tf2onnx.convert.from_function(serve, signature, opset=_OPSET)
-        for value in (*converted.graph.input, *converted.graph.output):
+        converted, _ = _tf2onnx().convert.from_function(serve, signature, opset=_OPSET)
+        graph = converted.graph
+        # tf2onnx takes constants made outside of the function, as Keras's Normalization makes them,
+        # for further inputs.
+        captured = {
+            inner.name: value
+            for value, inner in serve.get_concrete_function().graph.captures
+            if value.dtype != tf.resource
+        }
+        given = [value for value in graph.input if value.name not in captured]
+        del graph.input[:]
+        graph.input.extend(given)
+        for name, value in captured.items():
+            graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), name))
+        for value in (*graph.input, *graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
         labels = json.dumps(model.classes, ensure_ascii=False)
         onnx.helper.set_model_props(converted, {**origin.texts(model), "labels": labels})
@@ -59,3 +75,14 @@ class ONNX(Exporter, name="onnx"):
             return dict(zip(names, session.run(names, {"image": inputs}), strict=True))
 
         return predict
+
+
+def _tf2onnx() -> Any:
+    """Returns the module; on import it sets TensorFlow's log level for all that is run later."""
+    level = os.environ.get(_LEVEL)
+    tf2onnx = importlib.import_module("tf2onnx")
+    if level is None:
+        os.environ.pop(_LEVEL, None)
+    else:
+        os.environ[_LEVEL] = level
+    return tf2onnx

@@ -11,7 +11,7 @@ import numpy as np
 
 from tlkeras import examples
 from tlkeras.exporter import UNSTATED, Exporter
-from tlkeras.frameworks import keras, tf
+from tlkeras.frameworks import tf
 
 # https://github.com/tensorflow/serving/blob/master/tensorflow_serving/g3doc/saved_model_warmup.md
 _WARM_UP = "assets.extra/tf_serving_warmup_requests"
@@ -68,8 +68,6 @@ class SavedModel(Exporter, name="saved_model"):
             served = serve_examples(serialized)
             return {name: served[name] for name in _RATED}
 
-        archive: Any = keras.export.ExportArchive()
-        archive.track(model.full)
         pixels = [None, None, None, 3]
         endpoints = [
             ("serving_default", serve, "image", pixels, tf.uint8),
@@ -80,11 +78,15 @@ class SavedModel(Exporter, name="saved_model"):
         rates = set(_RATED) <= answer.get_concrete_function().structured_outputs.keys()
         if rates:
             endpoints.append((_CLASSIFY, classify, "inputs", [None], tf.string))
-        for name, run, argument, shape, dtype in endpoints:
-            signature = [tf.TensorSpec(shape, dtype, name=argument)]
-            archive.add_endpoint(name, run, input_signature=signature)
+        # Saved with Keras's own ExportArchive, every weight would be in the file twice.
+        module: Any = tf.Module()
+        module.weights = [variable.value for variable in model.full.variables]
+        signatures = {
+            name: tf.function(run, input_signature=[tf.TensorSpec(shape, dtype, name=argument)])
+            for name, run, argument, shape, dtype in endpoints
+        }
         folder = out / "saved_model"
-        archive.write_out(folder, verbose=False)
+        tf.saved_model.save(module, str(folder), signatures)
         if rates:
             _answers_classify(folder)
         (folder / _WARM_UP).parent.mkdir()
