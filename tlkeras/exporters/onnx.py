@@ -44,18 +44,11 @@ class ONNX(Exporter, name="onnx"):
         serve = tf.function(model.served, input_signature=signature)
         converted, _ = _tf2onnx().convert.from_function(serve, signature, opset=_OPSET)
         graph = converted.graph
-        # tf2onnx takes constants made outside of the function, as Keras's Normalization makes them,
-        # for further inputs.
-        captured = {
-            inner.name: value
-            for value, inner in serve.get_concrete_function().graph.captures
-            if value.dtype != tf.resource
-        }
-        given = [value for value in graph.input if value.name not in captured]
+        # Constants made outside of the function, as Keras's Normalization makes them, are in the
+        # graph by now, but tf2onnx still declares them as inputs.
+        (given,) = (value for value in graph.input if value.name == "image")
         del graph.input[:]
-        graph.input.extend(given)
-        for name, value in captured.items():
-            graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), name))
+        graph.input.append(given)
         for value in (*graph.input, *graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
         labels = json.dumps(model.classes, ensure_ascii=False)
