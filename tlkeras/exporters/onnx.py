@@ -44,11 +44,15 @@ class ONNX(Exporter, name="onnx"):
         serve = tf.function(model.served, input_signature=signature)
         converted, _ = _tf2onnx().convert.from_function(serve, signature, opset=_OPSET)
         graph = converted.graph
-        # Constants made outside of the function, as Keras's Normalization makes them, are in the
-        # graph by now, but tf2onnx still declares them as inputs.
+        # Constants made outside of the function, as Keras's Normalization makes them, are declared
+        # as inputs; some are folded into others by now and used no more.
         (given,) = (value for value in graph.input if value.name == "image")
         del graph.input[:]
         graph.input.append(given)
+        used = {name for node in graph.node for name in node.input}
+        for value, inner in serve.get_concrete_function().graph.captures:
+            if inner.name in used and value.dtype != tf.resource:
+                graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), inner.name))
         for value in (*graph.input, *graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
         labels = json.dumps(model.classes, ensure_ascii=False)
