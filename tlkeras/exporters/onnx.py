@@ -42,7 +42,7 @@ class ONNX(Exporter, name="onnx"):
         shape = [None, *model.full.inputs[0].shape[1:]]
         signature = [tf.TensorSpec(shape, tf.float32, name="image")]
         serve = tf.function(model.served, input_signature=signature)
-        converted, _ = _tf2onnx().convert.from_function(serve, signature, opset=_OPSET)
+        converted, _ = _converter().from_function(serve, signature, opset=_OPSET)
         graph = converted.graph
         # Constants made outside of the function, as Keras's Normalization makes them, are declared
         # as inputs; some are folded into others by now and used no more.
@@ -74,12 +74,12 @@ class ONNX(Exporter, name="onnx"):
         return predict
 
 
-def _tf2onnx() -> Any:
-    """Returns the module; on import it sets TensorFlow's log level for all that is run later."""
+def _converter() -> Any:
+    """Returns tf2onnx's; on import it sets TensorFlow's log level for all that is run later."""
     level = os.environ.get(_LEVEL)
-    tf2onnx = importlib.import_module("tf2onnx")
+    converter = importlib.import_module("tf2onnx.convert")
     if level is None:
         os.environ.pop(_LEVEL, None)
     else:
         os.environ[_LEVEL] = level
-    return tf2onnx
+    return converter
