@@ -20,6 +20,7 @@ from pipeline import (
 )
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
+from tlkeras.details import Details
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
@@ -54,6 +55,9 @@ class Config(Spec, name="config"):
     name: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
         str, "The name under which the model is pushed."
     ] = "digits"
+    details: Annotated[Details, "What only you can tell: authors, licence, intended use…"] = (
+        Details()
+    )
     saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
     root: Annotated[Path, "The store: what was made before is found again there."] = Path("runs")
     to: Annotated[str, "The product to stop after."] = "pushed"

@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline import flags
+from pipeline import flags, product
 from pipeline.core import NotBlessed, Step
 from tlkeras.data import Data
-from tlkeras.exporter import Exporter
+from tlkeras.details import Details
+from tlkeras.exporter import Exporter, Origin
 from tlkeras.model import TransferModel
 
 
 @Step
 def exports(
-    out: Path, *, model: Path, examples: Path, evaluation: Path, exporters: tuple[Exporter, ...]
+    out: Path,
+    *,
+    model: Path,
+    examples: Path,
+    evaluation: Path,
+    exporters: tuple[Exporter, ...],
+    name: str,
+    details: Details,
 ) -> None:
     """Writes every export and the class names, one a line, in ``labels.txt``."""
     blessing = json.loads((evaluation / "blessing.json").read_text(encoding="utf-8"))
@@ -25,9 +33,10 @@ def exports(
         raise ValueError(f"--exporters writes {', '.join(twice)} more than once.")
     fitted = TransferModel.load(model)
     samples = Data(examples, fitted.backbone, fitted.task).singles("train")
+    origin = Origin(name, product.contents(model), details)
     for exporter in exporters:
         print(f"  {exporter}")
-        exporter.write(fitted, samples, out)
+        exporter.write(fitted, samples, out, origin)
     (out / "labels.txt").write_text("\n".join(fitted.classes) + "\n", encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ from pipeline.core import Step
 from tlkeras import card as cards
 from tlkeras import examples as records
 from tlkeras import report
+from tlkeras.details import Details
 
 _THUMBNAIL = 144  # Pixels.
 
@@ -30,6 +31,7 @@ def card(
     evaluation: Path,
     infra_blessing: Path,
     name: str,
+    details: Details,
 ) -> None:
     """Writes ``report.html``, everything to look at, and ``card.md``, the model card."""
     measures, blessing = (_read(evaluation / f"{name}.json") for name in ("metrics", "blessing"))
@@ -53,6 +55,7 @@ def card(
     report.write(out / "report.html", contents)
     text = cards.card(
         name,
+        details={key: getattr(details, key) for key in cards.DETAILS},
         configuration=options,
         command=command,
         data=info,

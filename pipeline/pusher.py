@@ -82,6 +82,9 @@ def _push(folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Pa
     for path in products:
         ignored = shutil.ignore_patterns(product.MANIFEST, "served", "mistakes.json")
         shutil.copytree(path, partial, ignore=ignored, dirs_exist_ok=True)
+    # TensorFlow Serving, told the model's folder, looks for a SavedModel in the version itself.
+    for part in (partial / "saved_model").glob("*"):
+        (partial / part.name).symlink_to(part.relative_to(partial))
     while True:
         taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
         number = max(taken, default=0) + 1

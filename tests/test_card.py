@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tlkeras import limits, metrics
+from tlkeras import limits, metrics, spec
 from tlkeras.card import DETAILS, card, code, plain
+from tlkeras.details import Details
 
 NAMES = ["daisy", "a|b <i>*", "tulip"]
 
@@ -122,6 +123,15 @@ def test_what_was_not_stated_or_measured_is_said_not_to_be():
     assert "Classes" not in text and "Exports" not in text
 
 
+def test_every_detail_that_can_be_stated_has_its_place():
+    assert [*spec.fields(Details)] == [*DETAILS]
+    stated = {key: f"The {key}." for key in DETAILS}
+    text = card("flowers", details=stated)
+    for key, sentence in DETAILS.items():
+        assert plain(stated[key]) in text and sentence not in text
+        assert sentence in card("flowers", details={**stated, key: ""})
+
+
 def test_a_detail_that_cards_do_not_have_is_refused():
     with pytest.raises(ValueError, match="no detail 'license'; did you mean 'licence'"):
         card("flowers", details={"license": "MIT"})
@@ -147,10 +157,11 @@ def test_a_command_cannot_leave_its_fence():
 
 
 def test_the_code_for_exports_is_python_and_only_there_for_pictures():
-    text = card("x", data=DATA, exports=EXPORTS)
+    files = ["saved_model", "model.tflite", "model.keras", "model.onnx"]
+    exports = [{"export": name, "files": [name]} for name in files]
+    text = card("x", data=DATA, exports=exports)
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == 2
-    for snippet, name in zip(snippets, ["saved_model", "model.tflite"], strict=True):
+    for snippet, name in zip(snippets, files, strict=True):
         assert f'("{name}")' in snippet
         ast.parse(snippet)
     assert "```python" not in card("x", data={**DATA, "features": {}}, exports=EXPORTS)

@@ -11,11 +11,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.progress
+tlkeras.details
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
 tlkeras.pixels tlkeras.geometry tlkeras.augment
 tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
 tlkeras.ingest tlkeras.examples
-tlkeras.data tlkeras.model tlkeras.features tlkeras.training
+tlkeras.data tlkeras.model tlkeras.metadata tlkeras.features tlkeras.training
 tlkeras.litert tlkeras.npm
 tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlkeras.limits
 tlkeras.card

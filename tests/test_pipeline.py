@@ -59,6 +59,20 @@ def test_a_run_pushes_all_that_a_user_takes_away(pushed):
     assert {"examples", "model", "evaluation", "exports", "infra_blessing", "card"} <= made
 
 
+def test_a_version_is_a_folder_that_tensorflow_serving_loads(pushed):
+    from tlkeras.frameworks import tf
+
+    place, _ = pushed
+    version = place / "saved_models" / "colours" / "1"
+    assert {path.name for path in version.iterdir()} >= {"saved_model.pb", "variables"}
+    assert (version / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 100
+    # A version may be moved: the links are within it.
+    assert not (version / "saved_model.pb").readlink().is_absolute()
+    loaded = tf.saved_model.load(str(version))
+    served = loaded.signatures["serving_default"](image=tf.zeros([1, 24, 28, 3], tf.uint8))
+    assert served["label"].numpy()[0] in (b"blue", b"green", b"red")
+
+
 def test_a_second_equal_run_does_nothing_and_imports_no_tensorflow(pushed, pictures):
     place, _ = pushed
     arguments = command(pictures, place, RECIPE)

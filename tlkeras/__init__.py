@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tlkeras.data import Data
     from tlkeras.examples import Split
     from tlkeras.exporters.browser import Browser
+    from tlkeras.exporters.keras import Keras
+    from tlkeras.exporters.onnx import ONNX
     from tlkeras.exporters.saved_model import SavedModel
     from tlkeras.exporters.tflite import TFLite
     from tlkeras.model import TransferModel
@@ -33,6 +35,8 @@ _MODULES = {
     "Embedded": "sources.embedded",
     "FineTune": "recipes.fine_tune",
     "Folder": "sources.folder",
+    "Keras": "exporters.keras",
+    "ONNX": "exporters.onnx",
     "Phase": "recipes.fine_tune",
     "SavedModel": "exporters.saved_model",
     "Split": "examples",
@@ -44,6 +48,7 @@ _MODULES = {
 
 __all__ = [
     "CSV",
+    "ONNX",
     "TFDS",
     "Browser",
     "Classification",
@@ -51,6 +56,7 @@ __all__ = [
     "Embedded",
     "FineTune",
     "Folder",
+    "Keras",
     "Phase",
     "SavedModel",
     "Split",

@@ -15,6 +15,7 @@ from tlkeras import limits, metrics, spec
 from tlkeras.page import number
 
 DETAILS = {
+    "description": "The model has not been described.",
     "authors": "The authors have not been stated.",
     "contact": "No contact has been stated.",
     "licence": "No licence has been stated.",
@@ -43,7 +44,7 @@ def card(
 
     Args:
         name: The model's.
-        details: Some of `DETAILS`, stated by the user.
+        details: Some of `DETAILS`, stated by the user; an empty text is not stated.
         configuration: The text of each option, ``{"backbone": "mobilenet_v2", …}``.
         command: The command line that makes the model again.
         data: The `Info` of the examples.
@@ -101,6 +102,7 @@ def _model(
     configuration: Mapping[str, str],
     lineage: Sequence[Mapping[str, Any]],
 ) -> Iterator[str]:
+    yield told["description"]
     told_first = [told[key] for key in ("authors", "contact", "licence", "citation")]
     names = ("Authors", "Contact", "Licence", "Citation")
     yield "\n".join(f"- {name}: {text}" for name, text in zip(names, told_first, strict=True))
@@ -263,6 +265,36 @@ for name, value in run(image=np.asarray(picture, given["dtype"])[None]).items():
         """\
 python -m http.server --bind localhost  # In the folder of this card.
 # Then open http://localhost:8000/try/ in a browser.
+""",
+    ),
+    ".keras": (
+        "python",
+        """\
+import keras
+import numpy as np
+from PIL import Image
+
+network = keras.saving.load_model(FILE)
+height, width = network.input_shape[1:3]
+picture = Image.open("picture.jpg").convert("RGB").resize((width, height))
+for name, value in network(np.asarray(picture, "float32")[None]).items():
+    print(name, value.numpy())  # In the order of labels.txt.
+""",
+    ),
+    ".onnx": (
+        "python",
+        """\
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession(FILE)
+[given] = session.get_inputs()
+height, width = given.shape[1:3]
+picture = Image.open("picture.jpg").convert("RGB").resize((width, height))
+served = session.run(None, {given.name: np.asarray(picture, "float32")[None]})
+for output, value in zip(session.get_outputs(), served, strict=True):
+    print(output.name, value)  # In the order of labels.txt.
 """,
     ),
 }

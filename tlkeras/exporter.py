@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tlkeras.details import Details
 from tlkeras.spec import Spec
 
 if TYPE_CHECKING:
@@ -14,6 +16,37 @@ if TYPE_CHECKING:
 
 Predict = Callable[[Any], dict[str, Any]]
 """From a numpy batch of preprocessed inputs to the task's served outputs, as numpy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where an export comes from: what formats that have room for it tell of themselves.
+
+    Attributes:
+        name: The model's.
+        digest: The digest in the manifest of the model, by which its making is found again.
+        details: What its makers have stated.
+    """
+
+    name: str = "model"
+    digest: str = ""
+    details: Details = dataclasses.field(default_factory=Details)
+
+    def texts(self, model: TransferModel) -> dict[str, str]:
+        """Returns what is known of ``name description version author license``, by these names."""
+        short = f"{model.task.name} of {len(model.classes)} classes on {model.backbone.name}"
+        known = {
+            "name": self.name,
+            "description": self.details.description or short,
+            "version": self.digest,
+            "author": self.details.authors,
+            "license": self.details.licence,
+        }
+        return {key: text for key, text in known.items() if text}
+
+
+UNSTATED = Origin()
+"""Of a model of which nothing has been stated."""
 
 
 class Exporter(Spec, plugins="tlkeras.exporters"):
@@ -27,13 +60,16 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
         """Returns the file or folder names, relative to the export folder, that `write` makes."""
 
     @abc.abstractmethod
-    def write(self, model: TransferModel, samples: Any, out: Path) -> None:
+    def write(
+        self, model: TransferModel, samples: Any, out: Path, origin: Origin = UNSTATED
+    ) -> None:
         """Writes the export into the existing folder `out`.
 
         Args:
             model: The fitted model.
             samples: A tf.data.Dataset of preprocessed training inputs, unbatched, for calibration.
             out: Where `files` come to lie.
+            origin: What the export tells of itself where its format has room for it.
         """
 
     @abc.abstractmethod

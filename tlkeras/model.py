@@ -148,8 +148,7 @@ class TransferModel:
 
     def save(self, folder: Path) -> None:
         """Writes ``model.keras``, the full network, and ``model.json``, what it is, to a folder."""
-        self.full.save(folder / "model.keras")
-        _without_circumstances(folder / "model.keras")
+        save_network(self.full, folder / "model.keras")
         description = {
             "backbone": self.backbone.full(),
             "task": self.task.full(),
@@ -180,6 +179,12 @@ class TransferModel:
             raise ValueError(
                 f"No block {name!r} in {self.backbone.name}; {spec.nearest(name, [*self.blocks])}"
             )
+
+
+def save_network(network: keras.Model, path: Path) -> None:
+    """Writes a ``.keras`` file, without date and addresses: equal networks are equal files."""
+    network.save(path)
+    _without_circumstances(path)
 
 
 class _Trainable(MutableMapping[str, bool]):
@@ -223,7 +228,7 @@ def _called_with(layer: keras.Layer) -> Any:
 
 
 def _without_circumstances(path: Path) -> None:
-    """Rewrites a ``.keras`` archive without date and addresses: equal models are equal files."""
+    """Rewrites a ``.keras`` archive without date and addresses."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     metadata = json.loads(members["metadata.json"])
@@ -242,4 +247,6 @@ def _without_circumstances(path: Path) -> None:
 
 
 def _readable(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_readable(one) for one in value]
     return value.decode() if isinstance(value, bytes) else value

@@ -48,10 +48,17 @@ class Task(Spec, plugins="tlkeras.tasks"):
 
     @abc.abstractmethod
     def served(self, outputs: Any) -> dict[str, Any]:
-        """Returns what a client gets, by name, made of the outputs: probabilities, not logits."""
+        """Returns what a client gets, by name, made of the outputs: probabilities, not logits.
+
+        It is called with tensors and, for networks that are shipped whole, symbolically.
+        """
 
     def named(self, served: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-        """Returns the served tensors with class names as strings added, for servers."""
+        """Returns the served tensors with class names as strings added, for servers.
+
+        A task that rates classes adds ``classes``, strings, and ``scores``, float32, both
+        [b, classes] and best first: what TensorFlow Serving's Classify call answers with.
+        """
         return dict(served)
 
     @abc.abstractmethod

@@ -12,7 +12,7 @@ import numpy as np
 
 from tlkeras import litert, npm
 from tlkeras.backbone import squash
-from tlkeras.exporter import Exporter
+from tlkeras.exporter import UNSTATED, Exporter
 
 PAGE = Path(__file__).parents[1] / "try_page"
 
@@ -62,7 +62,7 @@ class Browser(Exporter, name="browser"):
             digest.update(path.read_bytes())
         return digest.hexdigest()
 
-    def write(self, model, samples, out):
+    def write(self, model, samples, out, origin=UNSTATED):
         size = _squashed(model)
         _classes_served(model, size)
         fetched = {package: npm.read(package, members) for package, members in _MEMBERS.items()}

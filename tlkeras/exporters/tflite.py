@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tlkeras import litert
-from tlkeras.exporter import Exporter
+from tlkeras import litert, metadata
+from tlkeras.exporter import UNSTATED, Exporter
 
 
 class TFLite(Exporter, name="tflite"):
@@ -15,8 +15,9 @@ class TFLite(Exporter, name="tflite"):
     def files(self):
         return ("model.tflite",)
 
-    def write(self, model, samples, out):
-        (out / "model.tflite").write_bytes(litert.converted(model))
+    def write(self, model, samples, out, origin=UNSTATED):
+        file = metadata.described(litert.converted(model), model, origin)
+        (out / "model.tflite").write_bytes(file)
 
     def load(self, out):
         return litert.load(out / "model.tflite")

@@ -51,11 +51,13 @@ class Classification(Task, name="classification"):
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
 
     def served(self, outputs):
-        return {"probabilities": tf.nn.softmax(outputs)}
+        return {"probabilities": keras.ops.softmax(outputs)}
 
     def named(self, served, classes):
-        best = tf.argmax(served["probabilities"], axis=-1)
-        return {**served, "label": tf.gather(tf.constant(classes), best)}
+        """Returns ``label`` [b], and ``classes`` and their ``scores`` [b, classes], best first."""
+        scores, order = tf.math.top_k(served["probabilities"], k=len(classes))
+        names = tf.gather(tf.constant(classes), order)
+        return {**served, "label": names[:, 0], "classes": names, "scores": scores}
 
     def measure(self, batches, classes):
         pairs = ((target.argmax(axis=-1), served["probabilities"]) for target, served in batches)

@@ -1,0 +1,239 @@
+"""What TFLite files say of themselves, as readers that are not ours understand it."""
+
+import io
+import shutil
+import typing
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import Tiny
+
+from tlkeras import examples, metadata, spec
+from tlkeras.backbones.applications import MobileNetV2
+from tlkeras.data import Data
+from tlkeras.details import Details
+from tlkeras.exporter import Origin
+from tlkeras.exporters.tflite import TFLite
+from tlkeras.frameworks import tf
+from tlkeras.model import TransferModel
+from tlkeras.recipes.fine_tune import FineTune, Phase
+from tlkeras.sources.embedded import Embedded
+from tlkeras.sources.folder import Folder
+from tlkeras.splits import Split
+from tlkeras.tasks.classification import Classification
+
+CLASSES = ("blue", "green", "sea red")
+ORIGIN = Origin("colours", "ab" * 32, Details(authors="Ada", licence="CC0-1.0"))
+
+KINDS = [
+    TFLite(**{field: choice})
+    for field, annotation in spec.fields(TFLite).items()
+    for choice in typing.get_args(annotation)
+] or [TFLite()]
+"""Every choice of every field."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TransferModel(Tiny(), Classification(), CLASSES, seed=0)
+
+
+@pytest.fixture(scope="module")
+def plain(model, tmp_path_factory):
+    """The bytes of a model as a converter gives them."""
+    shape = [1, *model.full.inputs[0].shape[1:]]
+    signature = [tf.TensorSpec(shape, tf.float32, name="image")]
+    module = tf.Module()
+    module.full = model.full
+    module.serve = tf.function(model.served, input_signature=signature)
+    folder = str(tmp_path_factory.mktemp("saved"))
+    tf.saved_model.save(module, folder, signatures=module.serve)
+    return tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+
+
+@pytest.fixture(scope="module")
+def described(model, plain):
+    return metadata.described(plain, model, ORIGIN)
+
+
+def embedded(file):
+    """Returns the buffer of the metadata, as the schema of models tells where it is."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model: typing.Any = schema.Model.GetRootAs(file)
+    entries = [model.Metadata(i) for i in range(model.MetadataLength())]
+    (entry,) = [entry for entry in entries if entry.Name() == b"TFLITE_METADATA"]
+    return model.Buffers(entry.Buffer()).DataAsNumpy()
+
+
+def test_the_metadata_reads_back_by_the_published_schema(described):
+    schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
+    buffer = embedded(described).tobytes()
+    assert schema.ModelMetadata.ModelMetadataBufferHasIdentifier(buffer, 0)
+    read = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAs(buffer))
+    assert (read.name, read.author, read.license) == (b"colours", b"Ada", b"CC0-1.0")
+    assert read.version.decode() == ORIGIN.digest
+    assert read.description == b"classification of 3 classes on tiny"
+    assert read.minParserVersion == b"1.0.0"
+    (graph,) = read.subgraphMetadata
+    (picture,), (scores,) = graph.inputTensorMetadata, graph.outputTensorMetadata
+    assert isinstance(picture.content.contentProperties, schema.ImagePropertiesT)
+    assert picture.content.contentProperties.colorSpace == schema.ColorSpaceType.RGB
+    (unit,) = picture.processUnits
+    assert isinstance(unit.options, schema.NormalizationOptionsT)
+    assert (list(unit.options.mean), list(unit.options.std)) == ([0], [1])
+    assert (list(picture.stats.min), list(picture.stats.max)) == ([0], [255])
+    assert scores.name == b"probabilities"
+    assert isinstance(scores.content.contentProperties, schema.FeaturePropertiesT)
+    (file,) = scores.associatedFiles
+    assert file.name == b"labels.txt"
+    assert file.type == schema.AssociatedFileType.TENSOR_AXIS_LABELS
+
+
+def test_what_was_not_stated_is_not_written(model, plain):
+    schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
+    buffer = embedded(metadata.described(plain, model, Origin())).tobytes()
+    read = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAs(buffer))
+    assert (read.author, read.license, read.version) == (None, None, None)
+
+
+def test_the_labels_are_an_uncompressed_archive_at_the_end(described):
+    with zipfile.ZipFile(io.BytesIO(described)) as archive:
+        assert archive.testzip() is None
+        (entry,) = archive.infolist()
+        assert (entry.filename, entry.compress_type) == ("labels.txt", zipfile.ZIP_STORED)
+        assert archive.read(entry).decode().splitlines() == list(CLASSES)
+
+
+def test_the_model_is_kept_byte_for_byte_and_its_weights_as_aligned(plain, described):
+    from ai_edge_litert import schema_py_generated as schema
+
+    assert described.count(plain) == 1
+    begin = described.index(plain)
+    assert begin % 16 == 0
+
+    def weights(file):
+        model: typing.Any = schema.Model.GetRootAs(file)
+        first = np.frombuffer(file, np.uint8).__array_interface__["data"][0]
+        found = [model.Buffers(i).DataAsNumpy() for i in range(model.BuffersLength())]
+        kept = [array for array in found if isinstance(array, np.ndarray)]
+        return [array.__array_interface__["data"][0] - first for array in kept]
+
+    *moved, own = weights(described)
+    assert moved == [begin + start for start in weights(plain)]
+    assert len(moved) > 5
+    assert own % 16 == 0
+
+
+def test_nothing_of_the_old_model_is_lost(plain, described):
+    from ai_edge_litert import schema_py_generated as schema
+
+    old: typing.Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(plain))
+    new: typing.Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(described))
+    assert old.version == new.version == 3
+    assert old.description == new.description
+    for field in ("operatorCodes", "subgraphs", "signatureDefs"):
+        count = len(getattr(old, field))
+        assert count == len(getattr(new, field)) > 0
+    assert [entry.name for entry in new.metadata[:-1]] == [entry.name for entry in old.metadata]
+    for before, after in zip(old.buffers, new.buffers[:-1], strict=True):
+        np.testing.assert_array_equal(before.data, after.data)
+
+
+def test_equal_models_are_equal_files(model, plain, described):
+    assert metadata.described(plain, model, ORIGIN) == described
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [(b"", "not a TFLite model"), (b"\0" * 64, "not a TFLite model")],
+)
+def test_what_is_no_model_is_refused(model, file, message):
+    with pytest.raises(ValueError, match=message):
+        metadata.described(file, model, ORIGIN)
+
+
+def test_labels_that_do_not_fit_the_outputs_are_refused(plain):
+    other = TransferModel(Tiny(), Classification(), ("one", "two", "three", "four"), seed=0)
+    with pytest.raises(ValueError, match=r"has 4 classes, .* end in 3 \(probabilities\)"):
+        metadata.described(plain, other, ORIGIN)
+
+
+def told(path, pictures):
+    """Returns the best class of each picture, uint8 [h, w, 3], as MediaPipe tells it."""
+    mediapipe = pytest.importorskip("mediapipe")
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.ImageClassifierOptions(BaseOptions(model_asset_path=str(path)), max_results=1)
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        results = [
+            classifier.classify(mediapipe.Image(mediapipe.ImageFormat.SRGB, np.array(picture)))
+            for picture in pictures
+        ]
+    return [result.classifications[0].categories[0].category_name for result in results]
+
+
+def sure(probabilities, margin):
+    """Returns which rows have a first class this far ahead of the second."""
+    ordered = np.sort(probabilities, axis=-1)
+    return ordered[:, -1] - ordered[:, -2] > margin
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A model that tells the embedded digits apart, and their examples."""
+    folder = tmp_path_factory.mktemp("digits")
+    examples.write(Embedded(count=400), Split(), folder / "examples")
+    data = Data(folder / "examples", Tiny(), Classification())
+    model = TransferModel(data.backbone, data.task, data.classes, seed=0)
+    FineTune(phases=(Phase(epochs=15, learning_rate=3e-3, unfreeze="all"),)).fit(
+        model, data, folder / "fit"
+    )
+    return model, data
+
+
+@pytest.mark.parametrize("exporter", KINDS, ids=str)
+def test_mediapipe_tells_the_class_that_keras_tells(digits, tmp_path, exporter):
+    model, data = digits
+    exporter.write(model, data.singles("train"), tmp_path, ORIGIN)
+    inputs = np.rint(np.stack([*data.singles("test").as_numpy_iterator()])).astype(np.uint8)
+    served = np.asarray(model.served(inputs.astype("float32"))["probabilities"])
+    chosen = sure(served, 0.2)
+    expected = [model.classes[i] for i in served[chosen].argmax(axis=-1)]
+    assert len(set(expected)) > 5
+    assert told(tmp_path / exporter.files()[0], inputs[chosen]) == expected
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("exporter", KINDS, ids=str)
+def test_mediapipe_names_real_flowers_as_keras_does(flowers, tmp_path, exporter):
+    model, data, photos = flowers
+    exporter.write(model, data.singles("train"), tmp_path, ORIGIN)
+    served = model.predict(photos)
+    chosen = sure(np.stack([one["probabilities"] for one in served]), 0.2)
+    pictures = [examples.raw("image", photo).numpy() for photo in photos]
+    named = told(tmp_path / exporter.files()[0], pictures)
+    equal = np.array([one["label"] == name for one, name in zip(served, named, strict=True)])
+    # MediaPipe scales photos of other sizes down in its own way, so a few may fall otherwise.
+    assert equal[chosen].mean() >= 0.95
+    truth = np.array([photo.parent.name for photo in photos])
+    assert (np.array(named) == truth).mean() > 0.6
+
+
+@pytest.fixture(scope="module")
+def flowers(real_data, tmp_path_factory):
+    """A model that tells five flowers apart, fitted to a few, their data, and other photos."""
+    folder, images = tmp_path_factory.mktemp("flowers"), real_data / "images/flower_photos"
+    for place in images.glob("train/*"):
+        (folder / "photos" / place.name).mkdir(parents=True)
+        for photo in sorted(place.iterdir())[:40]:
+            shutil.copy(photo, folder / "photos" / place.name)
+    weights = real_data / "weights/imagenet/MobileNetV2_0.35_224_notop.weights.h5"
+    backbone = MobileNetV2(size=160, alpha=0.35, weights=str(weights))
+    examples.write(Folder(folder / "photos"), Split(test=0), folder / "examples")
+    data = Data(folder / "examples", backbone, Classification())
+    model = TransferModel(backbone, data.task, data.classes, seed=0)
+    FineTune(phases=(Phase(epochs=8),)).fit(model, data, folder / "fit")
+    places = sorted(images.glob("val/*"))
+    return model, data, [photo for place in places for photo in sorted(place.iterdir())[:12]]

@@ -1,0 +1,85 @@
+"""ONNX: for ONNX Runtime and all that reads its format; needs the extra ``[onnx]``."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from typing import Any
+
+from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.frameworks import tf
+
+# The newest that tf2onnx has tested with; every ONNX Runtime since 1.14 of 2023 reads it.
+_OPSET = 18
+
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+class ONNX(Exporter, name="onnx"):
+    """One file ``model.onnx``, its class names and origin among its metadata.
+
+    It takes ``image`` float32 [b, size, size, 3] in [0, 255], scaling inside, and gives the served
+    outputs.
+    """
+
+    def validate(self):
+        missing = [
+            name for name in ("tf2onnx", "onnxruntime") if not importlib.util.find_spec(name)
+        ]
+        if missing:
+            raise ValueError(
+                f"The exporter onnx needs {' and '.join(missing)}, which cannot be imported; "
+                "run pip install 'tlkeras[onnx]'."
+            )
+
+    def files(self):
+        return ("model.onnx",)
+
+    def write(self, model, samples, out, origin=UNSTATED):
+        import onnx
+
+        shape = [None, *model.full.inputs[0].shape[1:]]
+        signature = [tf.TensorSpec(shape, tf.float32, name="image")]
+        serve = tf.function(model.served, input_signature=signature)
+        converted, _ = _converter().from_function(serve, signature, opset=_OPSET)
+        graph = converted.graph
+        # Constants made outside of the function, as Keras's Normalization makes them, are declared
+        # as inputs; some are folded into others by now and used no more.
+        (given,) = (value for value in graph.input if value.name == "image")
+        del graph.input[:]
+        graph.input.append(given)
+        used = {name for node in graph.node for name in node.input}
+        for value, inner in serve.get_concrete_function().graph.captures:
+            if inner.name in used and value.dtype != tf.resource:
+                graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), inner.name))
+        for value in (*graph.input, *graph.output):
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        labels = json.dumps(model.classes, ensure_ascii=False)
+        onnx.helper.set_model_props(converted, {**origin.texts(model), "labels": labels})
+        onnx.checker.check_model(converted, full_check=True)
+        onnx.save(converted, out / "model.onnx")
+
+    def load(self, out):
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(
+            out / "model.onnx", providers=["CPUExecutionProvider"]
+        )
+        names = [output.name for output in session.get_outputs()]
+
+        def predict(inputs):
+            return dict(zip(names, session.run(names, {"image": inputs}), strict=True))
+
+        return predict
+
+
+def _converter() -> Any:
+    """Returns tf2onnx's; on import it sets TensorFlow's log level for all that is run later."""
+    level = os.environ.get(_LEVEL)
+    converter = importlib.import_module("tf2onnx.convert")
+    if level is None:
+        os.environ.pop(_LEVEL, None)
+    else:
+        os.environ[_LEVEL] = level
+    return converter
