@@ -5,8 +5,8 @@ the texts of config fields, both read off the step's signature, makes its produc
 ``root`` or finds it there, and gives its folder to those that follow. So the store lies on a path
 that every container sees: a mounted volume claim, or a bucket mounted as a folder.
 
-The components are KFP's *lightweight Python components*: what they run is one call of `make`, which
-works in a container and, by ``kfp.local.SubprocessRunner``, in a process of this machine.
+The components are KFP's *lightweight Python components*, the only kind that KFP also runs without
+containers: what they run is one call of `make`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import shlex
 import shutil
@@ -29,6 +30,9 @@ it raises as ValueError is raised again where the parts are put together.
 """
 
 _FAILED = "failed.txt"
+
+# What Beam's workers tell of their coming and going is not news; the user's options come later.
+_QUIETLY = "--default_sdk_harness_log_level=ERROR"
 
 # With fewer parts than this, what Beam takes to start its processes is not won back.
 _WORTH_BEAM = 100
@@ -82,10 +86,12 @@ class Workers:
         shutil.rmtree(folder)
 
     def _by_beam(self, do: Callable[[int], None], todo: list[int]) -> Generator[None]:
+        logging.disable(logging.WARNING)  # Beam warns of each client library that it finds missing.
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
 
-        runner, options = self.runner, shlex.split(self.options)
+        logging.disable(logging.NOTSET)
+        runner, options = self.runner, [_QUIETLY, *shlex.split(self.options)]
         if runner == "auto":
             runner = "DirectRunner"
             options += ["--direct_running_mode=multi_processing", "--direct_num_workers=0"]
