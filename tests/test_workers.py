@@ -84,5 +84,19 @@ def test_an_error_that_is_not_the_users_passes(tmp_path):
         list(Workers().done(part, 2, tmp_path / "parts", "doing"))
 
 
+def test_a_part_that_no_worker_left_here_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(Workers, "_by_beam", lambda workers, do, todo: (None for _ in "1"))
+    message = (
+        r"^FarRunner has done all parts, but part 0 is not in .*parts: every worker has to see"
+    )
+    with pytest.raises(ValueError, match=message):
+        list(Workers("FarRunner").done(Doing(), 2, tmp_path / "parts", "doing"))
+
+
+def test_options_without_a_runner_are_refused():
+    with pytest.raises(ValueError, match=r"^The options '--x' are for a runner: name it, too\.$"):
+        Workers(options="--x")
+
+
 def test_workers_are_a_value():
     assert pickle.loads(pickle.dumps(Workers("a", "b"))) == Workers("a", "b")
