@@ -60,6 +60,8 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
     if config is None:
         # The one late import, by name: the config stands above the steps, and this below them.
         config = cast("type[Spec]", importlib.import_module("pipeline.config").Config)
+    # The module's step, not the script's: what it sends to other processes is found there.
+    step = cast("core.Step", getattr(importlib.import_module(step.module), step.name))
 
     def main(values: dict[str, Any]) -> None:
         out = values.pop("out")
