@@ -32,6 +32,7 @@ from tlkeras.spec import Spec
 from tlkeras.splits import Split
 from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
+from tlkeras.workers import Workers
 
 
 class Config(Spec, name="config"):
@@ -61,6 +62,10 @@ class Config(Spec, name="config"):
     saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
     root: Annotated[Path, "The store: what was made before is found again there."] = Path("runs")
     to: Annotated[str, "The product to stop after."] = "pushed"
+    beam_runner: Annotated[
+        str, "Who does the data steps: auto (by the size of the data) or a runner of Apache Beam."
+    ] = Workers.runner
+    beam_options: Annotated[str, "Options of that runner, separated by spaces."] = Workers.options
 
     def validate(self):
         self.require(self.batch_size >= 1, "batch_size", "at least 1")

@@ -15,16 +15,33 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self, overload
+from typing import Annotated, Any, Self, TypeVar, overload
 
 from pipeline import code, product
 from pipeline.product import lineage, manifest
 from tlkeras import spec
 from tlkeras.spec import Spec
 
-__all__ = ["NotBlessed", "Say", "Step", "Store", "lineage", "make", "manifest", "run"]
+__all__ = [
+    "NotBlessed",
+    "Runtime",
+    "Say",
+    "Step",
+    "Store",
+    "chosen",
+    "lineage",
+    "make",
+    "manifest",
+    "run",
+]
+
+T = TypeVar("T")
 
 Say = Callable[[str], None]
+
+_RUNTIME = "runtime"
+Runtime = Annotated[T, _RUNTIME]
+"""The type of a step's parameter that says how the work is done and not what: it is in no key."""
 
 
 class NotBlessed(Exception):
@@ -40,7 +57,8 @@ class Step:
     """A function ``name(out, *, …)`` that writes the product `name` into the existing folder `out`.
 
     A keyword parameter annotated `Path` and named after an earlier step is the product of that
-    step; any other is the config field of its name. ``out / "_scratch"`` is there for the step's
+    step; any other is the config field of its name, which is part of the key unless it is annotated
+    `Runtime`. ``out / "_scratch"`` is there for the step's
     own progress. With ``always`` it runs even if its product is there, for its effects elsewhere.
     """
 
@@ -112,10 +130,9 @@ def run(
     Raises:
         ValueError: Before anything runs: `to` is no step, or a step asks for what there is not.
     """
-    _check(steps, config, to)
     width = max(len(step.name) for step in steps)
     products: dict[str, Path] = {}
-    for step in steps:
+    for step in chosen(steps, type(config), to):
         inputs = {name: products[name] for name in step.parameters if name in products}
         fields = {name: getattr(config, name) for name in step.parameters if name not in inputs}
         line = functools.partial("{:<{}}   {}".format, step.name, width)
@@ -126,9 +143,18 @@ def run(
         except NotBlessed as refusal:
             refusal.products = products
             raise
-        if step.name == to:
-            break
     return products
+
+
+def chosen(steps: Sequence[Step], config: type[Spec], to: str | None) -> Sequence[Step]:
+    """Returns the steps up to and with `to`, all if None.
+
+    Raises:
+        ValueError: `to` is no step, or a step asks for what there is not.
+    """
+    _check(steps, config, to)
+    names = [step.name for step in steps]
+    return steps[: names.index(to) + 1] if to else steps
 
 
 def make(
@@ -142,9 +168,9 @@ def make(
     return _made(step, out, _asked(step, fields, inputs), fields, inputs, say)
 
 
-def _check(steps: Sequence[Step], config: Spec, to: str | None) -> None:
+def _check(steps: Sequence[Step], config: type[Spec], to: str | None) -> None:
     names = [step.name for step in steps]
-    fields = spec.fields(type(config))
+    fields = spec.fields(config)
     if to is not None and to not in names:
         raise ValueError(f"{to!r} is not a product; {spec.nearest(to, names)}")
     if twice := [name for name in names if names.count(name) > 1 or name in fields]:
@@ -164,8 +190,13 @@ def _bare(annotation: Any) -> Any:
     return arguments[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
+def _is_runtime(step: Step, name: str) -> bool:
+    return _RUNTIME in getattr(step.parameters[name], "__metadata__", ())
+
+
 def _asked(step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
     """Returns all that a product depends on: what its key is a digest of."""
+    fields = {name: value for name, value in fields.items() if not _is_runtime(step, name)}
     chosen = {name: list(spec.inside(value)) for name, value in fields.items()}
     specs = (each for values in chosen.values() for value in values for each in value.specs())
     return {

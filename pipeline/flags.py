@@ -25,7 +25,6 @@ from pipeline import core
 from tlkeras import spec
 from tlkeras.spec import Spec
 
-C = TypeVar("C", bound=Spec)
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -43,13 +42,13 @@ _SCALARS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def run(main: Callable[[C], int | None], config: type[C]) -> NoReturn:
-    """Calls `main` with the config that the command line describes; exits with what it returns.
+def run(main: Callable[..., int | None], *configs: type[Spec]) -> NoReturn:
+    """Calls `main` with the configs that the command line describes; exits with what it returns.
 
     A ValueError is about what the user wrote: it is printed as one line, exit status 1. So is
     `core.NotBlessed`, status 2. Any other error keeps its traceback; ``--verbosity=1`` shows all.
     """
-    app.run(_plainly(main), flags_parser=parser(config))
+    app.run(_plainly(lambda made: main(*made)), flags_parser=parser(*configs))
 
 
 def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
@@ -61,6 +60,8 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
     if config is None:
         # The one late import, by name: the config stands above the steps, and this below them.
         config = cast("type[Spec]", importlib.import_module("pipeline.config").Config)
+    # The module's step, not the script's: what it sends to other processes is found there.
+    step = cast("core.Step", getattr(importlib.import_module(step.module), step.name))
 
     def main(values: dict[str, Any]) -> None:
         out = values.pop("out")
@@ -71,13 +72,20 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
     app.run(_plainly(main), flags_parser=step_parser(step, config))
 
 
-def parser(config: type[C], values: flags.FlagValues = flags.FLAGS) -> Callable[[Sequence[str]], C]:
-    """Returns a `flags_parser` for `absl.app.run`: from the arguments to a config."""
-    options = _options(config)
-    about = f"{inspect.getdoc(config)}\n\nExample:\n  python -m {_program()}"
+def parser(
+    *configs: type[Spec], values: flags.FlagValues = flags.FLAGS
+) -> Callable[[Sequence[str]], tuple[Any, ...]]:
+    """Returns a `flags_parser` for `absl.app.run`: from the arguments to a config of each class."""
+    options = [option for config in configs for option in _options(config)]
+    example = " ".join(f"--{option.name}=…" for option in options if option.required)
+    example = f"python -m {_program()} {example}".strip()
+    about = f"{inspect.getdoc(configs[0])}\n\nExample:\n  {example}"
 
-    def parse(argv: Sequence[str]) -> C:
-        return config(**_parsed(argv, options, about, values))
+    def parse(argv: Sequence[str]) -> tuple[Any, ...]:
+        parsed = _parsed(argv, options, about, values)
+        return tuple(
+            config(**{name: parsed[name] for name in spec.fields(config)}) for config in configs
+        )
 
     return _plainly(parse)
 
@@ -104,14 +112,35 @@ def step_parser(
     return _plainly(parse)
 
 
+def step_values(
+    step: core.Step, texts: Mapping[str, str], config: type[Spec]
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Returns the config fields and the products of a step, read from the texts of its flags."""
+    fields = {option.name: option for option in _options(config)}
+    inputs = {name: Path(texts[name]) for name in step.parameters if name not in fields}
+    given = {
+        name: _value(texts[name], fields[name].annotation)
+        for name in step.parameters
+        if name in fields
+    }
+    return given, inputs
+
+
 def command(config: Spec, program: str = "pipeline") -> str:
     """Returns the command line that makes a config; flags at their defaults are left out."""
     words = ["python", "-m", program]
     for option in _options(type(config)):
         value = getattr(config, option.name)
         if value != option.default:
-            words.append(f"--{option.name}={_written(value)}")
+            words.append(f"--{option.name}={written(value)}")
     return quoted(words)
+
+
+def written(value: Any) -> str:
+    """Returns the text that a flag reads as this value."""
+    if isinstance(value, tuple):
+        return "|".join(map(str, cast("tuple[Any, ...]", value))) or "[]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def quoted(words: Iterable[str]) -> str:
@@ -137,7 +166,7 @@ class _Option:
 
     def described(self) -> str:
         """Returns two or more lines of help."""
-        default = "required" if self.required else f"default: {_written(self.default)}"
+        default = "required" if self.required else f"default: {written(self.default)}"
         indent, described = " " * 6, f"{self.help} ({default})"
         text = textwrap.fill(described, 100, initial_indent=indent, subsequent_indent=indent)
         return f"  --{self.name}={_kind(self.annotation)}\n{text}"
@@ -161,7 +190,7 @@ class _Serializer(flags.ArgumentSerializer[Any]):
     """Writes a field's value as `_Parser` reads it."""
 
     def serialize(self, value: Any) -> str:
-        return _written(value)
+        return written(value)
 
 
 def _options(config: type[Spec]) -> list[_Option]:
@@ -179,9 +208,11 @@ def _option(name: str, annotation: Any, default: Any) -> _Option:
 
 
 def _product(step: core.Step, name: str) -> _Option:
-    if step.parameters[name] is not Path:
+    """Returns the flag of a product, or of other files whose contents a product is made of."""
+    annotation, *texts = typing.get_args(step.parameters[name]) or [step.parameters[name]]
+    if annotation is not Path:
         raise TypeError(f"Step {step.name} asks for {name!r}, which the config does not have.")
-    return _Option(name, Path, f"The folder of the product {name}.", _NONE)
+    return _Option(name, Path, " ".join(texts) or f"The folder of the product {name}.", _NONE)
 
 
 def _supported(annotation: Any) -> bool:
@@ -252,13 +283,6 @@ def _one_of(text: str, annotations: Sequence[Any]) -> Any:
             except ValueError as error:
                 errors.append(str(error))
     raise ValueError(" ".join(errors))
-
-
-def _written(value: Any) -> str:
-    """Returns the text that a flag reads as this value."""
-    if isinstance(value, tuple):
-        return "|".join(map(str, cast("tuple[Any, ...]", value))) or "[]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _kind(annotation: Any) -> str:

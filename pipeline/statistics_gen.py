@@ -5,8 +5,10 @@ TensorFlow Data Validation and Facets read the file. Memory: 8 bytes an example 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import io
+import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -15,26 +17,46 @@ import numpy as np
 from PIL import Image
 
 from pipeline import flags
-from pipeline.core import Step
+from pipeline.core import Runtime, Step
 from tlkeras import examples as records
-from tlkeras import progress
+from tlkeras.workers import Workers
 
 FILE = "statistics.pb"
-_CHUNK = 256  # Records in memory at a time.
+_PART = 4096  # Records of a part.
+_FOUND = "found.json"  # What was found in it.
 _BUCKETS = 10
 
 
+_Numbers = dict[str, list[np.ndarray]]
+_Words = dict[str, Counter[str]]
+
+
 @Step
-def statistics(out: Path, *, examples: Path) -> None:
+def statistics(
+    out: Path,
+    *,
+    examples: Path,
+    beam_runner: Runtime[str] = Workers.runner,
+    beam_options: Runtime[str] = Workers.options,
+) -> None:
     """Counts and summarizes every feature, pictures by their height, width and bytes."""
     info = records.info(examples)
+    numbers: dict[str, _Numbers] = {split: defaultdict(list) for split in info.counts}
+    words: dict[str, _Words] = {split: defaultdict(Counter) for split in info.counts}
+    reading = _Reading(examples.absolute(), info)
+    workers = Workers(beam_runner, beam_options)
+    for part in workers.done(reading, len(reading.parts), out / "_scratch", "statistics"):
+        split, columns, counts = json.loads((part / _FOUND).read_text(encoding="utf-8"))
+        for name, values in columns.items():
+            numbers[split][name].append(np.array(values, np.float64))
+        for name, times in counts.items():
+            words[split][name].update(times)
     found = protos("statistics").DatasetFeatureStatisticsList()
     for split in info.counts:
         dataset = found.datasets.add(name=split, num_examples=info.counts[split])
-        numbers, words = _columns(examples, split, info)
-        for name, values in sorted(numbers.items()):
-            _add_numbers(dataset, name, np.asarray(values))
-        for name, counts in sorted(words.items()):
+        for name, columns in sorted(numbers[split].items()):
+            _add_numbers(dataset, name, np.concatenate(columns))
+        for name, counts in sorted(words[split].items()):
             _add_words(dataset, name, counts)
     (out / FILE).write_bytes(found.SerializeToString(deterministic=True))
 
@@ -51,21 +73,27 @@ def protos(name: str) -> Any:
     return importlib.import_module(f"tensorflow_metadata.proto.v0.{name}_pb2")
 
 
-def _columns(
-    examples: Path, split: str, info: records.Info
-) -> tuple[dict[str, list[float]], dict[str, Counter[str]]]:
-    """Returns the numbers of every numeric column and the counts of every column of words."""
-    numbers: dict[str, list[float]] = defaultdict(list)
-    words: dict[str, Counter[str]] = defaultdict(Counter)
-    kept = records.Records(examples, split)
-    starts = range(0, len(kept), _CHUNK)
-    for start in progress.shown(starts, len(starts), f"statistics of {split}"):
-        chosen = np.arange(start, min(start + _CHUNK, len(kept)))
-        for record in kept.read(chosen):
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """The values of a part of a split: every numeric column, and counts of words; see `Part`."""
+
+    examples: Path
+    info: records.Info
+
+    @property
+    def parts(self) -> list[tuple[str, int]]:
+        """The split and the number of the first record of every part, in order."""
+        return [(s, start) for s, n in self.info.counts.items() for start in range(0, n, _PART)]
+
+    def __call__(self, number: int, out: Path) -> None:
+        split, start = self.parts[number]
+        numbers: dict[str, list[float]] = defaultdict(list)
+        words: _Words = defaultdict(Counter)
+        for record in records.Records(self.examples, split).between(start, start + _PART):
             found = records.values(record)
-            for name, kind in info.features.items():
-                _SUMMARIES[kind](name, found[name], info, numbers, words)
-    return numbers, words
+            for name, kind in self.info.features.items():
+                _SUMMARIES[kind](name, found[name], self.info, numbers, words)
+        (out / _FOUND).write_text(json.dumps([split, numbers, words]), encoding="utf-8")
 
 
 def _picture(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -200,22 +202,72 @@ def test_data_without_labels_has_no_class_counts(tmp_path: Path):
     assert told.counts["validation"] >= 1
 
 
-def test_bytes_are_read_a_few_examples_ahead(tmp_path: Path):
-    ahead = 0
+def test_the_parts_of_the_work_leave_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(records, "_SHARD_BYTES", 2_000)
+    rows = labelled(60)
+    for size in (512, 7):
+        monkeypatch.setattr(ingest, "_PART", size)
+        write(source(rows), tmp_path / f"{size}", validation=20, test=20)
+    whole, parts = (
+        {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
+        for name in ("512", "7")
+    )
+    assert whole == parts and len(whole) > 8
 
-    class Watched:
-        def __iter__(self):
-            nonlocal ahead
-            for row in labelled(200):
-                ahead += 1
-                yield row
 
-    def work(identity: str, features: dict[str, Any]) -> Any:
-        return identity
+def test_finished_parts_of_a_killed_run_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ingest, "_PART", 5)
+    expected, _ = write(source(labelled(40)), tmp_path / "whole")
+    parts, read = tmp_path / "parts", []
 
-    with ingest.ThreadPoolExecutor(2) as pool:
-        for done, _ in enumerate(ingest._in_order(pool, work, Watched())):
-            assert ahead - done <= ingest._IN_WORK
+    class Killed(BaseException):
+        pass
+
+    def killed(expected: Any, found: Any) -> None:
+        while not (parts / "read" / "00000001").exists():
+            time.sleep(0.01)
+        raise Killed
+
+    def between(made: Source, start: int, stop: int) -> Any:
+        read.append(start)
+        return itertools.islice(made.examples(), start, stop)
+
+    monkeypatch.setattr(Made, "between", between)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(ingest, "_same_examples", killed)
+        examples.write(source(labelled(40)), Split(), tmp_path / "out", parts=parts)
+    read.clear()
+    told = examples.write(source(labelled(40)), Split(), tmp_path / "out", parts=parts)
+    assert told == expected and not parts.exists()
+    assert 5 not in read and 0 in read  # Part 0 was put together, part 1 only done.
+    for file in (tmp_path / "whole").iterdir():
+        assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.insert(3, ("new", rows[0][1])), "new came instead of 3.png"),
+        (lambda rows: rows.pop(), "nothing came instead of 19.png"),
+        (lambda rows: rows.append(("new", rows[0][1])), "new came instead of the end"),
+    ],
+)
+def test_data_that_changes_while_it_is_read_is_refused(
+    change: Callable[[list[Any]], Any],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    changing = source(labelled(20))
+    change(made["it"][2])
+    monkeypatch.setattr(
+        Made,
+        "labels",
+        lambda made: iter([(identity, row["label"]) for identity, row in labelled(20)]),
+    )
+    with pytest.raises(ValueError, match=f"^The data changed while it was read: {message}; run"):
+        write(changing, tmp_path)
+    assert not (tmp_path / "info.json").exists()
 
 
 def test_all_broken_examples_are_told_at_once(tmp_path: Path):

@@ -73,7 +73,8 @@ class Needy(Spec, name="needy"):
 def parse(*words: str, config: type[Spec] = Config) -> Any:
     values = absl_flags.FlagValues()
     absl_flags.DEFINE_string("flagfile", "", "As absl has it.", values)
-    return flags.parser(config, values)(["program", *words])
+    (made,) = flags.parser(config, values=values)(["program", *words])
+    return made
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *words: str, config: type[Spec] = Config) -> str:

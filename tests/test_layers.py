@@ -14,7 +14,7 @@ tlkeras.spec tlkeras.frameworks tlkeras.progress
 tlkeras.details
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
 tlkeras.pixels tlkeras.geometry tlkeras.augment
-tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
+tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records tlkeras.workers
 tlkeras.ingest tlkeras.examples
 tlkeras.data tlkeras.model tlkeras.metadata tlkeras.features tlkeras.training
 tlkeras.litert tlkeras.npm

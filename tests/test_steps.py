@@ -56,6 +56,47 @@ def test_the_statistics_count_what_lies_in_each_split(products):
     assert sum(bucket.sample_count for bucket in histogram.buckets) == 52
 
 
+def test_a_reader_of_the_statistics_finds_what_tfdv_and_facets_draw(products):
+    statistics_pb2 = statistics_gen.protos("statistics")
+    found = statistics_pb2.DatasetFeatureStatisticsList()
+    found.ParseFromString((products["statistics"] / statistics_gen.FILE).read_bytes())
+    kinds = statistics_pb2.FeatureNameStatistics
+    for dataset in found.datasets:
+        assert {feature.name for feature in dataset.features} == {
+            *("image.bytes", "image.height", "image.width", "label"),
+        }
+        for feature in dataset.features:
+            of_words = feature.WhichOneof("stats") == "string_stats"
+            assert feature.type == (kinds.STRING if of_words else kinds.FLOAT)
+            summary = feature.string_stats if of_words else feature.num_stats
+            common = summary.common_stats
+            assert common.num_non_missing == common.tot_num_values == dataset.num_examples
+            assert common.num_missing == 0 and common.avg_num_values == 1
+            if of_words:
+                assert summary.unique == len(summary.top_values)
+                buckets = summary.rank_histogram.buckets
+                assert [bucket.low_rank for bucket in buckets] == list(range(len(buckets)))
+            else:
+                assert summary.min <= summary.median <= summary.max
+                (histogram,) = summary.histograms
+                assert histogram.type == statistics_pb2.Histogram.STANDARD
+                buckets = histogram.buckets
+                edges = [bucket.low_value for bucket in buckets] + [buckets[-1].high_value]
+                assert edges == sorted(edges)
+                assert [bucket.high_value for bucket in buckets] == edges[1:]
+            assert sum(bucket.sample_count for bucket in buckets) == dataset.num_examples
+
+
+def test_the_parts_of_the_work_leave_no_trace(products, tmp_path, monkeypatch):
+    monkeypatch.setattr(statistics_gen, "_PART", 7)
+    statistics_gen.statistics.run(tmp_path, examples=products["examples"])
+    assert [path.name for path in tmp_path.iterdir()] == [statistics_gen.FILE]
+    read = [
+        (place / statistics_gen.FILE).read_bytes() for place in (tmp_path, products["statistics"])
+    ]
+    assert read[0] == read[1]
+
+
 def test_the_schema_holds_the_classes_and_ranges_of_train(products):
     features = {f.name: f for f in schema_gen.read(products["schema"]).feature}
     assert list(features["label"].string_domain.value) == ["a", "b", "c"]

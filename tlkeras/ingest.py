@@ -5,24 +5,29 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import functools
 import hashlib
+import itertools
 import json
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tlkeras import pictures, records, splits
 from tlkeras.records import Info
 from tlkeras.source import Kind, Source
 from tlkeras.splits import Split
+from tlkeras.workers import Workers
 
-# Examples in work at a time: enough to keep the threads busy, few enough for the memory.
-_THREADS = min(8, os.cpu_count() or 1)
-_IN_WORK = 4 * _THREADS
+# Examples of a part: many enough that its files are no burden, few enough to share the work evenly.
+_PART = 512
+
+# What a part tells of its examples.
+_FOUND = "found.json"
 
 # Keys of lists of classes.
 _CLASS_LISTS = {"labels", "box_labels"}
@@ -30,17 +35,31 @@ _CLASS_LISTS = {"labels", "box_labels"}
 # How many of many names an error or a warning tells.
 _TOLD = 10
 
-# How often a long ingest tells where it stands.
-_TELL_EVERY = 20_000
-
 Say = Callable[[str], None]
 
 
-def write(source: Source, split: Split, out: Path, say: Say = print) -> Info:
+def write(
+    source: Source,
+    split: Split,
+    out: Path,
+    say: Say = print,
+    workers: Workers | None = None,
+    parts: Path | None = None,
+) -> Info:
     """Writes every example of a source into the folder `out`.
 
     Of the whole data only ids, labels and digests are in memory. Pictures are decoded in full and
-    become what `pictures.normalized` gives. ``info.json`` is written last, when all is well.
+    become what `pictures.normalized` gives. ``info.json`` is written last, when all is well. The
+    files are the same whoever does the work.
+
+    Args:
+        source: Where the examples come from.
+        split: How they are cut.
+        out: The folder to write, made if need be.
+        say: What tells the user of oddities.
+        workers: Who reads and checks the examples.
+        parts: Where finished parts lie meanwhile; those of a killed run on the same data are used.
+            If None, a folder in `out`, and nothing is used again.
 
     Raises:
         ValueError: What is wrong with the data, and with which examples.
@@ -51,7 +70,10 @@ def write(source: Source, split: Split, out: Path, say: Say = print) -> Info:
     sides, planned = _planned(source, split)
     for gap in _gaps(planned):
         say(gap)
-    _write_records(source, sides, planned, out, say)
+    with contextlib.ExitStack() as stack:
+        if parts is None:
+            parts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="_parts", dir=out)))
+        _write_records(source, sides, planned, out, say, workers or Workers(), parts)
     text = json.dumps(dataclasses.asdict(planned), indent=2, ensure_ascii=False)
     (out / "info.json").write_text(text + "\n", encoding="utf-8")
     return planned
@@ -111,40 +133,48 @@ def _gaps(planned: Info) -> Iterator[str]:
 
 
 def _write_records(
-    source: Source, sides: Mapping[str, str], planned: Info, out: Path, say: Say
+    source: Source,
+    sides: Mapping[str, str],
+    planned: Info,
+    out: Path,
+    say: Say,
+    workers: Workers,
+    parts: Path,
 ) -> None:
     """Writes the shards, then says which pictures are on two sides, or raises what is broken."""
-    prepare = functools.partial(_prepared, kinds=planned.features, classes=planned.classes)
+    order, numbers = list(sides), {name: i for i, name in enumerate(planned.counts)}
+    parts.mkdir(parents=True, exist_ok=True)
+    np.save(parts / "sides.npy", np.array([numbers[side] for side in sides.values()], np.uint8))
+    reading = _Reading(source, planned, parts.absolute() / "sides.npy")
     broken, leaks, first = [], [], {}
-    done = 0
     with contextlib.ExitStack() as stack:
         stack.enter_context(pictures.quiet())
-        pool = stack.enter_context(ThreadPoolExecutor(_THREADS))
+        done = workers.done(reading, -(-len(order) // _PART), parts / "read", "reading")
+        done = stack.enter_context(contextlib.closing(done))
         writers = {
             name: stack.enter_context(contextlib.closing(records.Writer(out, name)))
             for name in planned.counts
         }
-        for done, ready in enumerate(_in_order(pool, prepare, source.examples()), start=1):
-            if ready.identity not in sides:
-                raise ValueError(f"{ready.identity} appeared while the data was read: run again.")
-            if ready.problem:
-                broken.append(f"{ready.identity} {ready.problem}")
-                continue
-            side = sides[ready.identity]
-            writers[side].add(ready.record)
-            twin = first.setdefault(ready.digest, ready.identity)
-            if sides[twin] != side:
-                leaks.append(f"{twin} ({sides[twin]}) = {ready.identity} ({side})")
-            if done % _TELL_EVERY == 0:
-                say(f"{done:,} of {len(sides):,} examples read.")
+        for number, part in enumerate(done):
+            found = json.loads((part / _FOUND).read_text(encoding="utf-8"))
+            _same_examples(order[number * _PART : (number + 1) * _PART], found)
+            for identity, digest, problem in found:
+                if problem:
+                    broken.append(f"{identity} {problem}")
+                    continue
+                twin = first.setdefault(digest, identity)
+                if sides[twin] != sides[identity]:
+                    leaks.append(f"{twin} ({sides[twin]}) = {identity} ({sides[identity]})")
+            for side, writer in writers.items():
+                for record in records.Records(part, side).between(0, _PART):
+                    writer.add(record)
+    shutil.rmtree(parts)
     if broken:
         raise ValueError(
-            f"{len(broken):,} of {done:,} examples cannot be used:\n  "
+            f"{len(broken):,} of {len(order):,} examples cannot be used:\n  "
             + _told(broken, "\n  ")
             + "\nRepair or remove them, then run again."
         )
-    if done != len(sides):
-        raise ValueError(f"{len(sides) - done:,} examples vanished while the data was read.")
     if leaks:
         say(
             f"{len(leaks):,} examples are exact copies of one in another split, so measures will "
@@ -152,20 +182,62 @@ def _write_records(
         )
 
 
+def _same_examples(expected: Sequence[str], found: Sequence[Sequence[str]]) -> None:
+    """Raises if what was read is not what was planned."""
+    pairs = itertools.zip_longest(expected, (identity for identity, *_ in found))
+    for planned, came in pairs:
+        if planned != came:
+            raise ValueError(
+                f"The data changed while it was read: {came or 'nothing'} came instead of "
+                f"{planned or 'the end'}; run again."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """A part of the data read and checked, each example a record of its side; see `workers.Part`.
+
+    Beside the records it leaves ``(id, digest of what is seen, what is wrong)`` of every example.
+    """
+
+    source: Source
+    planned: Info
+    sides: Path
+    """The split of every example by its number, uint8 [examples] in a file."""
+
+    def __call__(self, number: int, out: Path) -> None:
+        sides, names = np.load(self.sides, mmap_mode="r"), [*self.planned.counts]
+        start, stop = number * _PART, (number + 1) * _PART
+        # One that was added at the end is to be noticed, too.
+        examples = self.source.between(start, stop if stop < len(sides) else stop + 1)
+        found = []
+        with contextlib.ExitStack() as stack:
+            writers = [
+                stack.enter_context(contextlib.closing(records.Writer(out, name))) for name in names
+            ]
+            for place, (identity, features) in enumerate(examples, start=start):
+                ready = _prepared(
+                    identity, features, kinds=self.planned.features, classes=self.planned.classes
+                )
+                found.append((identity, ready.digest, ready.problem))
+                if place < len(sides) and not ready.problem:
+                    writers[sides[place]].add(ready.record)
+        (out / _FOUND).write_text(json.dumps(found), encoding="utf-8")
+
+
 @dataclasses.dataclass(frozen=True)
 class _Ready:
-    """One example on its way from the source to its shard."""
+    """The record of one example and the digest of what is seen of it, or what is wrong with it."""
 
-    identity: str
     record: bytes = b""
-    digest: bytes = b""
+    digest: str = ""
     problem: str = ""
 
 
 def _prepared(
     identity: str, features: Mapping[str, Any], *, kinds: Mapping[str, Kind], classes: Sequence[str]
 ) -> _Ready:
-    """Returns the record of an example, or what is wrong with it; runs in a thread."""
+    """Returns the record of an example, or what is wrong with it."""
     try:
         if set(features) != set(kinds):
             raise ValueError(f"has the features {[*features]}, expected {[*kinds]}")
@@ -178,10 +250,10 @@ def _prepared(
             raise ValueError("has an image and a mask of different sizes")
         record = records.encode(identity, standard, kinds)
     except ValueError as error:
-        return _Ready(identity, problem=f"{error}")
+        return _Ready(problem=f"{error}")
     shown = [value for key, value in standard.items() if kinds[key] == "image"]
     shown = shown or [repr(value).encode() for key, value in standard.items() if key != "label"]
-    return _Ready(identity, record, hashlib.sha256(b"".join(shown)).digest())
+    return _Ready(record, hashlib.sha256(b"".join(shown)).hexdigest())
 
 
 def _same(value: Any) -> Any:
@@ -196,21 +268,6 @@ _STANDARD: dict[Kind, Callable[[bytes], bytes]] = {
 
 def _in_range(label: Any, classes: Sequence[str]) -> bool:
     return 0 <= label < len(classes)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor,
-    work: Callable[..., _Ready],
-    examples: Iterable[tuple[str, dict[str, Any]]],
-) -> Iterator[_Ready]:
-    """Yields the results of parallel work in order, a bounded number of examples in memory."""
-    waiting = collections.deque()
-    for example in examples:
-        waiting.append(pool.submit(work, *example))
-        if len(waiting) >= _IN_WORK:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _told(names: Sequence[str], separator: str = ", ") -> str:

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,15 @@ class Records:
     def __len__(self) -> int:
         """Returns the number of records."""
         return len(self._rows)
+
+    def between(self, start: int, stop: int) -> Iterator[bytes]:
+        """Yields the records from `start` on and before `stop`, one in memory at a time."""
+        rows = self._rows[start:stop]
+        for shard in np.unique(rows[:, 0]):
+            with _shard(self._folder, self._split, shard).open("rb") as file:
+                for _, offset, length in rows[rows[:, 0] == shard]:
+                    file.seek(offset)
+                    yield file.read(length)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> list[bytes]:
         """Returns records in the order asked for; the disk is read in its own."""

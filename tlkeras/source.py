@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,13 @@ class Source(Spec, plugins="tlkeras.sources"):
     @abc.abstractmethod
     def examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields ``(id, features)`` of every example; ids are unique and outlive a re-ordering."""
+
+    def between(self, start: int, stop: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields what `examples` yields from number `start` on and before `stop`.
+
+        Workers read a data set so, in parts: overridden to leave out what comes before.
+        """
+        return itertools.islice(self.examples(), start, stop)
 
     @abc.abstractmethod
     def fingerprint(self) -> str:

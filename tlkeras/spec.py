@@ -109,6 +109,10 @@ class Spec(abc.ABC):
         """Returns the text with every field, defaults too: what keys and manifests hold."""
         return text(self, everything=True)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the fields alone, not what was found out since and kept beside them."""
+        return type(self), tuple(getattr(self, field) for field in fields(type(self)))
+
     def __str__(self) -> str:
         """Returns the shortest text that `parse` reads back as an equal spec."""
         return text(self)

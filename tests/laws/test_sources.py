@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,20 @@ def test_ids_and_order_are_the_same_every_time(source: Source):
     assert first == again
     ids = [identity for identity, _ in first]
     assert len(set(ids)) == len(ids) > 0
+
+
+def test_any_part_can_be_read_alone(source: Source):
+    every = list(source.examples())
+    count = len(every)
+    for start, stop in [(0, 3), (3, count - 1), (count - 1, count + 5), (count, count + 1), (5, 5)]:
+        assert list(source.between(start, stop)) == every[start:stop]
+
+
+def test_a_source_can_be_sent_to_another_process(source: Source):
+    list(source.between(0, 1))
+    sent = pickle.dumps(source)
+    assert pickle.loads(sent) == source
+    assert len(sent) < 1_000  # What it has found out since stays here.
 
 
 def test_features_are_of_the_kinds_declared(source: Source):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -37,9 +38,12 @@ class CSV(Source, name="csv"):
         return tuple(sorted(found, key=lambda name: (int(name) if whole else 0, name)))
 
     def examples(self):
-        for identity, label in self.labels():
-            file = self._rows()[identity].file
-            yield identity, {"image": file.read_bytes(), "label": label}
+        return self.between(0, len(self._rows()))
+
+    def between(self, start, stop):
+        rows = self._rows()
+        for identity, label in itertools.islice(self.labels(), start, stop):
+            yield identity, {"image": rows[identity].file.read_bytes(), "label": label}
 
     def labels(self):
         number = {name: label for label, name in enumerate(self.classes())}

@@ -52,7 +52,11 @@ class Embedded(Source, name="embedded"):
 
     def examples(self):
         """Yields digits as grey PNG [32, 32], shapes as JPEG [size, size]; see `drawing`."""
-        return self._digits() if self.data == "digits" else self._shapes()
+        return self.between(0, self.count)
+
+    def between(self, start, stop):
+        numbers = range(self.count)[start:stop]
+        return self._digits(numbers) if self.data == "digits" else self._shapes(numbers)
 
     def labels(self):
         if self.data == "digits":
@@ -67,18 +71,17 @@ class Embedded(Source, name="embedded"):
             return f"digits of scikit-learn {importlib.metadata.version('scikit-learn')}"
         return f"shapes drawn by Pillow {importlib.metadata.version('pillow')}"
 
-    def _digits(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _digits(self, numbers: range) -> Iterator[tuple[str, dict[str, Any]]]:
         pictures, labels = _digits()
-        for number, (pixels, label) in enumerate(zip(pictures, labels, strict=True)):
-            if number == self.count:
-                return
-            image = Image.fromarray((pixels * (255 / _BRIGHTEST)).astype(np.uint8))
+        for number in numbers[: max(0, len(labels) - numbers.start)]:
+            label = labels[number]
+            image = Image.fromarray((pictures[number] * (255 / _BRIGHTEST)).astype(np.uint8))
             buffer = io.BytesIO()
             image.resize((_DIGIT_SIZE, _DIGIT_SIZE), Image.Resampling.BICUBIC).save(buffer, "PNG")
             yield _digit_id(number), {"image": buffer.getvalue(), "label": int(label)}
 
-    def _shapes(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        for number in range(self.count):
+    def _shapes(self, numbers: range) -> Iterator[tuple[str, dict[str, Any]]]:
+        for number in numbers:
             drawn = drawing.draw(self.seed, number, self.size)
             yield (
                 _shape_id(number),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tlkeras import pictures, splits
 from tlkeras.source import Kind, Source, stamp
@@ -30,14 +31,15 @@ class Folder(Source, name="folder"):
         return tuple(sorted({folder.name for folder in self._class_folders()}))
 
     def examples(self):
-        for (identity, file), (_, label) in zip(self._files(), self.labels(), strict=True):
-            yield identity, {"image": file.read_bytes(), "label": label}
+        return self._read(self._files())
+
+    def between(self, start, stop):
+        return self._read(self._listed[start:stop])
 
     def labels(self):
-        number = {name: label for label, name in enumerate(self.classes())}
-        place = 1 if self._is_split else 0
+        label = self._labeller()
         for identity, _ in self._files():
-            yield identity, number[identity.split("/")[place]]
+            yield identity, label(identity)
 
     def fingerprint(self):
         return stamp(self._files())
@@ -63,6 +65,22 @@ class Folder(Source, name="folder"):
                 f"{self.path} has the folder {others[0]!r} beside {own[0].name!r}: {_EXPECTED}."
             )
         return bool(own)
+
+    @functools.cached_property
+    def _listed(self) -> list[tuple[str, Path]]:
+        """Every id and file, listed once for all the parts that a worker reads."""
+        return list(self._files())
+
+    def _read(self, files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        label = self._labeller()
+        for identity, file in files:
+            yield identity, {"image": file.read_bytes(), "label": label(identity)}
+
+    def _labeller(self) -> Callable[[str], int]:
+        """Returns the function from ids to labels."""
+        number = {name: label for label, name in enumerate(self.classes())}
+        place = 1 if self._is_split else 0
+        return lambda identity: number[identity.split("/")[place]]
 
     def _root(self) -> Path:
         if not self.path.is_dir():

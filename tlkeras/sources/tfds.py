@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,14 @@ class TFDS(Source, name="tfds"):
         return tuple(self._builder().info.features[self.label].names)
 
     def examples(self):
-        for identity, row in self._rows(self.image, self.label):
+        return self.between(0, sys.maxsize)
+
+    def between(self, start, stop):
+        for identity, row in self._rows(start, stop, self.image, self.label):
             yield identity, {"image": row[self.image], "label": int(row[self.label])}
 
     def labels(self):
-        for identity, row in self._rows(self.label):
+        for identity, row in self._rows(0, sys.maxsize, self.label):
             yield identity, int(row[self.label])
 
     def fingerprint(self):
@@ -54,21 +58,27 @@ class TFDS(Source, name="tfds"):
         own = [name for name in self._builder().info.splits if not splits.named(name)]
         return [f"The splits {', '.join(own)} of {self.name} are left out."] if own else []
 
-    def _rows(self, *keys: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields id and some features of every example, pictures as encoded bytes."""
+    def _rows(self, start: int, stop: int, *keys: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields id and some features of examples by number, pictures as encoded bytes."""
         import tensorflow_datasets as tfds
 
         encoded: Any = {self.image: tfds.decode.SkipDecoding()} if self.image in keys else None
         builder = self._builder()
+        before = 0
         for split in filter(splits.named, builder.info.splits):
+            count = builder.info.splits[split].num_examples
+            first, last = (min(max(number - before, 0), count) for number in (start, stop))
+            before += count
+            if first == last:
+                continue
             rows = builder.as_dataset(
-                split=split,
+                split=tfds.core.ReadInstruction(split, from_=first, to=last, unit="abs"),
                 decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=encoded),
                 # One shard after the other: the order of the files.
                 read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
                 shuffle_files=False,
             )
-            for number, row in enumerate(tfds.as_numpy(rows)):
+            for number, row in enumerate(tfds.as_numpy(rows), start=first):
                 yield f"{split}/{number:07d}", row
 
     def _builder(self) -> Any:

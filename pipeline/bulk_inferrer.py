@@ -1,0 +1,191 @@
+"""BulkInferrer: an export is run over a whole data set, on one machine or many."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from pipeline import core, flags, pusher
+from pipeline.core import Runtime, Step
+from tlkeras import examples as records
+from tlkeras import pictures, spec
+from tlkeras.backbone import Backbone
+from tlkeras.exporter import Exporter
+from tlkeras.exporters.saved_model import SavedModel
+from tlkeras.frameworks import tf
+from tlkeras.spec import Spec
+from tlkeras.task import Task
+from tlkeras.workers import Workers
+
+FILE = "predictions.jsonl"
+_PART = 512  # Examples of a part.
+_DIGITS = 6  # Decimals of a prediction that are written.
+
+# One batch at a time: it uses all cores, and TFLite's interpreter bears no second caller.
+_RUNNING = threading.Lock()
+
+
+class Inference(Spec, name="inference"):
+    """How predictions are made."""
+
+    exporter: Annotated[Exporter, "Which of the exports is run."] = SavedModel()
+    batch_size: Annotated[int, "Examples in the network at a time."] = 32
+    beam_runner: Annotated[str, "Who does it, as in python -m pipeline."] = Workers.runner
+    beam_options: Annotated[str, "Options of that runner, separated by spaces."] = Workers.options
+
+    def validate(self):
+        self.require(self.batch_size >= 1, "batch_size", "at least 1")
+
+
+@Step
+def predictions(
+    out: Path,
+    *,
+    exports: Annotated[Path, "A pushed version, or the product exports."],
+    data: Annotated[Path, "A folder of pictures, at any depth, or the product examples."],
+    exporter: Exporter,
+    batch_size: int,
+    beam_runner: Runtime[str] = Workers.runner,
+    beam_options: Runtime[str] = Workers.options,
+) -> None:
+    """Writes what an export predicts to ``predictions.jsonl``, an object a line, in data order.
+
+    Each has the ``id``, a path below `data` or the example's own name, and what the export serves:
+    for classification ``label`` and ``probabilities``, in the order of ``labels.txt``. A picture
+    that cannot be read has ``error`` instead.
+    """
+    if missing := [name for name in exporter.files() if not (exports / name).exists()]:
+        raise ValueError(f"There is no {missing[0]} in {exports}; choose another --exporter.")
+    backbone, task = _described(exports)
+    parts = _parts(data)
+    if not parts:
+        raise ValueError(f"There are no pictures in {data} ({', '.join(pictures.SUFFIXES)}).")
+    classes = (exports / "labels.txt").read_text(encoding="utf-8").splitlines()
+    shutil.copy(exports / "labels.txt", out / "labels.txt")
+    predicting = _Predicting(
+        data.absolute(), exports.absolute(), exporter, backbone, task, tuple(classes), batch_size
+    )
+    done = Workers(beam_runner, beam_options).done(
+        predicting, len(parts), out / "_scratch", "predicting"
+    )
+    with pictures.quiet(), (out / FILE).open("wb") as file:
+        for part in done:
+            with (part / FILE).open("rb") as lines:
+                shutil.copyfileobj(lines, file)
+
+
+def _described(exports: Path) -> tuple[Backbone, Task]:
+    """Returns the backbone and the task of exports, from what is known of their making."""
+    is_pushed = (exports / "manifest.json").exists()
+    lineage = pusher.manifest(exports)["lineage"] if is_pushed else core.lineage(exports)
+    made = next((made for made in lineage if made["step"] == "model" and "asked" in made), None)
+    if made is None:
+        raise ValueError(f"{exports} does not tell of what model it was made.")
+    fields = made["asked"]["fields"]
+    backbone = spec.parse(fields["backbone"]["value"], Backbone)
+    return backbone, spec.parse(fields["task"]["value"], Task)
+
+
+def _parts(data: Path) -> list[tuple[str, int]]:
+    """Returns the split, if there are any, and the first example's number of every part."""
+    counts = records.info(data).counts if _is_examples(data) else {"": len(_files(data))}
+    return [(split, start) for split, n in counts.items() for start in range(0, n, _PART)]
+
+
+def _is_examples(data: Path) -> bool:
+    return (data / "info.json").exists()
+
+
+@functools.lru_cache(maxsize=1)
+def _files(data: Path) -> list[Path]:
+    """Returns every picture file in a folder and below, sorted, hidden ones left out."""
+    found = (path for path in data.rglob("*") if path.suffix.lower() in pictures.SUFFIXES)
+    return sorted(path for path in found if not _is_hidden(path.relative_to(data)))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(exporter: Exporter, exports: Path) -> Callable[[Any], dict[str, Any]]:
+    return exporter.load(exports)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Predicting:
+    """The predictions of a part of the data; see `tlkeras.workers.Part`."""
+
+    data: Path
+    exports: Path
+    exporter: Exporter
+    backbone: Backbone
+    task: Task
+    classes: tuple[str, ...]
+    batch_size: int
+
+    def __call__(self, number: int, out: Path) -> None:
+        examples = self._examples(*_parts(self.data)[number])
+        with (out / FILE).open("w", encoding="utf-8") as file:
+            while batch := list(itertools.islice(examples, self.batch_size)):
+                for row in self._rows(batch):
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def _examples(self, split: str, start: int) -> Iterator[tuple[str, Any, str]]:
+        """Yields ``(id, preprocessed inputs, problem)`` of every example of a part."""
+        if not _is_examples(self.data):
+            for path in _files(self.data)[start : start + _PART]:
+                identity = path.relative_to(self.data).as_posix()
+                try:
+                    example = {"image": records.raw("image", path.read_bytes())}
+                except ValueError as error:
+                    yield identity, None, str(error)
+                else:
+                    yield identity, self.backbone.preprocess(example), ""
+            return
+        order = np.arange(start, min(start + _PART, records.info(self.data).counts[split]))
+        for example in records.dataset(self.data, split, order, self.backbone.reads):
+            identity = example["id"].numpy().decode(errors="surrogateescape")
+            yield identity, self.backbone.preprocess(example), ""
+
+    def _rows(self, batch: Sequence[tuple[str, Any, str]]) -> Iterator[Mapping[str, Any]]:
+        sound = [inputs for _, inputs, problem in batch if not problem]
+        served = iter(self._served(sound) if sound else ())
+        for identity, _, problem in batch:
+            yield {"id": identity, **({"error": problem} if problem else next(served))}
+
+    def _served(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """Returns what the export serves for each of these inputs, ready for JSON."""
+        stacked = tf.nest.map_structure(lambda *rows: np.stack(rows), *inputs)
+        with _RUNNING:
+            served = _loaded(self.exporter, self.exports)(stacked)
+        named = self.task.named(served, self.classes)
+        arrays = {name: np.asarray(values) for name, values in named.items()}
+        return [
+            {name: _readable(array[i]) for name, array in sorted(arrays.items())}
+            for i in range(len(inputs))
+        ]
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    array = np.asarray(value)
+    return (
+        np.round(array.astype(float), _DIGITS).tolist()
+        if array.dtype.kind == "f"
+        else array.tolist()
+    )
+
+
+if __name__ == "__main__":
+    flags.run_alone(predictions, Inference)

@@ -1,0 +1,161 @@
+"""``python -m pipeline.kubeflow``: the same steps as a pipeline file of Kubeflow Pipelines.
+
+Every step becomes a component, one container each. A component takes the folders of products and
+the texts of config fields, both read off the step's signature, makes its product in the store at
+``root`` or finds it there, and gives its folder to those that follow. So the store lies on a path
+that every container sees: a mounted volume claim, or a bucket mounted as a folder.
+
+The components are KFP's *lightweight Python components*, the only kind that KFP also runs without
+containers: what they run is one call of `make`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import runpy
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pipeline import core, flags
+from pipeline.config import STEPS, Config
+from tlkeras import spec
+from tlkeras.spec import Spec
+
+_COMPONENT = '''\
+def {function}({parameters}) -> str:
+    """{about}"""
+    texts = dict(locals())
+    from pipeline import kubeflow
+
+    return kubeflow.make({name!r}, texts)
+'''
+
+
+class Target(Spec, name="target"):
+    """Compiles the pipeline for Kubeflow Pipelines: a component for every step."""
+
+    out: Annotated[Path, "The pipeline file to write, a .yaml."]
+    image: Annotated[str, "The container image of every step: this project and its extra kubeflow."]
+    volume: Annotated[
+        str, "CLAIM:/FOLDER, a volume claim to mount; for buckets none is needed."
+    ] = ""
+
+    def validate(self):
+        self.require(self.out.suffix in (".yaml", ".yml"), "out", "a file ending in .yaml")
+        self.require(bool(self.image), "image", "the name of a container image")
+        if self.volume:
+            claim, _, folder = self.volume.partition(":")
+            self.require(bool(claim) and folder.startswith("/"), "volume", "CLAIM:/FOLDER")
+
+
+def main(target: Target, config: Config) -> int:
+    """Writes the pipeline file."""
+    for name in ("root", "saved_models"):
+        path = getattr(config, name)
+        if not path.is_absolute():
+            raise ValueError(
+                f"flag --{name}={path}: containers share no working folder; give an absolute path "
+                "that all of them see, on a mounted volume or in a bucket mounted as a folder."
+            )
+    compile(core.chosen(STEPS, Config, config.to), config, target)
+    print(f"Written: {target.out}")
+    return 0
+
+
+def compile(steps: Sequence[core.Step], config: Config, target: Target) -> None:
+    """Writes a pipeline of these steps; the config's fields are defaults of its parameters.
+
+    Raises:
+        ValueError: KFP is not installed.
+    """
+    try:
+        import kfp.compiler
+        from kfp import dsl, kubernetes
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"Compiling for Kubeflow needs the package {error.name}: "
+            "python -m pip install --editable '.[kubeflow]'"
+        ) from None
+    components = {step.name: _component(dsl, step, target.image) for step in steps}
+    claim, _, folder = target.volume.partition(":")
+
+    def everything(*channels: Any) -> None:
+        given = dict(zip(parameters, channels, strict=True))
+        for step in steps:
+            asked = {name: given[name] for name in ("root", *step.parameters)}
+            task = components[step.name](**asked)
+            # The store finds what is unchanged; KFP would not look at the code.
+            task.set_caching_options(False)
+            if claim:
+                kubernetes.mount_pvc(task, pvc_name=claim, mount_path=folder)
+            given[step.name] = task.output
+
+    parameters = _parameters(steps, config)
+    everything.__signature__ = inspect.Signature(list(parameters.values()))
+    everything.__doc__ = _about(parameters)
+    graph = dsl.pipeline(name=config.name)(everything)
+    target.out.parent.mkdir(parents=True, exist_ok=True)
+    kfp.compiler.Compiler().compile(graph, str(target.out))
+
+
+def make(name: str, texts: Mapping[str, str]) -> str:
+    """Makes a product in the store, or finds it there, and returns its folder.
+
+    This is what a component runs.
+
+    Args:
+        name: The product.
+        texts: ``root``, and the folder or the flag's text of every parameter of its step.
+    """
+    step = next(step for step in STEPS if step.name == name)
+    fields, inputs = flags.step_values(step, texts, Config)
+    store = core.Store(Path(texts["root"]))
+    return str(store.make(step, fields, inputs, lambda told: print(f"{name}   {told}", flush=True)))
+
+
+def _parameters(steps: Sequence[core.Step], config: Config) -> dict[str, inspect.Parameter]:
+    """Returns a parameter of the pipeline for ``root`` and every config field that a step reads."""
+    read = {"root", *(name for step in steps for name in step.parameters)}
+    return {
+        name: inspect.Parameter(
+            name,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            default=flags.written(getattr(config, name)),
+            annotation=str,
+        )
+        for name in spec.fields(Config)
+        if name in read
+    }
+
+
+def _about(parameters: Mapping[str, inspect.Parameter]) -> str:
+    """Returns a docstring from which KFP takes what it tells of every parameter."""
+    helps = {name: spec.fields(Config)[name].__metadata__[0] for name in parameters}
+    lines = [f"  {name}: {text}" for name, text in helps.items()]
+    return "\n".join(["From a source to a pushed model.", "", "Args:", *lines])
+
+
+def _component(dsl: Any, step: core.Step, image: str) -> Any:
+    """Returns the component of a step.
+
+    KFP copies the source text of a component's function into the pipeline file, its parameters
+    with it, so the function has to stand in a file while this is done.
+    """
+    function = step.module.rpartition(".")[2]
+    source = _COMPONENT.format(
+        function=function,
+        parameters=", ".join(f"{name}: str" for name in ("root", *step.parameters)),
+        about=(inspect.getdoc(step) or step.name).splitlines()[0],
+        name=step.name,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "component.py")
+        file.write_text(source, encoding="utf-8")
+        found = runpy.run_path(str(file))[function]
+        return dsl.component(found, base_image=image, install_kfp_package=False)
+
+
+if __name__ == "__main__":
+    flags.run(main, Target, Config)
