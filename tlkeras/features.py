@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import progress, shards
+from tlkeras import graph, progress, shards
 from tlkeras.augment import Augment
 from tlkeras.data import Data
 from tlkeras.frameworks import keras, tf
@@ -141,7 +141,7 @@ def entrance(prefix: keras.Model, inputs: Any, dtype: str) -> Any:
         dtype: As which activations are kept: what is computed is rounded alike.
     """
     if not (isinstance(inputs, Mapping) and KEPT in inputs):
-        return prefix(inputs, training=False)
+        return graph.run(prefix, inputs)
     if _FRESH not in inputs:
         return inputs[KEPT]
 
@@ -150,7 +150,7 @@ def entrance(prefix: keras.Model, inputs: Any, dtype: str) -> Any:
             fresh = tf.cast(tf.cast(fresh, dtype), kept.dtype)
         return tf.gather(tf.concat([kept, fresh], axis=0), inputs[_AT])
 
-    return keras.tree.map_structure(join, inputs[KEPT], prefix(inputs[_FRESH], training=False))
+    return keras.tree.map_structure(join, inputs[KEPT], graph.run(prefix, inputs[_FRESH]))
 
 
 def at(
@@ -244,7 +244,7 @@ def _run(
 
     @tf.function(reduce_retracing=True)
     def run(inputs: Any) -> list[Any]:
-        return _flat(network(inputs, training=False)) if network else []
+        return _flat(graph.run(network, inputs)) if network else []
 
     batches = data.pairs(cut.split, order, cut.augments, cut.view).batch(data.batch_size)
     steps = -(-len(order) // data.batch_size)
