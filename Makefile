@@ -4,7 +4,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check slow
+# Where the benchmarks find pictures and weights.
+DATA ?= ../shared/data
+
+.PHONY: run test check slow bench
 
 run: .venv/installed
 	$(BIN)/python -m pipeline
@@ -14,6 +17,9 @@ test: .venv/developer
 
 slow: .venv/developer
 	$(BIN)/python -m pytest -m "slow or data"
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/speed.py --data=$(DATA)/images --weights=$(DATA)/weights/imagenet
 
 check: .venv/developer
 	$(BIN)/ruff format --check .

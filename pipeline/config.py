@@ -49,6 +49,9 @@ class Config(Spec, name="config"):
     )
     batch_size: Annotated[int, "Examples per step, over all replicas."] = 32
     seed: Annotated[int, "Seed of everything random."] = 0
+    feature_cache_gb: Annotated[float, "What features of frozen layers may take on the disk."] = (
+        20.0
+    )
     lower_bound: Annotated[float, "The least primary measure of a blessed model."] = 0.0
     max_drop: Annotated[float, "How far below the baseline a blessed model may be."] = 0.0
     baseline: Annotated[str, "A pushed version to compare with, 'last' or 'none'."] = "last"
@@ -70,6 +73,7 @@ class Config(Spec, name="config"):
     def validate(self):
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
         self.require(self.seed >= 0, "seed", "at least 0")
+        self.require(self.feature_cache_gb >= 0, "feature_cache_gb", "at least 0")
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
         self.require(self.max_drop >= 0, "max_drop", "at least 0")
         self.require(

@@ -24,6 +24,7 @@ from tlkeras.spec import Spec
 
 __all__ = [
     "NotBlessed",
+    "Place",
     "Runtime",
     "Say",
     "Step",
@@ -39,9 +40,16 @@ T = TypeVar("T")
 
 Say = Callable[[str], None]
 
-_RUNTIME = "runtime"
+_RUNTIME, _PLACE = "in no key", "a folder beside the products"
+
 Runtime = Annotated[T, _RUNTIME]
 """The type of a step's parameter that says how the work is done and not what: it is in no key."""
+
+Place = Annotated[Path, _PLACE]
+"""A folder ``<store>/<name>/`` that all runs of a step share, for what saves it time.
+
+The step keys what it keeps there by itself, and promises the same product with and without it.
+"""
 
 
 class NotBlessed(Exception):
@@ -57,9 +65,9 @@ class Step:
     """A function ``name(out, *, …)`` that writes the product `name` into the existing folder `out`.
 
     A keyword parameter annotated `Path` and named after an earlier step is the product of that
-    step; any other is the config field of its name, which is part of the key unless it is annotated
-    `Runtime`. ``out / "_scratch"`` is there for the step's
-    own progress. With ``always`` it runs even if its product is there, for its effects elsewhere.
+    step, one annotated `Place` a folder that runs share; any other is the config field of its name,
+    in the key unless annotated `Runtime`. ``out / "_scratch"`` is there for the step's own
+    progress. With ``always`` it runs even if its product is there, for its effects elsewhere.
     """
 
     name: str
@@ -89,6 +97,11 @@ class Step:
         _, *names = inspect.signature(self._function).parameters
         return {name: hints[name] for name in names}
 
+    @functools.cached_property
+    def places(self) -> list[str]:
+        """The names of the parameters that are a `Place`."""
+        return [name for name, kind in self.parameters.items() if _is(_PLACE, kind)]
+
     @property
     def module(self) -> str:
         """The name of the module that holds the function, also while that is run as a script."""
@@ -114,7 +127,8 @@ class Store:
         """Returns the product of a step for these config fields and products, found or made."""
         asked = _asked(step, fields, inputs)
         out = self.root / step.name / product.digest(asked)[:16]
-        return _made(step, out, asked, fields, inputs, say)
+        places = {name: self.root / name for name in step.places}
+        return _made(step, out, asked, {**fields, **places}, inputs, say)
 
     @staticmethod
     def verify(made: Path) -> list[str]:
@@ -134,7 +148,8 @@ def run(
     products: dict[str, Path] = {}
     for step in chosen(steps, type(config), to):
         inputs = {name: products[name] for name in step.parameters if name in products}
-        fields = {name: getattr(config, name) for name in step.parameters if name not in inputs}
+        read = [name for name in step.parameters if name not in {*inputs, *step.places}]
+        fields = {name: getattr(config, name) for name in read}
         line = functools.partial("{:<{}}   {}".format, step.name, width)
         try:
             products[step.name] = store.make(
@@ -162,6 +177,8 @@ def make(
 ) -> Path:
     """Returns `out`, the product of a step in a folder of the caller's choice, found or made.
 
+    A place that is not among the fields is in the step's own scratch.
+
     Raises:
         ValueError: The folder holds something else.
     """
@@ -173,11 +190,13 @@ def _check(steps: Sequence[Step], config: type[Spec], to: str | None) -> None:
     fields = spec.fields(config)
     if to is not None and to not in names:
         raise ValueError(f"{to!r} is not a product; {spec.nearest(to, names)}")
-    if twice := [name for name in names if names.count(name) > 1 or name in fields]:
+    names_of_places = {name for step in steps for name in step.places}
+    if twice := [x for x in names if names.count(x) > 1 or x in fields or x in names_of_places]:
         raise ValueError(f"{twice[0]!r} names a product and something else.")
     for i, step in enumerate(steps):
         for name, annotation in step.parameters.items():
-            if name not in fields and not (name in names[:i] and _bare(annotation) is Path):
+            is_product = name in names[:i] and _bare(annotation) is Path
+            if name not in {*fields, *step.places} and not is_product:
                 raise ValueError(
                     f"Step {step.name} asks for {name!r}, which is neither a product of a step "
                     "before it, annotated Path, nor a field of the config; "
@@ -185,18 +204,22 @@ def _check(steps: Sequence[Step], config: type[Spec], to: str | None) -> None:
                 )
 
 
+def _is(mark: str, annotation: Any) -> bool:
+    return mark in typing.get_args(annotation)[1:]
+
+
 def _bare(annotation: Any) -> Any:
     arguments = typing.get_args(annotation)
     return arguments[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
-def _is_runtime(step: Step, name: str) -> bool:
-    return _RUNTIME in getattr(step.parameters[name], "__metadata__", ())
-
-
 def _asked(step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
     """Returns all that a product depends on: what its key is a digest of."""
-    fields = {name: value for name, value in fields.items() if not _is_runtime(step, name)}
+    fields = {
+        name: value
+        for name, value in fields.items()
+        if name not in step.places and not _is(_RUNTIME, step.parameters[name])
+    }
     chosen = {name: list(spec.inside(value)) for name, value in fields.items()}
     specs = (each for values in chosen.values() for value in values for each in value.specs())
     return {
@@ -227,7 +250,8 @@ def _made(
         if _found(step, out, asked, say):  # Another process made it while this one waited.
             return out
         with product.appearing(out, asked, inputs) as partial:
-            step.run(partial, **fields, **inputs)
+            own = {name: partial / product.SCRATCH / name for name in step.places}
+            step.run(partial, **{**own, **fields}, **inputs)
     say(f"{manifest(out)['seconds']:.1f} s")
     return out
 

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline import flags, resolver
 from pipeline.core import Step
 from tlkeras import examples as records
-from tlkeras import features, progress
+from tlkeras import progress, shards
 from tlkeras.data import Data
 from tlkeras.frameworks import tf
 from tlkeras.model import TransferModel
@@ -91,7 +91,7 @@ def _served(fitted: TransferModel, data: Data, split: str, out: Path) -> Iterato
         for name, array in served.items():
             if name not in writers:
                 shape = (data.count(split), *array.shape[1:])
-                writers[name] = features.allocated(out / f"{name}.npy", array.dtype, shape)
+                writers[name] = shards.allocated(out / f"{name}.npy", array.dtype, shape)
             writers[name][start : start + len(array)] = array
         start += len(next(iter(served.values())))
         yield target.numpy(), served

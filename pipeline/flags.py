@@ -66,7 +66,8 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
     def main(values: dict[str, Any]) -> None:
         out = values.pop("out")
         fields = {name: value for name, value in values.items() if name in spec.fields(config)}
-        inputs = {name: value for name, value in values.items() if name not in fields}
+        fields |= {name: values[name] for name in step.places if values[name] is not None}
+        inputs = {name: values[name] for name in values if name not in {*fields, *step.places}}
         core.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
 
     app.run(_plainly(main), flags_parser=step_parser(step, config))
@@ -95,7 +96,9 @@ def step_parser(
 ) -> Callable[[Sequence[str]], dict[str, Any]]:
     """Returns a `flags_parser` for one step: from the arguments to its parameters and ``out``."""
     fields = {option.name: option for option in _options(config)}
-    products = [_product(step, name) for name in step.parameters if name not in fields]
+    places = [_place(name) for name in step.places]
+    read = [name for name in step.parameters if name not in {*fields, *step.places}]
+    products = [_product(step, name) for name in read]
     options = [*products, *(fields[name] for name in step.parameters if name in fields)]
     out = _Option("out", Path, "Where the product comes to lie, whole or not at all.", _NONE)
     example = " ".join(f"--{product.name}={product.name}" for product in products)
@@ -103,7 +106,7 @@ def step_parser(
     about = f"{inspect.getdoc(step)}\n\nExample:\n  {example}"
 
     def parse(argv: Sequence[str]) -> dict[str, Any]:
-        parsed = _parsed(argv, [*options, out], about, values)
+        parsed = _parsed(argv, [*options, *places, out], about, values)
         given = {name: value for name, value in parsed.items() if name in fields}
         if all(name in given or not option.required for name, option in fields.items()):
             config(**given)  # Refuses what the pipeline would refuse.
@@ -213,6 +216,10 @@ def _product(step: core.Step, name: str) -> _Option:
     if annotation is not Path:
         raise TypeError(f"Step {step.name} asks for {name!r}, which the config does not have.")
     return _Option(name, Path, " ".join(texts) or f"The folder of the product {name}.", _NONE)
+
+
+def _place(name: str) -> _Option:
+    return _Option(name, Path | None, f"The folder of {name} that several runs share.", None)
 
 
 def _supported(annotation: Any) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline import flags
-from pipeline.core import Step
+from pipeline import code, flags
+from pipeline.core import Place, Runtime, Step
 from tlkeras.backbone import Backbone
 from tlkeras.data import Data
+from tlkeras.features import Cache
 from tlkeras.model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.task import Task
@@ -24,11 +25,18 @@ def model(
     recipe: Recipe,
     batch_size: int,
     seed: int,
+    feature_cache_gb: Runtime[float],
+    features: Place,
 ) -> None:
-    """Fits the recipe and keeps the whole Keras model and its logs."""
+    """Fits the recipe and keeps the whole Keras model and its logs.
+
+    What the frozen layers give is kept in `features`, where other runs find it.
+    """
     data = Data(examples, backbone, task, batch_size, seed)
     fitted = TransferModel(backbone, task, data.classes, seed)
-    logs = recipe.fit(fitted, data, out / "_scratch")
+    modules = {type(backbone).__module__, type(task).__module__, "tlkeras.features"}
+    shared = Cache(features, feature_cache_gb, code.digest(modules))
+    logs = recipe.fit(fitted, data, out / "_scratch", shared=shared)
     fitted.save(out)
     (out / "logs.json").write_text(json.dumps(logs, indent=2), encoding="utf-8")
 

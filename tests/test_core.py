@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import pytest
 
 from pipeline import core
-from pipeline.core import Step, Store
+from pipeline.core import Place, Runtime, Step, Store
 from tlkeras.spec import Spec
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +68,14 @@ def model(out: Path, *, examples: Path, rate: float) -> None:
 
 
 @Step
+def summary(out: Path, *, examples: Path, rate: Runtime[float], notes: Place) -> None:
+    """Keeps what it read in a place that runs share."""
+    ran.append("summary")
+    notes.mkdir(parents=True, exist_ok=True)
+    (notes / f"{rate}").touch()
+
+
+@Step
 def card(out: Path, *, model: Path, examples: Path, both: tuple[Words, ...]) -> None:
     """Writes nothing."""
     ran.append("card")
@@ -105,6 +113,35 @@ def test_running_a_step_calls_its_function(tmp_path):
 def test_a_function_of_another_form_is_no_step(wrong):
     with pytest.raises(TypeError, match=r"A step is written <lambda>\(out: Path, \*, …\)"):
         Step(wrong)
+
+
+def test_a_place_is_shared_by_runs_and_neither_it_nor_what_is_unkeyed_is_in_a_key(tmp_path):
+    made = []
+    for rate, size in [(0.1, 1), (0.2, 1), (0.3, 2)]:
+        products, _ = run(tmp_path, Config(rate=rate, size=size), steps=(examples, summary))
+        made.append(products["summary"])
+    assert made[0] == made[1] != made[2]
+    assert sorted(path.name for path in (tmp_path / "notes").iterdir()) == ["0.1", "0.3"]
+    assert list(core.manifest(made[0])["asked"]["fields"]) == []
+
+
+def test_alone_a_step_has_a_place_in_its_scratch_unless_given_one(tmp_path):
+    inputs = {"examples": run(tmp_path / "store", to="examples")[0]["examples"]}
+    fields = {"rate": 0.1}
+    out = core.make(summary, tmp_path / "a", fields, inputs, ran.append)
+    assert [path.name for path in out.iterdir()] == ["_manifest.json"]
+    given = {**fields, "notes": tmp_path / "given"}
+    core.make(summary, tmp_path / "b", given, inputs, ran.append)
+    assert (tmp_path / "given" / "0.1").exists()
+
+
+def test_a_place_and_a_product_of_one_name_are_refused(tmp_path):
+    @Step
+    def notes(out: Path) -> None:
+        """Nothing."""
+
+    with pytest.raises(ValueError, match="'notes' names a product and something else"):
+        run(tmp_path, steps=(notes, examples, summary))
 
 
 def test_everything_is_made_once_and_then_found(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from absl import flags as absl_flags
 
 from pipeline import flags
-from pipeline.core import Step
+from pipeline.core import Place, Step
 from tlkeras.spec import Spec
 
 ROOT = Path(__file__).parents[1]
@@ -240,6 +240,17 @@ def test_help_of_a_step_is_its_docstring_an_example_and_its_flags(capsys):
     assert " --rice=rice --out=stew\n" in out
     assert "  --guests=INT\n      How many come. (default: 4)\n" in out
     assert "--heat" not in out
+
+
+def test_a_place_of_a_step_may_be_given():
+    @Step
+    def soup(out: Path, *, guests: int, larder: Place) -> None:
+        """Uses up what is left."""
+
+    parse = flags.step_parser(soup, Config, absl_flags.FlagValues())
+    assert parse(["program", "--out=o"]) == {"guests": 4, "larder": None, "out": Path("o")}
+    parse = flags.step_parser(soup, Config, absl_flags.FlagValues())
+    assert parse(["program", "--out=o", "--larder=l"])["larder"] == Path("l")
 
 
 def test_a_step_that_asks_for_what_no_config_has_is_refused():

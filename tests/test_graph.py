@@ -105,3 +105,68 @@ def test_an_operation_that_would_widen_the_cut_stays_behind_it():
 def test_a_layer_without_what_it_depends_on_is_refused(forked: keras.Model):
     with pytest.raises(ValueError, match="depends on 'first', which is not among them"):
         graph.cut(forked, layers(forked, "left"))
+
+
+def convolutions(*order: str) -> keras.Model:
+    """A chain of layers by name, their norms with statistics and factors of their own."""
+    made = {
+        "conv": lambda: keras.layers.Conv2D(6, 3, strides=2, padding="same"),
+        "unbiased": lambda: keras.layers.Conv2D(6, 3, use_bias=False, dilation_rate=2),
+        "grouped": lambda: keras.layers.Conv2D(6, 3, groups=3),
+        "depthwise": lambda: keras.layers.DepthwiseConv2D(3, depth_multiplier=2),
+        "separable": lambda: keras.layers.SeparableConv2D(6, 3),
+        "active": lambda: keras.layers.Conv2D(6, 3, activation="relu"),
+        "norm": lambda: keras.layers.BatchNormalization(),
+        "plain_norm": lambda: keras.layers.BatchNormalization(scale=False, center=False),
+        "relu": lambda: keras.layers.ReLU(),
+        "dropout": lambda: keras.layers.Dropout(0.5),
+    }
+    inputs = x = keras.Input([20, 20, 3])
+    random = np.random.default_rng(0)
+    for name in order:
+        layer = made[name]()
+        x = layer(x)
+        layer.set_weights([random.uniform(0.2, 1, w.shape) for w in layer.get_weights()])
+    return keras.Model(inputs, x)
+
+
+PIXELS = np.random.default_rng(1).normal(size=(2, 20, 20, 3)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("order", "folded"),
+    [
+        (("conv", "norm", "relu", "unbiased", "norm"), 2),
+        (("unbiased", "plain_norm", "dropout"), 1),
+        (("depthwise", "norm", "relu"), 1),
+        (("grouped", "norm"), 1),
+        (("conv", "norm", "norm"), 1),
+        (("separable", "norm"), 0),
+        (("active", "norm"), 0),
+        (("norm", "relu", "conv"), 0),
+    ],
+)
+def test_folding_norms_changes_nothing_but_the_rounding(order, folded):
+    model = convolutions(*order)
+    assert len(graph._foldable(model)) == folded
+    expected = model(PIXELS, training=False)
+    np.testing.assert_allclose(graph.run(model, PIXELS), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_that_others_read_too_is_not_folded():
+    inputs = keras.Input([20, 20, 3])
+    x = keras.layers.Conv2D(3, 3, padding="same")(inputs)
+    norm = keras.layers.BatchNormalization()
+    model = keras.Model(inputs, {"early": x, "late": norm(x)})
+    norm.set_weights([np.full(3, value) for value in (2.0, 1.0, 0.5, 3.0)])
+    found, expected = graph.run(model, PIXELS), model(PIXELS)
+    for name in ("early", "late"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_run_takes_a_branched_model_and_reads_its_weights_anew(forked: keras.Model):
+    for _ in range(2):
+        found, expected = graph.run(forked, X), forked(X)
+        for name in ("early", "late"):
+            np.testing.assert_array_equal(found[name], expected[name])
+        forked.get_layer("first").kernel.assign_add(tf.ones([4, 3]))

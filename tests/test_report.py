@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import io
+import xml.etree.ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tlkeras import charts, metrics, report
+from tlkeras import page as pages
 from tlkeras.report import Mistake, Report
 
 HOSTILE = "<script>alert('&')</script>\"|\x1b\udcff"
@@ -266,3 +268,21 @@ def test_tables_for_the_terminal_are_aligned():
     assert report.table([("x\ny", 1_234_567, None)], ("name", "bytes", "value")) == "\n".join(
         ["name      bytes  value", "----  ---------  -----", "x y   1,234,567"]
     )
+
+
+def test_bars_are_as_wide_as_their_numbers_and_told_in_words():
+    svg = charts.bars("seconds", {"small": {"ours": 5.0, "theirs": 20.0}, "large": {"ours": 10.0}})
+    drawn = Page(svg)
+    legend, bars = drawn.named("rect")[:2], drawn.named("rect")[2:]
+    widths = [float(str(bar["width"])) for bar in bars]
+    assert widths == pytest.approx([widths[1] / 4, widths[1], widths[1] / 2], abs=0.1)
+    assert [bar["class"] for bar in bars] == ["share", "count", "share"]
+    assert [each["class"] for each in legend] == ["share", "count"]
+    assert "small: ours 5, theirs 20; large: ours 10." in drawn.text
+
+
+def test_a_chart_is_a_picture_file_of_its_own():
+    file = pages.picture(charts.bars("seconds", {"a": {"ours": 1.0}}))
+    root = xml.etree.ElementTree.fromstring(file)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root.find("{*}style") is not None

@@ -37,6 +37,11 @@ class Augment(Spec, plugins="tlkeras.augment"):
     The seed is an integer tensor [2]: the same gives the same result, bit for bit.
     """
 
+    @property
+    def mixes(self) -> bool:
+        """Whether an example depends on the others of its batch: whether `batch` is overridden."""
+        return type(self).batch is not Augment.batch
+
     def example(self, example: Example, seed: Any) -> dict[str, Any]:
         """Returns a decoded example changed, with the same keys and types.
 

@@ -14,6 +14,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 44, 36
 _DOTTED = 40
 """Up to so many points, each is marked."""
 
+_FILLS = ("share", "count", "other")
+"""The styles of the bars, in order."""
+
 Point = tuple[float, float]
 
 
@@ -91,6 +94,40 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
     return _svg("accuracy by confidence", f"Accuracy by confidence, {told}.", drawn)
 
 
+def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> Markup:
+    """Returns lying bars, the longest as wide as the chart, each with its number.
+
+    Args:
+        title: What is drawn.
+        groups: By group, the value of each series, at least 0; up to three series in all.
+    """
+    names = [*dict.fromkeys(name for values in groups.values() for name in values)]
+    fills = dict(zip(names, _FILLS[: len(names)], strict=True))
+    longest = max(value for values in groups.values() for value in values.values()) or 1.0
+    drawn = [_text(2, 20, title, class_="title")]
+    for place, (name, fill) in enumerate(fills.items()):
+        start = 2 + 96 * place
+        drawn.append(element("rect", x=start, y=29, width=10, height=10, class_=fill))
+        drawn.append(_text(start + 15, 38, name))
+    top = _TOP
+    for group, values in groups.items():
+        drawn.append(_text(2, top + 12, group))
+        top += 18
+        for name, value in values.items():
+            width = value / longest * (_WIDTH - _LEFT - _RIGHT)
+            drawn.append(
+                element("rect", x=2, y=top, width=f"{width:.1f}", height=12, class_=fills[name])
+            )
+            drawn.append(_text(width + 8, top + 10, f"{value:.3g}"))
+            top += 15
+        top += 10
+    told = "; ".join(
+        f"{group}: " + ", ".join(f"{name} {value:.3g}" for name, value in values.items())
+        for group, values in groups.items()
+    )
+    return _svg(title, f"{told}.", drawn, top)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Axes:
     """The ranges drawn and their ticks."""
@@ -163,13 +200,13 @@ def _text(x: float, y: float, text: str, **attributes: str) -> Markup:
     return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", **attributes)
 
 
-def _svg(title: str, told: str, drawn: Sequence[Markup]) -> Markup:
+def _svg(title: str, told: str, drawn: Sequence[Markup], height: int = _HEIGHT) -> Markup:
     return element(
         "svg",
         element("title", title),
         element("desc", told),
         *drawn,
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        viewBox=f"0 0 {_WIDTH} {height}",
         role="img",
         aria_label=f"{title}. {told}",
     )

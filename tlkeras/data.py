@@ -54,40 +54,56 @@ class Data:
 
     def singles(self, split: str) -> Any:
         """Returns the preprocessed inputs of a split, unbatched, in file order."""
-        return self._pairs(split).map(lambda inputs, target: inputs)
+        return self.pairs(split).map(lambda inputs, target: inputs)
 
     def batches(self, split: str) -> Any:
         """Returns the batches of a split in file order."""
-        return self._pairs(split).batch(self.batch_size).prefetch(2)
+        return self.pairs(split).batch(self.batch_size).prefetch(2)
 
-    def shuffled(self, split: str, epoch: int, augments: Sequence[Augment] = ()) -> Any:
+    def shuffled(
+        self, split: str, epoch: int, augments: Sequence[Augment] = (), view: int | None = None
+    ) -> Any:
         """Returns the augmented batches of a split in the order of an epoch.
 
-        Each example's augmentation is decided by seed, epoch and its place in the file order.
+        Each example's augmentation is decided by seed, epoch and its place in the file order; if a
+        view is given, by that in place of the epoch.
         """
-        order = self.order(split, epoch)
+        view = epoch if view is None else view
+        batches = self.pairs(split, self.order(split, epoch), augments, view).batch(self.batch_size)
+        if any(each.mixes for each in augments):
+            batches = tf.data.Dataset.zip(batches, tf.data.Dataset.counter(dtype=tf.int32)).map(
+                lambda pair, step: augment.batches(
+                    augments, pair[0], pair[1], (self.seed, view, step)
+                ),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+        return batches.prefetch(2)
+
+    def pairs(
+        self,
+        split: str,
+        order: np.ndarray | None = None,
+        augments: Sequence[Augment] = (),
+        view: int = 0,
+    ) -> Any:
+        """Returns unbatched ``(inputs, target)`` of a split.
+
+        Args:
+            split: One of the splits.
+            order: Numbers of the examples wanted, int64 [n]; file order if None.
+            augments: What changes each example; what mixes batches is not done here.
+            view: With the seed and an example's number, decides how it is changed.
+        """
+        decoded = self._examples(split, order)
         if not augments:
-            return self._pairs(split, order).batch(self.batch_size).prefetch(2)
-        seeds = np.stack([np.full_like(order, self.seed * 65_537 + epoch), order], axis=1)
-        pairs = tf.data.Dataset.zip(
-            self._examples(split, order),
-            tf.data.Dataset.from_tensor_slices(seeds.astype(np.int32)),
-        ).map(
+            return decoded.map(self._pair, num_parallel_calls=tf.data.AUTOTUNE)
+        order = np.arange(self.count(split)) if order is None else order
+        seeds = np.stack([np.full_like(order, self.seed * 65_537 + view), order], axis=1)
+        seeds = tf.data.Dataset.from_tensor_slices(seeds.astype(np.int32))
+        return tf.data.Dataset.zip(decoded, seeds).map(
             lambda example, seed: self._pair(augment.examples(augments, example, seed)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
-        batches = tf.data.Dataset.zip(
-            pairs.batch(self.batch_size), tf.data.Dataset.counter(dtype=tf.int32)
-        ).map(
-            lambda pair, step: augment.batches(
-                augments, pair[0], pair[1], (self.seed, epoch, step)
-            ),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        return batches.prefetch(2)
-
-    def _pairs(self, split: str, order: np.ndarray | None = None) -> Any:
-        return self._examples(split, order).map(self._pair, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _examples(self, split: str, order: np.ndarray | None) -> Any:
         """Returns the decoded examples, with what backbone and task read and nothing else."""

@@ -1,7 +1,8 @@
 """The frozen part of a network, run once over a split, its activations kept on disk.
 
 What stays frozen is a function of the example alone, so training may start from its output. The
-activations lie in memory-mapped arrays, one file per tensor; a batch is in memory at a time.
+activations lie in memory-mapped arrays; a batch is in memory at a time. What does not fit into the
+cache is computed in every epoch, in the same graph that trains on it.
 """
 
 from __future__ import annotations
@@ -9,165 +10,340 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlkeras import progress
+from tlkeras import graph, progress, shards
+from tlkeras.augment import Augment
 from tlkeras.data import Data
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import TransferModel
 
 
 @dataclasses.dataclass(frozen=True)
+class Cache:
+    """A folder of activations, which any number of fits and processes may share.
+
+    Attributes:
+        folder: Nothing else should be in it.
+        gigabytes: What it may hold. The least recently used activations make room for new ones.
+        code: What stands for the code of backbone and task: another one finds nothing made before.
+    """
+
+    folder: Path
+    gigabytes: float = 20.0
+    code: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """Which activations of which examples: those at the entrance of a block, or of the head."""
+
+    split: str
+    block: str
+    augments: tuple[Augment, ...] = ()
+    view: int = 0
+
+
+# What a batch of features holds. Keras takes its size from the tensor whose name sorts first, which
+# has to be one with a row for every example.
+KEPT = "features kept"
+_AT = "features at"
+_FRESH = "features of"
+
+TARGETS = "targets"
+"""Stands for a block in the cut that is the targets: they do not depend on the network."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Features:
-    """The activations that cross one cut, and the targets, of every example of one split."""
+    """The activations and targets of every example at a cut, those of the first of them kept."""
 
-    arrays: Sequence[np.ndarray]
-    targets: Any
-    structure: Any
+    cut: Cut
+    data: Data
+    prefix: keras.Model
+    dtype: str
+    rows: shards.Rows
+    targets: shards.Rows
 
-    def batches(self, order: np.ndarray, batch_size: int) -> Any:
-        """Returns batches ``(activations, targets)`` of the examples in an order of indices."""
-        flat = [*self.arrays, *keras.tree.flatten(self.targets)]
-        kinds = [tf.as_dtype(array.dtype) for array in flat]
+    @property
+    def kept(self) -> int:
+        """How many examples are kept; the others are computed when asked for."""
+        return min(len(self.rows), len(self.targets))
 
-        def rows(chosen: np.ndarray) -> list[np.ndarray]:
-            # Sorted reads touch each page of the file once.
-            places = np.argsort(chosen)
-            ascending, back = chosen[places], np.argsort(places)
-            return [array[ascending][back] for array in flat]
+    def batches(self, order: np.ndarray) -> Any:
+        """Returns batches ``(inputs, targets)`` of the examples in an order of their numbers.
 
-        def read(chosen: Any) -> tuple[Any, Any]:
-            columns = tf.numpy_function(rows, [chosen], kinds, stateful=False)
-            for column, array in zip(columns, flat, strict=True):
-                column.set_shape([None, *array.shape[1:]])
-            split = len(self.arrays)
-            inputs = [
-                tf.cast(column, tf.float32) if column.dtype == tf.float16 else column
-                for column in columns[:split]
-            ]
-            return (
-                keras.tree.pack_sequence_as(self.structure, inputs),
-                keras.tree.pack_sequence_as(self.targets, columns[split:]),
-            )
+        The inputs are for `entrance` to read.
+        """
+        chosen = tf.data.Dataset.from_tensor_slices(order).batch(self.data.batch_size)
+        if self.kept == self.data.count(self.cut.split):
+            return chosen.map(self._whole, num_parallel_calls=2).prefetch(4)
+        sizes, fresh = self._fresh(order)
+        # Without its cardinality Keras takes a data set of unknown size for one that ended early.
+        counted = tf.data.experimental.assert_cardinality(len(sizes))
+        mixed = tf.data.Dataset.zip(chosen, fresh.rebatch(sizes)).map(self._mixed)
+        return mixed.apply(counted).prefetch(2)
 
-        chosen = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return chosen.map(read, num_parallel_calls=2).prefetch(4)
+    def _whole(self, chosen: Any) -> tuple[Any, Any]:
+        kept, targets = self._read(chosen)
+        return {KEPT: kept}, targets
+
+    def _read(self, chosen: Any) -> tuple[Any, Any]:
+        def read(rows: shards.Rows, structure: Any) -> Any:
+            columns = tf.numpy_function(rows.read, [chosen], rows.dtypes, stateful=False)
+            tensors = _flat(structure)
+            for i, tensor in enumerate(tensors):
+                columns[i] = tf.cast(columns[i], tensor.dtype)
+                columns[i].set_shape([None, *tensor.shape[1:]])
+            return keras.tree.pack_sequence_as(structure, columns)
+
+        return read(self.rows, self.prefix.output), read(self.targets, _targets(self.data))
+
+    def _fresh(self, order: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Returns how many examples of each batch are not kept, and these, one after another.
+
+        Of a batch that is kept it is one, which nothing reads: networks do not run on none.
+        """
+        size = self.data.batch_size
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        missing = [batch[batch >= self.kept] for batch in batches]
+        missing = [batch if len(batch) else np.array([self.kept]) for batch in missing]
+        pairs = self.data.pairs(
+            self.cut.split, np.concatenate(missing), self.cut.augments, self.cut.view
+        )
+        return np.array([len(batch) for batch in missing]), pairs.batch(size)
+
+    def _mixed(self, chosen: Any, fresh: tuple[Any, Any]) -> tuple[Any, Any]:
+        is_kept = chosen < self.kept
+        kept, kept_targets = self._read(tf.boolean_mask(chosen, is_kept))
+        first = tf.cumsum(tf.cast(is_kept, tf.int32))
+        second = first[-1] + tf.cumsum(tf.cast(~is_kept, tf.int32))
+        at = tf.where(is_kept, first, second) - 1
+        targets = keras.tree.map_structure(
+            lambda *parts: tf.gather(tf.concat(parts, axis=0), at), kept_targets, fresh[1]
+        )
+        return {KEPT: kept, _AT: at, _FRESH: fresh[0]}, targets
+
+
+def entrance(prefix: keras.Model, inputs: Any, dtype: str) -> Any:
+    """Returns the activations behind a prefix, inside the graph that trains on them.
+
+    Args:
+        prefix: What is frozen.
+        inputs: A batch of `Features.batches`, or one for the prefix.
+        dtype: As which activations are kept: what is computed is rounded alike.
+    """
+    if not (isinstance(inputs, Mapping) and KEPT in inputs):
+        return graph.run(prefix, inputs)
+    if _FRESH not in inputs:
+        return inputs[KEPT]
+
+    def join(kept: Any, fresh: Any) -> Any:
+        if fresh.dtype.is_floating:
+            fresh = tf.cast(tf.cast(fresh, dtype), kept.dtype)
+        return tf.gather(tf.concat([kept, fresh], axis=0), inputs[_AT])
+
+    return keras.tree.map_structure(join, inputs[KEPT], graph.run(prefix, inputs[_FRESH]))
 
 
 def at(
-    model: TransferModel, data: Data, split: str, blocks: Sequence[str], folder: Path, dtype: str
-) -> dict[str, Features]:
-    """Returns the features of a split at the entrance of each block, made in one pass if missing.
+    model: TransferModel, data: Data, cuts: Collection[Cut], cache: Cache, dtype: str
+) -> dict[Cut, Features]:
+    """Returns the features at every cut, made in one pass over each view of a split if missing.
 
     Args:
         model: Its weights before the last of the blocks must be final: they are in the key.
-        data: Where the split comes from.
-        split: ``train`` or ``validation``.
-        blocks: Names of blocks, or ``head`` for the summaries.
-        folder: Where the arrays are kept, by content key; it may be shared.
+        data: Where the splits come from.
+        cuts: What is wanted; what the cache has no room for at all is left out.
+        cache: Where they are kept, by content key.
         dtype: ``float16`` or ``float32``, as which floating activations are kept.
-    """
-    cuts = {block: model.split_at(block)[0] for block in dict.fromkeys(blocks)}
-    places = {
-        block: folder / _key(model, data, split, block, prefix, dtype)
-        for block, prefix in cuts.items()
-    }
-    missing = {block: cuts[block] for block, place in places.items() if not place.is_dir()}
-    if missing:
-        _make(missing, data, split, places, dtype)
-    return {block: _opened(places[block], cuts[block]) for block in cuts}
-
-
-def allocated(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
-    """Returns a new memory-mapped array in a ``.npy`` file, its room on the disk reserved.
 
     Raises:
-        OSError: The disk is full; without the reserve, writing would end the process by SIGBUS.
+        ValueError: The disk is full, or an activation is too large for the type.
     """
-    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
+    prefixes = {cut: model.split_at(cut.block)[0] for cut in cuts}
+    targets = {cut: dataclasses.replace(cut, block=TARGETS) for cut in cuts}
+    names = _names(model, data, prefixes, cache.code, dtype)
+    sizes = {cut: _row_bytes(prefix.output, dtype) for cut, prefix in prefixes.items()}
+    sizes |= dict.fromkeys(targets.values(), _row_bytes(_targets(data), "float32"))
+    try:
+        with shards.locked(cache.folder, [*names.values()]):
+            _fill(data, prefixes, names, sizes, cache, dtype)
+    except OSError as error:
+        raise ValueError(
+            f"Cannot keep features in {cache.folder}: {error.strerror}. Free some space there, "
+            "give the cache fewer gigabytes, or use cache='none' in the recipe."
+        ) from error
+    rows = {cut: shards.Rows(cache.folder / name) for cut, name in names.items()}
+    found = {
+        cut: Features(cut, data, prefixes[cut], dtype, rows[cut], rows[targets[cut]])
+        for cut in cuts
+    }
+    return {cut: each for cut, each in found.items() if each.kept}
 
 
-def _key(
-    model: TransferModel, data: Data, split: str, block: str, prefix: keras.Model, dtype: str
-) -> str:
-    """Returns a name that changes with anything that changes the activations."""
+def _fill(
+    data: Data,
+    prefixes: Mapping[Cut, keras.Model],
+    names: Mapping[Cut, str],
+    sizes: Mapping[Cut, int],
+    cache: Cache,
+    dtype: str,
+) -> None:
+    """Writes what is missing of the entries, as far as the cache has room."""
+    wanted = {names[cut]: (size, data.count(cut.split)) for cut, size in sizes.items()}
+    free = shutil.disk_usage(cache.folder).free
+    granted = shards.granted(cache.folder, wanted, int(cache.gigabytes * 1e9), free)
+    passes: dict[Cut, dict[Cut, shards.Writer]] = {}
+    for cut, name in names.items():
+        entry = cache.folder / name
+        start, stop = len(shards.Rows(entry)), granted[name]
+        if start < stop or stop < data.count(cut.split):
+            _tell(data, cut, sizes[cut], stop)
+        if start < stop:
+            view = dataclasses.replace(cut, block=TARGETS)
+            passes.setdefault(view, {})[cut] = shards.Writer(entry, start, stop)
+        elif entry.is_dir():
+            os.utime(entry)  # The least recently used go first.
+    for writers in passes.values():
+        _run(data, prefixes, writers, dtype)
+
+
+def _tell(data: Data, cut: Cut, size: int, kept: int) -> None:
+    count = data.count(cut.split)
+    if cut.block != TARGETS:
+        view = f", view {cut.view}" if cut.augments else ""
+        part = "" if kept == count else f" of {count:,}; the others are computed in every epoch"
+        print(
+            f"  features of {cut.split} at {cut.block}{view}: {size * kept / 1e6:,.1f} MB kept, "
+            f"of {kept:,} examples{part}"
+        )
+
+
+def _run(
+    data: Data,
+    prefixes: Mapping[Cut, keras.Model],
+    writers: Mapping[Cut, shards.Writer],
+    dtype: str,
+) -> None:
+    """Runs one view of a split through the cuts, from the first row that is missing."""
+    cut = next(iter(writers))
+    start = min(writer.next for writer in writers.values())
+    order = np.arange(start, max(writer.stop for writer in writers.values()))
+    outputs = {each: _flat(prefixes[each].output) for each in writers if each.block != TARGETS}
+    tensors = [tensor for output in outputs.values() for tensor in output]
+    # One graph with every cut as an output: shared layers run once.
+    network = keras.Model(next(iter(prefixes.values())).input, tensors) if tensors else None
+
+    @tf.function(reduce_retracing=True)
+    def run(inputs: Any) -> list[Any]:
+        return _flat(graph.run(network, inputs)) if network else []
+
+    batches = data.pairs(cut.split, order, cut.augments, cut.view).batch(data.batch_size)
+    steps = -(-len(order) // data.batch_size)
+    what = f"features of {cut.split}"
+    for inputs, targets in progress.shown(batches.prefetch(2), steps, what):
+        found = iter(run(inputs))
+        columns = {
+            each: [_narrowed(next(found).numpy(), dtype) for _ in output]
+            for each, output in outputs.items()
+        }
+        flat = [target.numpy() for target in _flat(targets)]
+        for each, writer in writers.items():
+            writer.add(start, columns.get(each, flat))
+        start += len(flat[0])
+
+
+def _names(
+    model: TransferModel,
+    data: Data,
+    prefixes: Mapping[Cut, keras.Model],
+    code: str,
+    dtype: str,
+) -> dict[Cut, str]:
+    """Returns names, targets' too, that change with anything that changes what is kept."""
+    contents = {cut.split: _content(data, cut.split) for cut in prefixes}
+    networks = {cut.block: _described(prefix) for cut, prefix in prefixes.items()}
+    always = [model.backbone.full(), code, tf.__version__, keras.__version__, shards.LENGTH]
+    names = {}
+    for cut in prefixes:
+        # What is drawn, and so the seed, matters where there is something to draw.
+        drawn = [str(cut.augments), cut.view, data.seed] if cut.augments else []
+        made = [*always, contents[cut.split], *drawn]
+        targets = dataclasses.replace(cut, block=TARGETS)
+        for each, own in ((targets, [model.task.full()]), (cut, [networks[cut.block], dtype])):
+            digest = hashlib.sha256(json.dumps([*made, *own]).encode()).hexdigest()
+            names[each] = f"{each.split}-{each.block}-{digest[:16]}"
+    return names
+
+
+def _content(data: Data, split: str) -> str:
+    """Returns the digest of a split's records."""
     digest = hashlib.sha256()
-    described = [model.backbone.full(), model.task.full(), block, split, dtype]
-    digest.update(json.dumps(described).encode())
     for path in sorted(data.folder.glob(f"{split}[.-]*")):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    for variable in prefix.variables:
-        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    return f"{split}-{block}-{digest.hexdigest()[:16]}"
+    return digest.hexdigest()
 
 
-def _make(
-    prefixes: dict[str, keras.Model], data: Data, split: str, places: dict[str, Path], dtype: str
-) -> None:
-    """Writes the arrays of several cuts in one pass, each folder whole or not at all."""
-    partial = {
-        block: places[block].with_name(f"{places[block].name}.partial") for block in prefixes
-    }
-    for place in partial.values():
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-    tensors = {
-        partial[block] / f"input{i}.npy": tensor
-        for block, prefix in prefixes.items()
-        for i, tensor in enumerate(keras.tree.flatten(prefix.output))
-    }
-    # One graph with every cut as an output: shared layers run once.
-    inputs = next(iter(prefixes.values())).input
-    network = keras.Model(inputs, list(tensors.values()))
-    run = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
-    writers: dict[Path, Any] = {}
-    start = 0
-    batches = data.batches(split)
-    for batch, targets in progress.shown(batches, data.steps(split), f"features of {split}"):
-        outputs = keras.tree.flatten(run(batch))
-        columns = {
-            path: _narrowed(output.numpy(), dtype)
-            for path, output in zip(tensors, outputs, strict=True)
-        }
-        for i, target in enumerate(keras.tree.flatten(targets)):
-            columns |= {place / f"target{i}.npy": target.numpy() for place in partial.values()}
-        for path, column in columns.items():
-            if path not in writers:
-                shape = (data.count(split), *column.shape[1:])
-                writers[path] = allocated(path, column.dtype, shape)
-            writers[path][start : start + len(column)] = column
-        start += len(next(iter(columns.values())))
-    for writer in writers.values():
-        writer.flush()
-    for block, place in partial.items():
-        place.replace(places[block])
+def _described(network: keras.Model) -> str:
+    """Returns the digest of the layers, how they are connected, and their weights.
+
+    Where the generators of dropout stand is not in it, nor the numbers that Keras appends to names.
+    """
+    names = {layer.name: f"layer {place}" for place, layer in enumerate(network.layers)}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items() if key != "shared_object_id"}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    config = {key: value for key, value in network.get_config().items() if key != "name"}
+    digest = hashlib.sha256(json.dumps(plain(config), default=str).encode())
+    for variable in network.variables:
+        if variable.name != "seed_generator_state":
+            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()
 
 
-def _opened(place: Path, prefix: keras.Model) -> Features:
-    outputs = keras.tree.flatten(prefix.output)
-    arrays = [np.load(place / f"input{i}.npy", mmap_mode="r") for i in range(len(outputs))]
-    found = len(list(place.glob("target*.npy")))
-    targets = [np.load(place / f"target{i}.npy", mmap_mode="r") for i in range(found)]
-    return Features(arrays, targets[0] if len(targets) == 1 else targets, prefix.output)
+def _targets(data: Data) -> Any:
+    """Returns the specs of a batch of targets, of any split: all are alike."""
+    return data.batches(next(iter(data.info.counts))).element_spec[1]
+
+
+def _row_bytes(tensors: Any, dtype: str) -> int:
+    """Returns the bytes that an example takes on disk."""
+    total = 0
+    for tensor in _flat(tensors):
+        kind, shape = tf.as_dtype(tensor.dtype), tensor.shape[1:]
+        if None in shape:
+            raise ValueError(
+                f"Features of unknown size {tuple(shape)} cannot be kept; use cache='none'."
+            )
+        total += math.prod(shape) * (tf.as_dtype(dtype).size if kind.is_floating else kind.size)
+    return total
+
+
+def _flat(structure: Any) -> list[Any]:
+    return keras.tree.flatten(structure)
 
 
 def _narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
-    if array.dtype != np.float32:
+    if not tf.as_dtype(array.dtype).is_floating:
         return array
-    largest = np.finfo(dtype).max
-    if np.abs(array).max(initial=0) > largest:
+    largest, limit = np.abs(array).max(initial=0), np.finfo(dtype).max
+    if largest > limit:
         raise ValueError(
-            f"An activation is {np.abs(array).max():.3g}, and {dtype} ends at {largest:.3g}; "
+            f"An activation is {largest:.3g}, and {dtype} ends at {limit:.3g}; "
             "use fine_tune(cache='float32')."
         )
     return array.astype(dtype)

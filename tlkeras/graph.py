@@ -1,4 +1,4 @@
-"""Cutting a Functional model in two that share its layers, hence its variables.
+"""Cutting a Functional model in two that share its layers, hence its variables; running it faster.
 
 Keras notes on every symbolic tensor which call made it; a cut needs no more. So it works where
 several tensors cross (Inception, NASNet) and where operations are not layers (ConvNeXt adds with
@@ -62,6 +62,34 @@ def segment(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
     return keras.Model(inputs, ends)
 
 
+def run(model: keras.Model, inputs: Any) -> Any:
+    """Returns the outputs of a model in inference mode, batch norms folded into convolutions.
+
+    Equal to ``model(inputs, training=False)`` but for rounding, in six to seven tenths of its time
+    (MobileNetV2 on a processor): a norm scales and shifts the channels of a convolution, so its
+    kernel is scaled instead of the map, which is much larger. The variables are read at every call.
+    """
+    norms = _foldable(model)
+    folded = {id(norm) for norm in norms.values()}
+    values = dict(zip(map(id, model.inputs), keras.tree.flatten(inputs), strict=True))
+    for node in _nodes(model):
+        if node.is_input:
+            continue
+        args, kwargs = node.arguments.fill_in(values)
+        operation = node.operation
+        if id(node) in norms:
+            outputs = _convolved(operation, norms[id(node)], *args)
+        elif id(operation) in folded:
+            outputs = args[0]
+        else:
+            if getattr(operation, "_call_has_training_arg", False):
+                kwargs["training"] = False
+            outputs = operation(*args, **kwargs)
+        made = keras.tree.flatten(outputs)
+        values.update(zip(map(id, node.output_tensors), made, strict=True))
+    return keras.tree.map_structure(lambda tensor: values[id(tensor)], model.output)
+
+
 def _nodes(model: keras.Model) -> list[Any]:
     """Returns the calls of layers and operations that make up a model, inputs first."""
     depths = model._nodes_by_depth
@@ -92,3 +120,52 @@ def _before(nodes: Sequence[Any], layers: Collection[keras.Layer]) -> set[int]:
         if id(node) in before:
             before.update(_parents(node))
     return before
+
+
+def _foldable(model: keras.Model) -> dict[int, Any]:
+    """Returns the norm that may be folded into it, by the id of a convolution's node."""
+    nodes = _nodes(model)
+    makers = {id(tensor): node for node in nodes for tensor in node.output_tensors}
+    uses = collections.Counter(id(tensor) for tensor in model.outputs)
+    uses.update(id(tensor) for node in nodes for tensor in node.input_tensors)
+    found: dict[int, Any] = {}
+    for node in nodes:
+        norm = node.operation
+        if not isinstance(norm, keras.layers.BatchNormalization):
+            continue
+        (tensor,) = node.input_tensors
+        convolution = makers[id(tensor)].operation
+        if (
+            type(convolution) in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+            and convolution.activation is keras.activations.linear
+            and convolution.data_format == "channels_last"
+            and norm.axis in (-1, 3)
+            and uses[id(tensor)] == 1
+        ):
+            found[id(makers[id(tensor)])] = norm
+    return found
+
+
+def _convolved(convolution: Any, norm: Any, inputs: Any) -> Any:
+    """Returns what a norm in inference mode makes of a convolution of some inputs."""
+    ops, kind = keras.ops, convolution.compute_dtype
+    scale = ops.rsqrt(norm.moving_variance + norm.epsilon)
+    if norm.scale:
+        scale = scale * norm.gamma
+    shift = -norm.moving_mean * scale
+    if norm.center:
+        shift = shift + norm.beta
+    if convolution.use_bias:
+        shift = shift + convolution.bias * scale
+    kernel = ops.convert_to_tensor(convolution.kernel)
+    is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
+    factors = ops.reshape(scale, kernel.shape[-2:]) if is_depthwise else scale
+    convolved = (ops.depthwise_conv if is_depthwise else ops.conv)(
+        ops.cast(inputs, kind),
+        ops.cast(kernel * factors, kind),
+        strides=convolution.strides,
+        padding=convolution.padding,
+        data_format=convolution.data_format,
+        dilation_rate=convolution.dilation_rate,
+    )
+    return convolved + ops.cast(shift, kind)

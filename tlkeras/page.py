@@ -115,11 +115,19 @@ def page(title: str, sections: Mapping[str, str]) -> str:
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("title", title),
-        element("style", Markup(_STYLE)),
+        element("style", Markup(_COLOURS + _STYLE + _DRAWN)),
     )
     contents = element("nav", element("ul", *links), aria_label="Contents")
     body = element("body", element("main", element("h1", title), contents, *parts))
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+
+
+def picture(svg: Markup) -> str:
+    """Returns a chart as an SVG file of its own, with the style that it has in a page."""
+    font = "svg { font-family: system-ui, sans-serif; background: var(--paper); }\n"
+    style = element("style", Markup(_COLOURS + font + _DRAWN))
+    tag, rest = svg.split(">", 1)
+    return f'{tag} xmlns="http://www.w3.org/2000/svg">{style}{rest}\n'
 
 
 def _plain(text: str) -> str:
@@ -131,16 +139,6 @@ def _plain(text: str) -> str:
 
 
 _STYLE = """
-:root {
-  --paper: #fdfdfc; --ink: #1d2329; --quiet: #59636e; --line: #dfe3e8; --panel: #f3f5f7;
-  --blue: 38 101 173; --orange: 190 82 20; --good: #1c7042; --bad: #a8341c;
-}
-@media screen and (prefers-color-scheme: dark) {
-  :root {
-    --paper: #14181d; --ink: #e3e7eb; --quiet: #9aa5b1; --line: #323a43; --panel: #1d232a;
-    --blue: 98 162 232; --orange: 240 146 84; --good: #66c290; --bad: #f08b70;
-  }
-}
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", sans-serif; }
@@ -192,18 +190,6 @@ td.number { white-space: nowrap; }
   gap: 1rem 1.5rem; }
 figure { margin: 0 0 1rem; }
 svg { width: 100%; height: auto; max-width: 34rem; display: block; }
-svg text { fill: var(--quiet); font-size: 12px; font-family: inherit; }
-svg .title { fill: var(--ink); font-size: 13px; font-weight: 600; }
-svg .grid { stroke: var(--line); }
-svg .boundary, svg .ideal { stroke: var(--quiet); stroke-dasharray: 4 4; }
-svg .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
-svg .train { stroke: rgb(var(--orange)); stroke-dasharray: 6 3; }
-svg .validation { stroke: rgb(var(--blue)); }
-svg circle { stroke-width: 0; }
-svg circle.train { fill: rgb(var(--orange)); }
-svg circle.validation { fill: rgb(var(--blue)); }
-svg .share { fill: rgb(var(--blue) / .75); }
-svg .count { fill: rgb(var(--orange) / .7); }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1rem; }
 .gallery img { width: 100%; height: 9rem; object-fit: contain; background: var(--panel);
   border-radius: .4rem; display: block; }
@@ -221,4 +207,33 @@ summary { cursor: pointer; color: rgb(var(--blue)); font-size: .9rem; margin: .5
   .wide { overflow: visible; }
   details::details-content { content-visibility: visible; block-size: auto; }
 }
+"""
+
+_COLOURS = """
+:root {
+  --paper: #fdfdfc; --ink: #1d2329; --quiet: #59636e; --line: #dfe3e8; --panel: #f3f5f7;
+  --blue: 38 101 173; --orange: 190 82 20; --good: #1c7042; --bad: #a8341c;
+}
+@media screen and (prefers-color-scheme: dark) {
+  :root {
+    --paper: #14181d; --ink: #e3e7eb; --quiet: #9aa5b1; --line: #323a43; --panel: #1d232a;
+    --blue: 98 162 232; --orange: 240 146 84; --good: #66c290; --bad: #f08b70;
+  }
+}
+"""
+
+_DRAWN = """
+svg text { fill: var(--quiet); font-size: 12px; font-family: inherit; }
+svg .title { fill: var(--ink); font-size: 13px; font-weight: 600; }
+svg .grid { stroke: var(--line); }
+svg .boundary, svg .ideal { stroke: var(--quiet); stroke-dasharray: 4 4; }
+svg .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
+svg .train { stroke: rgb(var(--orange)); stroke-dasharray: 6 3; }
+svg .validation { stroke: rgb(var(--blue)); }
+svg circle { stroke-width: 0; }
+svg circle.train { fill: rgb(var(--orange)); }
+svg circle.validation { fill: rgb(var(--blue)); }
+svg .share { fill: rgb(var(--blue) / .75); }
+svg .count { fill: rgb(var(--orange) / .7); }
+svg .other { fill: var(--quiet); opacity: .6; }
 """

@@ -11,6 +11,7 @@ from tlkeras.spec import Spec
 
 if TYPE_CHECKING:
     from tlkeras.data import Data
+    from tlkeras.features import Cache
     from tlkeras.model import TransferModel
 
 
@@ -19,11 +20,18 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
 
     @abc.abstractmethod
     def fit(
-        self, model: TransferModel, data: Data, folder: Path, callbacks: Sequence[Any] = ()
+        self,
+        model: TransferModel,
+        data: Data,
+        folder: Path,
+        callbacks: Sequence[Any] = (),
+        shared: Cache | None = None,
     ) -> list[dict[str, Any]]:
         """Fits the model in place and returns one log per epoch.
 
         `folder` keeps the progress: called again there with the same model and data after a kill,
         it goes on where it stood and ends as if it had never been stopped. `callbacks` are
         instances of `keras.callbacks.Callback`, to which every epoch is a `fit` of its own.
+        `shared` is where features of frozen layers are kept for other fits as well; without it
+        they are in `folder`.
         """

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from tlkeras import features, training
 from tlkeras.augment import Augment
+from tlkeras.features import Cache, Cut, Features
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import HEAD
 from tlkeras.recipe import Recipe
@@ -31,6 +31,8 @@ class Phase(Spec, name="phase"):
     end), ``('conv4', 'conv5')`` (just these), ``0.3`` (the last 30 %), ``'all'``; nothing is the
     head only. `warmup` is the part of the steps in which the rate rises from 0; `clip` bounds the
     norm of all gradients together, 0 does not; `patience` counts epochs, 0 never stops early.
+    `augment` changes every picture anew in every epoch; with `views`, epoch ``e`` uses the
+    ``e % views``-th of so many changed copies of it, which may be kept as features.
     """
 
     epochs: int = 5
@@ -43,6 +45,7 @@ class Phase(Spec, name="phase"):
     warmup: float = 0.0
     clip: float = 0.0
     augment: tuple[Augment, ...] = ()
+    views: int = 0
     patience: int = 0
 
     def validate(self):
@@ -52,6 +55,14 @@ class Phase(Spec, name="phase"):
         self.require(self.weight_decay >= 0, "weight_decay", "at least 0")
         self.require(self.clip >= 0, "clip", "a norm above 0, or 0 for none")
         self.require(self.patience >= 0, "patience", "at least 0 epochs")
+        self.require(self.views >= 0, "views", "a number of views, or 0 for new ones every epoch")
+        if self.views and not self.augment:
+            raise ValueError("phase.views without augment: all views would be the same.")
+        if self.views and (mixing := [str(each) for each in self.augment if each.mixes]):
+            raise ValueError(
+                f"phase.views with {mixing[0]}, which mixes the pictures of a batch: those of a "
+                "kept view are no longer there. Use views=0."
+            )
         if isinstance(self.unfreeze, float):
             self.require(0 < self.unfreeze <= 1, "unfreeze", "a part above 0 and at most 1")
         if self.weight_decay and self.optimizer == "adam":
@@ -79,7 +90,7 @@ class FineTune(Recipe, name="fine_tune"):
 
     What no phase up to now has unfrozen is run once over the data and its activations are kept:
     at float16 they lose the digits past the third, at float32 nothing; ``cache='none'`` runs the
-    frozen layers in every epoch. A phase that augments does that too: its pictures differ.
+    frozen layers in every epoch. A phase that augments does that too, unless it has `views`.
     Frozen batch norms are in inference mode, and so is all before the first block ever trained.
     """
 
@@ -93,36 +104,28 @@ class FineTune(Recipe, name="fine_tune"):
     def validate(self):
         self.require(len(self.phases) > 0, "phases", "at least one phase")
 
-    def fit(self, model, data, folder, callbacks=()):
+    def fit(self, model, data, folder, callbacks=(), shared=None):
         starts = _starts(model, self.phases)
-        kept = self._kept(model, data, starts, folder / "features")
+        kept = self._kept(model, data, starts, shared or Cache(folder / "features"))
         balance = _class_weights(data) if self.class_weight == "balanced" else None
-        held_out = data.count("validation")
-        logs: list[dict[str, Any]] = []
         metric = next(iter(model.task.metrics()), None)
+        logs: list[dict[str, Any]] = []
         first, state = 0, training.State()
         for number, (phase, start) in enumerate(zip(self.phases, starts, strict=True)):
             print(f"phase {number + 1} of {len(self.phases)}: {phase}")
             model.train_only(model.chosen(phase.unfreeze), batch_norm=phase.batch_norm)
-            if number in kept:
-                trained = model.split_at(start)[1]
-                train = functools.partial(_kept_batches, kept[number]["train"], data)
-                validation = held_out and kept[number]["validation"].batches(
-                    np.arange(held_out), data.batch_size
-                )
-            else:
-                trained = _behind_frozen(model, start)
-                train = functools.partial(data.shuffled, "train", augments=phase.augment)
-                validation = held_out and data.batches("validation")
+            feeds = {cut: kept[cut] for cut in _cuts(data, phase, start) if cut in kept}
+            trained = _behind_frozen(model, start, self.cache)
             trained.compile(
                 optimizer=phase.compiled_optimizer(phase.epochs * data.steps("train")),
                 loss=model.task.loss(),
                 metrics=model.task.metrics(),
             )
+            train = functools.partial(_train, data, phase, start, feeds)
             state = training.fit(
                 trained,
                 train if balance is None else _weighted(train, model.task, balance),
-                validation or None,
+                _validation(data, start, feeds),
                 metric=metric.name if metric else None,
                 start=state,
                 first=first,
@@ -139,26 +142,47 @@ class FineTune(Recipe, name="fine_tune"):
         return logs
 
     def _kept(
-        self, model: TransferModel, data: Data, starts: Sequence[str], folder: Path
-    ) -> dict[int, dict[str, features.Features]]:
-        """Returns the features, by phase and split, of the phases that may start from them.
+        self, model: TransferModel, data: Data, starts: Sequence[str], cache: Cache
+    ) -> dict[Cut, Features]:
+        """Returns the features of the phases that may start from them.
 
-        One pass over each split makes them all: no phase trains what lies before its start.
+        One pass over each view of a split makes them all: no phase trains what lies before its
+        start.
         """
-        blocks = {
-            number: start
-            for number, (phase, start) in enumerate(zip(self.phases, starts, strict=True))
-            if self.cache != "none" and not phase.augment and start != next(iter(model.blocks))
+        cuts = {
+            cut: None
+            for phase, start in zip(self.phases, starts, strict=True)
+            if self.cache != "none" and start != next(iter(model.blocks))
+            for cut in _cuts(data, phase, start)
         }
-        made = {
-            split: features.at(model, data, split, list(blocks.values()), folder, self.cache)
-            for split in ("train", "validation")
-            if blocks and data.count(split)
-        }
-        return {
-            number: {split: made[split][start] for split in made}
-            for number, start in blocks.items()
-        }
+        return features.at(model, data, cuts, cache, self.cache) if cuts else {}
+
+
+def _cuts(data: Data, phase: Phase, start: str) -> list[Cut]:
+    """Returns the features that a phase may start from, one cut for every view, and validation's.
+
+    None where every epoch has pictures of its own.
+    """
+    views = phase.views if phase.augment else 1
+    cuts = [Cut("train", start, phase.augment, view) for view in range(views)]
+    return [*cuts, Cut("validation", start)] if cuts and data.count("validation") else cuts
+
+
+def _train(data: Data, phase: Phase, start: str, feeds: Mapping[Cut, Features], epoch: int) -> Any:
+    """Returns the batches of an epoch: kept features if there are any, else pictures."""
+    view = epoch % phase.views if phase.views else epoch
+    cut = Cut("train", start, phase.augment, view if phase.augment else 0)
+    if cut in feeds:
+        return feeds[cut].batches(data.order("train", epoch))
+    return data.shuffled("train", epoch, phase.augment, view)
+
+
+def _validation(data: Data, start: str, feeds: Mapping[Cut, Features]) -> Any:
+    """Returns the validation batches, or None if there are none."""
+    count, cut = data.count("validation"), Cut("validation", start)
+    if cut in feeds:
+        return feeds[cut].batches(np.arange(count))
+    return data.batches("validation") if count else None
 
 
 def _starts(model: TransferModel, phases: Sequence[Phase]) -> list[str]:
@@ -168,11 +192,7 @@ def _starts(model: TransferModel, phases: Sequence[Phase]) -> list[str]:
     return [order[min(places[: number + 1])] for number in range(len(places))]
 
 
-def _kept_batches(kept: features.Features, data: Data, epoch: int) -> Any:
-    return kept.batches(data.order("train", epoch), data.batch_size)
-
-
-def _behind_frozen(model: TransferModel, start: str) -> keras.Model:
+def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
     """Returns what trains the model from a block on, all before it in inference mode.
 
     A Functional model would hand ``training=True`` down to the frozen part whatever it was called
@@ -190,10 +210,10 @@ def _behind_frozen(model: TransferModel, start: str) -> keras.Model:
             self.suffix = suffix
 
         def call(self, inputs: Any, training: bool | None = None) -> Any:
-            return self.suffix(prefix(inputs, training=False), training=training)
+            return self.suffix(features.entrance(prefix, inputs, dtype), training=training)
 
     behind = Behind()
-    behind(prefix.input)  # Builds it.
+    behind({features.KEPT: prefix.output})  # Builds it.
     return behind
 
 

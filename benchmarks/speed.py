@@ -1,0 +1,185 @@
+"""The pipeline against the recipe of Keras's tutorial: seconds, accuracy and memory, side by side.
+
+Three ways from the same folder and weights to a trained model, every run a process of its own:
+
+* ``ours``: ``python -m pipeline --to=model`` in an empty store, so reading, checking and statistics
+  are in its time; the default recipe, from the block on that holds the tutorial's layer 100;
+* ``cached``: ``tutorial.py --cache``, decoded pictures in memory: the best a careful user does;
+* ``uncached``: ``tutorial.py``, as the tutorial stands.
+
+    python benchmarks/speed.py --data=IMAGES --weights=WEIGHTS
+
+IMAGES holds ``flower_photos`` and ``hymenoptera``, WEIGHTS the files ``MobileNetV2_*_notop``. The
+ways take turns, case by case and seed by seed. Every run's result is a line of ``--results`` at
+once; the same command again goes on with what is missing there. At the end it prints a Markdown
+table of medians and draws it beside the results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tlkeras import charts, page
+
+HERE = Path(__file__).parent
+WAYS = ("ours", "cached", "uncached")
+RECIPE = (
+    "fine_tune(phases=[phase(epochs={epochs}), phase(epochs={epochs}, learning_rate=1e-4, "
+    "unfreeze='{unfreeze}', schedule='cosine', warmup=0.1)])"
+)
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measures what is missing, then shows all."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--results", type=Path, default=HERE / "speed.jsonl")
+    parser.add_argument("--sets", nargs="+", default=["hymenoptera", "flower_photos"])
+    parser.add_argument("--alphas", nargs="+", default=["0.35", "1.0"])
+    parser.add_argument("--epochs", nargs="+", type=int, default=[5, 10], help="of each phase")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
+    parser.add_argument("--unfreeze", default="block_11", help="the first block ours trains")
+    parser.add_argument("--runs", type=int, default=3, help="with seeds 0, 1, …")
+    options = parser.parse_args()
+
+    rows = read(options.results)
+    done = [described(row) for row in rows]
+    for name in options.sets:
+        for path in (options.data / name).rglob("*.*"):
+            path.read_bytes()  # No run is the one that finds the files in the disk's cache.
+    order = itertools.product(
+        range(options.runs), options.epochs, options.sets, options.alphas, options.ways
+    )
+    for seed, epochs, name, alpha, way in order:
+        case = {"data": name, "alpha": alpha, "epochs": epochs, "way": way, "seed": seed}
+        if case in done:
+            continue
+        print(case, end=" ", flush=True)
+        row = case | measured(case, options.data / name, options.weights, options.unfreeze)
+        rows.append(row)
+        with options.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{row['seconds']:.0f} s, {row['accuracies'][-1]:.3f}", flush=True)
+    if rows:
+        show(rows, options.results.with_suffix(".svg"))
+
+
+def read(results: Path) -> list[Row]:
+    """Returns the rows of a file of JSON lines, none if there is no file."""
+    text = results.read_text(encoding="utf-8") if results.exists() else ""
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def described(row: Row) -> Row:
+    """Returns what tells a run from the others."""
+    return {name: row[name] for name in ("data", "alpha", "epochs", "way", "seed")}
+
+
+def measured(case: Row, data: Path, weights: Path, unfreeze: str) -> Row:
+    """Returns the figures of one run: all of a process's time, its accuracies and peak memory."""
+    file = weights / f"MobileNetV2_{case['alpha']}_224_notop.weights.h5"
+    with tempfile.TemporaryDirectory() as folder:
+        if case["way"] == "ours":
+            recipe = RECIPE.format(epochs=case["epochs"], unfreeze=unfreeze)
+            backbone = f"mobilenet_v2(alpha={case['alpha']}, size=160, weights='{file}')"
+            flags = {"backbone": backbone, "recipe": recipe, "source": f"folder(path='{data}')"}
+            flags |= {"split": "split(test=0)", "to": "model", "root": folder}
+            seconds, megabytes, _ = timed(["-m", "pipeline"], flags | {"seed": case["seed"]})
+            parts, accuracies = own_parts(Path(folder))
+        else:
+            flags = {"data": data, "weights": file, "alpha": case["alpha"]}
+            flags |= {"epochs": case["epochs"], "seed": case["seed"]}
+            script = [str(HERE / "tutorial.py")]
+            cache = ["--cache"] if case["way"] == "cached" else []
+            seconds, megabytes, output = timed(script + cache, flags)
+            told = json.loads(output.splitlines()[-1])
+            parts, accuracies = told["seconds"], told["accuracies"]
+    return {
+        "seconds": round(seconds, 2),
+        "megabytes": round(megabytes),
+        "parts": parts,
+        "accuracies": accuracies,
+    }
+
+
+def timed(words: Sequence[str], flags: Row) -> tuple[float, float, str]:
+    """Returns the seconds, the peak memory in MB and the output of a Python process."""
+    command = [sys.executable, *words, *(f"--{name}={value}" for name, value in flags.items())]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output, stderr=errors, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        for stream in (output, errors):
+            stream.seek(0)
+        if process.returncode:
+            raise RuntimeError(f"{command} ended with {process.returncode}: {errors.read()}")
+        return seconds, usage.ru_maxrss / 1024, output.read()
+
+
+def own_parts(root: Path) -> tuple[dict[str, float], list[float]]:
+    """Returns the seconds of each step in a store, and the validation accuracy of each epoch."""
+    manifests = [json.loads(path.read_text()) for path in root.glob("*/*/_manifest.json")]
+    (logs,) = root.glob("model/*/logs.json")
+    accuracies = [log["val_accuracy"] for log in json.loads(logs.read_text())]
+    return {kept["step"]: kept["seconds"] for kept in manifests}, accuracies
+
+
+def show(rows: Sequence[Row], picture: Path) -> None:
+    """Prints the medians as a table and draws the seconds."""
+    lines, drawn = [], {}
+    cases = {(row["data"], row["alpha"], row["epochs"]): None for row in rows}
+    for case in sorted(cases):
+        name = f"{case[0]}, {case[1]}, {case[2]}+{case[2]}"
+        alike = [row for row in rows if (row["data"], row["alpha"], row["epochs"]) == case]
+        seconds = {
+            way: statistics.median(found)
+            for way in WAYS
+            if (found := [row["seconds"] for row in alike if row["way"] == way])
+        }
+        drawn[name] = seconds
+        for way in seconds:
+            runs = [row for row in alike if row["way"] == way]
+            took = [row["seconds"] for row in runs]
+            faster = f"{seconds[way] / seconds['ours']:.1f}" if "ours" in seconds else ""
+            lines.append(
+                (
+                    name,
+                    way,
+                    f"{seconds[way]:.1f} ({min(took):.1f} to {max(took):.1f})",
+                    faster,
+                    median(row["accuracies"][-1] for row in runs),
+                    median(max(row["accuracies"]) for row in runs),
+                    f"{statistics.median(row['megabytes'] for row in runs):,.0f}",
+                    f"{len(runs)}",
+                )
+            )
+    columns = ("data, alpha, epochs", "way", "seconds", "times ours", "last", "best", "MB", "runs")
+    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
+    picture.write_text(page.picture(charts.bars("seconds to a trained model", drawn)), "utf-8")
+
+
+def median(values: Any) -> str:
+    """Returns a median as the tables show it."""
+    return f"{statistics.median(values):.4f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""The frozen part, run once."""
+
+import dataclasses
+import errno
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import Tiny
+
+from tlkeras import features, shards, training
+from tlkeras.augment import Color, Flip
+from tlkeras.features import Cache, Cut
+from tlkeras.model import HEAD, TransferModel
+from tlkeras.recipes.fine_tune import FineTune, Phase
+from tlkeras.tasks.classification import Classification
+
+CUTS = (Cut("train", HEAD), Cut("train", "block3"), Cut("validation", "block3"))
+TWO = (Phase(epochs=1), Phase(epochs=2, unfreeze="block3", learning_rate=1e-3))
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(shards, "LENGTH", 16)
+
+
+def make(task=Classification()):  # noqa: B008 - a spec is frozen
+    return TransferModel(Tiny(), task, ("blue", "green", "red"), seed=3)
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir() if path.is_dir())
+
+
+def losses(logs):
+    return [[log["loss"], log["val_loss"]] for log in logs]
+
+
+def joined(batches, network, dtype="float32"):
+    pairs = [
+        (features.entrance(network, inputs, dtype).numpy(), targets.numpy())
+        for inputs, targets in batches
+    ]
+    return [np.concatenate(column) for column in zip(*pairs, strict=True)]
+
+
+def test_features_are_what_the_prefix_gives_in_any_order(data, tmp_path):
+    model = make()
+    found = features.at(model, data, CUTS, Cache(tmp_path), "float32")
+    for cut in CUTS:
+        prefix = model.split_at(cut.block)[0]
+        expected = joined(data.batches(cut.split), prefix)
+        order = data.order(cut.split, 1)
+        for column, plain in zip(joined(found[cut].batches(order), prefix), expected, strict=True):
+            np.testing.assert_allclose(column, plain[order], rtol=1e-6)
+
+
+@pytest.mark.parametrize("examples", [16, 32])
+def test_what_does_not_fit_is_computed_and_gives_the_same_features(data, tmp_path, examples):
+    model = make()
+    cut = Cut("train", "block3")
+    prefix = model.split_at("block3")[0]
+    size = features._row_bytes(prefix.output, "float16")
+    limit = (size * (examples + 1) + 40 * 12) / 1e9
+    whole = features.at(model, data, [cut], Cache(tmp_path / "whole"), "float16")[cut]
+    part = features.at(model, data, [cut], Cache(tmp_path / "part", limit), "float16")[cut]
+    assert (whole.kept, part.kept) == (data.count("train"), examples)
+    order = data.order("train", 5)
+    expected = joined(whole.batches(order), prefix, "float16")
+    for column, plain in zip(joined(part.batches(order), prefix, "float16"), expected, strict=True):
+        np.testing.assert_array_equal(column, plain)
+
+
+@pytest.mark.parametrize("limit", [0.0, 60e-6, 120e-6])
+def test_a_fit_under_any_limit_gives_the_losses_of_an_unlimited_one(data, tmp_path, limit):
+    recipe = FineTune(TWO)
+    expected = recipe.fit(make(), data, tmp_path / "a", shared=Cache(tmp_path / "whole"))
+    logs = recipe.fit(make(), data, tmp_path / "b", shared=Cache(tmp_path / "part", limit))
+    np.testing.assert_allclose(losses(logs), losses(expected), rtol=2e-3)
+    kept = sum(path.stat().st_size for path in (tmp_path / "part").rglob("*.npy"))
+    headers = 128 * len(list((tmp_path / "part").rglob("*.npy")))
+    assert kept - headers <= limit * 1e9
+
+
+def test_recipes_runs_and_seeds_share_what_is_the_same(data, tmp_path, monkeypatch):
+    cache = Cache(tmp_path / "cache")
+    FineTune(TWO).fit(make(), data, tmp_path / "a", shared=cache)
+    made = entries(cache.folder)
+
+    def ran(*arguments):
+        raise AssertionError("ran the frozen part again")
+
+    monkeypatch.setattr(features, "_run", ran)
+    seeded = dataclasses.replace(data, seed=7, batch_size=5)
+    others = (Phase(epochs=1, learning_rate=0.1, unfreeze="block3", optimizer="sgd"),)
+    FineTune(others).fit(make(), seeded, tmp_path / "b", shared=cache)
+    assert entries(cache.folder) == made
+
+
+def test_another_head_runs_no_network_again(data, tmp_path):
+    cache = Cache(tmp_path)
+    features.at(make(), data, CUTS, cache, "float16")
+    made = entries(cache.folder)
+    features.at(make(task=Classification(dropout=0.5)), data, CUTS, cache, "float16")
+    assert {name.split("-")[1] for name in {*entries(cache.folder)} - {*made}} == {features.TARGETS}
+
+
+def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):
+    cut, cache = Cut("train", "block3"), Cache(tmp_path)
+
+    def name(model=None, data=data, cut=cut, cache=cache, dtype="float16"):
+        model = model or make()
+        return features._names(model, data, {cut: model.split_at(cut.block)[0]}, cache.code, dtype)[
+            cut
+        ]
+
+    heavier = make()
+    heavier.body.get_layer("block1_conv").bias.assign_add(np.full(8, 1e-3))
+    later = make()
+    later.body.get_layer("block4_conv").bias.assign_add(np.ones(24))
+    flipped = dataclasses.replace(cut, augments=(Flip(),))
+    names = [
+        name(),
+        name(model=heavier),
+        name(dtype="float32"),
+        name(cut=Cut("train", "block2")),
+        name(cut=Cut("validation", "block3")),
+        name(cut=flipped),
+        name(cut=dataclasses.replace(flipped, view=1)),
+        name(cut=flipped, data=dataclasses.replace(data, seed=1)),
+        name(cache=Cache(tmp_path, code="changed")),
+        name(model=TransferModel(Tiny(size=48), Classification(), "abc"), data=data),
+    ]
+    assert len({*names}) == len(names)
+    # What lies behind the cut, the seed and the order do not.
+    assert name() == name(model=later) == name(data=dataclasses.replace(data, seed=1, batch_size=2))
+
+
+def test_another_process_finds_the_same_names(recorded, data, tmp_path):
+    made = features.at(make(), data, CUTS, Cache(tmp_path), "float16")
+    before = entries(tmp_path)
+    script = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from pathlib import Path\n"
+        "from test_features import *\n"
+        "from tlkeras.data import Data\n"
+        "shards.LENGTH = 16\n"
+        f"data = Data(Path({str(recorded)!r}), Tiny(), Classification(), batch_size=4)\n"
+        "make(), make()\n"
+        f"found = features.at(make(), data, CUTS, Cache(Path({str(tmp_path)!r})), 'float16')\n"
+        "print(len(found))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.strip() == str(len(made))
+    assert entries(tmp_path) == before
+
+
+def test_a_disk_too_full_is_told_before_the_network_runs(data, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(ValueError, match=r"Cannot keep features in .*: No space left on device"):
+        features.at(make(), data, CUTS, Cache(tmp_path), "float16")
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_disk_that_fills_up_leaves_nothing_half_written(data, tmp_path, monkeypatch):
+    reserve, calls = os.posix_fallocate, []
+
+    def full(descriptor, offset, length):
+        calls.append(length)
+        if len(calls) > 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        reserve(descriptor, offset, length)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        with pytest.raises(ValueError, match="Free some space"):
+            features.at(make(), data, CUTS, Cache(tmp_path), "float32")
+    model, cut = make(), CUTS[1]
+    found = features.at(model, data, CUTS, Cache(tmp_path), "float32")
+    prefix = model.split_at(cut.block)[0]
+    kept = joined(found[cut].batches(np.arange(data.count("train"))), prefix)
+    np.testing.assert_allclose(kept[0], joined(data.batches("train"), prefix)[0], rtol=1e-6)
+
+
+def test_an_epoch_has_one_view_after_the_other(data, tmp_path):
+    model = make()
+    augments = (Flip(), Color())
+    cuts = [Cut("train", "block2", augments, view) for view in range(2)]
+    prefix = model.split_at("block2")[0]
+    found = features.at(model, data, cuts, Cache(tmp_path), "float32")
+    for epoch in range(4):
+        cut = cuts[epoch % 2]
+        expected = joined(data.shuffled("train", epoch, augments, cut.view), prefix)
+        kept = joined(found[cut].batches(data.order("train", epoch)), prefix)
+        np.testing.assert_allclose(kept[0], expected[0], rtol=1e-5, atol=1e-6)
+
+
+def test_kept_views_give_the_losses_of_views_made_anew(data, tmp_path):
+    phases = (Phase(epochs=3, unfreeze="block3", augment=(Flip(), Color()), views=2),)
+    logs = {
+        cache: losses(FineTune(phases, cache=cache).fit(make(), data, tmp_path / cache))
+        for cache in ("none", "float32")
+    }
+    np.testing.assert_allclose(logs["float32"], logs["none"], rtol=1e-6)
+
+
+def test_a_fit_killed_and_gone_on_with_under_another_limit_goes_on(data, tmp_path):
+    class Killed(Exception):
+        pass
+
+    fit, calls = training.fit, []
+
+    def stop(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return fit(*arguments, **options)
+
+    recipe = FineTune(TWO)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(training, "fit", stop)
+        with pytest.raises(Killed):
+            recipe.fit(make(), data, tmp_path / "fit", shared=Cache(tmp_path / "cache"))
+    shutil.rmtree(tmp_path / "cache")
+    logs = recipe.fit(make(), data, tmp_path / "fit", shared=Cache(tmp_path / "cache", 60e-6))
+    expected = recipe.fit(make(), data, tmp_path / "unbroken")
+    np.testing.assert_allclose(losses(logs), losses(expected), rtol=2e-3)
+
+
+def test_activations_too_large_for_float16_are_refused(data, tmp_path):
+    model = make()
+    norm = model.body.get_layer("block2_norm")
+    norm.gamma.assign(np.full(norm.gamma.shape, 1e6))
+    with pytest.raises(ValueError, match=r"An activation is .*, and float16 ends at 6.55e\+04"):
+        features.at(model, data, CUTS, Cache(tmp_path), "float16")

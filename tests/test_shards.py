@@ -1,0 +1,109 @@
+"""Rows of arrays on disk."""
+
+import errno
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from tlkeras import shards
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    monkeypatch.setattr(shards, "LENGTH", 4)
+
+
+def filled(entry, count, start=0, stop=None, batch=3):
+    """Writes rows of two arrays and returns them."""
+    random = np.random.default_rng(count)
+    columns = [random.normal(size=(count, 2)).astype("float16"), np.arange(count)]
+    writer = shards.Writer(entry, start, count if stop is None else stop)
+    for first in range(start, count, batch):
+        writer.add(first, [column[first : first + batch] for column in columns])
+    return columns
+
+
+@pytest.mark.parametrize("count", [1, 4, 11])
+def test_rows_are_read_as_they_were_written_in_any_order(tmp_path, count):
+    columns = filled(tmp_path / "entry", count)
+    rows = shards.Rows(tmp_path / "entry")
+    assert len(rows) == count
+    for seed in range(5):
+        chosen = np.random.default_rng(seed).integers(count, size=7)
+        for found, column in zip(rows.read(chosen), columns, strict=True):
+            np.testing.assert_array_equal(found, column[chosen])
+    assert [len(column) for column in rows.read(np.array([], np.int64))] == [0, 0]
+
+
+def test_a_writer_stopped_in_the_middle_of_a_shard_leaves_the_whole_ones_and_is_gone_on_with(
+    tmp_path,
+):
+    entry = tmp_path / "entry"
+    columns = [np.arange(10), np.arange(10) * 0.5]
+    shards.Writer(entry, 0, 10).add(0, [column[:7] for column in columns])
+    assert len(shards.Rows(entry)) == 4
+    shards.Writer(entry, 4, 10).add(0, columns)  # Rows before the start are passed over.
+    for found, column in zip(shards.Rows(entry).read(np.arange(10)), columns, strict=True):
+        np.testing.assert_array_equal(found, column)
+
+
+def test_a_full_disk_leaves_whole_shards_only(tmp_path, monkeypatch):
+    reserve, left = os.posix_fallocate, [2]  # Of two files for each shard.
+
+    def full(descriptor, offset, length):
+        left[0] -= 1
+        if left[0] < -1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        reserve(descriptor, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        filled(tmp_path / "entry", 11)
+    assert [path.name for path in (tmp_path / "entry").iterdir()] == ["00000"]
+    assert len(shards.Rows(tmp_path / "entry")) == 4
+
+
+def test_what_fits_is_granted_small_rows_first_and_cut_at_the_end_of_a_shard(tmp_path):
+    wanted = {"large": (100, 10), "small": (1, 10)}
+    assert shards.granted(tmp_path, wanted, 1010, 10**9) == {"large": 10, "small": 10}
+    assert shards.granted(tmp_path, wanted, 1009, 10**9) == {"large": 8, "small": 10}
+    assert shards.granted(tmp_path, wanted, 400, 10**9) == {"large": 0, "small": 10}
+    assert shards.granted(tmp_path, wanted, 0, 10**9) == {"large": 0, "small": 0}
+
+
+def test_a_disk_without_room_for_what_is_granted_is_told_before_anything_is_written(tmp_path):
+    with pytest.raises(OSError, match="No space left"):
+        shards.granted(tmp_path, {"large": (100, 10)}, 10**9, 999)
+    filled(tmp_path / "large", 8)  # What is there already needs no room.
+    assert shards.granted(tmp_path, {"large": (100, 8)}, 10**9, 0) == {"large": 8}
+
+
+def test_the_least_recently_used_entries_make_room_but_for_those_in_work(tmp_path):
+    for age, name in enumerate(["new", "old", "busy"]):
+        filled(tmp_path / name, 4)
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    size = sum(path.stat().st_size for path in (tmp_path / "old").rglob("*.npy"))
+    open_rows = shards.Rows(tmp_path / "old")
+    with shards.locked(tmp_path, ["busy"]):
+        granted = shards.granted(tmp_path, {"mine": (1, 4)}, 2 * size + 4, 10**9)
+    assert granted == {"mine": 4}
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "busy"}
+    assert len(open_rows.read(np.arange(4))[1]) == 4  # Who has it open reads on.
+
+
+def test_one_at_a_time_works_at_an_entry_and_others_at_others(tmp_path):
+    def work(name):
+        with shards.locked(tmp_path, [name]):
+            done.append(name)
+
+    done = []
+    threads = {name: threading.Thread(target=work, args=[name]) for name in ("a", "c")}
+    with shards.locked(tmp_path, ["a", "b"]):
+        threads["a"].start()
+        threads["c"].start()
+        threads["c"].join()
+        assert done == ["c"]
+    threads["a"].join()
+    assert done == ["c", "a"]

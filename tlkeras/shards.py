@@ -1,0 +1,212 @@
+"""Shards: rows of arrays on disk, whole or not there, found again by name and bounded in size.
+
+An entry is a folder ``<name>/``, in it one folder a shard, ``00000/``, with one ``.npy`` file an
+array. A shard is written under another name and renamed when it is full, so what a killed process
+or a full disk left is never read, and the next one goes on behind the last whole shard.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+LENGTH = 512
+"""Rows of a shard: few enough to lose little by a kill, a multiple of the usual batch sizes."""
+
+
+class Rows:
+    """The rows of an entry, memory-mapped: no more of them than is asked for is in memory."""
+
+    def __init__(self, entry: Path) -> None:
+        """Opens the whole shards up to the first that is missing."""
+        self._shards: list[list[np.ndarray]] = []
+        while (shard := _shard(entry, len(self._shards))).is_dir():
+            count = len(list(shard.glob("*.npy")))
+            arrays = [np.load(_file(shard, i), mmap_mode="r") for i in range(count)]
+            self._shards.append(arrays)
+
+    def __len__(self) -> int:
+        """Returns the number of rows."""
+        return sum(len(arrays[0]) for arrays in self._shards)
+
+    @property
+    def dtypes(self) -> list[np.dtype]:
+        """The type of every array."""
+        return [array.dtype for array in self._shards[0]]
+
+    def read(self, chosen: np.ndarray) -> list[np.ndarray]:
+        """Returns the rows of these numbers of every array, in the order asked for."""
+        # Sorted reads touch each page of a file once.
+        places = np.argsort(chosen)
+        back = np.argsort(places)
+        ends = np.arange(1, len(self._shards)) * LENGTH
+        parts = np.split(chosen[places], np.searchsorted(chosen[places], ends))
+        columns = [[array[:0]] for array in self._shards[0]]
+        for number, (arrays, part) in enumerate(zip(self._shards, parts, strict=True)):
+            if len(part):
+                for column, array in zip(columns, arrays, strict=True):
+                    column.append(array[part - number * LENGTH])
+        return [np.concatenate(column)[back] for column in columns]
+
+
+class Writer:
+    """Writes the rows of an entry from one that begins a shard up to one that ends it.
+
+    Attributes:
+        next: The row that is to be written next.
+        stop: The row after the last one.
+    """
+
+    def __init__(self, entry: Path, start: int, stop: int) -> None:
+        """Begins at a row; rows before it and from `stop` on are passed over."""
+        self._entry, self.next, self.stop = entry, start, stop
+        self._arrays: list[np.ndarray] = []
+
+    def add(self, first: int, columns: Sequence[np.ndarray]) -> None:
+        """Takes consecutive rows of every array, the first of them of this number.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        end = min(first + len(columns[0]), self.stop)
+        while self.next < end:
+            number, row = divmod(self.next, LENGTH)
+            if not self._arrays:
+                self._begin(number, columns)
+            count = min(end - self.next, len(self._arrays[0]) - row)
+            begin = self.next - first
+            for array, column in zip(self._arrays, columns, strict=True):
+                array[row : row + count] = column[begin : begin + count]
+            self.next += count
+            if row + count == len(self._arrays[0]):
+                self._end(number)
+
+    def _begin(self, number: int, columns: Sequence[np.ndarray]) -> None:
+        partial = _partial(self._entry, number)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        rows = min(LENGTH, self.stop - number * LENGTH)
+        try:
+            self._arrays = [
+                allocated(_file(partial, i), column.dtype, (rows, *column.shape[1:]))
+                for i, column in enumerate(columns)
+            ]
+        except BaseException:
+            shutil.rmtree(partial)
+            raise
+
+    def _end(self, number: int) -> None:
+        for array in self._arrays:
+            array.flush()  # pyright: ignore[reportAttributeAccessIssue] - of a memory map
+        self._arrays = []
+        _partial(self._entry, number).replace(_shard(self._entry, number))
+
+
+def allocated(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Returns a new memory-mapped array in a ``.npy`` file, its room on the disk reserved.
+
+    Raises:
+        OSError: The disk is full; without the reserve, writing would end the process by SIGBUS.
+    """
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            error.filename = str(path)
+            raise
+    return array
+
+
+@contextlib.contextmanager
+def locked(folder: Path, names: Sequence[str]) -> Iterator[None]:
+    """Lets one process at a time work at each of these entries."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        for name in sorted(names):  # In one order, so that no two wait for each other.
+            lock = stack.enter_context(_lock(folder, name).open("a"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def granted(
+    folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int, free: int
+) -> dict[str, int]:
+    """Returns how many rows of each entry may be kept; call it under `locked`.
+
+    Other entries make room, the least recently used first, but for those in work. What does not
+    fit then is cut at the end of a shard, of the entries with the largest rows first.
+
+    Args:
+        folder: Where the entries are.
+        wanted: By name, the bytes of a row and the number of rows.
+        limit: The bytes that all entries of the folder may take.
+        free: The bytes that are free on the disk.
+
+    Raises:
+        OSError: The disk has no room for what may be kept.
+    """
+    total = sum(size * count for size, count in wanted.values())
+    others = {entry: _bytes(entry) for entry in _entries(folder) if entry.name not in wanted}
+    for entry in sorted(others, key=lambda entry: entry.stat().st_mtime):
+        if total + sum(others.values()) <= limit:
+            break
+        with _idle(folder, entry.name) as is_idle:
+            if is_idle:
+                shutil.rmtree(entry)  # Who reads it has it open, and reads on.
+                free += others.pop(entry)
+    left = limit - sum(others.values())
+    rows: dict[str, int] = {}
+    missing = 0
+    for name, (size, count) in sorted(wanted.items(), key=lambda item: item[1]):
+        fitting = count if size * count <= left else max(left // size // LENGTH, 0) * LENGTH
+        rows[name] = max(fitting, len(Rows(folder / name)))
+        left -= size * rows[name]
+        missing += size * (rows[name] - len(Rows(folder / name)))
+    if missing > free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    return rows
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir()]
+
+
+def _bytes(entry: Path) -> int:
+    return sum(path.stat().st_size for path in entry.rglob("*.npy"))
+
+
+@contextlib.contextmanager
+def _idle(folder: Path, name: str) -> Iterator[bool]:
+    """Yields whether no other process works at an entry, and none can meanwhile."""
+    with _lock(folder, name).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _lock(folder: Path, name: str) -> Path:
+    return folder / f"{name}.lock"
+
+
+def _shard(entry: Path, number: int) -> Path:
+    return entry / f"{number:05d}"
+
+
+def _partial(entry: Path, number: int) -> Path:
+    return entry / f"{number:05d}.partial"
+
+
+def _file(shard: Path, number: int) -> Path:
+    return shard / f"{number}.npy"
