@@ -91,7 +91,7 @@ def from_scratch(
             layer.momentum = 0.9  # At 0.999 the statistics would not be ready after so few steps.
     steps = int(np.clip(40 * len(labels) / BATCH, 600, 2000))
     warm = steps // 10
-    rate = keras.optimizers.schedules.CosineDecay(
+    rate: Any = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm, warmup_target=2e-3, warmup_steps=warm
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
