@@ -13,7 +13,8 @@ ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.progress
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
 tlkeras.pixels tlkeras.geometry tlkeras.augment
-tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
+tlkeras.graph tlkeras.precision tlkeras.litert tlkeras.correction
+tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
 tlkeras.ingest tlkeras.examples
 tlkeras.data tlkeras.model tlkeras.features tlkeras.training
 tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlkeras.limits

@@ -2,44 +2,183 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from tlkeras import correction, litert, precision
 from tlkeras.exporter import Exporter
-from tlkeras.frameworks import keras, tf
+from tlkeras.frameworks import keras, muted, tf
+
+CALIBRATION = 128
+"""Training examples by which the ranges of int8 are set; one at a time is in memory."""
 
 
 class TFLite(Exporter, name="tflite"):
-    """One file ``model.tflite`` of built-in operations, one picture at a time.
+    """One file of built-in operations, one picture at a time: ``model.tflite``, or with the kind.
 
     It takes float32 [1, size, size, 3] in [0, 255], scaling inside, and gives the served outputs.
+    ``dynamic`` keeps the weights in 8 bits, ``float16`` in 16, both compute in float. ``int8``
+    computes in integers alone, weights scaled by channel, ranges set by training examples; it takes
+    the pixels as uint8 and gives uint8, to be scaled as the file says.
     """
 
+    quantize: Literal["none", "dynamic", "float16", "int8"] = "none"
+
+    @property
+    def tolerance(self):
+        return _KINDS[self.quantize].tolerance
+
+    @property
+    def max_drop(self):
+        return _KINDS[self.quantize].max_drop
+
     def files(self):
-        return ("model.tflite",)
+        return ("model.tflite" if self.quantize == "none" else f"model_{self.quantize}.tflite",)
 
     def write(self, model, samples, out):
-        shape = [1, *model.full.inputs[0].shape[1:]]
+        (name,) = self.files()
+        network = precision.float32(model.full)
+        shape = [1, *network.inputs[0].shape[1:]]
+
+        def serve(image: Any) -> dict[str, Any]:
+            return model.task.served(network(image, training=False))
+
         archive: Any = keras.export.ExportArchive()
-        archive.track(model.full)
+        archive.track(network)
         signature = [tf.TensorSpec(shape, tf.float32, name="image")]
-        archive.add_endpoint("serving_default", model.served, input_signature=signature)
-        with tempfile.TemporaryDirectory() as saved:
-            archive.write_out(saved, verbose=False)
-            converter = tf.lite.TFLiteConverter.from_saved_model(saved)
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-            (out / "model.tflite").write_bytes(converter.convert())
+        archive.add_endpoint("serving_default", serve, input_signature=signature)
+        with _beside(out / name) as folder:
+            archive.write_out(folder / "saved", verbose=False)
+            file = _KINDS[self.quantize].file(folder / "saved", samples)
+            file = litert.written(litert.parsed(file))
+            (folder / name).write_bytes(file)
+            (folder / name).replace(out / name)
 
     def load(self, out):
-        from ai_edge_litert.interpreter import Interpreter
+        return self._loaded(out, None)
 
-        interpreter = Interpreter(model_path=str(out / "model.tflite"))
-        run = interpreter.get_signature_runner("serving_default")
+    def load_on(self, out, threads):
+        return self._loaded(out, threads)
 
-        def predict(inputs):
-            rows = [run(image=row[None]) for row in inputs]
-            return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    def facts(self, out):
+        (name,) = self.files()
+        counts, inexact = litert.operations((out / name).read_bytes())
+        return {"operations": counts, "float_operations": inexact}
+
+    def _loaded(self, out: Path, threads: int | None) -> Callable[[Any], dict[str, Any]]:
+        (name,) = self.files()
+        run = litert.interpreter(out / name, threads).get_signature_runner("serving_default")
+        kind = run.get_input_details()["image"]["dtype"]
+        scales = {key: told["quantization"] for key, told in run.get_output_details().items()}
+
+        def predict(inputs: Any) -> dict[str, Any]:
+            pixels = np.clip(np.rint(inputs), 0, 255) if kind == np.uint8 else inputs
+            rows = [run(image=row[None]) for row in pixels.astype(kind)]
+            served = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+            return {name: _real(array, *scales[name]) for name, array in served.items()}
 
         return predict
+
+
+class _Kind(NamedTuple):
+    """What makes a file of a SavedModel and training inputs, and how near to Keras it is."""
+
+    file: Callable[[Path, Any], bytes]
+    tolerance: float
+    max_drop: float = 1.0
+
+
+def _none(saved: Path, samples: Any) -> bytes:
+    return _converted(_converter(saved))
+
+
+def _dynamic(saved: Path, samples: Any) -> bytes:
+    converter = _converter(saved)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    return _converted(converter)
+
+
+def _float16(saved: Path, samples: Any) -> bytes:
+    converter = _converter(saved)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+    return _converted(converter)
+
+
+def _int8(saved: Path, samples: Any) -> bytes:
+    if samples is None or not any(True for _ in samples.take(1)):
+        raise ValueError(
+            "tflite(quantize='int8') sets its ranges by training examples, and there are none; "
+            "give it some, or take quantize='dynamic' or 'float16', which need none."
+        )
+    converter = _converter(saved)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    converter.representative_dataset = lambda: ([batch] for batch in _calibration(samples))
+    file = _converted(converter)
+    _, inexact = litert.operations(file)
+    if inexact:
+        raise ValueError(
+            "tflite(quantize='int8'): this network cannot compute in integers alone, because "
+            f"LiteRT has its {', '.join(inexact)} in float only; take quantize='dynamic' or "
+            "'float16', or another backbone."
+        )
+    return correction.corrected(file, _none(saved, samples), _calibration(samples))
+
+
+# 1 where the numbers are rounded too much to be promised: of these the accuracy judges.
+_KINDS = {
+    "none": _Kind(_none, 1e-4),
+    "dynamic": _Kind(_dynamic, 1.0),
+    "float16": _Kind(_float16, 0.05),
+    "int8": _Kind(_int8, 1.0, max_drop=2.0),
+}
+
+
+def _converter(saved: Path) -> Any:
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return converter
+
+
+def _converted(converter: Any) -> bytes:
+    with muted():  # The converter tells what it was asked for.
+        return converter.convert()
+
+
+def _calibration(samples: Any) -> Iterator[Any]:
+    """Yields batches of one training input.
+
+    The first has a black and a white pixel, whatever it showed: so the input's scale is exactly 1
+    and its zero 0, and a client hands over pixels as they are.
+    """
+    for place, pixels in enumerate(samples.take(CALIBRATION).as_numpy_iterator()):
+        batch = pixels[None].copy()
+        if place == 0:
+            batch[0, 0, 0], batch[0, -1, -1] = 0, 255
+        yield batch
+
+
+def _real(array: Any, scale: float, zero: int) -> Any:
+    """Returns the numbers that the integers of a tensor stand for; floats as they are."""
+    return (array.astype(np.float32) - zero) * np.float32(scale) if scale else array
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yields a folder beside a file to be, which is gone afterwards; tells if it cannot be made."""
+    try:
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written: {path.parent}: {error.strerror}. Choose a folder that is "
+            "there and that you may write to."
+        ) from None
+    with folder as made:
+        yield Path(made)
