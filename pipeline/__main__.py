@@ -47,15 +47,20 @@ def _show_exports(infra_blessing: Path) -> None:
     exports = json.loads((infra_blessing / "infra.json").read_text(encoding="utf-8"))
     rows = [
         (
-            row["export"],
+            " ".join(row["files"]),
             f"{row['bytes']:,}",
             f"{row['value']:.4f}",
-            f"{row['difference']:.1e}",
+            f"{row['agreement']:.4f}",
             f"{row['p50_ms']:.1f}",
+            f"{row['p95_ms']:.1f}",
+            f"{row['p50_ms_2_threads']:.1f}",
+            f"{row['p95_ms_2_threads']:.1f}",
+            "no" if row["reasons"] else "yes",
         )
         for row in exports
     ]
-    columns = ("export", "bytes", exports[0]["primary"], "difference from Keras", "ms a picture")
+    times = ("ms, 1 thread", "95 % in", "ms, 2 threads", "95 % in")
+    columns = ("file", "bytes", exports[0]["primary"], "same as Keras", *times, "fit to push")
     print("\n" + report.table(rows, columns))
 
 

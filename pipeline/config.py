@@ -55,6 +55,10 @@ class Config(Spec, name="config"):
     lower_bound: Annotated[float, "The least primary measure of a blessed model."] = 0.0
     max_drop: Annotated[float, "How far below the baseline a blessed model may be."] = 0.0
     baseline: Annotated[str, "A pushed version to compare with, 'last' or 'none'."] = "last"
+    max_accuracy_drop: Annotated[
+        float | None,
+        "Points of the primary measure that an export may lose to Keras; None: 1, and 2 for int8.",
+    ] = None
     # The member's own name is a class variable; a field of that name hides it, as it may.
     name: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
         str, "The name under which the model is pushed."
@@ -76,6 +80,8 @@ class Config(Spec, name="config"):
         self.require(self.feature_cache_gb >= 0, "feature_cache_gb", "at least 0")
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
         self.require(self.max_drop >= 0, "max_drop", "at least 0")
+        allowed = self.max_accuracy_drop
+        self.require(allowed is None or allowed >= 0, "max_accuracy_drop", "at least 0, or None")
         self.require(
             bool(self.name) and self.name == Path(self.name).name and self.name[0] != ".",
             "name",

@@ -1,15 +1,18 @@
-"""InfraValidator: every export is loaded in a fresh process and judged on the test split."""
+"""InfraValidator: every export is loaded in a fresh process and judged on the test split.
+
+It judges; that nothing is pushed where it found a reason is the pusher's.
+"""
 
 from __future__ import annotations
 
 import json
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +27,9 @@ from tlkeras.task import Task
 
 TIMED = 50  # Pictures timed one at a time, after five to warm up.
 CALLED = 32  # Test examples on which every endpoint is called.
+THREADS = (1, 2)
+
+T = TypeVar("T")
 
 
 @Step
@@ -36,32 +42,70 @@ def infra_blessing(
     backbone: Backbone,
     task: Task,
     exporters: tuple[Exporter, ...],
+    max_accuracy_drop: float | None,
 ) -> None:
     """Measures every export, as it lies there, against what Keras served for the same examples.
 
     ``infra.json`` holds, per export: its primary measure, the largest difference from Keras, the
-    share of equal best classes, bytes, and the time of one picture.
+    share of equal best classes, bytes, the time of one picture on one thread and on two, what the
+    format tells of itself, and the ``reasons`` for which it must not be pushed, if there are any.
     """
-    split = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))["split"]
+    measures = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
     data = Data(examples, backbone, task)
+    _require_labels(exports / "labels.txt", data.classes)
     rows = []
     for exporter in exporters:
-        arguments = (exporter.full(), exports, examples, backbone.full(), task.full(), split)
-        # Spawned, so that nothing of the process that wrote the export is left in memory.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-            try:
-                row = pool.submit(_judged, *arguments, evaluation / "served").result()
-            except BrokenProcessPool:
-                raise NotBlessed(f"The process that loaded {exporter} crashed.") from None
+        arguments = (exporter.full(), exports, examples, backbone.full(), task.full())
+        row, picture = _fresh(_judged, *arguments, measures["split"], evaluation / "served")
+        for threads in THREADS:
+            timed = _fresh(_timed, exporter.full(), exports, picture, threads)
+            suffix = "" if threads == 1 else f"_{threads}_threads"
+            row |= {f"{name}_ms{suffix}": value for name, value in timed.items()}
+        may = exporter.max_drop if max_accuracy_drop is None else max_accuracy_drop
+        row["reasons"] = _reasons(exporter, row, measures[task.primary], may)
         rows.append(row)
-        if not row["difference"] <= exporter.tolerance:  # Not a number is no agreement.
-            raise NotBlessed(
-                f"{exporter} differs from Keras by {row['difference']:.2e}, "
-                f"more than the {exporter.tolerance:.2e} that it may."
-            )
     (out / "infra.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
-    print(f"  {len(rows)} exports agree with Keras on {data.count(split)} {split} examples")
+    bad = sum(bool(row["reasons"]) for row in rows)
+    print(f"  {len(rows) - bad} of {len(rows)} exports are as good as Keras, or nearly")
+
+
+def _require_labels(path: Path, classes: tuple[str, ...]) -> None:
+    labels = path.read_text(encoding="utf-8").splitlines()
+    if tuple(labels) != classes:
+        raise ValueError(
+            f"{path} names {len(labels)} classes, {', '.join(labels[:5])} …; the examples have "
+            f"{len(classes)}, {', '.join(classes[:5])} …. Export the model that was fitted to them."
+        )
+
+
+def _fresh(function: Callable[..., T], exporter: str, *arguments: Any) -> T:
+    """Returns what a function of an exporter gives in a new process.
+
+    So nothing of the process that wrote the export is left in memory, and a crash is told.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+        try:
+            return pool.submit(function, exporter, *arguments).result()
+        except BrokenProcessPool:
+            raise NotBlessed(f"The process that loaded {exporter} crashed.") from None
+
+
+def _reasons(exporter: Exporter, row: dict[str, Any], keras: float, may: float) -> list[str]:
+    """Returns why an export must not be pushed; written so that not a number is a reason, too."""
+    found = []
+    if not row["difference"] <= exporter.tolerance:
+        found.append(
+            f"differs from Keras by {row['difference']:.2e}, more than the "
+            f"{exporter.tolerance:.2e} that it may"
+        )
+    lost = 100 * (keras - row["value"])
+    if not lost <= may:
+        found.append(
+            f"has {row['primary']} {row['value']:.4f}, {lost:.1f} points below the {keras:.4f} of "
+            f"Keras, more than the {may:g} that it may lose (--max_accuracy_drop)"
+        )
+    return found
 
 
 def _judged(
@@ -72,8 +116,8 @@ def _judged(
     task_text: str,
     split: str,
     kept: Path,
-) -> dict[str, Any]:
-    """Returns the row of one export; runs in a process of its own."""
+) -> tuple[dict[str, Any], Any]:
+    """Returns the row of one export, and one picture to time it with."""
     exporter = spec.parse(exporter_text, Exporter)
     backbone = spec.parse(backbone_text, Backbone)
     task = spec.parse(task_text, Task)
@@ -101,7 +145,7 @@ def _judged(
     measures = task.measure(batches(), data.classes)
     differences += _endpoint_differences(exporter, exports, data, split, expected)
     files = [path for name in exporter.files() for path in _files(exports / name)]
-    return {
+    row = {
         "export": str(exporter),
         "files": list(exporter.files()),
         "bytes": sum(path.stat().st_size for path in files),
@@ -109,8 +153,9 @@ def _judged(
         "value": measures[task.primary],
         "difference": float(np.max(differences)),
         "agreement": float(np.mean(equal)),
-        **_latency(predict, data, split),
+        **exporter.facts(exports),
     }
+    return row, next(iter(data.singles(split).batch(1).take(1))).numpy()
 
 
 def _endpoint_differences(
@@ -130,16 +175,16 @@ def _endpoint_differences(
     return found
 
 
-def _latency(predict: Any, data: Data, split: str) -> dict[str, float]:
+def _timed(exporter_text: str, exports: Path, inputs: Any, threads: int) -> dict[str, float]:
     """Returns the median and the 95th percentile, in milliseconds, of one picture at a time."""
-    inputs = next(iter(data.singles(split).batch(1).take(1))).numpy()
+    predict = spec.parse(exporter_text, Exporter).load_on(exports, threads)
     seconds = []
     for _ in range(TIMED + 5):
         start = time.perf_counter()
         predict(inputs)
         seconds.append(time.perf_counter() - start)
     p50, p95 = np.percentile(seconds[5:], [50, 95])
-    return {"p50_ms": 1e3 * float(p50), "p95_ms": 1e3 * float(p95)}
+    return {"p50": 1e3 * float(p50), "p95": 1e3 * float(p95)}
 
 
 def _files(path: Path) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import core, flags, product
-from pipeline.core import Step
+from pipeline.core import NotBlessed, Step
 
 
 # Always run: a version may have been removed since, and looking takes no time.
@@ -29,7 +29,16 @@ def pushed(
 
     A version that holds these very exports is found again instead. ``pushed.json`` names
     the folder.
+
+    Raises:
+        NotBlessed: An export was found unfit; a version holds all that was asked for, or is not.
     """
+    rows = json.loads((infra_blessing / "infra.json").read_text(encoding="utf-8"))
+    if unfit := [f"{row['export']} {reason}" for row in rows for reason in row["reasons"]]:
+        raise NotBlessed(
+            f"Nothing pushed: {'; '.join(unfit)}. Leave it out of --exporters, and the others are "
+            "pushed."
+        )
     products = {"exports": exports, "evaluation": evaluation, "card": card}
     products["infra_blessing"] = infra_blessing
     digests = {made: core.manifest(path)["digest"] for made, path in products.items()}

@@ -62,9 +62,11 @@ def test_only_what_backbone_and_task_read_is_decoded(tmp_path):
     assert set(element) == {"id", "image", "label"}
 
 
-def test_singles_are_the_inputs_of_the_batches(data):
+def test_singles_are_the_inputs_of_the_batches_in_the_order_of_the_seed(data):
     singles = np.stack(list(data.singles("test").as_numpy_iterator()))
-    np.testing.assert_array_equal(singles, columns(data.batches("test"))[0])
+    inputs = columns(data.batches("test"))[0]
+    np.testing.assert_array_equal(singles, inputs[data.order("test", 0)])
+    assert not np.array_equal(singles, inputs)
 
 
 def test_a_split_that_is_not_there_is_told(data):

@@ -14,10 +14,11 @@ tlkeras.spec tlkeras.frameworks tlkeras.progress
 tlkeras.details
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
 tlkeras.pixels tlkeras.geometry tlkeras.augment
-tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records tlkeras.workers
+tlkeras.graph tlkeras.precision tlkeras.litert tlkeras.correction
+tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records tlkeras.workers
 tlkeras.ingest tlkeras.examples
 tlkeras.data tlkeras.model tlkeras.metadata tlkeras.shards tlkeras.features tlkeras.training
-tlkeras.litert tlkeras.npm
+tlkeras.npm
 tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlkeras.limits
 tlkeras.card
 tlkeras.hardware

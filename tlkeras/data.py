@@ -53,8 +53,12 @@ class Data:
         return np.random.default_rng((self.seed, epoch)).permutation(self.count(split))
 
     def singles(self, split: str) -> Any:
-        """Returns the preprocessed inputs of a split, unbatched, in file order."""
-        return self.pairs(split).map(lambda inputs, target: inputs)
+        """Returns the preprocessed inputs of a split, unbatched, in the seed's order of epoch 0.
+
+        So the first of them are a fair sample, where files lie class by class; no more examples
+        are decoded than are read.
+        """
+        return self.pairs(split, self.order(split, 0)).map(lambda inputs, target: inputs)
 
     def batches(self, split: str) -> Any:
         """Returns the batches of a split in file order."""

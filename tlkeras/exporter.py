@@ -6,9 +6,10 @@ import abc
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from tlkeras.details import Details
+from tlkeras.frameworks import tf
 from tlkeras.spec import Spec
 
 if TYPE_CHECKING:
@@ -52,8 +53,15 @@ UNSTATED = Origin()
 class Exporter(Spec, plugins="tlkeras.exporters"):
     """A format that leaves this project: preprocessing inside, no tlkeras needed to run it."""
 
-    tolerance: ClassVar[float] = 1e-4
-    """Largest absolute difference of served outputs from Keras that `load` may give."""
+    @property
+    def tolerance(self) -> float:
+        """The largest absolute difference of served outputs from Keras that `load` may give."""
+        return 1e-4
+
+    @property
+    def max_drop(self) -> float:
+        """How many points of the task's primary measure it may cost, where nothing else is said."""
+        return 1.0
 
     @abc.abstractmethod
     def files(self) -> tuple[str, ...]:
@@ -67,7 +75,8 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
 
         Args:
             model: The fitted model.
-            samples: A tf.data.Dataset of preprocessed training inputs, unbatched, for calibration.
+            samples: A tf.data.Dataset of preprocessed training inputs, unbatched, in random order,
+                for calibration; no more are made than are read.
             out: Where `files` come to lie.
             origin: What the export tells of itself where its format has room for it.
         """
@@ -75,6 +84,19 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
     @abc.abstractmethod
     def load(self, out: Path) -> Predict:
         """Returns a function that runs the written export and nothing of Keras."""
+
+    def load_on(self, out: Path, threads: int) -> Predict:
+        """Returns what `load` does, on so many threads, in a process that ran nothing before.
+
+        What is here is for formats that TensorFlow runs.
+        """
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        return self.load(out)
+
+    def facts(self, out: Path) -> dict[str, Any]:
+        """Returns what else there is to tell of the written export, JSON-ready, by column."""
+        return {}
 
     def endpoints(self, out: Path) -> dict[str, Callable[[Any, bytes], dict[str, Any]]]:
         """Returns the other ways in which clients call the export, by name.

@@ -36,7 +36,7 @@ else:
     keras = _OnFirstUse("keras")
     tf = _OnFirstUse("tensorflow")
 
-__all__ = ["keras", "tf"]
+__all__ = ["keras", "muted", "tf"]
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -49,13 +49,13 @@ def _import_tensorflow() -> None:
         return
     os.environ[_LEVEL] = "2"
     # The libraries tell of the processor and of missing GPUs before they read the level.
-    with _muted():
+    with muted():
         importlib.import_module("tensorflow").config.list_physical_devices()
     del os.environ[_LEVEL]  # Not handed down to other processes as if the user had set it.
 
 
 @contextlib.contextmanager
-def _muted() -> Iterator[None]:
+def muted() -> Iterator[None]:
     """Holds back the error stream of the whole process; after an error it is told."""
     sys.stderr.flush()
     stream = os.dup(2)

@@ -181,6 +181,8 @@ def _exports(contents: Report) -> Markup:
 
 
 def _export_cell(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{count} {key}" for key, count in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return _as(_FORMS[name], value) if name in _FORMS else value
@@ -231,8 +233,11 @@ _COLUMNS = {
     "agreement": "same class as Keras",
     "p50_ms": "median ms",
     "p95_ms": "95 % within ms",
+    "p50_ms_2_threads": "median ms on 2 threads",
+    "p95_ms_2_threads": "95 % within ms on 2 threads",
+    "reasons": "not pushed because it",
 }
-_FORMS = {"difference": "{:.1e}", "p50_ms": "{:.2f}", "p95_ms": "{:.2f}"}
+_FORMS = {"difference": "{:.1e}"} | {name: "{:.2f}" for name in _COLUMNS if name[0] == "p"}
 
 _SECTIONS: dict[str, Callable[[Report], Markup]] = {
     "Results": _results,

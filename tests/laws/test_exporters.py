@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from conftest import Tiny, export
 
-from tlkeras import spec
+from tlkeras import litert, precision, spec
+from tlkeras.backbone import Backbone
+from tlkeras.backbones.applications import TABLE
 from tlkeras.exporter import Exporter
-from tlkeras.frameworks import tf
+from tlkeras.exporters.tflite import TFLite
+from tlkeras.frameworks import keras, tf
 from tlkeras.model import TransferModel
 from tlkeras.tasks.classification import Classification
 
@@ -43,3 +46,109 @@ def test_an_export_serves_what_keras_serves(exporter, model, inputs, tmp_path):
     served, expected = exporter.load(tmp_path)(inputs), model.served(inputs)
     for key, tensor in expected.items():
         np.testing.assert_allclose(served[key], tensor, rtol=0, atol=exporter.tolerance)
+
+
+# One network of each family of keras.applications.
+REPRESENTATIVES = (
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_v2_b0",
+    "inception_resnet_v2",
+    "inception_v3",
+    "mobilenet",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "nasnet_mobile",
+    "resnet50",
+    "resnet50v2",
+    "vgg16",
+    "xception",
+)
+
+FLOAT_ONLY = {"convnext_tiny": "NEG"}
+"""What keeps a network from being all integer."""
+
+LEAST_CORRELATION = {"none": 0.9999, "float16": 0.999, "dynamic": 0.9, "int8": 0.9}
+
+
+def test_every_family_is_represented():
+    members = spec.names(Backbone)
+    assert {members[name].family for name in REPRESENTATIVES} == {row[2] for row in TABLE}
+
+
+def settled(name, policy="float32"):
+    """Returns a model that tells pictures apart, and pictures: random weights alone do not."""
+    member = spec.names(Backbone)[name]
+    size = max(48, member.family.smallest)
+    keras.config.set_dtype_policy(policy)
+    try:
+        backbone = member(size=size, weights=None)
+        model = TransferModel(backbone, Classification(), ("blue", "green", "red"), seed=0)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    coarse = np.random.default_rng(0).uniform(0, 255, (16, 3, 3, 3))
+    pictures = tf.image.resize(coarse.astype("float32"), [size, size]).numpy()
+    for layer in model.full._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0
+    model.full(pictures, training=True)  # Batch norms take over what they see.
+    return model, pictures
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """The model of the last name asked for; one is in memory at a time."""
+    kept = {}
+
+    def network(name):
+        if name not in kept:
+            kept.clear()
+            kept[name] = settled(name)
+        return kept[name]
+
+    return network
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(
+            name, kind, marks=[] if (name, kind) == ("mobilenet_v2", "int8") else pytest.mark.slow
+        )
+        for name in REPRESENTATIVES
+        for kind in ("none", "dynamic", "float16", "int8")
+    ],
+)
+def test_every_family_runs_as_every_kind_of_tflite(name, kind, networks, tmp_path):
+    model, pictures = networks(name)
+    exporter, samples = TFLite(quantize=kind), tf.data.Dataset.from_tensor_slices(pictures)
+    if kind == "int8" and name in FLOAT_ONLY:
+        with pytest.raises(ValueError, match=rf"LiteRT has its {FLOAT_ONLY[name]} in float only"):
+            exporter.write(model, samples, tmp_path)
+        return
+    exporter.write(model, samples, tmp_path)
+    served = exporter.load(tmp_path)(pictures)["probabilities"]
+    expected = model.served(pictures)["probabilities"].numpy()
+    assert np.ptp(expected, axis=0).max() > 0.02  # What is the same for all proves nothing.
+    np.testing.assert_allclose(served, expected, rtol=0, atol=exporter.tolerance)
+    correlation = np.corrcoef(served.ravel(), expected.ravel())[0, 1]
+    assert correlation > LEAST_CORRELATION[kind]
+    if kind == "int8":
+        assert litert.operations((tmp_path / "model_int8.tflite").read_bytes())[1] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "mobilenet_v3_small" else pytest.mark.slow)
+        for name in REPRESENTATIVES
+    ],
+)
+def test_every_family_is_rebuilt_in_float32(name):
+    mixed, pictures = settled(name, "mixed_bfloat16")
+    rebuilt = precision.float32(mixed.full)
+    assert {layer.compute_dtype for layer in rebuilt._flatten_layers()} == {"float32"}
+    outputs, expected = (network(pictures, training=False) for network in (rebuilt, mixed.full))
+    correlation = np.corrcoef(np.ravel(outputs), np.ravel(tf.cast(expected, tf.float32)))[0, 1]
+    assert correlation > 0.9

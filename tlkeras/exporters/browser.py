@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ class Browser(Exporter, name="browser"):
         (folder / "npm" / "LICENSE").write_text(_licence(), encoding="utf-8")
         for path in PAGE.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
-        network = litert.converted(model)
+        with tempfile.TemporaryDirectory() as saved:
+            network = litert.converted(litert.converter(litert.saved(model, Path(saved))))
         (folder / "model.tflite").write_bytes(network)
         told = {
             "classes": model.classes,
@@ -89,6 +91,9 @@ class Browser(Exporter, name="browser"):
 
     def load(self, out):
         return litert.load(out / "try" / "model.tflite")
+
+    def load_on(self, out, threads):
+        return litert.load(out / "try" / "model.tflite", threads)
 
 
 def _squashed(model: Any) -> int:

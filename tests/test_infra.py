@@ -1,0 +1,126 @@
+"""What the proof of exports measures, and what it refuses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from pipeline import infra_validator, pusher
+from pipeline.core import NotBlessed
+from tlkeras.backbones.starter import Starter
+from tlkeras.data import Data
+from tlkeras.exporters.tflite import TFLite
+from tlkeras.model import TransferModel
+from tlkeras.tasks.classification import Classification
+
+BACKBONE, TASK = Starter(size=32), Classification()
+
+
+@pytest.fixture(scope="module")
+def products(recorded, tmp_path_factory):
+    """Exports of an unfitted model and what Keras serves, as the steps before leave them."""
+    folder = tmp_path_factory.mktemp("infra")
+    data = Data(recorded, BACKBONE, TASK)
+    model = TransferModel(BACKBONE, TASK, data.classes)
+    exports, evaluation = folder / "exports", folder / "evaluation"
+    exports.mkdir()
+    (evaluation / "served").mkdir(parents=True)
+    TFLite().write(model, None, exports)
+    (exports / "labels.txt").write_text("".join(f"{name}\n" for name in data.classes))
+    pairs = [(target.numpy(), model.served(inputs)) for inputs, target in data.batches("test")]
+    served = np.concatenate([each["probabilities"] for _, each in pairs])
+    np.save(evaluation / "served" / "probabilities.npy", served)
+    labels = np.concatenate([target for target, _ in pairs]).argmax(-1)
+    accuracy = float((served.argmax(-1) == labels).mean())
+    told = json.dumps({"split": "test", "accuracy": accuracy})
+    (evaluation / "metrics.json").write_text(told)
+    return {"exports": exports, "examples": recorded, "evaluation": evaluation}
+
+
+def judged(products, out, max_accuracy_drop=None):
+    out.mkdir()
+    infra_validator.infra_blessing.run(
+        out,
+        **products,
+        backbone=BACKBONE,
+        task=TASK,
+        exporters=(TFLite(),),
+        max_accuracy_drop=max_accuracy_drop,
+    )
+    (row,) = json.loads((out / "infra.json").read_text())
+    return row
+
+
+def changed(products, tmp_path, name):
+    """Returns the products with a copy of one, to be spoilt."""
+    copy = tmp_path / f"changed_{name}"
+    shutil.copytree(products[name], copy)
+    return {**products, name: copy}
+
+
+def test_an_export_is_measured_on_the_whole_test_split(products, tmp_path):
+    row = judged(products, tmp_path / "out")
+    metrics = json.loads((products["evaluation"] / "metrics.json").read_text())
+    assert row["value"] == metrics["accuracy"]
+    assert row["difference"] < 1e-4
+    assert row["agreement"] == 1
+    assert row["bytes"] == (products["exports"] / "model.tflite").stat().st_size
+    assert 0 < row["p50_ms"] <= row["p95_ms"]
+    assert 0 < row["p50_ms_2_threads"] <= row["p95_ms_2_threads"]
+    assert row["operations"]["SOFTMAX"] == 1
+    assert "CONV_2D" in row["float_operations"]
+    assert row["reasons"] == []
+
+
+def test_an_export_worse_than_keras_is_told_and_nothing_is_pushed(products, tmp_path):
+    better = changed(products, tmp_path, "evaluation")
+    path = better["evaluation"] / "metrics.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "accuracy": told["accuracy"] + 0.05}))
+    (reason,) = judged(better, tmp_path / "out")["reasons"]
+    assert "5.0 points below" in reason
+    assert "more than the 1 that it may lose (--max_accuracy_drop)" in reason
+    with pytest.raises(NotBlessed, match=r"Nothing pushed: tflite has accuracy .*5\.0 points"):
+        pusher.pushed.run(
+            tmp_path,
+            exports=products["exports"],
+            evaluation=better["evaluation"],
+            infra_blessing=tmp_path / "out",
+            card=tmp_path,
+            name="colours",
+            saved_models=tmp_path / "saved_models",
+        )
+    assert not (tmp_path / "saved_models").exists()
+    assert judged(better, tmp_path / "allowed", max_accuracy_drop=6.0)["reasons"] == []
+
+
+def test_an_export_of_other_numbers_is_told(products, tmp_path):
+    other = changed(products, tmp_path, "evaluation")
+    path = other["evaluation"] / "served" / "probabilities.npy"
+    np.save(path, np.load(path) + np.float32(0.01))
+    (reason,) = judged(other, tmp_path / "out")["reasons"]
+    assert "differs from Keras by 1.0" in reason
+
+
+def test_a_file_that_was_cut_off_is_one_message(products, tmp_path):
+    cut = changed(products, tmp_path, "exports")
+    file = cut["exports"] / "model.tflite"
+    file.write_bytes(file.read_bytes()[:-1000])
+    with pytest.raises(ValueError, match=r"model\.tflite cannot be loaded: its .* cut off"):
+        judged(cut, tmp_path / "out")
+
+
+def test_labels_of_another_model_are_one_message(products, tmp_path):
+    other = changed(products, tmp_path, "exports")
+    (other["exports"] / "labels.txt").write_text("blue\ngreen\n")
+    with pytest.raises(ValueError, match=r"labels\.txt names 2 classes.* have 3, blue, green, red"):
+        judged(other, tmp_path / "out")
+
+
+def test_outputs_of_another_number_are_one_message(products, tmp_path):
+    other = changed(products, tmp_path, "evaluation")
+    path = other["evaluation"] / "served" / "probabilities.npy"
+    np.save(path, np.pad(np.load(path), ((0, 0), (0, 1))))
+    with pytest.raises(ValueError, match=r"serves 'probabilities' of shape .*, 3\), expected"):
+        judged(other, tmp_path / "out")

@@ -1,0 +1,173 @@
+"""TFLite files: their kinds, what they need, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import Tiny
+
+from tlkeras import correction, litert, precision, spec
+from tlkeras.exporter import Exporter
+from tlkeras.exporters.tflite import TFLite
+from tlkeras.frameworks import keras, tf
+from tlkeras.model import TransferModel
+from tlkeras.tasks.classification import Classification
+
+KINDS = ("none", "dynamic", "float16", "int8")
+CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TransferModel(Tiny(), Classification(), CLASSES, seed=0)
+
+
+def samples(low=0, high=255):
+    """Returns pictures without end: who reads more than a few never comes back."""
+    random = np.random.default_rng(0)
+
+    def pictures():
+        while True:
+            yield random.uniform(low, high, (32, 32, 3)).astype("float32")
+
+    return tf.data.Dataset.from_generator(
+        pictures, output_signature=tf.TensorSpec([32, 32, 3], tf.float32)
+    )
+
+
+@pytest.fixture(scope="module")
+def written(model, tmp_path_factory):
+    """A folder with every kind in it."""
+    folder = tmp_path_factory.mktemp("kinds")
+    for kind in KINDS:
+        TFLite(quantize=kind).write(model, samples(50, 200), folder)
+    return folder
+
+
+def test_every_kind_is_a_file_of_its_own(written):
+    text = "tflite|tflite(quantize='dynamic')|tflite(quantize='float16')|tflite(quantize='int8')"
+    exporters = spec.parse_value(text, tuple[Exporter, ...])
+    names = [name for exporter in exporters for name in exporter.files()]
+    assert names == [
+        "model.tflite", "model_dynamic.tflite", "model_float16.tflite", "model_int8.tflite",
+    ]  # fmt: skip
+    assert sorted(path.name for path in written.iterdir()) == sorted(names)
+
+
+def test_an_int8_file_takes_pixels_as_they_are_and_computes_in_integers(written):
+    opened = litert.interpreter(written / "model_int8.tflite")
+    (given,), (told,) = opened.get_input_details(), opened.get_output_details()
+    # Though the pictures it was calibrated on were pale.
+    assert (given["dtype"], given["quantization"]) == (np.uint8, (1.0, 0))
+    assert (told["dtype"], told["quantization"]) == (np.uint8, (1 / 256, 0))
+    facts = TFLite(quantize="int8").facts(written)
+    assert facts["float_operations"] == []
+    assert facts["operations"]["CONV_2D"] == 4
+    scales = [
+        len(tensor["quantization_parameters"]["scales"])
+        for tensor in opened.get_tensor_details()
+        if tensor["dtype"] == np.int8 and len(tensor["shape"]) == 4
+    ]
+    assert {8, 12, 16, 24} <= set(scales)  # One for every channel.
+
+
+def test_the_float_kinds_say_that_they_compute_in_float(written):
+    for kind in KINDS[:3]:
+        assert "CONV_2D" in TFLite(quantize=kind).facts(written)["float_operations"]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_model_of_mixed_precision_is_exported_in_float32(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    try:
+        mixed = TransferModel(Tiny(), Classification(), CLASSES, seed=0)
+        rebuilt = precision.float32(mixed.full)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in rebuilt._flatten_layers()} == {"float32"}
+    for kind in ("none", "int8"):
+        TFLite(quantize=kind).write(mixed, samples(), tmp_path)
+    inputs = np.stack(list(samples().take(4).as_numpy_iterator()))
+    expected = mixed.task.served(rebuilt(inputs, training=False))["probabilities"]
+    served = TFLite().load(tmp_path)(inputs)["probabilities"]
+    np.testing.assert_allclose(served, expected, atol=1e-5)
+    np.testing.assert_allclose(served, mixed.served(inputs)["probabilities"], atol=0.05)
+    assert TFLite(quantize="int8").facts(tmp_path)["float_operations"] == []
+
+
+def test_a_float32_network_is_not_rebuilt(model):
+    assert precision.float32(model.full) is model.full
+
+
+def test_int8_without_training_examples_is_refused(model, tmp_path):
+    for nothing in (None, samples().take(0)):
+        with pytest.raises(ValueError, match=r"sets its ranges by training examples, and there ar"):
+            TFLite(quantize="int8").write(model, nothing, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_message(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "none", tmp_path / "file"):
+        with pytest.raises(ValueError, match=rf"{folder}.*cannot be written.*Choose a folder"):
+            TFLite().write(model, None, folder)
+
+
+@pytest.mark.parametrize("size", [0, 3, 1000, -1])
+def test_a_file_that_was_cut_off_is_one_message(size, written, tmp_path):
+    (tmp_path / "model.tflite").write_bytes((written / "model.tflite").read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"model\.tflite cannot be loaded: its [\d,]+ bytes are"):
+        TFLite().load(tmp_path)
+
+
+def test_a_file_that_is_not_there_is_one_message(tmp_path):
+    with pytest.raises(ValueError, match="There is no file"):
+        TFLite().load(tmp_path)
+
+
+def test_equal_arrays_are_written_once_and_nothing_else_changes(written):
+    file = (written / "model_int8.tflite").read_bytes()
+    assert litert.written(litert.parsed(file)) == file
+    doubled = litert.parsed(file)
+    first = max(doubled.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))
+    doubled.buffers.append(type(first)())
+    doubled.buffers[-1].data = first.data.copy()
+    assert len(litert.written(doubled)) - len(file) < len(first.data) // 2
+
+
+def test_a_correction_gives_the_mean_that_float_gives(tmp_path):
+    # One large weight sets the scale; all others are rounded to 0, which is 0.45 too little each.
+    weights = np.full((1, 1, 16, 2), 0.45, np.float32)
+    weights[0, 0, 0] = 127
+
+    @tf.function(input_signature=[tf.TensorSpec([1, 8, 8, 16], tf.float32, name="image")])
+    def serve(image):
+        return {"mean": tf.nn.bias_add(tf.nn.conv2d(image, weights, 1, "SAME"), [1.0, 2.0])}
+
+    random = np.random.default_rng(0)
+    inputs = [random.uniform(0, 2, (1, 8, 8, 16)).astype("float32") for _ in range(8)]
+    holder = tf.Module()
+    tf.saved_model.save(holder, tmp_path, signatures={"serving_default": serve})
+    files = []
+    for integer in (False, True):
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
+        if integer:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([batch] for batch in inputs)
+        files.append(converter.convert())
+    exact, file = files
+    before, after = (_bias(each) for each in (file, correction.corrected(file, exact, inputs)))
+    mean = np.mean(inputs, (0, 1, 2, 3))
+    np.testing.assert_allclose(before, [1, 2], atol=0.01)
+    np.testing.assert_allclose(after - before, 0.45 * mean[1:].sum(), rtol=0.01)
+
+
+def _bias(file):
+    """Returns the numbers that the only int32 tensor with values of a file stands for."""
+    model = litert.parsed(file)
+    (tensor,) = (
+        tensor
+        for tensor in model.subgraphs[0].tensors
+        if tensor.type == 2 and tensor.quantization.scale is not None
+    )
+    return model.buffers[tensor.buffer].data.view(np.int32) * tensor.quantization.scale
