@@ -96,9 +96,11 @@ def _int8(saved: Path, samples: Any) -> bytes:
     file = litert.converted(converter)
     _, inexact = litert.operations(file)
     if inexact:
+        # These two stand only where integers end and begin.
+        named = [name for name in inexact if name not in ("QUANTIZE", "DEQUANTIZE")]
         raise ValueError(
             "tflite(quantize='int8'): this network cannot compute in integers alone, because "
-            f"LiteRT has its {', '.join(inexact)} in float only; take quantize='dynamic' or "
+            f"LiteRT has its {', '.join(named)} in float only; take quantize='dynamic' or "
             "'float16', or another backbone."
         )
     return correction.corrected(file, _none(saved, samples), _calibration(samples))
