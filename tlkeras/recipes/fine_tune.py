@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tlkeras.data import Data
     from tlkeras.model import TransferModel
 
+# Measured: at 8 an epoch takes half of its time at 1, at 32 hardly less.
+_STEPS_OF_A_HEAD = 8
+
 _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop"}
 
 
@@ -120,6 +123,7 @@ class FineTune(Recipe, name="fine_tune"):
                 optimizer=phase.compiled_optimizer(phase.epochs * data.steps("train")),
                 loss=model.task.loss(),
                 metrics=model.task.metrics(),
+                steps_per_execution=_steps_per_execution(start, feeds),
             )
             train = functools.partial(_train, data, phase, start, feeds)
             state = training.fit(
@@ -215,6 +219,16 @@ def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
     behind = Behind()
     behind({features.KEPT: prefix.output})  # Builds it.
     return behind
+
+
+def _steps_per_execution(start: str, feeds: Mapping[Cut, Features]) -> int:
+    """Returns how many steps run in one call: several of a head alone, each of which is tiny.
+
+    Keras cannot do that on several replicas.
+    """
+    if start != HEAD or not feeds or tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        return 1
+    return _STEPS_OF_A_HEAD
 
 
 def _class_weights(data: Data) -> Any:
