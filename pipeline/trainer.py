@@ -34,7 +34,7 @@ def model(
     What the frozen layers give is kept in `features`, where other runs find it. The model that is
     kept computes in float32, whatever the training did: exporters and phones want nothing else.
     """
-    data = Data(examples, backbone, task, batch_size, seed)
+    data = Data(examples, backbone, task, batch_size, seed, exact=False)
     modules = {type(backbone).__module__, type(task).__module__, "tlkeras.features"}
     shared = Cache(features, feature_cache_gb, code.digest(modules))
     with computing_in(precision):

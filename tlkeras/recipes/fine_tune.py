@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkeras import features, training
+from tlkeras import features, graph, training
 from tlkeras.augment import Augment
 from tlkeras.features import Cache, Cut, Features
 from tlkeras.frameworks import keras, tf
@@ -214,7 +214,8 @@ def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
             self.suffix = suffix
 
         def call(self, inputs: Any, training: bool | None = None) -> Any:
-            return self.suffix(features.entrance(prefix, inputs, dtype), training=training)
+            inputs = features.entrance(prefix, inputs, dtype)
+            return graph.run(self.suffix, inputs, training=training)
 
     behind = Behind()
     behind({features.KEPT: prefix.output})  # Builds it.
