@@ -24,6 +24,7 @@ from tlkeras.details import Details
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.model import Precision
 from tlkeras.recipe import Recipe
 from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.source import Source
@@ -49,6 +50,9 @@ class Config(Spec, name="config"):
     )
     batch_size: Annotated[int, "Examples per step, over all replicas."] = 32
     seed: Annotated[int, "Seed of everything random."] = 0
+    precision: Annotated[
+        Precision, "What training computes in; the model that is kept is float32."
+    ] = "float32"
     feature_cache_gb: Annotated[float, "What features of frozen layers may take on the disk."] = (
         20.0
     )

@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 from conftest import Tiny
+from PIL import Image
 
 from tlkeras import examples
 from tlkeras.augment import Color, MixUp
 from tlkeras.data import Data
 from tlkeras.sources.embedded import Embedded
+from tlkeras.sources.folder import Folder
 from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
@@ -73,3 +75,19 @@ def test_a_split_that_is_not_there_is_told(data):
     assert data.count("tset") == 0
     with pytest.raises(ValueError, match=r"No 'tset' in .*; did you mean 'test'"):
         data.batches("tset")
+
+
+def test_large_jpegs_give_nearly_the_same_inputs_where_they_need_not_be_exact(tmp_path):
+    random = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(4):
+            coarse = Image.fromarray(random.integers(0, 255, (6, 8, 3)).astype(np.uint8))
+            large = coarse.resize((640, 480), Image.Resampling.BICUBIC)
+            large.save(tmp_path / "pictures" / name / f"{i}.jpg", quality=95)
+    examples.write(Folder(tmp_path / "pictures"), Split(validation=0, test=0), tmp_path / "out")
+    exact = Data(tmp_path / "out", Tiny(), Classification(), batch_size=8)
+    reduced = dataclasses.replace(exact, exact=False)
+    assert {each["image"].shape for each in reduced._examples("train", None)} == {(240, 320, 3)}
+    whole, part = (columns(data.batches("train"))[0] for data in (exact, reduced))
+    assert 0 < np.abs(whole - part).max() < 3

@@ -148,7 +148,7 @@ PIXELS = np.random.default_rng(1).normal(size=(2, 20, 20, 3)).astype("float32")
 )
 def test_folding_norms_changes_nothing_but_the_rounding(order, folded):
     model = convolutions(*order)
-    assert len(graph._foldable(model)) == folded
+    assert len(graph._foldable(model, training=False)) == folded
     expected = model(PIXELS, training=False)
     np.testing.assert_allclose(graph.run(model, PIXELS), expected, rtol=1e-4, atol=1e-4)
 
@@ -170,3 +170,21 @@ def test_a_run_takes_a_branched_model_and_reads_its_weights_anew(forked: keras.M
         for name in ("early", "late"):
             np.testing.assert_array_equal(found[name], expected[name])
         forked.get_layer("first").kernel.assign_add(tf.ones([4, 3]))
+
+
+def test_gradients_reach_the_kernels_as_without_folding_and_norms_that_learn_are_not_folded():
+    model = convolutions("conv", "norm", "relu", "depthwise", "norm")
+    first, second = (x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
+    first.trainable = False
+    assert [*graph._foldable(model, training=True).values()] == [first]
+    second.trainable = False
+    assert len(graph._foldable(model, training=True)) == 2
+
+    def gradients(call):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(call(model, PIXELS, training=True)))
+        return tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+
+    plain = gradients(lambda called, pixels, training: called(pixels, training=training))
+    for found, expected in zip(gradients(graph.run), plain, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

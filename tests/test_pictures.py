@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tlkeras import pictures
+from tlkeras.frameworks import tf
 
 RED, BLUE, WHITE = (220, 30, 30), (30, 30, 220), (255, 255, 255)
 
@@ -214,3 +215,28 @@ def _with_palette(numbers: np.ndarray) -> Image.Image:
 def test_what_is_no_mask_is_refused(data: bytes, message: str):
     with pytest.raises(ValueError, match=message):
         pictures.standard_mask(data)
+
+
+@pytest.mark.parametrize(
+    ("sides", "least", "expected"),
+    [
+        ((640, 480), 120, (160, 120)),
+        ((640, 480), 121, (320, 240)),
+        ((640, 480), 60, (80, 60)),
+        ((640, 480), 1, (80, 60)),
+        ((640, 480), 241, (640, 480)),
+        ((201, 301), 100, (101, 151)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_large_jpeg_is_decoded_at_the_part_of_its_size_that_keeps_enough(
+    sides, least, expected, kind
+):
+    buffer = io.BytesIO()
+    ramp = np.linspace(0, 255, sides[0] * sides[1]).reshape(sides[1], sides[0])
+    Image.fromarray(ramp.astype(np.uint8)).convert("RGB").save(buffer, kind)
+    found = pictures.picture(tf.constant(buffer.getvalue()), least).numpy()
+    width, height = expected if kind == "JPEG" else sides
+    assert found.shape == (height, width, 3)
+    whole = tf.image.resize(pictures.picture(tf.constant(buffer.getvalue())), found.shape[:2])
+    assert np.abs(found - whole.numpy()).mean() < 2

@@ -16,12 +16,18 @@ from tlkeras.backbone import Backbone
 from tlkeras.frameworks import tf
 from tlkeras.task import Task
 
+# By how much a picture decoded at a part of its size is still larger than the network's input.
+# Measured with MobileNetV2 at 160 pixels: features differ by 0.6 % at 4, by 3 % at 2.4.
+_REDUCED = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
     """The splits of one folder of examples, as one backbone and one task want them.
 
-    Batches are ``(inputs, targets)``. At most a few batches are in memory at a time.
+    Batches are ``(inputs, targets)``. At most a few batches are in memory at a time. Unless
+    `exact`, large JPEGs are decoded at a part of their size that still is four times the input's:
+    the features of a network then differ by about half a percent.
     """
 
     folder: Path
@@ -29,6 +35,7 @@ class Data:
     task: Task
     batch_size: int = 32
     seed: int = 0
+    exact: bool = True
 
     @functools.cached_property
     def info(self) -> examples.Info:
@@ -111,8 +118,26 @@ class Data:
 
     def _examples(self, split: str, order: np.ndarray | None) -> Any:
         """Returns the decoded examples, with what backbone and task read and nothing else."""
-        keys = (*self.backbone.reads, *self.task.reads)
-        return examples.dataset(self.folder, split, order, keys)
+        return examples.dataset(self.folder, split, order, self._keys, self._least)
+
+    @property
+    def _keys(self) -> tuple[str, ...]:
+        return (*self.backbone.reads, *self.task.reads)
+
+    @functools.cached_property
+    def _least(self) -> int | None:
+        """How many pixels a side of a picture has to keep, None for all of them."""
+        kinds = [self.info.features.get(key) for key in self._keys]
+        if self.exact or "image" not in kinds or "mask" in kinds:  # A mask has the picture's size.
+            return None
+        split = next(iter(self.info.counts))
+        decoded = examples.dataset(self.folder, split, None, self._keys)
+        sides = [
+            max(spec.shape[:2])
+            for spec in tf.nest.flatten(decoded.map(self.backbone.preprocess).element_spec)
+            if spec.shape.rank == 3 and None not in spec.shape
+        ]
+        return _REDUCED * max(sides) if sides else None
 
     def _pair(self, example: dict[str, Any]) -> tuple[Any, Any]:
         inputs = self.backbone.preprocess(example)

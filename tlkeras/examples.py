@@ -43,6 +43,7 @@ def dataset(
     split: str,
     order: np.ndarray | None = None,
     keys: Sequence[str] | None = None,
+    least: int | None = None,
 ) -> Any:
     """Returns a tf.data.Dataset of decoded examples, dicts of what `records.decode` gives.
 
@@ -51,6 +52,7 @@ def dataset(
         split: One of the splits in it.
         order: Numbers of the examples wanted, int64 [n]; file order if None.
         keys: The features to decode, ``id`` apart; all if None.
+        least: How many pixels a side of a large JPEG has to keep; all if None.
     """
     held = info(folder)
     for name, known in [(split, [*held.counts]), *((key, [*held.features]) for key in keys or ())]:
@@ -76,7 +78,7 @@ def dataset(
         .unbatch()
         .apply(tf.data.experimental.assert_cardinality(len(order)))
         .map(
-            lambda record: records.decode(record, kinds),
+            lambda record: records.decode(record, kinds, least),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )

@@ -275,8 +275,10 @@ def _names(
     names = {}
     for cut in prefixes:
         # What is drawn, and so the seed, matters where there is something to draw.
-        drawn = [str(cut.augments), cut.view, data.seed] if cut.augments else []
-        made = [*always, contents[cut.split], *drawn]
+        drawn = (
+            [[each.full() for each in cut.augments], cut.view, data.seed] if cut.augments else []
+        )
+        made = [*always, contents[cut.split], data.exact, *drawn]
         targets = dataclasses.replace(cut, block=TARGETS)
         for each, own in ((targets, [model.task.full()]), (cut, [networks[cut.block], dtype])):
             digest = hashlib.sha256(json.dumps([*made, *own]).encode()).hexdigest()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +19,20 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.task import Task
 
 HEAD = "head"
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+"""What is computed in; weights are float32 in all of them."""
+
+
+@contextlib.contextmanager
+def computing_in(precision: Precision) -> Iterator[None]:
+    """Makes what Keras builds and compiles meanwhile compute in a precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 class TransferModel:

@@ -74,15 +74,19 @@ def encode(identity: str, features: Mapping[str, Any], kinds: Mapping[str, Kind]
     return example.SerializeToString(deterministic=True)
 
 
-def decode(record: Any, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+def decode(record: Any, kinds: Mapping[str, Kind], least: int | None = None) -> dict[str, Any]:
     """Returns the tensors of one record, inside any graph: its ``id`` and the given keys.
+
+    `least` is how many pixels `pictures.picture` has to leave a side of a large picture.
 
     ``image``: uint8 [h, w, 3]. ``mask``: uint8 [h, w, 1]. ``text``: string []. ``integer``: int64
     []. ``integers``: int64 [n]. ``number``: float32 []. ``boxes``: float32 [n, 4].
     """
     parsing = {key: _FORMS[kind].parsing() for key, kind in kinds.items()}
     parsed = tf.io.parse_single_example(record, {"id": _FORMS["text"].parsing(), **parsing})
-    got = {key: _FORMS[kind].get(parsed[key]) for key, kind in kinds.items()}
+    getters = {kind: form.get for kind, form in _FORMS.items()}
+    getters["image"] = lambda encoded: pictures.picture(encoded, least)
+    got = {key: getters[kind](parsed[key]) for key, kind in kinds.items()}
     return {"id": parsed["id"], **got}
 
 
@@ -158,7 +162,7 @@ class Records:
 
 @dataclasses.dataclass(frozen=True)
 class _Form:
-    """How values of one kind are put into a record, parsed, and made a tensor."""
+    """How values of one kind are put into a record, parsed, and, pictures apart, made a tensor."""
 
     put: Callable[[Any], Any]
     parsing: Callable[[], Any]
@@ -201,7 +205,7 @@ def _many(shape: Sequence[int], kind: str) -> Callable[[], Any]:
 
 
 _FORMS: dict[Kind, _Form] = {
-    "image": _Form(_bytes, _one("string"), pictures.picture),
+    "image": _Form(_bytes, _one("string")),
     "mask": _Form(_bytes, _one("string"), lambda encoded: tf.io.decode_png(encoded, channels=1)),
     "text": _Form(_texts, _one("string")),
     "integer": _Form(lambda value: _integers([value]), _one("int64")),

@@ -1,0 +1,182 @@
+"""Where the time goes: reading pictures, running the frozen part, waiting for input.
+
+    python benchmarks/parts.py --data=IMAGES/flower_photos --weights=WEIGHTS
+
+WEIGHTS holds the files ``MobileNetV2_*_notop``. Prints three tables. Times are the least of several
+rounds that take turns, since another process can only make one longer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tlkeras import examples, features, graph, pictures
+from tlkeras.backbone import squash
+from tlkeras.backbones.applications import MobileNetV2
+from tlkeras.data import Data
+from tlkeras.frameworks import keras, tf
+from tlkeras.model import TransferModel, computing_in
+from tlkeras.recipes import fine_tune
+from tlkeras.sources.folder import Folder
+from tlkeras.splits import Split
+from tlkeras.tasks.classification import Classification
+
+SIZE = 160
+BATCHES = (8, 16, 32, 64)
+SIDES = (192, 640, 1920)  # Longer sides of the pictures that are decoded, small ones enlarged.
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description="What reading, running and waiting take.")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--alpha", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    file = options.weights / f"MobileNetV2_{options.alpha}_224_notop.weights.h5"
+    backbone = MobileNetV2(size=SIZE, alpha=options.alpha, weights=str(file))
+    model = TransferModel(backbone, Classification(), ("a", "b"))
+    forward(backbone, model, options.rounds)
+    decoding(options.data, model, options.rounds)
+    waiting(options.data, backbone)
+
+
+def forward(backbone: MobileNetV2, model: TransferModel, rounds: int) -> None:
+    """Prints what an image takes through the body, in several forms and batch sizes."""
+    with computing_in("mixed_bfloat16"):
+        narrow = TransferModel(backbone, Classification(), ("a", "b"))
+    forms = {
+        "as Keras runs it": lambda x: model.body(x, training=False),
+        "norms folded": lambda x: graph.run(model.body, x),
+        "norms folded, bfloat16": lambda x: graph.run(narrow.body, x),
+    }
+    pixels = tf.random.stateless_uniform([max(BATCHES), SIZE, SIZE, 3], [0, 0], 0.0, 255.0)
+    calls: dict[Any, Callable[[], Any]] = {}
+    for name, form in forms.items():
+        run = tf.function(form, autograph=False)
+        for size in BATCHES:
+            calls[name, size] = lambda run=run, size=size: [
+                run(pixels[i : i + size]).numpy() for i in range(0, max(BATCHES), size)
+            ]
+    took = least(calls, rounds)
+    table(["ms an image", *(f"batch of {size}" for size in BATCHES), "largest difference"])
+    expected = np.concatenate(calls["as Keras runs it", 32]())
+    for name in forms:
+        times = [f"{1e3 * took[name, size] / max(BATCHES):.2f}" for size in BATCHES]
+        found = np.concatenate(calls[name, 32]()).astype(np.float32)
+        row(name, *times, f"{np.abs(found - expected).max():.1e}")
+
+
+def decoding(folder: Path, model: TransferModel, rounds: int) -> None:
+    """Prints what reading and shrinking a JPEG takes on a core, and what reduced reading costs."""
+    table(["longer side", "whole, ms", "reduced, ms", "pixels differ by", "features differ by"])
+    paths = sorted(folder.rglob("*.jpg"))
+    body = tf.function(lambda x: graph.run(model.body, x), autograph=False)
+    for side in SIDES:
+        encoded = [tf.constant(enlarged(path, side)) for path in paths[:: len(paths) // 24]]
+        forms = {
+            "whole": lambda jpeg: squash(pictures.picture(jpeg), SIZE),
+            "reduced": lambda jpeg: squash(pictures.picture(jpeg, 4 * SIZE), SIZE),
+        }
+        runs = {name: tf.function(form, autograph=False) for name, form in forms.items()}
+        calls = {
+            name: lambda run=run, encoded=encoded: [run(jpeg) for jpeg in encoded]
+            for name, run in runs.items()
+        }
+        took = least(calls, rounds)
+        pixels = {name: tf.stack(call()) for name, call in calls.items()}
+        found = {name: body(x).numpy() for name, x in pixels.items()}
+        apart = np.abs(pixels["whole"] - pixels["reduced"]).mean()
+        relative = np.linalg.norm(found["whole"] - found["reduced"])
+        relative /= np.linalg.norm(found["whole"])
+        times = [f"{1e3 * took[name] / len(encoded):.2f}" for name in forms]
+        row(f"{side}", *times, f"{apart:.2f} of 255", f"{100 * relative:.1f} %")
+
+
+def waiting(folder: Path, backbone: MobileNetV2) -> None:
+    """Prints how much of an epoch the training waits for its batches, by what it is fed."""
+    table(["what is trained, fed with", "epoch, s", "from memory, s", "waiting"])
+    with tempfile.TemporaryDirectory() as place:
+        examples.write(Folder(folder), Split(test=0), Path(place) / "examples", say=lambda _: None)
+        data = Data(Path(place) / "examples", backbone, Classification(), exact=False)
+        model = TransferModel(backbone, Classification(), data.classes)
+        cuts = [features.Cut("train", block) for block in ("head", "block_12")]
+        kept = features.at(model, data, cuts, features.Cache(Path(place) / "features"), "float16")
+        feeds = {
+            "head, kept features": ("head", kept[cuts[0]].batches(data.order("train", 0))),
+            "block_12 on, kept features": (
+                "block_12",
+                kept[cuts[1]].batches(data.order("train", 0)),
+            ),
+            "block_12 on, pictures": ("block_12", data.shuffled("train", 0)),
+        }
+        for name, (block, batches) in feeds.items():
+            model.train_only([] if block == "head" else model.blocks_from(block))
+            trained = fine_tune._behind_frozen(model, block, "float16")
+            trained.compile("adam", model.task.loss())
+            epoch(trained, batches.take(2))  # Traces.
+            seconds, waited = epoch(trained, batches)
+            memory = list(batches.take(20))
+            alone, _ = epoch(trained, (memory[i % 20] for i in range(data.steps("train"))))
+            row(name, f"{seconds:.2f}", f"{alone:.2f}", f"{100 * waited / seconds:.1f} %")
+
+
+def epoch(trained: keras.Model, batches: Iterable[Any]) -> tuple[float, float]:
+    """Returns the seconds of an epoch and those in which the next batch was not there."""
+    begin, waited = time.perf_counter(), 0.0
+    feed = iter(batches)
+    while True:
+        start = time.perf_counter()
+        batch = next(feed, None)
+        waited += time.perf_counter() - start
+        if batch is None:
+            return time.perf_counter() - begin, waited
+        trained.train_on_batch(*batch)
+
+
+def enlarged(path: Path, side: int) -> bytes:
+    """Returns a picture as a JPEG with this longer side, smaller ones as they are."""
+    image = Image.open(path).convert("RGB")
+    factor = max(side / max(image.size), 1.0)
+    shape = [round(length * factor) for length in image.size]
+    buffer = io.BytesIO()
+    image.resize(shape, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=92)
+    return buffer.getvalue()
+
+
+def least(calls: Mapping[Any, Callable[[], Any]], rounds: int) -> dict[Any, float]:
+    """Returns the least seconds of every call."""
+    took: dict[Any, float] = {}
+    for call in calls.values():
+        call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            took[name] = min(took.get(name, np.inf), time.perf_counter() - start)
+    return took
+
+
+def table(columns: Iterable[str]) -> None:
+    """Prints the head of a Markdown table."""
+    columns = list(columns)
+    print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
+
+
+def row(*cells: str) -> None:
+    """Prints a line of it."""
+    print("| " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

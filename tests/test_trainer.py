@@ -1,0 +1,50 @@
+"""The step that fits the recipe."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Tiny
+
+from pipeline import trainer
+from tlkeras.data import Data
+from tlkeras.frameworks import keras
+from tlkeras.model import TransferModel
+from tlkeras.recipes.fine_tune import FineTune, Phase
+from tlkeras.tasks.classification import Classification
+
+
+def trained(recorded, place, name, **changes):
+    out = place / name
+    out.mkdir()
+    phases = (Phase(epochs=1), Phase(epochs=2, unfreeze="block3", learning_rate=1e-3))
+    options = {
+        "recipe": FineTune(phases),
+        "batch_size": 8,
+        "seed": 0,
+        "precision": "float32",
+        "feature_cache_gb": 1.0,
+        "features": place / "features",
+    }
+    trainer.model.run(
+        out, examples=recorded, backbone=Tiny(), task=Classification(), **{**options, **changes}
+    )
+    losses = [log["loss"] for log in json.loads((out / "logs.json").read_text())]
+    return TransferModel.load(out), losses
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_in_mixed_precision_losses_are_near_and_the_kept_model_is_float32(
+    recorded, tmp_path, precision
+):
+    _, expected = trained(recorded, tmp_path, "plain")
+    model, losses = trained(recorded, tmp_path, "mixed", precision=precision)
+    assert losses != expected
+    np.testing.assert_allclose(losses, expected, rtol=0.05)
+    assert keras.config.dtype_policy().name == "float32"
+    assert {layer.compute_dtype for layer in model.full.layers} == {"float32"}
+    data = Data(recorded, Tiny(), Classification(), batch_size=8)
+    model.full.compile(loss=model.task.loss())
+    silent: Any = 0
+    assert model.full.evaluate(data.batches("train"), verbose=silent) < expected[0]
