@@ -274,7 +274,7 @@ def test_a_network_that_is_no_onnx_is_one_clear_message(samples, tmp_path, monke
     monkeypatch.setattr("tlkeras.exporters.onnx._erfc", lambda *arguments: None)
     model = TransferModel(Normalized(), Classification(), CLASSES, seed=0)
     with pytest.raises(
-        ValueError, match="normalized cannot be written as ONNX, .* for Erfc .* use"
+        ValueError, match=r"normalized cannot be written as ONNX, .* for Erfc .* use"
     ):
         exporter.write(model, samples, tmp_path)
     assert not any(tmp_path.iterdir())
