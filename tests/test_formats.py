@@ -238,7 +238,7 @@ def test_an_onnx_file_tells_its_labels_and_origin(model, samples, tmp_path):
 
 
 class Normalized(Backbone, name="normalized"):
-    """A network that begins with a layer that keeps constants of its own."""
+    """What tf2onnx needs help with: constants of a layer, grouped convolutions, the exact GELU."""
 
     block_pattern = r"^(conv)"
 
@@ -246,13 +246,16 @@ class Normalized(Backbone, name="normalized"):
         inputs = keras.Input([32, 32, 3])
         x = keras.layers.Normalization(mean=[100, 110, 120], variance=[9, 16, 25])(inputs)
         x = keras.layers.Conv2D(8, 3, strides=4, name="conv")(x)
+        x = keras.layers.Conv2D(8, 3, groups=4, padding="same", activation="gelu", name="groups")(x)
         return keras.Model(inputs, {"stride4": x}, name=self.name)
 
     def preprocess(self, example):
         return tf.image.resize(example["image"], [32, 32])
 
 
-def test_an_onnx_file_holds_the_constants_of_layers(samples, tmp_path, monkeypatch):
+def test_onnx_takes_constants_of_layers_grouped_convolutions_and_gelu(
+    samples, tmp_path, monkeypatch
+):
     pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     monkeypatch.delitem(sys.modules, "tf2onnx.convert", raising=False)
@@ -263,6 +266,18 @@ def test_an_onnx_file_holds_the_constants_of_layers(samples, tmp_path, monkeypat
     served = exporter.load(tmp_path)(inputs)["probabilities"]
     np.testing.assert_allclose(served, model.served(inputs)["probabilities"], atol=1e-5)
     assert "TF_CPP_MIN_LOG_LEVEL" not in os.environ  # As its import leaves it.
+
+
+def test_a_network_that_is_no_onnx_is_one_clear_message(samples, tmp_path, monkeypatch):
+    pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    exporter = spec.parse("onnx", Exporter)
+    monkeypatch.setattr("tlkeras.exporters.onnx._erfc", lambda *arguments: None)
+    model = TransferModel(Normalized(), Classification(), CLASSES, seed=0)
+    with pytest.raises(
+        ValueError, match=r"normalized cannot be written as ONNX, .* for Erfc .* use"
+    ):
+        exporter.write(model, samples, tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_without_the_extra_onnx_is_one_clear_message(monkeypatch):

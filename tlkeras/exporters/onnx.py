@@ -7,6 +7,8 @@ import json
 import os
 from typing import Any
 
+import numpy as np
+
 from tlkeras.exporter import UNSTATED, Exporter
 from tlkeras.frameworks import tf
 
@@ -42,7 +44,10 @@ class ONNX(Exporter, name="onnx"):
         shape = [None, *model.full.inputs[0].shape[1:]]
         signature = [tf.TensorSpec(shape, tf.float32, name="image")]
         serve = tf.function(model.served, input_signature=signature)
-        converted, _ = _converter().from_function(serve, signature, opset=_OPSET)
+        _trace_flat(serve)
+        converted, _ = _converter().from_function(
+            serve, signature, opset=_OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
+        )
         graph = converted.graph
         # Constants made outside of the function, as Keras's Normalization makes them, are declared
         # as inputs; some are folded into others by now and used no more.
@@ -57,7 +62,13 @@ class ONNX(Exporter, name="onnx"):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
         labels = json.dumps(model.classes, ensure_ascii=False)
         onnx.helper.set_model_props(converted, {**origin.texts(model), "labels": labels})
-        onnx.checker.check_model(converted, full_check=True)
+        try:
+            onnx.checker.check_model(converted, full_check=True)
+        except onnx.checker.ValidationError as error:
+            raise ValueError(
+                f"{model.backbone.name} cannot be written as ONNX, tf2onnx made something else: "
+                f"{' '.join(str(error).split())[:300]}; use another exporter."
+            ) from error
         onnx.save(converted, out / "model.onnx")
 
     def load(self, out):
@@ -72,6 +83,36 @@ class ONNX(Exporter, name="onnx"):
             return dict(zip(names, session.run(names, {"image": inputs}), strict=True))
 
         return predict
+
+
+def _trace_flat(serve: Any) -> None:
+    """Traces a function with the functions that it calls made part of it.
+
+    Keras compiles grouped convolutions, such as ConvNeXt's, as functions of their own, which
+    tf2onnx cannot read.
+    """
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        serve.get_concrete_function()
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
+
+
+def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
+    """Writes 1 - erf for what ONNX has no operation of: the exact GELU of ConvNeXt has it."""
+    shapes, types = node.output_shapes, node.output_dtypes
+    erf = graph.make_node("Erf", node.input, shapes=shapes, dtypes=types)
+    one = graph.make_const(f"{name}_one", np.ones([], np.float32))
+    graph.remove_node(name)
+    graph.make_node(
+        "Sub",
+        [one.output[0], erf.output[0]],
+        name=name,
+        outputs=node.output,
+        shapes=shapes,
+        dtypes=types,
+    )
 
 
 def _converter() -> Any:
