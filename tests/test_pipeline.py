@@ -106,6 +106,24 @@ def test_a_model_below_its_bound_is_not_pushed(pushed, pictures):
 
 
 @pytest.mark.slow
+def test_kinds_of_tflite_are_proven_and_pushed_side_by_side(pushed, pictures):
+    place, _ = pushed
+    kinds = "--exporters=tflite|tflite(quantize='float16')|tflite(quantize='int8')"
+    # One of these few pictures is worth points.
+    flags = (kinds, "--max_accuracy_drop=100", "--baseline=none", "--name=kinds")
+    ended = run(command(pictures, place, RECIPE, *flags))
+    assert ended.returncode == 0, ended.stderr
+    version = place / "saved_models" / "kinds" / "1"
+    told = {line.split()[0]: line.split() for line in ended.stdout.splitlines() if "tflite" in line}
+    for name in ("model.tflite", "model_float16.tflite", "model_int8.tflite"):
+        assert told[name][1] == f"{(version / name).stat().st_size:,}"
+        assert told[name][-1] == "yes"
+    report = (version / "report.html").read_text()
+    assert "model_int8.tflite" in report
+    assert "median ms on 2 threads" in report
+
+
+@pytest.mark.slow
 def test_a_model_worse_than_the_last_pushed_one_is_not_pushed(pictures, tmp_path):
     good = "--recipe=fine_tune(phases=[phase(epochs=8, learning_rate=0.01)])"
     ended = run(command(pictures, tmp_path, good))

@@ -1,12 +1,13 @@
 """What every exporter promises."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from conftest import Tiny, export
 
 from tlkeras import litert, precision, spec
-from tlkeras.backbone import Backbone
-from tlkeras.backbones.applications import TABLE
+from tlkeras.backbones.applications import TABLE, Application
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import keras, tf
@@ -73,13 +74,13 @@ LEAST_CORRELATION = {"none": 0.9999, "float16": 0.999, "dynamic": 0.9, "int8": 0
 
 
 def test_every_family_is_represented():
-    members = spec.names(Backbone)
+    members = spec.names(Application)
     assert {members[name].family for name in REPRESENTATIVES} == {row[2] for row in TABLE}
 
 
 def settled(name, policy="float32"):
     """Returns a model that tells pictures apart, and pictures: random weights alone do not."""
-    member = spec.names(Backbone)[name]
+    member = spec.names(Application)[name]
     size = max(48, member.family.smallest)
     keras.config.set_dtype_policy(policy)
     try:
@@ -93,7 +94,8 @@ def settled(name, policy="float32"):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
             # Most units pass, so that rounding is not amplified as it is by no trained network.
-            layer.beta.assign(np.ones(layer.beta.shape))
+            shift: Any = layer.beta
+            shift.assign(np.ones(shift.shape))
     model.full(pictures, training=True)  # Batch norms take over what they see.
     return model, pictures
 
