@@ -4,8 +4,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Where the benchmarks find pictures and weights.
+# Where the benchmarks find pictures and weights, and where they draw pictures of their own.
 DATA ?= ../shared/data
+WORK ?= runs/scale
 
 .PHONY: run test check slow bench
 
@@ -20,6 +21,8 @@ slow: .venv/developer
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py --data=$(DATA)/images --weights=$(DATA)/weights/imagenet
+	$(BIN)/python benchmarks/scale.py --work=$(WORK)
+	$(BIN)/python benchmarks/parts.py --data=$(DATA)/images/flower_photos --weights=$(DATA)/weights/imagenet
 
 check: .venv/developer
 	$(BIN)/ruff format --check .

@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Measures what is missing, then shows all."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="The pipeline against the tutorial's recipe.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--results", type=Path, default=HERE / "speed.jsonl")
@@ -144,9 +144,9 @@ def show(rows: Sequence[Row], picture: Path) -> None:
     """Prints the medians as a table and draws the seconds."""
     lines, drawn = [], {}
     cases = {(row["data"], row["alpha"], row["epochs"]): None for row in rows}
-    for case in sorted(cases):
-        name = f"{case[0]}, {case[1]}, {case[2]}+{case[2]}"
-        alike = [row for row in rows if (row["data"], row["alpha"], row["epochs"]) == case]
+    for group in sorted(cases):
+        name = f"{group[0]}, {group[1]}, {group[2]}+{group[2]}"
+        alike = [row for row in rows if (row["data"], row["alpha"], row["epochs"]) == group]
         seconds = {
             way: statistics.median(found)
             for way in WAYS
@@ -173,7 +173,8 @@ def show(rows: Sequence[Row], picture: Path) -> None:
     print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     for line in lines:
         print("| " + " | ".join(line) + " |")
-    picture.write_text(page.picture(charts.bars("seconds to a trained model", drawn)), "utf-8")
+    title = "seconds to a trained model"
+    picture.write_text(page.picture(charts.bars(title, drawn)), encoding="utf-8")
 
 
 def median(values: Any) -> str:

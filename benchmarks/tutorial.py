@@ -25,7 +25,7 @@ SIZE, BATCH, FIRST_TRAINED = 160, 32, 100
 
 def main() -> None:
     """Trains and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="The recipe of Keras's tutorial.")
     parser.add_argument("--data", type=Path, required=True, help="holds train/ and val/")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--alpha", type=float, default=1.0)
