@@ -60,8 +60,8 @@ def predictions(
     """Writes what an export predicts to ``predictions.jsonl``, an object a line, in data order.
 
     Each has the ``id``, a path below `data` or the example's own name, and what the export serves:
-    for classification ``label`` and ``probabilities``, in the order of ``labels.txt``. A picture
-    that cannot be read has ``error`` instead.
+    for classification ``label``, ``classes`` and ``scores``, best first, and ``probabilities`` in
+    the order of ``labels.txt``. A picture that cannot be read has ``error`` instead.
     """
     if missing := [name for name in exporter.files() if not (exports / name).exists()]:
         raise ValueError(f"There is no {missing[0]} in {exports}; choose another --exporter.")
@@ -180,6 +180,8 @@ def _readable(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
     array = np.asarray(value)
+    if array.dtype.kind in "OS":
+        return [_readable(one) for one in array.tolist()]
     return (
         np.round(array.astype(float), _DIGITS).tolist()
         if array.dtype.kind == "f"

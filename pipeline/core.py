@@ -102,6 +102,11 @@ class Step:
         """The names of the parameters that are a `Place`."""
         return [name for name, kind in self.parameters.items() if _is(_PLACE, kind)]
 
+    @functools.cached_property
+    def read(self) -> list[str]:
+        """The names of the parameters that are a config field or an earlier product."""
+        return [name for name in self.parameters if name not in self.places]
+
     @property
     def module(self) -> str:
         """The name of the module that holds the function, also while that is run as a script."""
@@ -147,9 +152,8 @@ def run(
     width = max(len(step.name) for step in steps)
     products: dict[str, Path] = {}
     for step in chosen(steps, type(config), to):
-        inputs = {name: products[name] for name in step.parameters if name in products}
-        read = [name for name in step.parameters if name not in {*inputs, *step.places}]
-        fields = {name: getattr(config, name) for name in read}
+        inputs = {name: products[name] for name in step.read if name in products}
+        fields = {name: getattr(config, name) for name in step.read if name not in inputs}
         line = functools.partial("{:<{}}   {}".format, step.name, width)
         try:
             products[step.name] = store.make(

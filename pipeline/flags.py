@@ -67,7 +67,7 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
         out = values.pop("out")
         fields = {name: value for name, value in values.items() if name in spec.fields(config)}
         fields |= {name: values[name] for name in step.places if values[name] is not None}
-        inputs = {name: values[name] for name in values if name not in {*fields, *step.places}}
+        inputs = {name: values[name] for name in step.read if name not in fields}
         core.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
 
     app.run(_plainly(main), flags_parser=step_parser(step, config))
@@ -97,8 +97,7 @@ def step_parser(
     """Returns a `flags_parser` for one step: from the arguments to its parameters and ``out``."""
     fields = {option.name: option for option in _options(config)}
     places = [_place(name) for name in step.places]
-    read = [name for name in step.parameters if name not in {*fields, *step.places}]
-    products = [_product(step, name) for name in read]
+    products = [_product(step, name) for name in step.read if name not in fields]
     options = [*products, *(fields[name] for name in step.parameters if name in fields)]
     out = _Option("out", Path, "Where the product comes to lie, whole or not at all.", _NONE)
     example = " ".join(f"--{product.name}={product.name}" for product in products)
@@ -120,11 +119,9 @@ def step_values(
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     """Returns the config fields and the products of a step, read from the texts of its flags."""
     fields = {option.name: option for option in _options(config)}
-    inputs = {name: Path(texts[name]) for name in step.parameters if name not in fields}
+    inputs = {name: Path(texts[name]) for name in step.read if name not in fields}
     given = {
-        name: _value(texts[name], fields[name].annotation)
-        for name in step.parameters
-        if name in fields
+        name: _value(texts[name], fields[name].annotation) for name in step.read if name in fields
     }
     return given, inputs
 

@@ -84,7 +84,7 @@ def compile(steps: Sequence[core.Step], config: Config, target: Target) -> None:
     def everything(*channels: Any) -> None:
         given = dict(zip(parameters, channels, strict=True))
         for step in steps:
-            asked = {name: given[name] for name in ("root", *step.parameters)}
+            asked = {name: given[name] for name in ("root", *step.read)}
             task = components[step.name](**asked)
             # The store finds what is unchanged; KFP would not look at the code.
             task.set_caching_options(False)
@@ -117,7 +117,7 @@ def make(name: str, texts: Mapping[str, str]) -> str:
 
 def _parameters(steps: Sequence[core.Step], config: Config) -> dict[str, inspect.Parameter]:
     """Returns a parameter of the pipeline for ``root`` and every config field that a step reads."""
-    read = {"root", *(name for step in steps for name in step.parameters)}
+    read = {"root", *(name for step in steps for name in step.read)}
     return {
         name: inspect.Parameter(
             name,
@@ -146,7 +146,7 @@ def _component(dsl: Any, step: core.Step, image: str) -> Any:
     function = step.module.rpartition(".")[2]
     source = _COMPONENT.format(
         function=function,
-        parameters=", ".join(f"{name}: str" for name in ("root", *step.parameters)),
+        parameters=", ".join(f"{name}: str" for name in ("root", *step.read)),
         about=(inspect.getdoc(step) or step.name).splitlines()[0],
         name=step.name,
     )

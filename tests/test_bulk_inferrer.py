@@ -16,6 +16,7 @@ from pipeline.bulk_inferrer import predictions
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.frameworks import tf
 from tlkeras.model import TransferModel
 from tlkeras.tasks.classification import Classification
 
@@ -31,8 +32,9 @@ def model() -> TransferModel:
 def version(model: TransferModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the pusher leaves it."""
     out = tmp_path_factory.mktemp("version")
+    samples = tf.data.Dataset.from_tensor_slices(np.zeros((1, 32, 32, 3), np.float32))
     for exporter in (SavedModel(), TFLite()):
-        exporter.write(model, None, out)
+        exporter.write(model, samples, out)
     (out / "labels.txt").write_text("\n".join(CLASSES) + "\n")
     fields = {"backbone": {"value": Tiny().full()}, "task": {"value": Classification().full()}}
     lineage = [{"step": "examples", "asked": {"fields": {}}}]
@@ -101,7 +103,7 @@ def test_a_picture_that_cannot_be_read_is_told_in_its_place(
     first, second, third = predicted(tmp_path / "out", data, version)
     assert (first["id"], second["id"], third["id"]) == ("a.png", "b.jpg", "c.png")
     assert set(second) == {"id", "error"} and "is none of JPEG, PNG" in second["error"]
-    assert set(first) == set(third) == {"id", "label", "probabilities"}
+    assert set(first) == set(third) == {"id", "label", "classes", "scores", "probabilities"}
 
 
 def test_what_is_not_there_is_told(version: Path, pictures: Path, tmp_path: Path):

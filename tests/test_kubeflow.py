@@ -38,8 +38,8 @@ def test_every_step_is_a_component_with_the_parameters_of_its_signature(tmp_path
     for step in STEPS:
         task = tasks[made_by[step.name]]
         given = task["inputs"]["parameters"]
-        assert set(given) == {"root", *step.parameters}
-        products = {name for name in step.parameters if name in made_by}
+        assert set(given) == {"root", *step.read}
+        products = {name for name in step.read if name in made_by}
         assert set(task.get("dependentTasks", [])) == {made_by[name] for name in products}
         for name in given:
             source = given[name]

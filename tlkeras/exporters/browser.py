@@ -132,10 +132,9 @@ def _licence() -> str:
 
     They hold no copy; tlkeras, under the same licence, was installed with one.
     """
-    try:
-        text = importlib.metadata.distribution("tlkeras").read_text("licenses/LICENSE")
-    except importlib.metadata.PackageNotFoundError:
-        text = None
+    # In a checkout there is a second one beside the package, without files.
+    found = importlib.metadata.distributions(name="tlkeras")
+    text = next(filter(None, (one.read_text("licenses/LICENSE") for one in found)), None)
     if text is None:
         raise ValueError(
             "The licence that the page's packages are under comes with tlkeras's installation, "
