@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar, Union,
 from absl import app, flags, logging
 
 from pipeline import core
-from tlkeras import spec
+from tlkeras import hardware, spec
 from tlkeras.spec import Spec
 
 C = TypeVar("C", bound=Spec)
@@ -49,7 +49,12 @@ def run(main: Callable[[C], int | None], config: type[C]) -> NoReturn:
     A ValueError is about what the user wrote: it is printed as one line, exit status 1. So is
     `core.NotBlessed`, status 2. Any other error keeps its traceback; ``--verbosity=1`` shows all.
     """
-    app.run(_plainly(main), flags_parser=parser(config))
+
+    def used(configured: C) -> int | None:
+        with hardware.used(str(cast(Any, flags.FLAGS[_STRATEGY.name]).value)):
+            return main(configured)
+
+    app.run(_plainly(used), flags_parser=parser(config))
 
 
 def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
@@ -63,10 +68,11 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
         config = cast("type[Spec]", importlib.import_module("pipeline.config").Config)
 
     def main(values: dict[str, Any]) -> None:
-        out = values.pop("out")
+        out, strategy = values.pop("out"), values.pop(_STRATEGY.name)
         fields = {name: value for name, value in values.items() if name in spec.fields(config)}
         inputs = {name: value for name, value in values.items() if name not in fields}
-        core.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
+        with hardware.used(strategy):
+            core.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
 
     app.run(_plainly(main), flags_parser=step_parser(step, config))
 
@@ -77,7 +83,8 @@ def parser(config: type[C], values: flags.FlagValues = flags.FLAGS) -> Callable[
     about = f"{inspect.getdoc(config)}\n\nExample:\n  python -m {_program()}"
 
     def parse(argv: Sequence[str]) -> C:
-        return config(**_parsed(argv, options, about, values))
+        parsed = _parsed(argv, [*options, _STRATEGY], about, values)
+        return config(**{option.name: parsed[option.name] for option in options})
 
     return _plainly(parse)
 
@@ -85,7 +92,7 @@ def parser(config: type[C], values: flags.FlagValues = flags.FLAGS) -> Callable[
 def step_parser(
     step: core.Step, config: type[Spec], values: flags.FlagValues = flags.FLAGS
 ) -> Callable[[Sequence[str]], dict[str, Any]]:
-    """Returns a `flags_parser` for one step: from the arguments to its parameters and ``out``."""
+    """Returns a `flags_parser` for one step: to its parameters, ``out`` and ``strategy``."""
     fields = {option.name: option for option in _options(config)}
     products = [_product(step, name) for name in step.parameters if name not in fields]
     options = [*products, *(fields[name] for name in step.parameters if name in fields)]
@@ -95,7 +102,7 @@ def step_parser(
     about = f"{inspect.getdoc(step)}\n\nExample:\n  {example}"
 
     def parse(argv: Sequence[str]) -> dict[str, Any]:
-        parsed = _parsed(argv, [*options, out], about, values)
+        parsed = _parsed(argv, [*options, out, _STRATEGY], about, values)
         given = {name: value for name, value in parsed.items() if name in fields}
         if all(name in given or not option.required for name, option in fields.items()):
             config(**given)  # Refuses what the pipeline would refuse.
@@ -141,6 +148,15 @@ class _Option:
         indent, described = " " * 6, f"{self.help} ({default})"
         text = textwrap.fill(described, 100, initial_indent=indent, subsequent_indent=indent)
         return f"  --{self.name}={_kind(self.annotation)}\n{text}"
+
+
+_STRATEGY = _Option(
+    "strategy",
+    Literal[hardware.NAMES],
+    "What to train on, see BUILD.md; changes nothing about what is made.",
+    "auto",
+)
+"""A flag of the run, no field of the config: it is in no key."""
 
 
 class _Parser(flags.ArgumentParser[Any]):

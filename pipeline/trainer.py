@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline import flags
+from pipeline import core, flags
 from pipeline.core import Step
+from tlkeras import hardware
 from tlkeras.backbone import Backbone
 from tlkeras.data import Data
 from tlkeras.model import TransferModel
@@ -14,7 +15,7 @@ from tlkeras.recipe import Recipe
 from tlkeras.task import Task
 
 
-@Step
+@Step(together=True)
 def model(
     out: Path,
     *,
@@ -26,11 +27,14 @@ def model(
     seed: int,
 ) -> None:
     """Fits the recipe and keeps the whole Keras model and its logs."""
+    # From here on the folder is there; and no worker fits something else.
+    hardware.meet(f"{backbone} {task} {recipe} {batch_size} {seed} {core.contents(examples)}")
     data = Data(examples, backbone, task, batch_size, seed)
     fitted = TransferModel(backbone, task, data.classes, seed)
     logs = recipe.fit(fitted, data, out / "_scratch")
-    fitted.save(out)
-    (out / "logs.json").write_text(json.dumps(logs, indent=2), encoding="utf-8")
+    if hardware.is_chief():
+        fitted.save(out)
+        (out / "logs.json").write_text(json.dumps(logs, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -213,6 +213,7 @@ def test_a_step_has_a_flag_for_every_product_and_field_and_its_output():
         "pan": Wok(),
         "guests": 2,
         "out": Path("o"),
+        "strategy": "auto",
     }
 
 

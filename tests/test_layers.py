@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = """
-tlkeras.spec tlkeras.frameworks tlkeras.progress
+tlkeras.spec tlkeras.frameworks tlkeras.progress tlkeras.hardware tlkeras.replicas
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
 tlkeras.pixels tlkeras.geometry tlkeras.augment
 tlkeras.graph tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records
@@ -18,7 +18,6 @@ tlkeras.ingest tlkeras.examples
 tlkeras.data tlkeras.model tlkeras.features tlkeras.training
 tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlkeras.limits
 tlkeras.card
-tlkeras.hardware
 tlkeras.*.*
 tlkeras
 pipeline.code pipeline.product pipeline.core pipeline.flags

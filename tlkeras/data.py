@@ -22,6 +22,9 @@ class Data:
     """The splits of one folder of examples, as one backbone and one task want them.
 
     Batches are ``(inputs, targets)``. At most a few batches are in memory at a time.
+
+    With ``part=(i, n)`` they hold the i-th of n equal parts of every batch, what one of n workers
+    feeds; the examples of the other parts are not even read.
     """
 
     folder: Path
@@ -29,6 +32,7 @@ class Data:
     task: Task
     batch_size: int = 32
     seed: int = 0
+    part: tuple[int, int] = (0, 1)
 
     @functools.cached_property
     def info(self) -> examples.Info:
@@ -48,6 +52,32 @@ class Data:
         """Returns the number of batches of one epoch, the last one short if need be."""
         return -(-self.count(split) // self.batch_size)
 
+    @property
+    def size(self) -> int:
+        """The number of examples in this part of a batch."""
+        _, parts = self.part
+        if self.batch_size % parts:
+            raise ValueError(
+                f"--batch_size={self.batch_size} cannot be shared by {parts} workers evenly; "
+                f"use a multiple of {parts}."
+            )
+        return self.batch_size // parts
+
+    def rows(self, order: np.ndarray) -> np.ndarray:
+        """Returns what is in this part of the batches of an order.
+
+        Of a last batch that is short, the parts are as equal as can be, and may be empty.
+        """
+        place, parts = self.part
+        end = len(order) // self.batch_size * self.batch_size
+        rest = len(order) - end
+        return np.concatenate(
+            [
+                order[:end].reshape(-1, parts, self.size)[:, place].ravel(),
+                order[end:][place * rest // parts : (place + 1) * rest // parts],
+            ]
+        )
+
     def order(self, split: str, epoch: int) -> np.ndarray:
         """Returns the permutation, int64 [count], that seed and epoch decide: an exact shuffle."""
         return np.random.default_rng((self.seed, epoch)).permutation(self.count(split))
@@ -56,9 +86,10 @@ class Data:
         """Returns the preprocessed inputs of a split, unbatched, in file order."""
         return self._pairs(split).map(lambda inputs, target: inputs)
 
-    def batches(self, split: str) -> Any:
-        """Returns the batches of a split in file order."""
-        return self._pairs(split).batch(self.batch_size).prefetch(2)
+    def batches(self, split: str, order: np.ndarray | None = None) -> Any:
+        """Returns the batches of a split in an order of indices, file order if None."""
+        order = np.arange(self.count(split)) if order is None else order
+        return self._pairs(split, self.rows(order)).batch(self.size).prefetch(2)
 
     def shuffled(self, split: str, epoch: int, augments: Sequence[Augment] = ()) -> Any:
         """Returns the augmented batches of a split in the order of an epoch.
@@ -67,7 +98,10 @@ class Data:
         """
         order = self.order(split, epoch)
         if not augments:
-            return self._pairs(split, order).batch(self.batch_size).prefetch(2)
+            return self.batches(split, order)
+        # What mixes examples needs the whole batch; a part is cut out of it afterwards.
+        mixes = any(type(each).batch is not Augment.batch for each in augments)
+        order, size = (order, self.batch_size) if mixes else (self.rows(order), self.size)
         seeds = np.stack([np.full_like(order, self.seed * 65_537 + epoch), order], axis=1)
         pairs = tf.data.Dataset.zip(
             self._examples(split, order),
@@ -77,14 +111,23 @@ class Data:
             num_parallel_calls=tf.data.AUTOTUNE,
         )
         batches = tf.data.Dataset.zip(
-            pairs.batch(self.batch_size), tf.data.Dataset.counter(dtype=tf.int32)
+            pairs.batch(size), tf.data.Dataset.counter(dtype=tf.int32)
         ).map(
             lambda pair, step: augment.batches(
                 augments, pair[0], pair[1], (self.seed, epoch, step)
             ),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
+        if mixes and self.part != (0, 1):
+            batches = batches.map(self._cut)
         return batches.prefetch(2)
+
+    def _cut(self, inputs: Any, targets: Any) -> tuple[Any, Any]:
+        """Returns this part of a whole batch."""
+        place, parts = self.part
+        rows = tf.shape(tf.nest.flatten(inputs)[0])[0]
+        first, last = place * rows // parts, (place + 1) * rows // parts
+        return tf.nest.map_structure(lambda tensor: tensor[first:last], (inputs, targets))
 
     def _pairs(self, split: str, order: np.ndarray | None = None) -> Any:
         return self._examples(split, order).map(self._pair, num_parallel_calls=tf.data.AUTOTUNE)

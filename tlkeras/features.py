@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import progress
+from tlkeras import hardware, progress
 from tlkeras.data import Data
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import TransferModel
@@ -78,7 +78,10 @@ def at(
         block: folder / _key(model, data, split, block, prefix, dtype)
         for block, prefix in cuts.items()
     }
+    # All workers have to find the same missing, so none may be writing while another looks.
+    hardware.meet(f"the features of {split} at {', '.join(map(str, places.values()))}")
     missing = {block: cuts[block] for block, place in places.items() if not place.is_dir()}
+    hardware.meet(f"missing features of {split}: {', '.join(missing)}")
     if missing:
         _make(missing, data, split, places, dtype)
     return {block: _opened(places[block], cuts[block]) for block in cuts}
@@ -114,11 +117,14 @@ def _key(
 def _make(
     prefixes: dict[str, keras.Model], data: Data, split: str, places: dict[str, Path], dtype: str
 ) -> None:
-    """Writes the arrays of several cuts in one pass, each folder whole or not at all."""
+    """Writes the arrays of several cuts in one pass, each folder whole or not at all.
+
+    Every worker writes its rows, one after another, into the same files.
+    """
     partial = {
         block: places[block].with_name(f"{places[block].name}.partial") for block in prefixes
     }
-    for place in partial.values():
+    for place in partial.values() if hardware.is_chief() else ():
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
     tensors = {
@@ -131,9 +137,11 @@ def _make(
     network = keras.Model(inputs, list(tensors.values()))
     run = tf.function(lambda batch: network(batch, training=False), reduce_retracing=True)
     writers: dict[Path, Any] = {}
-    start = 0
-    batches = data.batches(split)
-    for batch, targets in progress.shown(batches, data.steps(split), f"features of {split}"):
+    worker, workers = hardware.part()
+    start = worker * data.count(split) // workers
+    end = max((worker + 1) * data.count(split) // workers, start + 1)
+    batches = data.batches(split, np.arange(start, end))
+    for batch, targets in progress.shown(batches, len(batches), f"features of {split}"):
         outputs = keras.tree.flatten(run(batch))
         columns = {
             path: _narrowed(output.numpy(), dtype)
@@ -141,16 +149,20 @@ def _make(
         }
         for i, target in enumerate(keras.tree.flatten(targets)):
             columns |= {place / f"target{i}.npy": target.numpy() for place in partial.values()}
+        if not writers:
+            for path, column in columns.items() if hardware.is_chief() else ():
+                allocated(path, column.dtype, (data.count(split), *column.shape[1:]))
+            hardware.meet(f"room for the features of {split}")
+            writers = {path: np.load(path, mmap_mode="r+") for path in columns}
         for path, column in columns.items():
-            if path not in writers:
-                shape = (data.count(split), *column.shape[1:])
-                writers[path] = allocated(path, column.dtype, shape)
             writers[path][start : start + len(column)] = column
         start += len(next(iter(columns.values())))
     for writer in writers.values():
         writer.flush()
-    for block, place in partial.items():
+    hardware.meet(f"features of {split}")
+    for block, place in partial.items() if hardware.is_chief() else ():
         place.replace(places[block])
+    hardware.meet(f"features of {split} in place")
 
 
 def _opened(place: Path, prefix: keras.Model) -> Features:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkeras import features, training
+from tlkeras import features, hardware, replicas, training
 from tlkeras.augment import Augment
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import HEAD
@@ -96,6 +97,7 @@ class FineTune(Recipe, name="fine_tune"):
     def fit(self, model, data, folder, callbacks=()):
         starts = _starts(model, self.phases)
         kept = self._kept(model, data, starts, folder / "features")
+        own = dataclasses.replace(data, part=hardware.part())
         balance = _class_weights(data) if self.class_weight == "balanced" else None
         held_out = data.count("validation")
         logs: list[dict[str, Any]] = []
@@ -105,20 +107,21 @@ class FineTune(Recipe, name="fine_tune"):
             print(f"phase {number + 1} of {len(self.phases)}: {phase}")
             model.train_only(model.chosen(phase.unfreeze), batch_norm=phase.batch_norm)
             if number in kept:
-                trained = model.split_at(start)[1]
-                train = functools.partial(_kept_batches, kept[number]["train"], data)
+                trained = replicas.trained(model.split_at(start)[1])
+                train = functools.partial(_kept_batches, kept[number]["train"], own)
                 validation = held_out and kept[number]["validation"].batches(
-                    np.arange(held_out), data.batch_size
+                    own.rows(np.arange(held_out)), own.size
                 )
             else:
                 trained = _behind_frozen(model, start)
-                train = functools.partial(data.shuffled, "train", augments=phase.augment)
-                validation = held_out and data.batches("validation")
-            trained.compile(
-                optimizer=phase.compiled_optimizer(phase.epochs * data.steps("train")),
-                loss=model.task.loss(),
-                metrics=model.task.metrics(),
-            )
+                train = functools.partial(own.shuffled, "train", augments=phase.augment)
+                validation = held_out and own.batches("validation")
+            with hardware.scope():
+                trained.compile(
+                    optimizer=phase.compiled_optimizer(phase.epochs * data.steps("train")),
+                    loss=model.task.loss(),
+                    metrics=model.task.metrics(),
+                )
             state = training.fit(
                 trained,
                 train if balance is None else _weighted(train, model.task, balance),
@@ -169,7 +172,7 @@ def _starts(model: TransferModel, phases: Sequence[Phase]) -> list[str]:
 
 
 def _kept_batches(kept: features.Features, data: Data, epoch: int) -> Any:
-    return kept.batches(data.order("train", epoch), data.batch_size)
+    return kept.batches(data.rows(data.order("train", epoch)), data.size)
 
 
 def _behind_frozen(model: TransferModel, start: str) -> keras.Model:
@@ -179,22 +182,9 @@ def _behind_frozen(model: TransferModel, start: str) -> keras.Model:
     with when it was built, and its dropout would drop.
     """
     if start == next(iter(model.blocks)):
-        return model.full
+        return replicas.trained(model.full)
     prefix, suffix = model.split_at(start)
-
-    class Behind(keras.Model):
-        """The suffix; the prefix is no part of it, so that its weights are not kept again."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.suffix = suffix
-
-        def call(self, inputs: Any, training: bool | None = None) -> Any:
-            return self.suffix(prefix(inputs, training=False), training=training)
-
-    behind = Behind()
-    behind(prefix.input)  # Builds it.
-    return behind
+    return replicas.trained(suffix, frozen=prefix)
 
 
 def _class_weights(data: Data) -> Any:
