@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+import time
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,8 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, overload
 
 from pipeline import code, product
-from pipeline.product import lineage, manifest
-from tlkeras import spec
+from pipeline.product import contents, lineage, manifest
+from tlkeras import hardware, spec
 from tlkeras.spec import Spec
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Step",
     "Store",
     "chosen",
+    "contents",
     "lineage",
     "make",
     "manifest",
@@ -39,6 +41,9 @@ __all__ = [
 T = TypeVar("T")
 
 Say = Callable[[str], None]
+
+PATIENCE = 60.0
+"""Seconds that a worker waits for a product that the chief is neither making nor has made."""
 
 _RUNTIME, _PLACE = "in no key", "a folder beside the products"
 
@@ -68,25 +73,39 @@ class Step:
     step, one annotated `Place` a folder that runs share; any other is the config field of its name,
     in the key unless annotated `Runtime`. ``out / "_scratch"`` is there for the step's own
     progress. With ``always`` it runs even if its product is there, for its effects elsewhere.
+
+    Of several workers (`tlkeras.hardware`) the chief alone runs the steps, and the others wait for
+    their products. With ``together`` all run it at once, in one folder that the chief alone writes
+    to; after it the others are done.
     """
 
     name: str
     always: bool
+    together: bool
     _function: Callable[..., None]
 
     @overload
-    def __new__(cls, function: Callable[..., None], *, always: bool = False) -> Self: ...
+    def __new__(cls, function: Callable[..., None]) -> Self: ...
     @overload
-    def __new__(cls, *, always: bool) -> Callable[[Callable[..., None]], Step]: ...
-    def __new__(cls, function: Callable[..., None] | None = None, *, always: bool = False) -> Any:
+    def __new__(
+        cls, *, always: bool = False, together: bool = False
+    ) -> Callable[[Callable[..., None]], Step]: ...
+    def __new__(
+        cls,
+        function: Callable[..., None] | None = None,
+        *,
+        always: bool = False,
+        together: bool = False,
+    ) -> Any:
         """Makes a step of a function or, as ``@Step(always=True)``, what makes one of it."""
         if function is None:
-            return functools.partial(cls, always=always)
+            return functools.partial(cls, always=always, together=together)
         out, *others = inspect.signature(function).parameters.values()
         if out.name != "out" or any(other.kind is not other.KEYWORD_ONLY for other in others):
             raise TypeError(f"A step is written {function.__name__}(out: Path, *, …).")
         self = super().__new__(cls)
-        self.name, self.always, self._function = function.__name__, always, function
+        self.name, self._function = function.__name__, function
+        self.always, self.together = always, together
         self.__doc__ = function.__doc__
         return self
 
@@ -162,6 +181,8 @@ def run(
         except NotBlessed as refusal:
             refusal.products = products
             raise
+        if step.together and not hardware.is_chief():
+            break
     return products
 
 
@@ -250,12 +271,23 @@ def _made(
 ) -> Path:
     if _found(step, out, asked, say):
         return out
+    partial = product.partial(out)
+    places = {name: partial / product.SCRATCH / name for name in step.places}
+    values = {**places, **fields, **inputs}
+    if not hardware.is_chief():
+        if step.together:
+            step.run(partial, **values)
+            say("done, the chief keeps it")
+        else:
+            _await(step, out, asked, say)
+        return out
     with product.locked(out, say):
         if _found(step, out, asked, say):  # Another process made it while this one waited.
             return out
-        with product.appearing(out, asked, inputs) as partial:
-            own = {name: partial / product.SCRATCH / name for name in step.places}
-            step.run(partial, **{**own, **fields}, **inputs)
+        if damaged := _damaged(step, out):
+            say(f"damaged ({', '.join(damaged)} in {out}), so it is made again")
+        with product.appearing(out, asked, inputs):
+            step.run(partial, **values)
     say(f"{manifest(out)['seconds']:.1f} s")
     return out
 
@@ -266,6 +298,34 @@ def _found(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> bool:
         return False
     if not (out / product.MANIFEST).exists() or manifest(out)["key"] != product.digest(asked):
         raise ValueError(f"{out} holds something else; remove it or choose another folder.")
-    if not step.always:
-        say("reused")
-    return not step.always
+    if step.always or _damaged(step, out):
+        return False
+    say("reused")
+    return True
+
+
+def _damaged(step: Step, out: Path) -> list[str]:
+    """Returns the files of a product that are not as they were made; others than the chief trust.
+
+    What is made anew in any case is not looked at.
+    """
+    there = (out / product.MANIFEST).exists() and not step.always
+    return product.differing(out) if there and hardware.is_chief() else []
+
+
+def _await(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> None:
+    """Returns when the chief has made a product."""
+    say("waits for the chief")
+    end = time.monotonic() + PATIENCE
+    while not _found(step, out, asked, say):
+        began = time.monotonic()
+        with product.locked(out, lambda _: None):
+            pass  # Had at once, unless the chief is at work.
+        end += time.monotonic() - began
+        if time.monotonic() > end:
+            raise ValueError(
+                f"The chief does not make {step.name}: for {PATIENCE:.0f} s it has not been at "
+                f"work on {out}. Do all workers share this folder? Look for the chief's error, "
+                "then start all again."
+            )
+        time.sleep(0.2)

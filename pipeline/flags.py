@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar, Union,
 from absl import app, flags, logging
 
 from pipeline import core
-from tlkeras import spec
+from tlkeras import hardware, spec
 from tlkeras.spec import Spec
 
 P = ParamSpec("P")
@@ -48,7 +48,12 @@ def run(main: Callable[..., int | None], *configs: type[Spec]) -> NoReturn:
     A ValueError is about what the user wrote: it is printed as one line, exit status 1. So is
     `core.NotBlessed`, status 2. Any other error keeps its traceback; ``--verbosity=1`` shows all.
     """
-    app.run(_plainly(lambda made: main(*made)), flags_parser=parser(*configs))
+
+    def used(made: tuple[Any, ...]) -> int | None:
+        with hardware.used(str(cast(Any, flags.FLAGS[_STRATEGY.name]).value)):
+            return main(*made)
+
+    app.run(_plainly(used), flags_parser=parser(*configs))
 
 
 def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
@@ -64,11 +69,12 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
     step = cast("core.Step", getattr(importlib.import_module(step.module), step.name))
 
     def main(values: dict[str, Any]) -> None:
-        out = values.pop("out")
+        out, strategy = values.pop("out"), values.pop(_STRATEGY.name)
         fields = {name: value for name, value in values.items() if name in spec.fields(config)}
         fields |= {name: values[name] for name in step.places if values[name] is not None}
         inputs = {name: values[name] for name in step.read if name not in fields}
-        core.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
+        with hardware.used(strategy):
+            core.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
 
     app.run(_plainly(main), flags_parser=step_parser(step, config))
 
@@ -83,7 +89,7 @@ def parser(
     about = f"{inspect.getdoc(configs[0])}\n\nExample:\n  {example}"
 
     def parse(argv: Sequence[str]) -> tuple[Any, ...]:
-        parsed = _parsed(argv, options, about, values)
+        parsed = _parsed(argv, [*options, _STRATEGY], about, values)
         return tuple(
             config(**{name: parsed[name] for name in spec.fields(config)}) for config in configs
         )
@@ -94,7 +100,7 @@ def parser(
 def step_parser(
     step: core.Step, config: type[Spec], values: flags.FlagValues = flags.FLAGS
 ) -> Callable[[Sequence[str]], dict[str, Any]]:
-    """Returns a `flags_parser` for one step: from the arguments to its parameters and ``out``."""
+    """Returns a `flags_parser` for one step: to its parameters, ``out`` and ``strategy``."""
     fields = {option.name: option for option in _options(config)}
     places = [_place(name) for name in step.places]
     products = [_product(step, name) for name in step.read if name not in fields]
@@ -105,7 +111,7 @@ def step_parser(
     about = f"{inspect.getdoc(step)}\n\nExample:\n  {example}"
 
     def parse(argv: Sequence[str]) -> dict[str, Any]:
-        parsed = _parsed(argv, [*options, *places, out], about, values)
+        parsed = _parsed(argv, [*options, *places, out, _STRATEGY], about, values)
         given = {name: value for name, value in parsed.items() if name in fields}
         if all(name in given or not option.required for name, option in fields.items()):
             config(**given)  # Refuses what the pipeline would refuse.
@@ -170,6 +176,15 @@ class _Option:
         indent, described = " " * 6, f"{self.help} ({default})"
         text = textwrap.fill(described, 100, initial_indent=indent, subsequent_indent=indent)
         return f"  --{self.name}={_kind(self.annotation)}\n{text}"
+
+
+_STRATEGY = _Option(
+    "strategy",
+    Literal[hardware.NAMES],
+    "What to train on, see BUILD.md; changes nothing about what is made.",
+    "auto",
+)
+"""A flag of the run, no field of the config: it is in no key."""
 
 
 class _Parser(flags.ArgumentParser[Any]):

@@ -98,6 +98,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+def partial(out: Path) -> Path:
+    """Returns the folder in which a product is made."""
+    return out.with_name(f"{out.name}.partial")
+
+
 @contextlib.contextmanager
 def locked(out: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Lets one process at a time work at `out`; who has to wait says so, once."""
@@ -129,23 +134,23 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
     Raises:
         ValueError: The disk is full or may not be written to; the message names the folder.
     """
-    partial = out.with_name(f"{out.name}.partial")
+    work = partial(out)
     with _explained(out):
-        _wipe(partial)
-        _own_scratch(partial / SCRATCH, digest(asked))
+        _wipe(work)
+        _own_scratch(work / SCRATCH, digest(asked))
         started = datetime.now(UTC)
         try:
-            yield partial
-            shutil.rmtree(partial / SCRATCH, ignore_errors=True)
-            kept = _described(partial, asked, inputs, started)
-            (partial / MANIFEST).write_text(json.dumps(kept, indent=2), encoding="utf-8")
-            for path in (*partial.rglob("*"), partial):
+            yield work
+            shutil.rmtree(work / SCRATCH, ignore_errors=True)
+            kept = _described(work, asked, inputs, started)
+            (work / MANIFEST).write_text(json.dumps(kept, indent=2), encoding="utf-8")
+            for path in (*work.rglob("*"), work):
                 _sync(path)
         except BaseException:
             with contextlib.suppress(OSError):
-                _wipe(partial)
+                _wipe(work)
             raise
-        _replace(out, partial)
+        _replace(out, work)
 
 
 def _own_scratch(scratch: Path, key: str) -> None:

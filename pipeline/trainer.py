@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline import code, flags
+from pipeline import code, core, flags
 from pipeline.core import Place, Runtime, Step
+from tlkeras import hardware
 from tlkeras.backbone import Backbone
 from tlkeras.data import Data
 from tlkeras.features import Cache
@@ -15,7 +16,7 @@ from tlkeras.recipe import Recipe
 from tlkeras.task import Task
 
 
-@Step
+@Step(together=True)
 def model(
     out: Path,
     *,
@@ -34,18 +35,22 @@ def model(
     What the frozen layers give is kept in `features`, where other runs find it. The model that is
     kept computes in float32, whatever the training did: exporters and phones want nothing else.
     """
+    # From here on the folder is there; and no worker fits something else.
+    fitted = f"{backbone} {task} {recipe} {batch_size} {seed} {precision}"
+    hardware.meet(f"{fitted} {core.contents(examples)}")
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     modules = {type(backbone).__module__, type(task).__module__, "tlkeras.features"}
     shared = Cache(features, feature_cache_gb, code.digest(modules))
     with computing_in(precision):
         trained = TransferModel(backbone, task, data.classes, seed)
         logs = recipe.fit(trained, data, out / "_scratch", shared=shared)
-    fitted = trained
+    kept = trained
     if precision != "float32":
-        fitted = TransferModel(backbone, task, data.classes, seed)
-        fitted.full.set_weights(trained.full.get_weights())
-    fitted.save(out)
-    (out / "logs.json").write_text(json.dumps(logs, indent=2), encoding="utf-8")
+        kept = TransferModel(backbone, task, data.classes, seed)
+        kept.full.set_weights(trained.full.get_weights())
+    if hardware.is_chief():
+        kept.save(out)
+        (out / "logs.json").write_text(json.dumps(logs, indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -74,6 +74,33 @@ def test_what_does_not_fit_is_computed_and_gives_the_same_features(data, tmp_pat
         np.testing.assert_array_equal(column, plain)
 
 
+@pytest.mark.parametrize("gigabytes", [1.0, 60e-6])
+def test_the_parts_of_the_workers_are_the_batches_of_one_device(data, tmp_path, gigabytes):
+    model, cut, cache = make(), Cut("train", "block3"), Cache(tmp_path, gigabytes)
+    prefix = model.split_at("block3")[0]
+
+    def batches(part):
+        own = dataclasses.replace(data, part=part)
+        found = features.at(model, own, [cut], cache, "float32")[cut]
+        assert (found.kept == data.count("train")) is (gigabytes == 1.0)
+        fed = found.batches(data.order("train", 2))
+        return [features.entrance(prefix, inputs, "float32").numpy() for inputs, _ in fed]
+
+    whole, *parts = (batches(part) for part in ((0, 1), (0, 2), (1, 2)))
+    assert {len(part[0]) for part in parts} == {data.batch_size // 2}
+    for batch, *halves in zip(whole, *parts, strict=True):
+        np.testing.assert_allclose(np.concatenate(halves), batch, rtol=1e-5, atol=1e-6)
+
+
+def test_several_replicas_start_only_from_features_that_are_all_kept(data, tmp_path, monkeypatch):
+    whole, part = Cache(tmp_path / "whole"), Cache(tmp_path / "part", 60e-6)
+    cut = Cut("train", "block3")
+    assert 0 < features.at(make(), data, [cut], part, "float16")[cut].kept < data.count("train")
+    monkeypatch.setattr(features.hardware, "replicas", lambda: 2)
+    assert features.at(make(), data, [cut], part, "float16") == {}
+    assert features.at(make(), data, [cut], whole, "float16")[cut].kept == data.count("train")
+
+
 @pytest.mark.parametrize("limit", [0.0, 60e-6, 120e-6])
 def test_a_fit_under_any_limit_gives_the_losses_of_an_unlimited_one(data, tmp_path, limit):
     recipe = FineTune(TWO)

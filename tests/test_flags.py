@@ -214,6 +214,7 @@ def test_a_step_has_a_flag_for_every_product_and_field_and_its_output():
         "pan": Wok(),
         "guests": 2,
         "out": Path("o"),
+        "strategy": "auto",
     }
 
 
@@ -248,7 +249,8 @@ def test_a_place_of_a_step_may_be_given():
         """Uses up what is left."""
 
     parse = flags.step_parser(soup, Config, absl_flags.FlagValues())
-    assert parse(["program", "--out=o"]) == {"guests": 4, "larder": None, "out": Path("o")}
+    given = {"guests": 4, "larder": None, "out": Path("o"), "strategy": "auto"}
+    assert parse(["program", "--out=o"]) == given
     parse = flags.step_parser(soup, Config, absl_flags.FlagValues())
     assert parse(["program", "--out=o", "--larder=l"])["larder"] == Path("l")
 

@@ -10,18 +10,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = """
-tlkeras.spec tlkeras.frameworks tlkeras.progress
+tlkeras.spec tlkeras.frameworks tlkeras.progress tlkeras.hardware
 tlkeras.details
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
 tlkeras.pixels tlkeras.geometry tlkeras.augment
-tlkeras.graph tlkeras.precision tlkeras.litert tlkeras.correction
+tlkeras.graph tlkeras.replicas tlkeras.precision tlkeras.litert tlkeras.correction
 tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records tlkeras.workers
 tlkeras.ingest tlkeras.examples
 tlkeras.data tlkeras.model tlkeras.metadata tlkeras.shards tlkeras.features tlkeras.training
 tlkeras.npm
 tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlkeras.limits
 tlkeras.card
-tlkeras.hardware
 tlkeras.*.*
 tlkeras
 pipeline.code pipeline.product pipeline.core pipeline.flags

@@ -28,6 +28,9 @@ class Data:
     Batches are ``(inputs, targets)``. At most a few batches are in memory at a time. Unless
     `exact`, large JPEGs are decoded at a part of their size that still is four times the input's:
     the features of a network then differ by about one percent.
+
+    With ``part=(i, n)`` batches hold the i-th of n equal parts of every batch, what one of n
+    workers feeds; the examples of the other parts are not even read.
     """
 
     folder: Path
@@ -36,6 +39,7 @@ class Data:
     batch_size: int = 32
     seed: int = 0
     exact: bool = True
+    part: tuple[int, int] = (0, 1)
 
     @functools.cached_property
     def info(self) -> examples.Info:
@@ -55,6 +59,32 @@ class Data:
         """Returns the number of batches of one epoch, the last one short if need be."""
         return -(-self.count(split) // self.batch_size)
 
+    @property
+    def size(self) -> int:
+        """The number of examples in this part of a batch."""
+        _, parts = self.part
+        if self.batch_size % parts:
+            raise ValueError(
+                f"--batch_size={self.batch_size} cannot be shared by {parts} workers evenly; "
+                f"use a multiple of {parts}."
+            )
+        return self.batch_size // parts
+
+    def rows(self, order: np.ndarray) -> np.ndarray:
+        """Returns what is in this part of the batches of an order.
+
+        Of a last batch that is short, the parts are as equal as can be, and may be empty.
+        """
+        place, parts = self.part
+        end = len(order) // self.batch_size * self.batch_size
+        rest = len(order) - end
+        return np.concatenate(
+            [
+                order[:end].reshape(-1, parts, self.size)[:, place].ravel(),
+                order[end:][place * rest // parts : (place + 1) * rest // parts],
+            ]
+        )
+
     def order(self, split: str, epoch: int) -> np.ndarray:
         """Returns the permutation, int64 [count], that seed and epoch decide: an exact shuffle."""
         return np.random.default_rng((self.seed, epoch)).permutation(self.count(split))
@@ -69,7 +99,8 @@ class Data:
 
     def batches(self, split: str) -> Any:
         """Returns the batches of a split in file order."""
-        return self.pairs(split).batch(self.batch_size).prefetch(2)
+        order = self.rows(np.arange(self.count(split)))
+        return self.pairs(split, order).batch(self.size).prefetch(2)
 
     def shuffled(
         self, split: str, epoch: int, augments: Sequence[Augment] = (), view: int | None = None
@@ -80,14 +111,18 @@ class Data:
         view is given, by that in place of the epoch.
         """
         view = epoch if view is None else view
-        batches = self.pairs(split, self.order(split, epoch), augments, view).batch(self.batch_size)
-        if any(each.mixes for each in augments):
+        order, mixes = self.order(split, epoch), any(each.mixes for each in augments)
+        # What mixes examples needs the whole batch; a part is cut out of it afterwards.
+        order, size = (order, self.batch_size) if mixes else (self.rows(order), self.size)
+        batches = self.pairs(split, order, augments, view).batch(size)
+        if mixes:
             batches = tf.data.Dataset.zip(batches, tf.data.Dataset.counter(dtype=tf.int32)).map(
                 lambda pair, step: augment.batches(
                     augments, pair[0], pair[1], (self.seed, view, step)
                 ),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
+            batches = batches if self.part == (0, 1) else batches.map(self._cut)
         return batches.prefetch(2)
 
     def pairs(
@@ -115,6 +150,13 @@ class Data:
             lambda example, seed: self._pair(augment.examples(augments, example, seed)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
+
+    def _cut(self, inputs: Any, targets: Any) -> tuple[Any, Any]:
+        """Returns this part of a whole batch."""
+        place, parts = self.part
+        rows = tf.shape(tf.nest.flatten(inputs)[0])[0]
+        first, last = place * rows // parts, (place + 1) * rows // parts
+        return tf.nest.map_structure(lambda tensor: tensor[first:last], (inputs, targets))
 
     def _examples(self, split: str, order: np.ndarray | None) -> Any:
         """Returns the decoded examples, with what backbone and task read and nothing else."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import graph, progress, shards
+from tlkeras import graph, hardware, progress, shards
 from tlkeras.augment import Augment
 from tlkeras.data import Data
 from tlkeras.frameworks import keras, tf
@@ -80,9 +80,10 @@ class Features:
     def batches(self, order: np.ndarray) -> Any:
         """Returns batches ``(inputs, targets)`` of the examples in an order of their numbers.
 
-        The inputs are for `entrance` to read.
+        Of each batch it is the part that the data stand for. The inputs are for `entrance` to read.
         """
-        chosen = tf.data.Dataset.from_tensor_slices(order).batch(self.data.batch_size)
+        order = self.data.rows(order)
+        chosen = tf.data.Dataset.from_tensor_slices(order).batch(self.data.size)
         if self.kept == self.data.count(self.cut.split):
             return chosen.map(self._whole, num_parallel_calls=2).prefetch(4)
         sizes, fresh = self._fresh(order)
@@ -111,7 +112,7 @@ class Features:
 
         Of a batch that is kept it is one, which nothing reads: networks do not run on none.
         """
-        size = self.data.batch_size
+        size = self.data.size
         batches = [order[i : i + size] for i in range(0, len(order), size)]
         missing = [batch[batch >= self.kept] for batch in batches]
         missing = [batch if len(batch) else np.array([self.kept]) for batch in missing]
@@ -161,7 +162,9 @@ def at(
     Args:
         model: Its weights before the last of the blocks must be final: they are in the key.
         data: Where the splits come from.
-        cuts: What is wanted; what the cache has no room for at all is left out.
+        cuts: What is wanted; what the cache has no room for at all is left out, for several
+            replicas what it has not room for all of. Of several workers one makes what is missing,
+            and the others wait for it.
         cache: Where they are kept, by content key.
         dtype: ``float16`` or ``float32``, as which floating activations are kept.
 
@@ -186,7 +189,17 @@ def at(
         cut: Features(cut, data, prefixes[cut], dtype, rows[cut], rows[targets[cut]])
         for cut in cuts
     }
-    return {cut: each for cut, each in found.items() if each.kept}
+    return {cut: each for cut, each in found.items() if _is_enough(each)}
+
+
+def _is_enough(found: Features) -> bool:
+    """Returns whether a fit may start from these features, the same on every worker.
+
+    A batch that is computed in part has no rows that could be dealt to several replicas.
+    """
+    if hardware.replicas() == 1:
+        return found.kept > 0
+    return min(hardware.gathered(found.kept)) == found.data.count(found.cut.split)
 
 
 def _fill(
@@ -205,6 +218,8 @@ def _fill(
     for cut, name in names.items():
         entry = cache.folder / name
         start, stop = len(shards.Rows(entry)), granted[name]
+        if hardware.replicas() > 1 and stop < data.count(cut.split):
+            stop = 0  # See `_is_enough`.
         if start < stop or stop < data.count(cut.split):
             _tell(data, cut, sizes[cut], stop)
         if start < stop:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tlkeras import examples, graph, spec
+from tlkeras import examples, graph, hardware, spec
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras, tf
 from tlkeras.task import Task
@@ -51,12 +51,13 @@ class TransferModel:
     ) -> None:
         """Builds the network, its pretrained weights loaded and the head's drawn from `seed`."""
         keras.utils.set_random_seed(seed)
-        network = backbone.build()
-        features: Any = network.output
-        body = keras.Model(network.input, task.summarize(features), name="body")
-        inputs = keras.tree.map_structure(_input_like, body.output)
-        head = keras.Model(inputs, task.head(inputs, len(classes)), name=HEAD)
-        full = keras.Model(body.input, head(body.output), name=backbone.name)
+        with hardware.scope():
+            network = backbone.build()
+            features: Any = network.output
+            body = keras.Model(network.input, task.summarize(features), name="body")
+            inputs = keras.tree.map_structure(_input_like, body.output)
+            head = keras.Model(inputs, task.head(inputs, len(classes)), name=HEAD)
+            full = keras.Model(body.input, head(body.output), name=backbone.name)
         self._hold(backbone, task, classes, body, head, full)
 
     def _hold(self, backbone, task, classes, body, head, full) -> None:

@@ -2,6 +2,9 @@
 
 One `fit` per epoch. Keras's `EarlyStopping`, `ModelCheckpoint` and `BackupAndRestore` do not know
 each other's state, so patience and best weights would start anew after a kill.
+
+Of several workers all run the loop, each with its part of the batches; the first one writes, and
+the others read what it wrote.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlkeras import hardware
 from tlkeras.frameworks import keras
 
 Logs = dict[str, float]
@@ -55,7 +59,8 @@ def fit(
     without validation data the last are the best.
 
     Args:
-        model: Compiled. Its weights at the start must be the same when called again.
+        model: Compiled, made by `replicas.trained` if there may be several replicas. Its weights at
+            the start must be the same when called again.
         train: Returns the batches of an epoch, counted from `first`.
         validation: Batches, or None.
         metric: The name of a metric, larger is better; None to go by the loss alone.
@@ -70,8 +75,10 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     # The slots are kept, and come back, only if they exist before.
-    model.optimizer.build(model.trainable_variables)
+    with hardware.scope():
+        model.optimizer.build(model.trainable_variables)
     state = _load(model, folder)
+    hardware.meet(f"{folder.name} from epoch {state.epoch if state else 0} on")
     if state is None:
         state = State(best=start.best)
         _save(model, state, folder)
@@ -139,6 +146,13 @@ def _weights(folder: Path, epoch: int) -> Path:
 
 def _save(model: keras.Model, state: State, folder: Path) -> None:
     """Writes the weights, then the state, which is the commit point, then drops what is stale."""
+    if hardware.is_chief():
+        _write(model, state, folder)
+    # Nobody goes on before it is written, or after having seen another epoch.
+    hardware.meet(f"{folder.name} with {state}")
+
+
+def _write(model: keras.Model, state: State, folder: Path) -> None:
     model.save_weights(_weights(folder, state.epoch))
     written = folder / "state.json.partial"
     written.write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkeras import features, graph, training
+from tlkeras import features, hardware, replicas, training
 from tlkeras.augment import Augment
 from tlkeras.features import Cache, Cut, Features
 from tlkeras.frameworks import keras, tf
@@ -108,6 +109,8 @@ class FineTune(Recipe, name="fine_tune"):
         self.require(len(self.phases) > 0, "phases", "at least one phase")
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
+        # Of several workers each has its part of every batch, also of the features.
+        data = dataclasses.replace(data, part=hardware.part())
         starts = _starts(model, self.phases)
         kept = self._kept(model, data, starts, shared or Cache(folder / "features"))
         balance = _class_weights(data) if self.class_weight == "balanced" else None
@@ -119,12 +122,13 @@ class FineTune(Recipe, name="fine_tune"):
             model.train_only(model.chosen(phase.unfreeze), batch_norm=phase.batch_norm)
             feeds = {cut: kept[cut] for cut in _cuts(data, phase, start) if cut in kept}
             trained = _behind_frozen(model, start, self.cache)
-            trained.compile(
-                optimizer=phase.compiled_optimizer(phase.epochs * data.steps("train")),
-                loss=model.task.loss(),
-                metrics=model.task.metrics(),
-                steps_per_execution=_steps_per_execution(start, feeds),
-            )
+            with hardware.scope():
+                trained.compile(
+                    optimizer=phase.compiled_optimizer(phase.epochs * data.steps("train")),
+                    loss=model.task.loss(),
+                    metrics=model.task.metrics(),
+                    steps_per_execution=_steps_per_execution(start, feeds),
+                )
             train = functools.partial(_train, data, phase, start, feeds)
             state = training.fit(
                 trained,
@@ -203,33 +207,14 @@ def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
     with when it was built, and its dropout would drop.
     """
     if start == next(iter(model.blocks)):
-        return model.full
+        return replicas.trained(model.full)
     prefix, suffix = model.split_at(start)
-
-    class Behind(keras.Model):
-        """The suffix; the prefix is no part of it, so that its weights are not kept again."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.suffix = suffix
-
-        def call(self, inputs: Any, training: bool | None = None) -> Any:
-            inputs = features.entrance(prefix, inputs, dtype)
-            return graph.run(self.suffix, inputs, training=training)
-
-    behind = Behind()
-    behind({features.KEPT: prefix.output})  # Builds it.
-    return behind
+    return replicas.trained(suffix, functools.partial(features.entrance, prefix, dtype=dtype))
 
 
 def _steps_per_execution(start: str, feeds: Mapping[Cut, Features]) -> int:
-    """Returns how many steps run in one call: several of a head alone, each of which is tiny.
-
-    Keras cannot do that on several replicas.
-    """
-    if start != HEAD or not feeds or tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        return 1
-    return _STEPS_OF_A_HEAD
+    """Returns how many steps run in one call: several of a head alone, each of which is tiny."""
+    return _STEPS_OF_A_HEAD if start == HEAD and feeds else 1
 
 
 def _class_weights(data: Data) -> Any:

@@ -1,0 +1,97 @@
+"""A program for the tests: fits the tiny network under a strategy and keeps all that came of it.
+
+``python tests/fitting.py STRATEGY EXAMPLES SCRATCH OUT [FAULT]``; FAULT is ``kill`` or ``stop``,
+what becomes of the last worker in the middle of an epoch, or ``differ``, the seed of the last one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from conftest import Tiny, weights_of
+
+from tlkeras import hardware, replicas, spec
+from tlkeras.data import Data
+from tlkeras.frameworks import keras, tf
+from tlkeras.model import TransferModel
+from tlkeras.recipe import Recipe
+from tlkeras.tasks.classification import Classification
+
+# Both phases: on kept features, recompiled, with batch norms that train; SGD, since Adam makes a
+# step of the rounding error that is the gradient of a bias before a batch norm.
+RECIPE = (
+    "fine_tune(class_weight='balanced', phases=["
+    "phase(epochs=4, patience=1, learning_rate=4.0, optimizer='sgd', clip=0.5),"
+    "phase(epochs=2, unfreeze='block3', learning_rate=1e-3, schedule='cosine', warmup=0.3),"
+    "phase(epochs=1, unfreeze='block3', learning_rate=0.02, optimizer='sgd', batch_norm=True),"
+    "phase(epochs=1, unfreeze=('block4',), optimizer='sgd', augment=[flip, mix_up])])"
+)
+TIMEOUT = 30.0
+
+
+def main(examples: Path, scratch: Path, out: Path, fault: str) -> None:
+    worker, workers = hardware.part()
+    is_last = worker == workers - 1
+    recipe = spec.parse(RECIPE, Recipe)
+    seed = 1 if fault == "differ" and is_last else 0
+    data = Data(examples, Tiny(), Classification(), batch_size=8, seed=seed)
+    model = TransferModel(data.backbone, data.task, data.classes, seed=3)
+    faults = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+    callbacks = [breaker(faults[fault], scratch)] if fault in faults and is_last else []
+    logs = recipe.fit(model, data, scratch, callbacks)
+    outputs = {name: functools.partial(measured, model, data, name) for name in ("predict", "loss")}
+    told = {name: measure() for name, measure in outputs.items()}
+    out.mkdir(parents=True, exist_ok=True)
+    weights: dict[str, Any] = weights_of(model.full)
+    np.savez(out / f"weights{worker}.npz", **weights)
+    np.savez(out / f"outputs{worker}.npz", **told)
+    (out / f"logs{worker}.json").write_text(json.dumps(logs), encoding="utf-8")
+    if hardware.is_chief():
+        model.save(out)
+
+
+def measured(model: TransferModel, data: Data, name: str) -> Any:
+    """Returns what `predict` or `evaluate` give for the test split."""
+    own = dataclasses.replace(data, part=hardware.part()).batches("test")
+    trained = replicas.trained(model.full)
+    with hardware.scope():
+        trained.compile(
+            optimizer=keras.optimizers.SGD(), loss=data.task.loss(), metrics=data.task.metrics()
+        )
+    if name == "predict":
+        return trained.predict(own, verbose=0)
+    told = trained.evaluate(own, verbose=0, return_dict=True)
+    return np.array([told["loss"], told["accuracy"]])
+
+
+def breaker(number: int, scratch: Path) -> keras.callbacks.Callback:
+    """Returns what sends this process a signal in the second epoch of the second phase."""
+
+    def in_the_middle(step: int, logs: Any) -> None:
+        begun = scratch / "phase1" / "state.json"
+        if step == 2 and begun.exists() and json.loads(begun.read_text())["epoch"] == 1:
+            os.kill(os.getpid(), number)
+
+    return keras.callbacks.LambdaCallback(on_train_batch_end=in_the_middle)
+
+
+if __name__ == "__main__":
+    name, *paths = sys.argv[1:5]
+    if name == "mirrored":
+        (processor,) = tf.config.list_physical_devices("CPU")
+        halves = [tf.config.LogicalDeviceConfiguration()] * 2
+        tf.config.set_logical_device_configuration(processor, halves)
+    try:
+        with hardware.used(name, TIMEOUT):
+            assert hardware.replicas() == (1 if name == "one_device" else 2)
+            main(*map(Path, paths), fault=(sys.argv[5:] or [""])[0])
+    except ValueError as error:
+        sys.exit(str(error))

@@ -1,0 +1,306 @@
+"""One run on several devices and machines is the run on one device."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Tiny, draw
+
+from tlkeras import examples, hardware
+from tlkeras.augment import Augment
+from tlkeras.data import Data
+from tlkeras.frameworks import keras, tf
+from tlkeras.sources.folder import Folder
+from tlkeras.spec import parse
+from tlkeras.splits import Split
+from tlkeras.tasks.classification import Classification
+
+HERE = Path(__file__).parent
+
+
+def ports(count: int) -> list[int]:
+    """Returns free ports of this machine."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def configs(count: int = 2) -> list[str]:
+    """Returns the ``TF_CONFIG`` of every worker."""
+    cluster = {"worker": [f"localhost:{port}" for port in ports(count)]}
+    tasks = [{"type": "worker", "index": i} for i in range(count)]
+    return [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
+
+
+@contextlib.contextmanager
+def workers(arguments: list[str], environments: list[dict[str, str]]) -> Iterator[list]:
+    """Starts a process for each environment; at the end none of them is left."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **environment},
+            cwd=HERE.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for environment in environments
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def fitted(strategy: str, folder: Path, scratch: Path, out: Path, *fault: str) -> list[str]:
+    """Runs ``fitting.py``, for two workers if there are; returns what each of them said."""
+    environments = [{"TF_CONFIG": text} for text in configs()] if "worker" in strategy else [{}]
+    arguments = [str(HERE / "fitting.py"), strategy, *map(str, (folder, scratch, out)), *fault]
+    with workers(arguments, environments) as started:
+        said = [process.communicate(timeout=300)[0] for process in started]
+        assert fault or not any(process.returncode for process in started), said
+    return said
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Examples of which there are 43, 18 and 14 in the splits: no batch size fits."""
+    place = tmp_path_factory.mktemp("recorded")
+    examples.write(Folder(draw(place / "pictures", 25)), Split(validation=20, test=20), place)
+    return place
+
+
+@pytest.fixture
+def data(recorded):
+    return Data(recorded, Tiny(), Classification(), batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def alone(recorded, tmp_path_factory):
+    """What one device made."""
+    place = tmp_path_factory.mktemp("alone")
+    fitted("one_device", recorded, place / "scratch", place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def together(recorded, tmp_path_factory):
+    """What two workers made, and their scratch folder."""
+    place = tmp_path_factory.mktemp("together")
+    fitted("multi_worker", recorded, place / "scratch", place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def mirrored(recorded, tmp_path_factory):
+    """What two devices of one machine made."""
+    place = tmp_path_factory.mktemp("mirrored")
+    fitted("mirrored", recorded, place / "scratch", place)
+    return place
+
+
+def arrays(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as held:
+        return dict(held)
+
+
+def assert_equal(place: Path, other: Path, worker: int) -> None:
+    for name in ("weights", "outputs"):
+        expected, found = arrays(place / f"{name}0.npz"), arrays(other / f"{name}{worker}.npz")
+        assert expected.keys() == found.keys()
+        for path in expected:
+            np.testing.assert_allclose(found[path], expected[path], 1e-5, 1e-5, err_msg=path)
+    logs, others = (
+        json.loads(path.read_text())
+        for path in (place / "logs0.json", other / f"logs{worker}.json")
+    )
+    assert [(log["phase"], log["epoch"]) for log in logs] == [
+        (log["phase"], log["epoch"]) for log in others
+    ]
+    for log, same in zip(logs, others, strict=True):
+        assert same == pytest.approx(log, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_case_is_worth_comparing(alone, recorded):
+    counts = json.loads((recorded / "info.json").read_text())["counts"]
+    assert all(count % 8 not in (0, 1) for count in counts.values())  # Batches of 8 do not fit,
+    assert any(count % 2 for count in counts.values())  # nor do their halves,
+    logs = json.loads((alone / "logs0.json").read_text())
+    assert sum(log["phase"] == 0 for log in logs) < 4  # and patience ends a phase.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("worker", [0, 1])
+def test_two_workers_make_what_one_device_makes(alone, together, worker):
+    assert_equal(alone, together, worker)
+
+
+@pytest.mark.slow
+def test_both_workers_end_with_the_very_same_weights(together):
+    first, second = (arrays(together / f"weights{worker}.npz") for worker in (0, 1))
+    for path in first:
+        np.testing.assert_array_equal(first[path], second[path])
+    assert (together / "logs0.json").read_text() == (together / "logs1.json").read_text()
+
+
+@pytest.mark.slow
+def test_two_devices_of_one_machine_make_what_one_device_makes(alone, mirrored):
+    assert_equal(alone, mirrored, 0)
+
+
+@pytest.mark.slow
+def test_what_several_devices_made_is_loaded_on_one(alone, together):
+    from tlkeras.model import TransferModel
+
+    models = [TransferModel.load(place).full for place in (alone, together)]
+    inputs = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3))
+    one, other = (np.asarray(model(inputs)) for model in models)
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    assert (alone / "model.json").read_bytes() == (together / "model.json").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fault", "within"), [("kill", 40), ("stop", 80)])
+def test_the_loss_of_a_worker_is_told_and_a_restarted_run_ends_like_an_unbroken_one(
+    recorded, together, tmp_path, fault, within
+):
+    arguments = ["multi_worker", str(recorded), str(tmp_path / "scratch"), str(tmp_path), fault]
+    environments = [{"TF_CONFIG": text} for text in configs()]
+    with workers([str(HERE / "fitting.py"), *arguments], environments) as (chief, broken):
+        state = tmp_path / "scratch" / "phase1" / "state.json"
+        for _ in range(6000):  # Until the worker is lost; what follows is timed.
+            if state.exists() and json.loads(state.read_text())["epoch"] == 1:
+                break
+            assert chief.poll() is None and broken.poll() is None, chief.communicate()
+            time.sleep(0.02)
+        began = time.monotonic()
+        said, _ = chief.communicate(timeout=within)
+        assert chief.returncode == 1
+        assert "Another worker was lost" in said.splitlines()[-1]
+        assert time.monotonic() - began < within
+        if fault == "kill":
+            assert broken.wait(1) == -signal.SIGKILL
+    assert json.loads(state.read_text())["epoch"] == 1
+    fitted("multi_worker", recorded, tmp_path / "scratch", tmp_path)
+    for worker in (0, 1):
+        unbroken = arrays(together / f"weights{worker}.npz")
+        for path, value in arrays(tmp_path / f"weights{worker}.npz").items():
+            np.testing.assert_array_equal(value, unbroken[path], err_msg=path)
+        logs = f"logs{worker}.json"
+        assert (tmp_path / logs).read_text() == (together / logs).read_text()
+
+
+@pytest.mark.slow
+def test_workers_that_run_different_things_are_told_to_agree(recorded, tmp_path):
+    said = fitted("multi_worker", recorded, tmp_path / "scratch", tmp_path, "differ")
+    assert any("The workers do not agree" in each for each in said), said
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_comes_is_named_after_a_time():
+    program = (
+        "import sys\nfrom tlkeras import hardware\n"
+        "try:\n    hardware.strategy('multi_worker', timeout=3)\n"
+        "except ValueError as error:\n    sys.exit(str(error))\n"
+    )
+    (config, _) = configs()
+    missing = json.loads(config)["cluster"]["worker"][1]
+    with workers(["-c", program], [{"TF_CONFIG": config}]) as (process,):
+        said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"after 3 s the 2 workers have not met; there is no answer from {missing}" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "message"),
+    [
+        ("mirored", "", "'mirored' is not a strategy; did you mean 'mirrored'?"),
+        ("multi_worker", "", "multi_worker: TF_CONFIG is '', expected the like of"),
+        ("multi_worker", "{", "TF_CONFIG is '{', expected the like of"),
+        ("multi_worker", "[1]", r"TF_CONFIG is '\[1\]', expected the like of"),
+        (
+            "multi_worker",
+            '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}',
+            "names the worker a:1 alone; name at least two",
+        ),
+        (
+            "multi_worker",
+            '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}',
+            "with another index for every worker",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_strategy_is_one_clear_message(monkeypatch, name, config, message):
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match=message), hardware.used(name):
+        pass
+
+
+def test_where_there_is_no_tpu_that_is_one_clear_message(monkeypatch):
+    monkeypatch.setenv("TPU_NAME", "none")
+    with pytest.raises(ValueError, match="--strategy=tpu finds no TPU 'none'"):
+        hardware.strategy("tpu")
+
+
+def test_one_device_is_the_strategy_of_a_machine_without_accelerators(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    for name in ("auto", "one_device", "mirrored"):
+        with hardware.used(name):
+            assert hardware.current() is tf.distribute.get_strategy()
+            assert hardware.replicas() == 1 and hardware.part() == (0, 1) and hardware.is_chief()
+
+
+def rows(batches) -> list[np.ndarray]:
+    return [np.asarray(keras.tree.flatten(batch)[0]) for batch in batches]
+
+
+@pytest.mark.parametrize("augments", [(), ("flip",), ("flip", "mix_up")])
+def test_the_parts_of_the_workers_are_the_batches_of_one_device(data, augments):
+    augments = tuple(parse(text, Augment) for text in augments)
+    whole = rows(data.shuffled("train", 2, augments))
+    assert len(whole[-1]) % 4  # The parts of the last batch differ in size.
+    parts = [
+        rows(dataclasses.replace(data, part=(i, 4)).shuffled("train", 2, augments))
+        for i in range(4)
+    ]
+    assert {len(each[0]) for each in parts} == {2}
+    for i, batch in enumerate(whole):
+        np.testing.assert_array_equal(np.concatenate([part[i] for part in parts]), batch)
+
+
+def test_a_batch_that_workers_cannot_share_evenly_is_refused(data):
+    with pytest.raises(ValueError, match="--batch_size=8 cannot be shared by 3 workers evenly"):
+        dataclasses.replace(data, part=(0, 3)).batches("train")
+
+
+def test_the_pieces_of_a_batch_are_its_rows_in_order_filled_up():
+    from tlkeras.replicas import _pieces
+
+    batch = (tf.range(5)[:, None], tf.range(5) + 10)
+    for size in (None, 3):
+        pieces = list(_pieces(batch, 4, size))
+        counts = [int(count) for _, count in pieces]
+        assert counts == [1, 1, 1, 2]
+        assert [len(x) for (x, _), _ in pieces] == ([3] * 4 if size else counts)
+        kept = np.concatenate([y[:count] for (_, y), count in pieces])
+        np.testing.assert_array_equal(kept, batch[1])
+    (empty, count), *_ = _pieces((tf.range(1)[:, None],), 2, None)
+    assert int(count) == 0 and len(empty[0]) == 1

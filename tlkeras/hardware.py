@@ -1,0 +1,273 @@
+"""Hardware: the `tf.distribute` strategy that training runs under, chosen once for a process.
+
+Nothing here changes what is made, only where: the same batches, split over the replicas of a
+strategy, give the weights that one device gives, up to rounding. `used` enters a strategy by name.
+Layers, optimizers and metrics are made under `scope`; all else (fit, save, load) happens outside of
+it, because what one worker alone reads or writes inside a scope puts the workers out of step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import socket
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tlkeras import spec
+from tlkeras.frameworks import tf
+
+NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
+"""The strategies."""
+
+TIMEOUT = 600.0
+"""Seconds that workers wait for each other when they start, and in every exchange later."""
+
+_EXAMPLE = json.dumps(
+    {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}
+)
+
+
+def strategy(name: str, timeout: float = TIMEOUT) -> Any:
+    """Returns a new `tf.distribute.Strategy`.
+
+    ``one_device`` is TensorFlow's default: the first accelerator, or the processor. ``mirrored``:
+    all accelerators of this machine. ``multi_worker``: those of all machines that the environment
+    variable ``TF_CONFIG`` names, one process on each; returns when all are there. ``tpu``: the TPU
+    that ``TPU_NAME`` names, or the local one. ``auto``: which of these fits the machine.
+
+    Raises:
+        ValueError: What is missing, or which workers did not come.
+    """
+    makers: Mapping[str, Callable[[], Any]] = {
+        "one_device": lambda: tf.distribute.get_strategy(),
+        "mirrored": _mirrored,
+        "multi_worker": lambda: _multi_worker(timeout),
+        "tpu": _tpu,
+    }
+    _check(name)
+    return makers[_fitting() if name == "auto" else name]()
+
+
+@contextlib.contextmanager
+def used(name: str, timeout: float = TIMEOUT) -> Iterator[None]:
+    """Makes a strategy the current one; one of this machine's devices is made when first asked for.
+
+    Others are made at once, because they have to be before TensorFlow does anything else.
+
+    Raises:
+        ValueError: Another worker was lost; an unbroken run needs all of them.
+    """
+    global _chosen
+    _check(name)
+    before, index, count = _chosen, 0, 1
+    if name == "multi_worker" or (name == "auto" and len(_workers()) > 1):
+        name, index, count = "multi_worker", *_place()
+    _chosen = _Chosen(functools.cache(functools.partial(strategy, name, timeout)), index, count)
+    try:
+        if name == "tpu" or count > 1:
+            current()
+        with _losses_told() if count > 1 else contextlib.nullcontext():
+            yield
+    finally:
+        _chosen = before
+
+
+def current() -> Any:
+    """Returns the strategy that `used` has made the current one; TensorFlow's default if none."""
+    return _chosen.make()
+
+
+def scope() -> contextlib.AbstractContextManager[Any]:
+    """Returns the scope in which variables are made that live on every replica."""
+    return current().scope() if replicas() > 1 else contextlib.nullcontext()
+
+
+def replicas() -> int:
+    """Returns how many copies of a model are trained together."""
+    return current().num_replicas_in_sync
+
+
+def part() -> tuple[int, int]:
+    """Returns which worker this process is, and of how many: it feeds that part of each batch."""
+    return _chosen.index, _chosen.count
+
+
+def is_chief() -> bool:
+    """Returns whether this is the process that writes; of several workers the first one is."""
+    return _chosen.index == 0
+
+
+def gathered(value: int) -> list[int]:
+    """Returns the values that all workers call this with, in order, when all of them have."""
+    if _chosen.count == 1:
+        return [value]
+    found = _gathering(current())(tf.constant([value], tf.int64)).numpy().tolist()
+    return found[:: len(found) // _chosen.count]
+
+
+def meet(about: str) -> None:
+    """Waits until all workers are here.
+
+    Raises:
+        ValueError: They came with different texts, so they do not run the same thing.
+    """
+    if len(set(gathered(zlib.crc32(about.encode())))) > 1:
+        raise ValueError(
+            f"The workers do not agree; this one, number {_chosen.index}, is at: {about}. Start "
+            "all of them with the same command line, the same code and the same files."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """What `used` entered: how to make the strategy, and which worker of how many this is."""
+
+    make: Callable[[], Any]
+    index: int = 0
+    count: int = 1
+
+
+_chosen = _Chosen(lambda: tf.distribute.get_strategy())
+
+
+@functools.cache
+def _gathering(strategy: Any) -> Any:
+    """Returns the function behind `gathered`, traced once."""
+
+    @tf.function(autograph=False)
+    def gather(value: Any) -> Any:
+        return strategy.gather(strategy.run(lambda: value), axis=0)
+
+    return gather
+
+
+def _check(name: str) -> None:
+    if name not in NAMES:
+        raise ValueError(f"{name!r} is not a strategy; {spec.nearest(name, NAMES)}")
+
+
+def _fitting() -> str:
+    """Returns the strategy for the accelerators that are there."""
+    if "TPU_NAME" in os.environ:
+        return "tpu"
+    return "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
+
+
+def _mirrored() -> Any:
+    mirrored = tf.distribute.MirroredStrategy()
+    # Of one device there is nothing to mirror.
+    return mirrored if mirrored.num_replicas_in_sync > 1 else tf.distribute.get_strategy()
+
+
+def _tpu() -> Any:
+    name = os.environ.get("TPU_NAME", "local")
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, OSError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"--strategy=tpu finds no TPU {name!r} ({str(error).partition('. ')[0]}); set "
+            "TPU_NAME, or use another strategy."
+        ) from error
+
+
+def _workers() -> list[str]:
+    """Returns the addresses of all workers in ``TF_CONFIG``, the chief first."""
+    text = os.environ.get("TF_CONFIG", "")
+    try:
+        cluster = json.loads(text).get("cluster", {}) if text else {}
+        return [*cluster.get("chief", ()), *cluster.get("worker", ())]
+    except (ValueError, AttributeError, TypeError):
+        raise ValueError(f"TF_CONFIG is {text!r}, expected the like of {_EXAMPLE}.") from None
+
+
+def _place() -> tuple[int, int]:
+    """Returns which of how many workers ``TF_CONFIG`` says this is."""
+    workers, text = _workers(), os.environ.get("TF_CONFIG", "")
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        address = cluster[task["type"]][task["index"]]
+        index = workers.index(address)
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise ValueError(
+            f"--strategy=multi_worker: TF_CONFIG is {text!r}, expected the like of {_EXAMPLE}, "
+            "with another index for every worker."
+        ) from None
+    if len(workers) < 2:
+        raise ValueError(
+            f"--strategy=multi_worker: TF_CONFIG names the worker {address} alone; name at least "
+            "two, or use another strategy."
+        )
+    return index, len(workers)
+
+
+def _multi_worker(timeout: float) -> Any:
+    """Returns the strategy of several machines.
+
+    Its constructor waits for ever for a worker that never comes, so a thread of its own does.
+    """
+    index, count = _place()
+    came: list[Any] = []
+
+    def connect() -> None:
+        try:
+            options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
+            came.append(tf.distribute.MultiWorkerMirroredStrategy(communication_options=options))
+        except Exception as error:
+            came.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if not came:
+        others = [address for i, address in enumerate(_workers()) if i != index]
+        missing = [address for address in others if not _answers(address)]
+        raise ValueError(
+            f"--strategy=multi_worker: after {timeout:.0f} s the {count} workers have not met; "
+            f"there is no answer from {' or '.join(missing or others)}. Start a process on every "
+            "machine that TF_CONFIG names, and look for the error of the one that is missing."
+        )
+    if isinstance(came[0], Exception):
+        raise ValueError(
+            f"--strategy=multi_worker: {str(came[0]).splitlines()[0]}; are the addresses in "
+            f"TF_CONFIG right, and this one, {_workers()[index]}, free?"
+        ) from came[0]
+    return came[0]
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _losses_told() -> Iterator[None]:
+    """Turns what TensorFlow raises when another worker is gone into one message."""
+    try:
+        yield
+    except Exception as error:
+        lost = (
+            tf.errors.UnavailableError,
+            tf.errors.DeadlineExceededError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+        )
+        if not isinstance(error, lost):
+            raise
+        raise ValueError(
+            "Another worker was lost, or has not answered in time; look for its error. Start all "
+            "workers again: they go on from the last epoch that was finished."
+        ) from error
