@@ -29,7 +29,7 @@ from tlkeras.tasks.classification import Classification
 # step of the rounding error that is the gradient of a bias before a batch norm.
 RECIPE = (
     "fine_tune(class_weight='balanced', phases=["
-    "phase(epochs=4, patience=1, learning_rate=1.0, optimizer='sgd', clip=0.5),"
+    "phase(epochs=4, patience=1, learning_rate=3.0, optimizer='sgd', clip=0.5),"
     "phase(epochs=2, unfreeze='block3', learning_rate=1e-3, schedule='cosine', warmup=0.3),"
     "phase(epochs=1, unfreeze='block3', learning_rate=0.02, optimizer='sgd', batch_norm=True),"
     "phase(epochs=1, unfreeze=('block4',), optimizer='sgd', augment=[flip, mix_up])])"
