@@ -50,9 +50,12 @@ def pushed(
         try:
             version = _push(saved_models / name, [exports, card, evaluation], contents)
         except OSError as error:
+            place, why = error.filename, error.strerror
+            if isinstance(error, shutil.Error):  # Of several files, each with its error as a text.
+                (_, place, why), *_ = error.args[0]
             raise ValueError(
-                f"--saved_models={saved_models}: cannot write to {error.filename} "
-                f"({error.strerror}); free some space or choose another folder."
+                f"--saved_models={saved_models}: cannot write to {place} ({why}); "
+                "free some space or choose another folder."
             ) from error
     (out / "pushed.json").write_text(json.dumps({"folder": str(version)}), encoding="utf-8")
 

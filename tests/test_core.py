@@ -301,6 +301,71 @@ def test_verify_names_the_files_that_differ(tmp_path):
     assert Store.verify(product) == ["info.json", "new", "train/a.txt"]
 
 
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda product: (product / "train" / "a.txt").write_text("b"), "train/a.txt"),
+        (lambda product: (product / "info.json").unlink(), "info.json"),
+        (lambda product: (product / "more").write_text(""), "more"),
+    ],
+)
+def test_a_damaged_product_is_named_and_made_again(tmp_path, damage, named):
+    products, _ = run(tmp_path)
+    digest = core.manifest(products["examples"])["digest"]
+    damage(products["examples"])
+    ran.clear()
+    again, said = run(tmp_path)
+    assert again == products and ran == ["examples"]  # Equal bytes: nothing that reads them runs.
+    where = products["examples"]
+    assert said[0] == f"examples   damaged ({named} in {where}), so it is made again"
+    assert Store.verify(where) == [] and core.manifest(where)["digest"] == digest
+
+
+def test_other_workers_wait_for_what_the_chief_makes(tmp_path, monkeypatch):
+    monkeypatch.setattr(core.hardware, "is_chief", lambda: threading.current_thread() is chief)
+    inside, go_on = threading.Event(), threading.Event()
+
+    @Step
+    def slow(out: Path) -> None:
+        ran.append("slow")
+        inside.set()
+        assert go_on.wait(10)
+
+    @Step(together=True)
+    def model(out: Path, *, examples: Path, rate: float) -> None:
+        assert threading.current_thread() is not chief
+        ran.append("model, together")
+        chief.join(10)
+
+    chief = threading.Thread(target=run, args=(tmp_path,), kwargs={"steps": (slow, *STEPS)})
+    chief.start()
+    assert inside.wait(10)
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        go_on.set()
+
+    steps = (slow, examples, model, card)
+    products = core.run(steps, Config(), Store(tmp_path), say=say)
+    chief.join(10)
+    assert list(products) == ["slow", "examples", "model"]  # After it they are done.
+    assert said[0] == "slow       waits for the chief"
+    assert "slow       reused" in said and said[-1] in (
+        "model      done, the chief keeps it",
+        "model      reused",
+    )
+    assert [ran.count(name) for name in ("slow", "examples", "model", "card")] == [1, 1, 1, 1]
+
+
+def test_a_worker_does_not_wait_for_ever_for_a_chief_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(core.hardware, "is_chief", lambda: False)
+    monkeypatch.setattr(core, "PATIENCE", 0.3)
+    with pytest.raises(ValueError, match="The chief does not make examples: for 0 s it has not"):
+        run(tmp_path)
+    assert ran == []
+
+
 def test_a_damaged_manifest_is_named(tmp_path):
     product = run(tmp_path, to="examples")[0]["examples"]
     (product / "_manifest.json").write_text("{")

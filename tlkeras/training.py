@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -153,6 +154,7 @@ def _save(model: keras.Model, state: State, folder: Path) -> None:
 
 
 def _write(model: keras.Model, state: State, folder: Path) -> None:
+    _reserve([*model.variables, *model.optimizer.variables], folder)
     model.save_weights(_weights(folder, state.epoch))
     written = folder / "state.json.partial"
     written.write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
@@ -161,6 +163,22 @@ def _write(model: keras.Model, state: State, folder: Path) -> None:
     for path in folder.glob("epoch*.weights.h5"):
         if path not in kept:
             path.unlink()
+
+
+def _reserve(variables: Sequence[Any], folder: Path) -> None:
+    """Makes sure that there is room on the disk, by taking it for a moment.
+
+    Raises:
+        OSError: It is full. HDF5 would find that out, too, but then cannot close the file, prints
+            tracebacks, and ends some processes with a segmentation fault.
+    """
+    size = sum(each.numpy().nbytes + 4096 for each in variables)
+    room = folder / "room.partial"
+    try:
+        with room.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    finally:
+        room.unlink(missing_ok=True)
 
 
 def _load(model: keras.Model, folder: Path) -> State | None:

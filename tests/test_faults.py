@@ -1,0 +1,152 @@
+"""No lost work: what is killed, damaged or refused by the disk in the real pipeline."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pipeline import core
+from pipeline.config import STEPS
+
+ROOT = Path(__file__).parents[1]
+RECIPE = "--recipe=fine_tune(phases=[phase(epochs=1), phase(epochs=1, unfreeze=0.2)])"
+
+# Runs the pipeline; the named step is killed when it has written all its files, so at the worst of
+# times: nothing of it may be believed, and what stands beside it in the store is untouched.
+KILLED = """
+import os, signal, sys
+from pipeline import config, core, flags
+from pipeline.__main__ import main
+
+name = sys.argv.pop(1)
+
+class Killed(core.Step):
+    def run(self, out, **values):
+        super().run(out, **values)
+        if self.name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+for step in config.STEPS:
+    step.__class__ = Killed
+flags.run(main, config.Config)
+"""
+
+
+def pipeline(
+    place: Path,
+    pictures: Path,
+    *flags: str,
+    program: tuple[str, ...] = ("-m", "pipeline"),
+    prefix: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
+    """Runs the whole pipeline at a place; returns how it ended."""
+    command = [
+        *prefix, sys.executable, *program, f"--source=folder(path='{pictures}')",
+        "--split=split(validation=20, test=20)", "--backbone=starter(size=32)", RECIPE,
+        f"--root={place / 'runs'}", f"--saved_models={place / 'saved_models'}", "--baseline=none",
+        *flags,
+    ]  # fmt: skip
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+
+
+def products(place: Path) -> dict[str, dict]:
+    """Returns the manifest of every product."""
+    found = (core.manifest(path.parent) for path in place.glob("runs/*/*/_manifest.json"))
+    return {kept["step"]: kept for kept in found}
+
+
+@pytest.fixture(scope="module")
+def unbroken(pictures, tmp_path_factory):
+    """The place of a run that nothing befell."""
+    place = tmp_path_factory.mktemp("unbroken")
+    ended = pipeline(place, pictures)
+    assert ended.returncode == 0, ended.stderr
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(len(STEPS)), ids=[step.name for step in STEPS])
+def test_a_run_killed_in_any_step_ends_like_an_unbroken_one(unbroken, pictures, tmp_path, number):
+    name = STEPS[number].name
+    for step in STEPS[:number]:
+        # What was made before the step is there.
+        shutil.copytree(unbroken / "runs" / step.name, tmp_path / "runs" / step.name)
+    ended = pipeline(tmp_path, pictures, program=("-c", KILLED, name))
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert name not in products(tmp_path)
+    assert list((tmp_path / "runs" / name).glob("*.partial"))
+
+    ended = pipeline(tmp_path, pictures, f"--to={name}")
+    assert ended.returncode == 0, ended.stderr
+    made, expected = products(tmp_path)[name], products(unbroken)[name]
+    assert made["key"] == expected["key"]
+    assert made["files"].keys() == expected["files"].keys()
+    if name in ("examples", "statistics", "schema", "anomalies", "model", "evaluation"):
+        assert made["digest"] == expected["digest"]
+    assert not list((tmp_path / "runs").glob("*/*.partial"))
+    if name == "pushed":
+        assert [path.name for path in (tmp_path / "saved_models/digits").iterdir()] == ["1"]
+
+
+@pytest.mark.slow
+def test_a_damaged_model_is_named_and_made_again_and_nothing_after_it_is(
+    unbroken, pictures, tmp_path
+):
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    before = products(tmp_path)
+    (model,) = tmp_path.glob("runs/model/*/model.keras")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    ended = pipeline(tmp_path, pictures)
+    assert ended.returncode == 0, ended.stderr
+    assert f"damaged (model.keras in {model.parent}), so it is made again" in ended.stdout
+    assert products(tmp_path)["model"]["digest"] == before["model"]["digest"]
+    for name in ("examples", "evaluation", "exports", "card"):
+        assert products(tmp_path)[name]["finished"] == before[name]["finished"]
+
+
+def mounted(options: str, folder: Path) -> list[str]:
+    """Returns what goes before a command that is to see a small file system at a folder."""
+    folder.mkdir()
+    own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    mount = f'mount -t tmpfs -o {options} none "{folder}" && exec "$@"'
+    found = (
+        shutil.which("unshare")
+        and not subprocess.run(
+            [*own, "sh", "-c", mount, "sh", "true"], capture_output=True
+        ).returncode
+    )
+    if not found:
+        pytest.skip("this system does not let a test mount a file system")
+    return [*own, "sh", "-c", mount, "sh"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("size", "named"), [("16k", "runs/examples"), ("600k", "runs/model"), ("18m", "saved_models")]
+)
+def test_a_full_disk_is_one_message_wherever_it_happens(pictures, tmp_path, size, named):
+    folder = tmp_path / "small"
+    ended = pipeline(folder, pictures, prefix=mounted(f"size={size}", folder))
+    assert ended.returncode == 1
+    (said,) = ended.stderr.strip().splitlines()[-1:]
+    assert "annot write to" in said and "No space left on device" in said, ended.stderr
+    assert f"{folder}/{named}" in said and "Traceback" not in ended.stderr
+
+
+def test_a_store_that_may_only_be_read_is_one_message(pictures, tmp_path):
+    folder = tmp_path / "still"
+    ended = pipeline(folder, pictures, prefix=mounted("ro", folder))
+    assert ended.returncode == 1
+    message = f"Cannot write to {folder}/runs: Read-only file system; choose a folder"
+    assert ended.stderr.strip().startswith(message), ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1
