@@ -7,7 +7,6 @@ what becomes of the last worker in the middle of an epoch, or ``differ``, the se
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import os
 import signal
@@ -34,7 +33,7 @@ RECIPE = (
     "phase(epochs=1, unfreeze='block3', learning_rate=0.02, optimizer='sgd', batch_norm=True),"
     "phase(epochs=1, unfreeze=('block4',), optimizer='sgd', augment=[flip, mix_up])])"
 )
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 
 def main(examples: Path, scratch: Path, out: Path, fault: str) -> None:
@@ -47,29 +46,26 @@ def main(examples: Path, scratch: Path, out: Path, fault: str) -> None:
     faults = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
     callbacks = [breaker(faults[fault], scratch)] if fault in faults and is_last else []
     logs = recipe.fit(model, data, scratch, callbacks)
-    outputs = {name: functools.partial(measured, model, data, name) for name in ("predict", "loss")}
-    told = {name: measure() for name, measure in outputs.items()}
+    predicted, evaluated = measured(model, data)
     out.mkdir(parents=True, exist_ok=True)
     weights: dict[str, Any] = weights_of(model.full)
     np.savez(out / f"weights{worker}.npz", **weights)
-    np.savez(out / f"outputs{worker}.npz", **told)
+    np.savez(out / f"outputs{worker}.npz", predicted=predicted, evaluated=evaluated)
     (out / f"logs{worker}.json").write_text(json.dumps(logs), encoding="utf-8")
     if hardware.is_chief():
         model.save(out)
 
 
-def measured(model: TransferModel, data: Data, name: str) -> Any:
-    """Returns what `predict` or `evaluate` give for the test split."""
+def measured(model: TransferModel, data: Data) -> tuple[Any, Any]:
+    """Returns what `predict` and `evaluate` give for the test split."""
     own = dataclasses.replace(data, part=hardware.part()).batches("test")
     trained = replicas.trained(model.full)
     with hardware.scope():
         trained.compile(
             optimizer=keras.optimizers.SGD(), loss=data.task.loss(), metrics=data.task.metrics()
         )
-    if name == "predict":
-        return trained.predict(own, verbose=0)
     told = trained.evaluate(own, verbose=0, return_dict=True)
-    return np.array([told["loss"], told["accuracy"]])
+    return trained.predict(own, verbose=0), np.array([told["loss"], told["accuracy"]])
 
 
 def breaker(number: int, scratch: Path) -> keras.callbacks.Callback:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Tiny, draw
+from conftest import Tiny, draw, weights_of
 
 from tlkeras import examples, hardware
 from tlkeras.augment import Augment
 from tlkeras.data import Data
 from tlkeras.frameworks import keras, tf
+from tlkeras.model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.spec import parse
 from tlkeras.splits import Split
@@ -167,8 +168,6 @@ def test_two_devices_of_one_machine_make_what_one_device_makes(alone, mirrored):
 
 @pytest.mark.slow
 def test_what_several_devices_made_is_loaded_on_one(alone, together):
-    from tlkeras.model import TransferModel
-
     models = [TransferModel.load(place).full for place in (alone, together)]
     inputs = np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3))
     one, other = (np.asarray(model(inputs)) for model in models)
@@ -177,7 +176,7 @@ def test_what_several_devices_made_is_loaded_on_one(alone, together):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fault", "within"), [("kill", 40), ("stop", 80)])
+@pytest.mark.parametrize(("fault", "within"), [("kill", 60), ("stop", 120)])
 def test_the_loss_of_a_worker_is_told_and_a_restarted_run_ends_like_an_unbroken_one(
     recorded, together, tmp_path, fault, within
 ):
@@ -225,7 +224,7 @@ def test_a_worker_that_never_comes_is_named_after_a_time():
     with workers(["-c", program], [{"TF_CONFIG": config}]) as (process,):
         said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f"after 3 s the 2 workers have not met; there is no answer from {missing}" in said
+    assert f"after 3 s there is no answer from {missing}. Start a process on every" in said
 
 
 @pytest.mark.parametrize(
@@ -283,7 +282,9 @@ def test_the_parts_of_the_workers_are_the_batches_of_one_device(data, augments):
     ]
     assert {len(each[0]) for each in parts} == {2}
     for i, batch in enumerate(whole):
-        np.testing.assert_array_equal(np.concatenate([part[i] for part in parts]), batch)
+        # Of the three examples in the last batch the first part has none.
+        found = [part[i] for part in parts if i < len(part)]
+        np.testing.assert_array_equal(np.concatenate(found), batch)
 
 
 def test_a_batch_that_workers_cannot_share_evenly_is_refused(data):
@@ -304,3 +305,37 @@ def test_the_pieces_of_a_batch_are_its_rows_in_order_filled_up():
         np.testing.assert_array_equal(kept, batch[1])
     (empty, count), *_ = _pieces((tf.range(1)[:, None],), 2, None)
     assert int(count) == 0 and len(empty[0]) == 1
+
+
+def test_a_step_compiles_with_the_fixed_shapes_that_a_tpu_needs(data):
+    from tlkeras import replicas
+
+    def compiled(model):
+        loss, metrics = data.task.loss(), data.task.metrics()
+        model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, metrics=metrics)
+        return model
+
+    # Two full batches and the short one at the end.
+    batches = data.batches("train").skip(3)
+    assert [len(x) for x, _ in batches] == [8, 8, 3]
+    models = [TransferModel(Tiny(), data.task, data.classes) for _ in range(2)]
+    for each in models:
+        each.train_only(list(each.blocks))
+        for layer in replicas._layers(each.full):
+            if isinstance(layer, keras.layers.Dropout):
+                layer.rate = 0  # XLA draws other numbers.
+    start, expected = (each.full for each in models)
+    compiled(expected).fit(batches, shuffle=False, verbose=0)
+
+    model = compiled(replicas._replicated()(start, None))
+    model.is_static = True
+    dealt, steps = model._dealt(batches)
+    assert all(each.shape.is_fully_defined() for each in keras.tree.flatten(dealt.element_spec))
+    step = tf.function(model.train_step, jit_compile=True, autograph=False)
+    with replicas._over_the_batch(model.network):
+        for element in dealt.take(steps):
+            step(element)
+    assert step.experimental_get_tracing_count() == 1
+    found = weights_of(start)
+    for path, value in weights_of(expected).items():
+        np.testing.assert_allclose(found[path], value, rtol=1e-4, atol=1e-5, err_msg=path)

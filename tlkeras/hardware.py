@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import functools
 import json
 import os
 import socket
-import threading
+import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -211,37 +213,41 @@ def _place() -> tuple[int, int]:
 
 
 def _multi_worker(timeout: float) -> Any:
-    """Returns the strategy of several machines.
+    """Returns the strategy of several machines."""
+    index, _ = _place()
+    # Here, so that the time does not count in which TensorFlow is imported.
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
+    _await_others(_workers(), index, timeout)
+    # The constructor waits for the others with all of Python locked, and for ever; it cannot be
+    # stopped but from outside of Python, and has to be only if one is lost in this very moment.
+    faulthandler.dump_traceback_later(timeout, exit=True, file=sys.__stderr__ or 2)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
-    Its constructor waits for ever for a worker that never comes, so a thread of its own does.
-    """
-    index, count = _place()
-    came: list[Any] = []
 
-    def connect() -> None:
-        try:
-            options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
-            came.append(tf.distribute.MultiWorkerMirroredStrategy(communication_options=options))
-        except Exception as error:
-            came.append(error)
-
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if not came:
-        others = [address for i, address in enumerate(_workers()) if i != index]
-        missing = [address for address in others if not _answers(address)]
+def _await_others(addresses: list[str], index: int, timeout: float) -> None:
+    """Returns when a process answers at every worker's address, as this one does at its own."""
+    end = time.monotonic() + timeout
+    _, _, port = addresses[index].rpartition(":")
+    missing = [address for i, address in enumerate(addresses) if i != index]
+    try:
+        door = socket.create_server(("", int(port)))
+    except (OSError, ValueError) as error:
         raise ValueError(
-            f"--strategy=multi_worker: after {timeout:.0f} s the {count} workers have not met; "
-            f"there is no answer from {' or '.join(missing or others)}. Start a process on every "
-            "machine that TF_CONFIG names, and look for the error of the one that is missing."
-        )
-    if isinstance(came[0], Exception):
-        raise ValueError(
-            f"--strategy=multi_worker: {str(came[0]).splitlines()[0]}; are the addresses in "
-            f"TF_CONFIG right, and this one, {_workers()[index]}, free?"
-        ) from came[0]
-    return came[0]
+            f"--strategy=multi_worker: this worker cannot listen at {addresses[index]} ({error}); "
+            "name another port for it in TF_CONFIG, the same on all machines."
+        ) from error
+    with door:
+        while missing := [address for address in missing if not _answers(address)]:
+            if time.monotonic() > end:
+                raise ValueError(
+                    f"--strategy=multi_worker: after {timeout:.0f} s there is no answer from "
+                    f"{' or '.join(missing)}. Start a process on every machine that TF_CONFIG "
+                    "names, and look for the error of the one that is missing."
+                )
+            time.sleep(0.1)
 
 
 def _answers(address: str) -> bool:
