@@ -110,7 +110,7 @@ def _int8(saved: Path, samples: Any) -> bytes:
 _KINDS = {
     "none": _Kind(_none, 1e-4),
     "dynamic": _Kind(_dynamic, 1.0),
-    "float16": _Kind(_float16, 0.05),
+    "float16": _Kind(_float16, 1.0),
     "int8": _Kind(_int8, 1.0, max_drop=2.0),
 }
 
