@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -310,6 +311,8 @@ def test_the_pieces_of_a_batch_are_its_rows_in_order_filled_up():
 def test_a_step_compiles_with_the_fixed_shapes_that_a_tpu_needs(data):
     from tlkeras import replicas
 
+    silent: Any = 0
+
     def compiled(model):
         loss, metrics = data.task.loss(), data.task.metrics()
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, metrics=metrics)
@@ -325,7 +328,7 @@ def test_a_step_compiles_with_the_fixed_shapes_that_a_tpu_needs(data):
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0  # XLA draws other numbers.
     start, expected = (each.full for each in models)
-    compiled(expected).fit(batches, shuffle=False, verbose=0)
+    compiled(expected).fit(batches, shuffle=False, verbose=silent)
 
     model = compiled(replicas._replicated()(start, None))
     model.is_static = True
