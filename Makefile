@@ -12,8 +12,6 @@ WORK ?= runs/scale
 
 run: .venv/installed
 	$(BIN)/python -m pipeline
-	$(BIN)/python -m pipeline.gain --backbone="starter(size=64)"
-	$(BIN)/python -m pipeline.gain --backbone="starter(size=64)" --source="embedded(data='shapes')"
 
 test: .venv/developer
 	$(BIN)/python -m pytest -m "not slow and not data"
