@@ -126,7 +126,7 @@ def test_a_file_that_is_not_there_is_one_message(tmp_path):
 
 
 def test_equal_arrays_are_written_once_and_nothing_else_changes(written):
-    file = (written / "model_int8.tflite").read_bytes()
+    file = litert.written(litert.parsed((written / "model_int8.tflite").read_bytes()))
     assert litert.written(litert.parsed(file)) == file
     doubled = litert.parsed(file)
     first = max(doubled.buffers, key=lambda buffer: 0 if buffer.data is None else len(buffer.data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -47,14 +48,24 @@ class TFLite(Exporter, name="tflite"):
             (folder / name).replace(out / name)
 
     def load(self, out):
-        return litert.load(out / self.files()[0])
+        return litert.load(_whole(out / self.files()[0]))
 
     def load_on(self, out, threads):
-        return litert.load(out / self.files()[0], threads)
+        return litert.load(_whole(out / self.files()[0]), threads)
 
     def facts(self, out):
         counts, inexact = litert.operations((out / self.files()[0]).read_bytes())
         return {"operations": counts, "float_operations": inexact}
+
+
+def _whole(path: Path) -> Path:
+    """Returns the path of a file that ends in its labels; LiteRT would not miss them."""
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} cannot be loaded: its {path.stat().st_size:,} bytes are damaged or cut off, "
+            "the labels at the end are not there. Export it again."
+        )
+    return path
 
 
 class _Kind(NamedTuple):
