@@ -87,7 +87,8 @@ def test_a_run_killed_in_any_step_ends_like_an_unbroken_one(unbroken, pictures, 
     ended = pipeline(tmp_path, pictures, f"--to={name}")
     assert ended.returncode == 0, ended.stderr
     made, expected = products(tmp_path)[name], products(unbroken)[name]
-    assert made["key"] == expected["key"]
+    if "saved_models" not in STEPS[number].parameters:  # That is another folder.
+        assert made["key"] == expected["key"]
     assert made["files"].keys() == expected["files"].keys()
     if name in ("examples", "statistics", "schema", "anomalies", "model", "evaluation"):
         assert made["digest"] == expected["digest"]

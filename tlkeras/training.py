@@ -74,12 +74,11 @@ def fit(
         callbacks: Keras callbacks; every epoch is a `fit` of its own to them, and one that sets
             ``stop_training`` ends this fit.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     # The slots are kept, and come back, only if they exist before.
     with hardware.scope():
         model.optimizer.build(model.trainable_variables)
     state = _load(model, folder)
-    hardware.meet(f"{folder.name} from epoch {state.epoch if state else 0} on")
+    hardware.meet(f"{folder.name} with seed {seed} from epoch {state.epoch if state else 0} on")
     if state is None:
         state = State(best=start.best)
         _save(model, state, folder)
@@ -154,6 +153,7 @@ def _save(model: keras.Model, state: State, folder: Path) -> None:
 
 
 def _write(model: keras.Model, state: State, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     _reserve([*model.variables, *model.optimizer.variables], folder)
     model.save_weights(_weights(folder, state.epoch))
     written = folder / "state.json.partial"
