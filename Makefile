@@ -8,16 +8,19 @@ BIN := .venv/bin
 DATA ?= ../shared/data
 WORK ?= runs/scale
 
+# A process has up to 4 GB.
+TESTS := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+
 .PHONY: run test check slow bench
 
 run: .venv/installed
 	$(BIN)/python -m pipeline
 
 test: .venv/developer
-	$(BIN)/python -m pytest -m "not slow and not data"
+	$(TESTS) -m "not slow and not data"
 
 slow: .venv/developer
-	$(BIN)/python -m pytest -m "slow or data"
+	$(TESTS) -m "slow or data"
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/speed.py --data=$(DATA)/images --weights=$(DATA)/weights/imagenet
