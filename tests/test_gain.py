@@ -25,30 +25,49 @@ def test_few_are_so_many_of_every_class_and_the_seed_chooses_them(recorded, monk
     assert not np.array_equal(inputs, other)
 
 
-def test_training_from_scratch_begins_anew_and_learns(data):
+def test_what_is_fresh_has_other_weights_by_the_seed_and_training_it_leaves_the_model(data):
     model = TransferModel(Tiny(), Classification(), data.classes, seed=0).full
     before = weights_of(model)
-    pictures, labels = gain.few(data)
-    fresh = gain.from_scratch(model, pictures, labels, seed=0)
+    first, again, other = (gain.fresh(model, seed) for seed in (1, 1, 2))
+    kernel = next(name for name in before if name.endswith("block1_conv/kernel"))
+    np.testing.assert_array_equal(weights_of(first)[kernel], weights_of(again)[kernel])
+    for one in (before, weights_of(other)):
+        assert not np.array_equal(weights_of(first)[kernel], one[kernel])
+    gain.train(first, *gain.few(data), seed=0, steps=2)
     for name, weights in weights_of(model).items():
         np.testing.assert_array_equal(weights, before[name])
-    assert (fresh.predict_on_batch(pictures).argmax(-1) == labels).mean() > 0.9
 
 
-def test_both_are_measured_on_examples_that_neither_saw(recorded, tmp_path, monkeypatch):
+def test_training_in_full_moves_every_block_and_learns(data):
+    model = TransferModel(Tiny(), Classification(), data.classes, seed=0).full
+    model.trainable = False
+    before = weights_of(model)
+    pictures, labels = gain.few(data)
+    gain.train(model, pictures, labels, seed=0, steps=200)
+    assert (model.predict_on_batch(pictures).argmax(-1) == labels).mean() > 0.9
+    for name, weights in weights_of(model).items():
+        assert "seed" in name or not np.array_equal(weights, before[name]), name
+
+
+def test_both_are_trained_alike_and_measured_on_examples_that_neither_saw(
+    recorded, tmp_path, monkeypatch
+):
     learnt = []
-    monkeypatch.setattr(gain, "from_scratch", lambda model, *given: learnt.append(given) or model)
+    monkeypatch.setattr(gain, "train", lambda model, *given: learnt.append((model, given)))
     gain.gain.run(tmp_path, examples=recorded, backbone=Tiny(), seed=0)
+    (model, (pictures, labels, *how)), (fresh, (others, same, *alike)) = learnt
+    np.testing.assert_array_equal(pictures, others)
+    np.testing.assert_array_equal(labels, same)
+    assert how == alike and len(labels) <= 3 * gain.LABELS and model is not fresh
     told = json.loads((tmp_path / "gain.json").read_text())
-    assert told["split"] == "test" and told["labels"] == len(learnt[0][1]) <= 3 * gain.LABELS
+    assert told["split"] == "test" and told["labels"] == len(labels)
     data = Data(recorded, Tiny(), Classification())
-    untrained = TransferModel(Tiny(), Classification(), data.classes, 0).full
-    hits = [
-        (untrained.predict_on_batch(x).argmax(-1) == y.argmax(-1)).sum()
-        for x, y in data.batches("test").as_numpy_iterator()
-    ]
-    assert told["scratch"] == pytest.approx(sum(hits) / data.count("test"))
-    assert told["transfer"] > 0.5  # Colours are told apart by any features.
+    for name, network in (("transfer", model), ("scratch", fresh)):
+        hits = [
+            (network.predict_on_batch(x).argmax(-1) == y.argmax(-1)).sum()
+            for x, y in data.batches("test").as_numpy_iterator()
+        ]
+        assert told[name] == pytest.approx(sum(hits) / data.count("test"))
 
 
 def test_data_without_a_test_is_refused(pictures, tmp_path):
