@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,22 @@ class Tiny(Backbone, name="tiny"):
 
     def preprocess(self, example):
         return squash(example["image"], self.size)
+
+
+def ports(count: int) -> list[int]:
+    """Returns free ports of this machine."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("localhost", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def configs(count: int = 2) -> list[str]:
+    """Returns the ``TF_CONFIG`` of every worker."""
+    cluster = {"worker": [f"localhost:{port}" for port in ports(count)]}
+    tasks = [{"type": "worker", "index": i} for i in range(count)]
+    return [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
 
 
 def draw(folder: Path, per_class: int, seed: int = 0) -> Path:

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from conftest import Tiny, weights_of
 
-from tlkeras import hardware, replicas, spec
+from tlkeras import hardware, replicas, shards, spec
 from tlkeras.data import Data
+from tlkeras.features import Cache
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import TransferModel
 from tlkeras.recipe import Recipe
@@ -45,15 +46,29 @@ def main(examples: Path, scratch: Path, out: Path, fault: str) -> None:
     model = TransferModel(data.backbone, data.task, data.classes, seed=3)
     faults = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
     callbacks = [breaker(faults[fault], scratch)] if fault in faults and is_last else []
-    logs = recipe.fit(model, data, scratch, callbacks)
+    made = shards_made()
+    logs = recipe.fit(model, data, scratch, callbacks, Cache(out / "features"))
     predicted, evaluated = measured(model, data)
-    out.mkdir(parents=True, exist_ok=True)
+    (out / f"shards{worker}.json").write_text(json.dumps(made), encoding="utf-8")
     weights: dict[str, Any] = weights_of(model.full)
     np.savez(out / f"weights{worker}.npz", **weights)
     np.savez(out / f"outputs{worker}.npz", predicted=predicted, evaluated=evaluated)
     (out / f"logs{worker}.json").write_text(json.dumps(logs), encoding="utf-8")
     if hardware.is_chief():
         model.save(out)
+
+
+def shards_made() -> list[str]:
+    """Returns a list that every shard is added to as soon as this process has made it."""
+    made: list[str] = []
+    end = shards.Writer._end
+
+    def noted(self: shards.Writer, number: int) -> None:
+        end(self, number)
+        made.append(f"{self._entry.name}/{number:05d}")
+
+    shards.Writer._end = noted
+    return made
 
 
 def measured(model: TransferModel, data: Data) -> tuple[Any, Any]:
@@ -81,6 +96,7 @@ def breaker(number: int, scratch: Path) -> keras.callbacks.Callback:
 
 if __name__ == "__main__":
     name, *paths = sys.argv[1:5]
+    shards.LENGTH = 16  # So that there are several.
     if name == "mirrored":
         (processor,) = tf.config.list_physical_devices("CPU")
         halves = [tf.config.LogicalDeviceConfiguration()] * 2

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from conftest import configs
 
 from pipeline import core
 from pipeline.config import STEPS
@@ -38,6 +40,24 @@ for step in config.STEPS:
 flags.run(main, config.Config)
 """
 
+# Runs the pipeline; it is killed before the first epoch of the second phase is kept.
+LOST = """
+import os, signal
+from pipeline import config, flags
+from pipeline.__main__ import main
+from tlkeras import training
+
+save = training._save
+
+def killed(model, state, folder):
+    if folder.name == "phase1" and state.epoch == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(model, state, folder)
+
+training._save = killed
+flags.run(main, config.Config)
+"""
+
 
 def pipeline(
     place: Path,
@@ -45,6 +65,7 @@ def pipeline(
     *flags: str,
     program: tuple[str, ...] = ("-m", "pipeline"),
     prefix: Sequence[str] = (),
+    cluster: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Runs the whole pipeline at a place; returns how it ended."""
     command = [
@@ -54,6 +75,7 @@ def pipeline(
         *flags,
     ]  # fmt: skip
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)}
+    environment["TF_CONFIG"] = cluster
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
 
 
@@ -95,6 +117,29 @@ def test_a_run_killed_in_any_step_ends_like_an_unbroken_one(unbroken, pictures, 
     assert not list((tmp_path / "runs").glob("*/*.partial"))
     if name == "pushed":
         assert [path.name for path in (tmp_path / "saved_models/digits").iterdir()] == ["1"]
+
+
+@pytest.mark.slow
+def test_the_pipeline_of_two_workers_goes_on_where_one_of_them_was_lost(pictures, tmp_path):
+    def together(folder, *programs):
+        def one(program, cluster):
+            flags = ("--strategy=multi_worker", "--to=model")
+            return pipeline(folder, pictures, *flags, program=program, cluster=cluster)
+
+        with ThreadPoolExecutor() as pool:
+            return [*pool.map(one, programs, configs())]
+
+    usual, lost = ("-m", "pipeline"), ("-c", LOST)
+    chief, other = together(tmp_path / "lost", usual, lost)
+    assert other.returncode == -signal.SIGKILL, other.stderr
+    assert chief.returncode == 1 and "Another worker was lost" in chief.stderr.splitlines()[-1]
+    assert "model" not in products(tmp_path / "lost")
+    assert [*(tmp_path / "lost").glob("runs/model/*/_scratch/phase0/state.json")]
+    for folder in ("lost", "unbroken"):
+        for ended in together(tmp_path / folder, usual, usual):
+            assert ended.returncode == 0, ended.stderr
+    kept, expected = (products(tmp_path / folder)["model"] for folder in ("lost", "unbroken"))
+    assert kept["digest"] == expected["digest"]
 
 
 @pytest.mark.slow

@@ -6,18 +6,18 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Tiny, draw, weights_of
+from conftest import Tiny, configs, draw, weights_of
 
 from tlkeras import examples, hardware
 from tlkeras.augment import Augment
@@ -32,35 +32,23 @@ from tlkeras.tasks.classification import Classification
 HERE = Path(__file__).parent
 
 
-def ports(count: int) -> list[int]:
-    """Returns free ports of this machine."""
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("localhost", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def configs(count: int = 2) -> list[str]:
-    """Returns the ``TF_CONFIG`` of every worker."""
-    cluster = {"worker": [f"localhost:{port}" for port in ports(count)]}
-    tasks = [{"type": "worker", "index": i} for i in range(count)]
-    return [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
-
-
 @contextlib.contextmanager
-def workers(arguments: list[str], environments: list[dict[str, str]]) -> Iterator[list]:
+def workers(
+    arguments: list[str],
+    environments: list[dict[str, str]],
+    prefixes: Sequence[Sequence[str]] = ((), ()),
+) -> Iterator[list]:
     """Starts a process for each environment; at the end none of them is left."""
     started = [
         subprocess.Popen(
-            [sys.executable, *arguments],
+            [*prefix, sys.executable, *arguments],
             env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", **environment},
             cwd=HERE.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for environment in environments
+        for prefix, environment in zip(prefixes, environments, strict=False)
     ]
     try:
         yield started
@@ -70,11 +58,18 @@ def workers(arguments: list[str], environments: list[dict[str, str]]) -> Iterato
             process.communicate()
 
 
-def fitted(strategy: str, folder: Path, scratch: Path, out: Path, *fault: str) -> list[str]:
+def fitted(
+    strategy: str,
+    folder: Path,
+    scratch: Path,
+    out: Path,
+    *fault: str,
+    prefixes: Sequence[Sequence[str]] = ((), ()),
+) -> list[str]:
     """Runs ``fitting.py``, for two workers if there are; returns what each of them said."""
     environments = [{"TF_CONFIG": text} for text in configs()] if "worker" in strategy else [{}]
     arguments = [str(HERE / "fitting.py"), strategy, *map(str, (folder, scratch, out)), *fault]
-    with workers(arguments, environments) as started:
+    with workers(arguments, environments, prefixes) as started:
         said = [process.communicate(timeout=300)[0] for process in started]
         assert fault or not any(process.returncode for process in started), said
     return said
@@ -160,6 +155,35 @@ def test_both_workers_end_with_the_very_same_weights(together):
     for path in first:
         np.testing.assert_array_equal(first[path], second[path])
     assert (together / "logs0.json").read_text() == (together / "logs1.json").read_text()
+
+
+@pytest.mark.slow
+def test_each_worker_makes_its_shards_of_the_features(alone, together):
+    made = [json.loads((together / f"shards{worker}.json").read_text()) for worker in (0, 1)]
+    assert all(made) and not set(made[0]) & set(made[1])
+    kept = (together / "features").glob("*/?????")
+    assert {*made[0], *made[1]} == {f"{shard.parent.name}/{shard.name}" for shard in kept}
+    files = [*(alone / "features").rglob("*.npy")]
+    assert len(files) >= len(made[0]) + len(made[1])
+    for file in files:
+        same = together / "features" / file.relative_to(alone / "features")
+        np.testing.assert_allclose(np.load(same), np.load(file), rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_only_the_chief_writes_the_weights_and_the_state(recorded, together, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    mount = f'mount --bind "{scratch}" "{scratch}" && mount -o remount,ro,bind "{scratch}"'
+    still = ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    if not shutil.which("unshare") or subprocess.run([*still, "true"]).returncode:
+        pytest.skip("this system does not let a test mount a file system")
+    assert subprocess.run([*still, "touch", str(scratch / "it")], capture_output=True).returncode
+    fitted("multi_worker", recorded, scratch, tmp_path, prefixes=[(), still])
+    for worker in (0, 1):
+        weights = arrays(tmp_path / f"weights{worker}.npz")
+        for path, value in arrays(together / f"weights{worker}.npz").items():
+            np.testing.assert_array_equal(weights[path], value, err_msg=path)
 
 
 @pytest.mark.slow

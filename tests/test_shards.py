@@ -49,6 +49,24 @@ def test_a_writer_stopped_in_the_middle_of_a_shard_leaves_the_whole_ones_and_is_
         np.testing.assert_array_equal(found, column)
 
 
+@pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 3), (0, 43), (4, 40), (8, 4), (11, 11)])
+@pytest.mark.parametrize("workers", [1, 2, 3, 20])
+def test_the_parts_of_the_workers_are_whole_shards_and_all_of_them(start, stop, workers):
+    parts = [range(*shards.part(start, stop, worker, workers)) for worker in range(workers)]
+    assert [row for part in parts for row in part] == [*range(start, stop)]
+    assert all(part.start % 4 == 0 for part in parts if part)
+    counts = [-(-len(part) // 4) for part in parts]
+    assert max(counts) - min(counts) <= 1
+
+
+def test_a_shard_behind_a_gap_is_written_anew(tmp_path):
+    entry = tmp_path / "entry"
+    shards.Writer(entry, 4, 8).add(4, [np.zeros(4)])
+    assert len(shards.Rows(entry)) == 0
+    shards.Writer(entry, 0, 8).add(0, [np.arange(8)])
+    np.testing.assert_array_equal(shards.Rows(entry).read(np.arange(8))[0], np.arange(8))
+
+
 def test_a_full_disk_leaves_whole_shards_only(tmp_path, monkeypatch):
     reserve, left = os.posix_fallocate, [2]  # Of two files for each shard.
 

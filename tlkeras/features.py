@@ -163,9 +163,9 @@ def at(
         model: Its weights before the last of the blocks must be final: they are in the key.
         data: Where the splits come from.
         cuts: What is wanted; what the cache has no room for at all is left out, for several
-            replicas what it has not room for all of. Of several workers one makes what is missing,
-            and the others wait for it.
-        cache: Where they are kept, by content key.
+            replicas what it has not room for all of.
+        cache: Where they are kept, by content key: a folder that all workers see. Each makes its
+            shards of what is missing.
         dtype: ``float16`` or ``float32``, as which floating activations are kept.
 
     Raises:
@@ -176,9 +176,11 @@ def at(
     names = _names(model, data, prefixes, cache.code, dtype)
     sizes = {cut: _row_bytes(prefix.output, dtype) for cut, prefix in prefixes.items()}
     sizes |= dict.fromkeys(targets.values(), _row_bytes(_targets(data), "float32"))
+    held = [*names.values()] if hardware.is_chief() else []
     try:
-        with shards.locked(cache.folder, [*names.values()]):
+        with shards.locked(cache.folder, held):
             _fill(data, prefixes, names, sizes, cache, dtype)
+            hardware.meet("features that all workers have made")
     except OSError as error:
         raise ValueError(
             f"Cannot keep features in {cache.folder}: {error.strerror}. Free some space there, "
@@ -210,25 +212,41 @@ def _fill(
     cache: Cache,
     dtype: str,
 ) -> None:
-    """Writes what is missing of the entries, as far as the cache has room."""
-    wanted = {names[cut]: (size, data.count(cut.split)) for cut, size in sizes.items()}
-    free = shutil.disk_usage(cache.folder).free
-    granted = shards.granted(cache.folder, wanted, int(cache.gigabytes * 1e9), free)
+    """Writes what is missing of the entries, as far as the cache has room, or a worker's part."""
+    missing = _missing(data, names, sizes, cache)
     passes: dict[Cut, dict[Cut, shards.Writer]] = {}
-    for cut, name in names.items():
-        entry = cache.folder / name
-        start, stop = len(shards.Rows(entry)), granted[name]
-        if hardware.replicas() > 1 and stop < data.count(cut.split):
-            stop = 0  # See `_is_enough`.
+    for cut, (start, stop) in missing.items():
         if start < stop or stop < data.count(cut.split):
             _tell(data, cut, sizes[cut], stop)
-        if start < stop:
+        begin, end = shards.part(start, stop, *hardware.part())
+        if begin < end:
             view = dataclasses.replace(cut, block=TARGETS)
-            passes.setdefault(view, {})[cut] = shards.Writer(entry, start, stop)
-        elif entry.is_dir():
-            os.utime(entry)  # The least recently used go first.
+            writer = shards.Writer(cache.folder / names[cut], begin, end)
+            passes.setdefault(view, {})[cut] = writer
     for writers in passes.values():
         _run(data, prefixes, writers, dtype)
+
+
+def _missing(
+    data: Data, names: Mapping[Cut, str], sizes: Mapping[Cut, int], cache: Cache
+) -> dict[Cut, tuple[int, int]]:
+    """Returns from which row to which one the entries are to be written; the chief tells all."""
+    found: dict[Cut, tuple[int, int]] = dict.fromkeys(names, (0, 0))
+    if hardware.is_chief():
+        wanted = {names[cut]: (size, data.count(cut.split)) for cut, size in sizes.items()}
+        free = shutil.disk_usage(cache.folder).free
+        granted = shards.granted(cache.folder, wanted, int(cache.gigabytes * 1e9), free)
+        for cut, name in names.items():
+            entry, stop = cache.folder / name, granted[name]
+            if hardware.replicas() > 1 and stop < data.count(cut.split):
+                stop = 0  # See `_is_enough`.
+            found[cut] = len(shards.Rows(entry)), stop
+            if entry.is_dir():
+                os.utime(entry)  # The least recently used go first.
+    return {
+        cut: (hardware.gathered(start)[0], hardware.gathered(stop)[0])
+        for cut, (start, stop) in found.items()
+    }
 
 
 def _tell(data: Data, cut: Cut, size: int, kept: int) -> None:

@@ -107,7 +107,19 @@ class Writer:
         for array in self._arrays:
             array.flush()  # pyright: ignore[reportAttributeAccessIssue] - of a memory map
         self._arrays = []
+        # One behind a gap, which a worker that was killed has left, was never read.
+        shutil.rmtree(_shard(self._entry, number), ignore_errors=True)
         _partial(self._entry, number).replace(_shard(self._entry, number))
+
+
+def part(start: int, stop: int, worker: int, workers: int) -> tuple[int, int]:
+    """Returns the rows, from one to before another, that one of several workers is to write.
+
+    They are whole shards, as many for each as can be; `start` begins a shard.
+    """
+    first, last = start // LENGTH, -(-stop // LENGTH)
+    begin, end = (first + (last - first) * i // workers for i in (worker, worker + 1))
+    return max(begin * LENGTH, start), min(end * LENGTH, stop)
 
 
 def allocated(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
