@@ -9,12 +9,15 @@ DATA ?= ../shared/data
 WORK ?= runs/scale
 
 # A process has up to 4 GB.
-TESTS := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
+TESTS := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .PHONY: run test check slow bench
 
+# What transfer gained is told at 64 pixels: training a whole network takes its time.
 run: .venv/installed
 	$(BIN)/python -m pipeline
+	$(BIN)/python -m pipeline.gain --backbone="starter(size=64)"
+	$(BIN)/python -m pipeline.gain --backbone="starter(size=64)" --source="embedded('shapes')"
 
 test: .venv/developer
 	$(TESTS) -m "not slow and not data"

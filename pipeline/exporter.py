@@ -10,6 +10,7 @@ from pipeline.core import NotBlessed, Step
 from tlkeras.data import Data
 from tlkeras.details import Details
 from tlkeras.exporter import Exporter, Origin
+from tlkeras.frameworks import writing
 from tlkeras.model import TransferModel
 
 
@@ -36,7 +37,8 @@ def exports(
     origin = Origin(name, product.contents(model), details)
     for exporter in exporters:
         print(f"  {exporter}")
-        exporter.write(fitted, samples, out, origin)
+        with writing():
+            exporter.write(fitted, samples, out, origin)
     (out / "labels.txt").write_text("\n".join(fitted.classes) + "\n", encoding="utf-8")
 
 

@@ -8,6 +8,7 @@ imported for free; the first attribute that is read imports the real package.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import shutil
@@ -36,7 +37,7 @@ else:
     keras = _OnFirstUse("keras")
     tf = _OnFirstUse("tensorflow")
 
-__all__ = ["keras", "muted", "tf"]
+__all__ = ["keras", "muted", "tf", "writing"]
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
@@ -71,3 +72,15 @@ def muted() -> Iterator[None]:
         finally:
             os.dup2(stream, 2)
             os.close(stream)
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Turns what TensorFlow raises of a full disk into the `OSError` that all else raises."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        path, _, why = error.message.rpartition("; ")
+        if why != os.strerror(errno.ENOSPC):
+            raise
+        raise OSError(errno.ENOSPC, why, path) from error
