@@ -71,6 +71,7 @@ def pipeline(
     command = [
         *prefix, sys.executable, *program, f"--source=folder(path='{pictures}')",
         "--split=split(validation=20, test=20)", "--backbone=starter(size=32)", RECIPE,
+        "--exporters=tflite",
         f"--root={place / 'runs'}", f"--saved_models={place / 'saved_models'}", "--baseline=none",
         *flags,
     ]  # fmt: skip
