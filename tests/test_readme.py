@@ -1,11 +1,42 @@
 """The README's lines, as they stand there."""
 
 import re
+import shlex
 from pathlib import Path
 
+import pytest
+from absl import flags as absl_flags
 from conftest import draw
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+from pipeline import flags
+from pipeline.config import Config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ["README.md", "BUILD.md", "Makefile", "benchmarks/README.md"]
+
+
+def commands() -> list[str]:
+    """Returns every command line of the pages that runs the pipeline, or measures the gain."""
+    texts = [(ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ") for page in PAGES]
+    lines = [line for text in texts for line in text.splitlines()]
+    found = (re.search(r"(?<!`)python -m (pipeline|pipeline\.gain)( --.*)?$", x) for x in lines)
+    return [match[0] for match in found if match]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatch):
+    for folder in ("photos", "IMAGES/flower_photos"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(absl_flags, "FLAGS", absl_flags.FlagValues())
+    _, _, *arguments = shlex.split(command)
+    (config,) = flags.parser(Config, values=absl_flags.FlagValues())(arguments)
+    assert isinstance(config, Config)
+
+
+def test_the_pages_have_command_lines():
+    assert len(commands()) >= 8
 
 
 def test_the_python_lines_run_and_name_a_class(tmp_path, monkeypatch, capsys):
