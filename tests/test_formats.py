@@ -1,5 +1,6 @@
 """What servers and other runtimes find in the exports."""
 
+import errno
 import importlib
 import io
 import json
@@ -19,7 +20,7 @@ from tlkeras.details import Details
 from tlkeras.exporter import Exporter, Origin
 from tlkeras.exporters.keras import Keras
 from tlkeras.exporters.saved_model import SavedModel
-from tlkeras.frameworks import keras, tf
+from tlkeras.frameworks import keras, tf, writing
 from tlkeras.model import TransferModel
 from tlkeras.tasks.classification import Classification
 
@@ -285,3 +286,18 @@ def test_without_the_extra_onnx_is_one_clear_message(monkeypatch):
     message = r"onnx needs tf2onnx, which cannot be imported; run pip install 'tlkeras\[onnx\]'"
     with pytest.raises(ValueError, match=message):
         spec.parse("onnx", Exporter)
+
+
+@pytest.mark.parametrize(
+    "said", ["/a/b.pb; {why}", "{{{{function_node __SaveV2_1}}}} /a/b.pb; {why} [Op:SaveV2]"]
+)
+def test_a_disk_that_is_full_for_tensorflow_is_the_error_that_python_raises(said):
+    why = os.strerror(errno.ENOSPC)
+    with pytest.raises(OSError, match=why) as raised, writing():
+        raise tf.errors.ResourceExhaustedError(None, None, said.format(why=why))
+    assert raised.value.errno == errno.ENOSPC and raised.value.filename == "/a/b.pb"
+
+
+def test_another_lack_stays_what_tensorflow_calls_it():
+    with pytest.raises(tf.errors.ResourceExhaustedError, match="memory"), writing():
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM: no memory for a tensor")

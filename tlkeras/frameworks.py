@@ -11,6 +11,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -80,7 +81,8 @@ def writing() -> Iterator[None]:
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        path, _, why = error.message.rpartition("; ")
-        if why != os.strerror(errno.ENOSPC):
+        why = os.strerror(errno.ENOSPC)
+        # Before the path may stand "{{node}} ", behind the reason " [Op:Name]".
+        if not (told := re.match(rf"(?:{{{{.*}}}} )?(.*); {why}", error.message)):
             raise
-        raise OSError(errno.ENOSPC, why, path) from error
+        raise OSError(errno.ENOSPC, why, told[1]) from error
