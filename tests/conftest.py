@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,16 @@ def configs(count: int = 2) -> list[str]:
     cluster = {"worker": [f"localhost:{port}" for port in ports(count)]}
     tasks = [{"type": "worker", "index": i} for i in range(count)]
     return [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
+
+
+def mounted(mount: str) -> list[str]:
+    """Returns what goes before a command that alone is to see a mount, made by a shell command."""
+    own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
+    prefix = [*own, "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    found = shutil.which("unshare")
+    if not found or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("this system does not let a test mount a file system")
+    return prefix
 
 
 def draw(folder: Path, per_class: int, seed: int = 0) -> Path:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import configs
+from conftest import configs, mounted
 
 from pipeline import core
 from pipeline.config import STEPS
@@ -75,8 +75,8 @@ def pipeline(
         f"--root={place / 'runs'}", f"--saved_models={place / 'saved_models'}", "--baseline=none",
         *flags,
     ]  # fmt: skip
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)}
-    environment["TF_CONFIG"] = cluster
+    own = {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT), "TF_CONFIG": cluster}
+    environment = {**os.environ, **own}
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
 
 
@@ -99,9 +99,7 @@ def unbroken(pictures, tmp_path_factory):
 @pytest.mark.parametrize("number", range(len(STEPS)), ids=[step.name for step in STEPS])
 def test_a_run_killed_in_any_step_ends_like_an_unbroken_one(unbroken, pictures, tmp_path, number):
     name = STEPS[number].name
-    for step in STEPS[:number]:
-        # What was made before the step is there.
-        shutil.copytree(unbroken / "runs" / step.name, tmp_path / "runs" / step.name)
+    made_before(name, unbroken, tmp_path)
     ended = pipeline(tmp_path, pictures, program=("-c", KILLED, name))
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert name not in products(tmp_path)
@@ -161,31 +159,32 @@ def test_a_damaged_model_is_named_and_made_again_and_nothing_after_it_is(
         assert products(tmp_path)[name]["finished"] == before[name]["finished"]
 
 
-def mounted(options: str, folder: Path) -> list[str]:
+def made_before(name: str, unbroken: Path, place: Path) -> None:
+    """Puts what the steps before this one made into a place."""
+    for step in STEPS[: [step.name for step in STEPS].index(name)]:
+        shutil.copytree(unbroken / "runs" / step.name, place / "runs" / step.name)
+
+
+def small(options: str, folder: Path) -> list[str]:
     """Returns what goes before a command that is to see a small file system at a folder."""
     folder.mkdir(parents=True)
-    own = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--user", "--map-root-user"])]
-    mount = f'mount -t tmpfs -o {options} none "{folder}" && exec "$@"'
-    found = (
-        shutil.which("unshare")
-        and not subprocess.run(
-            [*own, "sh", "-c", mount, "sh", "true"], capture_output=True
-        ).returncode
-    )
-    if not found:
-        pytest.skip("this system does not let a test mount a file system")
-    return [*own, "sh", "-c", mount, "sh"]
+    return mounted(f'mount -t tmpfs -o {options} none "{folder}"')
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("named", ["runs/examples", "runs/model", "runs/exports", "saved_models"])
-def test_a_full_disk_is_one_message_wherever_it_happens(unbroken, pictures, tmp_path, named):
-    names = [step.name for step in STEPS]
-    for name in names[: names.index(Path(named).name)] if named != "saved_models" else names[:-1]:
-        # What was made before the step is there.
-        shutil.copytree(unbroken / "runs" / name, tmp_path / "runs" / name)
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("examples", "runs/examples"),
+        ("model", "runs/model"),
+        ("exports", "runs/exports"),
+        ("pushed", "saved_models"),
+    ],
+)
+def test_a_full_disk_is_one_message_wherever_it_happens(unbroken, pictures, tmp_path, name, named):
+    made_before(name, unbroken, tmp_path)
     sizes = (path.stat().st_size for path in (unbroken / named).rglob("*") if path.is_file())
-    half = mounted(f"size={sum(sizes) // 2}", tmp_path / named)
+    half = small(f"size={sum(sizes) // 2}", tmp_path / named)
     ended = pipeline(tmp_path, pictures, prefix=half)
     assert ended.returncode == 1
     (said,) = ended.stderr.strip().splitlines()[-1:]
@@ -195,7 +194,7 @@ def test_a_full_disk_is_one_message_wherever_it_happens(unbroken, pictures, tmp_
 
 def test_a_store_that_may_only_be_read_is_one_message(pictures, tmp_path):
     folder = tmp_path / "still"
-    ended = pipeline(folder, pictures, prefix=mounted("ro", folder))
+    ended = pipeline(folder, pictures, prefix=small("ro", folder))
     assert ended.returncode == 1
     message = f"Cannot write to {folder}/runs: Read-only file system; choose a folder"
     assert ended.stderr.strip().startswith(message), ended.stderr
