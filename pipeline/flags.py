@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar, Union,
 from absl import app, flags, logging
 
 from pipeline import core
-from tlkeras import hardware, spec
+from tlkeras import frameworks, hardware, spec
 from tlkeras.spec import Spec
 
 P = ParamSpec("P")
@@ -53,7 +53,7 @@ def run(main: Callable[..., int | None], *configs: type[Spec]) -> NoReturn:
         with hardware.used(str(cast(Any, flags.FLAGS[_STRATEGY.name]).value)):
             return main(*made)
 
-    app.run(_plainly(used), flags_parser=parser(*configs))
+    _start(used, parser(*configs))
 
 
 def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
@@ -76,7 +76,13 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
         with hardware.used(strategy):
             core.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
 
-    app.run(_plainly(main), flags_parser=step_parser(step, config))
+    _start(main, step_parser(step, config))
+
+
+def _start(main: Callable[[Any], int | None], parse: Callable[[Sequence[str]], Any]) -> NoReturn:
+    # Keras draws by the one and wraps networks for the other; a fifth of the start went into them.
+    frameworks.spared.update(("matplotlib", "sklearn"))
+    app.run(_plainly(main), flags_parser=parse)
 
 
 def parser(

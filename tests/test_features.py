@@ -140,9 +140,8 @@ def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):
 
     def name(model=None, data=data, cut=cut, cache=cache, dtype="float16"):
         model = model or make()
-        return features._names(model, data, {cut: model.split_at(cut.block)[0]}, cache.code, dtype)[
-            cut
-        ]
+        prefixes = {cut.block: model.split_at(cut.block)[0]}
+        return features._names(model, data, [cut], prefixes, cache.code, dtype)[cut]
 
     heavier = make()
     heavier.body.get_layer("block1_conv").bias.assign_add(np.full(8, 1e-3))

@@ -32,6 +32,18 @@ def run(*arguments, **options):
     )
 
 
+def imported(arguments):
+    """Returns how a command ended, and the modules that were there at its end."""
+    script = (
+        "import atexit, runpy, sys; atexit.register(lambda: print('modules', *sys.modules)); "
+        "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+    )
+    python, _, module, *flags = arguments
+    ended = run([python, "-c", script, module, *flags])
+    assert ended.returncode == 0, ended.stderr
+    return ended, {*ended.stdout.splitlines()[-1].split()}
+
+
 RECIPE = "--recipe=fine_tune(phases=[phase(epochs=2), phase(epochs=2, unfreeze=0.2)])"
 
 
@@ -75,15 +87,26 @@ def test_a_version_is_a_folder_that_tensorflow_serving_loads(pushed):
 
 def test_a_second_equal_run_does_nothing_and_imports_no_tensorflow(pushed, pictures):
     place, _ = pushed
-    arguments = command(pictures, place, RECIPE)
-    ended = run([arguments[0], "-X", "importtime", *arguments[1:]])
-    assert ended.returncode == 0, ended.stderr
+    ended, modules = imported(command(pictures, place, RECIPE))
     told = {line.split()[0]: line.split()[1] for line in ended.stdout.splitlines() if "   " in line}
     steps = ("examples", "statistics", "schema", "anomalies", "model", "evaluation", "exports")
     assert {told[step] for step in steps} == {"reused"}
-    imported = {line.rsplit("|", 1)[-1].strip() for line in ended.stderr.splitlines()}
-    assert not imported & {"tensorflow", "keras", "sklearn", "matplotlib", "apache_beam"}
+    assert not modules & {"tensorflow", "keras", "sklearn", "matplotlib", "apache_beam"}
     assert [p.name for p in (place / "saved_models" / "colours").iterdir()] == ["1"]
+
+
+def test_a_command_imports_with_keras_only_what_it_uses(pushed, pictures):
+    place, _ = pushed
+    other = "--split=split(test=0.4)"
+    _, modules = imported(command(pictures, place, RECIPE, other, "--to=examples"))
+    assert {"tensorflow", "keras"} <= modules
+    assert not modules & {"sklearn", "matplotlib"}
+
+
+def test_what_keras_was_spared_can_be_imported_afterwards():
+    spared = "frameworks.spared.update(['sklearn']); frameworks.keras.Model; import sklearn.base"
+    ended = run([sys.executable, "-c", f"from tlkeras import frameworks; {spared}"])
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_removed_version_is_pushed_again(pushed, pictures):

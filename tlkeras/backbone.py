@@ -99,7 +99,8 @@ def squash(image: Any, size: int) -> Any:
     The whole picture, its sides scaled apart. Antialiased, so that every pixel counts and a picture
     gives nearly the same input whatever resolution it was taken at.
     """
-    return tf.image.resize(tf.cast(image, tf.float32), [size, size], antialias=True)
+    # Faster on bytes, and the same to the bit; a picture of this size already is left as it is.
+    return tf.cast(tf.image.resize(image, [size, size], antialias=True), tf.float32)
 
 
 def _stride(operation: Any) -> int:

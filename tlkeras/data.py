@@ -13,7 +13,7 @@ import numpy as np
 from tlkeras import augment, examples
 from tlkeras.augment import Augment
 from tlkeras.backbone import Backbone
-from tlkeras.frameworks import tf
+from tlkeras.frameworks import as_written, tf
 from tlkeras.task import Task
 
 # By how much a picture decoded at a part of its size is still larger than the network's input.
@@ -142,7 +142,7 @@ class Data:
         """
         decoded = self._examples(split, order)
         if not augments:
-            return decoded.map(self._pair, num_parallel_calls=tf.data.AUTOTUNE)
+            return decoded.map(as_written(self._pair), num_parallel_calls=tf.data.AUTOTUNE)
         order = np.arange(self.count(split)) if order is None else order
         seeds = np.stack([np.full_like(order, self.seed * 65_537 + view), order], axis=1)
         seeds = tf.data.Dataset.from_tensor_slices(seeds.astype(np.int32))
@@ -165,6 +165,11 @@ class Data:
     @property
     def _keys(self) -> tuple[str, ...]:
         return (*self.backbone.reads, *self.task.reads)
+
+    @functools.cached_property
+    def targets(self) -> Any:
+        """The specs of a batch of targets, of any split: all are alike."""
+        return self.batches(next(iter(self.info.counts))).element_spec[1]
 
     @functools.cached_property
     def _least(self) -> int | None:

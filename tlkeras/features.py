@@ -8,12 +8,13 @@ cache is computed in every epoch, in the same graph that trains on it.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import numpy as np
 from tlkeras import graph, hardware, progress, shards
 from tlkeras.augment import Augment
 from tlkeras.data import Data
-from tlkeras.frameworks import keras, tf
+from tlkeras.frameworks import as_written, keras, tf
 from tlkeras.model import TransferModel
 
 
@@ -85,11 +86,11 @@ class Features:
         order = self.data.rows(order)
         chosen = tf.data.Dataset.from_tensor_slices(order).batch(self.data.size)
         if self.kept == self.data.count(self.cut.split):
-            return chosen.map(self._whole, num_parallel_calls=2).prefetch(4)
+            return chosen.map(as_written(self._whole), num_parallel_calls=2).prefetch(4)
         sizes, fresh = self._fresh(order)
         # Without its cardinality Keras takes a data set of unknown size for one that ended early.
         counted = tf.data.experimental.assert_cardinality(len(sizes))
-        mixed = tf.data.Dataset.zip(chosen, fresh.rebatch(sizes)).map(self._mixed)
+        mixed = tf.data.Dataset.zip(chosen, fresh.rebatch(sizes)).map(as_written(self._mixed))
         return mixed.apply(counted).prefetch(2)
 
     def _whole(self, chosen: Any) -> tuple[Any, Any]:
@@ -105,7 +106,7 @@ class Features:
                 columns[i].set_shape([None, *tensor.shape[1:]])
             return keras.tree.pack_sequence_as(structure, columns)
 
-        return read(self.rows, self.prefix.output), read(self.targets, _targets(self.data))
+        return read(self.rows, self.prefix.output), read(self.targets, self.data.targets)
 
     def _fresh(self, order: np.ndarray) -> tuple[np.ndarray, Any]:
         """Returns how many examples of each batch are not kept, and these, one after another.
@@ -171,11 +172,11 @@ def at(
     Raises:
         ValueError: The disk is full, or an activation is too large for the type.
     """
-    prefixes = {cut: model.split_at(cut.block)[0] for cut in cuts}
+    prefixes = {block: model.split_at(block)[0] for block in {cut.block: None for cut in cuts}}
     targets = {cut: dataclasses.replace(cut, block=TARGETS) for cut in cuts}
-    names = _names(model, data, prefixes, cache.code, dtype)
-    sizes = {cut: _row_bytes(prefix.output, dtype) for cut, prefix in prefixes.items()}
-    sizes |= dict.fromkeys(targets.values(), _row_bytes(_targets(data), "float32"))
+    names = _names(model, data, cuts, prefixes, cache.code, dtype)
+    sizes = {cut: _row_bytes(prefixes[cut.block].output, dtype) for cut in cuts}
+    sizes |= dict.fromkeys(targets.values(), _row_bytes(data.targets, "float32"))
     held = [*names.values()] if hardware.is_chief() else []
     try:
         with shards.locked(cache.folder, held):
@@ -188,7 +189,7 @@ def at(
         ) from error
     rows = {cut: shards.Rows(cache.folder / name) for cut, name in names.items()}
     found = {
-        cut: Features(cut, data, prefixes[cut], dtype, rows[cut], rows[targets[cut]])
+        cut: Features(cut, data, prefixes[cut.block], dtype, rows[cut], rows[targets[cut]])
         for cut in cuts
     }
     return {cut: each for cut, each in found.items() if _is_enough(each)}
@@ -206,7 +207,7 @@ def _is_enough(found: Features) -> bool:
 
 def _fill(
     data: Data,
-    prefixes: Mapping[Cut, keras.Model],
+    prefixes: Mapping[str, keras.Model],
     names: Mapping[Cut, str],
     sizes: Mapping[Cut, int],
     cache: Cache,
@@ -223,8 +224,9 @@ def _fill(
             view = dataclasses.replace(cut, block=TARGETS)
             writer = shards.Writer(cache.folder / names[cut], begin, end)
             passes.setdefault(view, {})[cut] = writer
+    forward = functools.cache(functools.partial(_forward, prefixes))
     for writers in passes.values():
-        _run(data, prefixes, writers, dtype)
+        _run(data, forward, writers, dtype)
 
 
 def _missing(
@@ -262,7 +264,7 @@ def _tell(data: Data, cut: Cut, size: int, kept: int) -> None:
 
 def _run(
     data: Data,
-    prefixes: Mapping[Cut, keras.Model],
+    forward: Callable[[tuple[str, ...]], Any],
     writers: Mapping[Cut, shards.Writer],
     dtype: str,
 ) -> None:
@@ -270,43 +272,50 @@ def _run(
     cut = next(iter(writers))
     start = min(writer.next for writer in writers.values())
     order = np.arange(start, max(writer.stop for writer in writers.values()))
-    outputs = {each: _flat(prefixes[each].output) for each in writers if each.block != TARGETS}
-    tensors = [tensor for output in outputs.values() for tensor in output]
-    # One graph with every cut as an output: shared layers run once.
-    network = keras.Model(next(iter(prefixes.values())).input, tensors) if tensors else None
-
-    @tf.function(reduce_retracing=True)
-    def run(inputs: Any) -> list[Any]:
-        return _flat(graph.run(network, inputs)) if network else []
-
+    run = forward(tuple(each.block for each in writers if each.block != TARGETS))
     batches = data.pairs(cut.split, order, cut.augments, cut.view).batch(data.batch_size)
     steps = -(-len(order) // data.batch_size)
     what = f"features of {cut.split}"
     for inputs, targets in progress.shown(batches.prefetch(2), steps, what):
-        found = iter(run(inputs))
         columns = {
-            each: [_narrowed(next(found).numpy(), dtype) for _ in output]
-            for each, output in outputs.items()
+            block: [_narrowed(tensor.numpy(), dtype) for tensor in _flat(activations)]
+            for block, activations in run(inputs).items()
         }
-        flat = [target.numpy() for target in _flat(targets)]
+        columns[TARGETS] = [target.numpy() for target in _flat(targets)]
         for each, writer in writers.items():
-            writer.add(start, columns.get(each, flat))
-        start += len(flat[0])
+            writer.add(start, columns[each.block])
+        start += len(columns[TARGETS][0])
+
+
+def _forward(prefixes: Mapping[str, keras.Model], blocks: tuple[str, ...]) -> Any:
+    """Returns the function from a batch of inputs to the activations before each of the blocks.
+
+    They are outputs of one graph, so layers that they share run once.
+    """
+    if not blocks:
+        return lambda inputs: {}
+    inputs = prefixes[blocks[0]].input
+    network = keras.Model(inputs, {block: prefixes[block].output for block in blocks})
+    signature = keras.tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), inputs)
+    return tf.function(
+        lambda batch: graph.run(network, batch), input_signature=[signature], autograph=False
+    )
 
 
 def _names(
     model: TransferModel,
     data: Data,
-    prefixes: Mapping[Cut, keras.Model],
+    cuts: Collection[Cut],
+    prefixes: Mapping[str, keras.Model],
     code: str,
     dtype: str,
 ) -> dict[Cut, str]:
     """Returns names, targets' too, that change with anything that changes what is kept."""
-    contents = {cut.split: _content(data, cut.split) for cut in prefixes}
-    networks = {cut.block: _described(prefix) for cut, prefix in prefixes.items()}
+    contents = {split: _content(data, split) for split in {cut.split for cut in cuts}}
+    networks = {block: _described(prefix) for block, prefix in prefixes.items()}
     always = [model.backbone.full(), code, tf.__version__, keras.__version__, shards.LENGTH]
     names = {}
-    for cut in prefixes:
+    for cut in cuts:
         # What is drawn, and so the seed, matters where there is something to draw.
         drawn = (
             [[each.full() for each in cut.augments], cut.view, data.seed] if cut.augments else []
@@ -348,11 +357,6 @@ def _described(network: keras.Model) -> str:
         if variable.name != "seed_generator_state":
             digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
     return digest.hexdigest()
-
-
-def _targets(data: Data) -> Any:
-    """Returns the specs of a batch of targets, of any split: all are alike."""
-    return data.batches(next(iter(data.info.counts))).element_spec[1]
 
 
 def _row_bytes(tensors: Any, dtype: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import os
 import re
@@ -16,8 +17,8 @@ import shutil
 import sys
 import tempfile
 import types
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import keras
@@ -38,22 +39,65 @@ else:
     keras = _OnFirstUse("keras")
     tf = _OnFirstUse("tensorflow")
 
-__all__ = ["keras", "muted", "tf", "writing"]
+__all__ = ["as_written", "keras", "muted", "spared", "tf", "writing"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+
+spared: set[str] = set()
+"""Packages that Keras imports for what a command never does; it takes them for not installed."""
+
+
+def as_written(function: F) -> F:
+    """Returns a function for `tf.data.Dataset.map` that AutoGraph does not rewrite.
+
+    Rewriting takes longer than tracing, and again for every data set.
+    """
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def _import_tensorflow() -> None:
     """Imports TensorFlow, quietly unless the user has set a log level of theirs."""
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    if _LEVEL in os.environ:
-        importlib.import_module("tensorflow")
-        return
-    os.environ[_LEVEL] = "2"
-    # The libraries tell of the processor and of missing GPUs before they read the level.
-    with muted():
-        importlib.import_module("tensorflow").config.list_physical_devices()
-    del os.environ[_LEVEL]  # Not handed down to other processes as if the user had set it.
+    with _without(spared), _uncollected():
+        if _LEVEL in os.environ:
+            importlib.import_module("tensorflow")
+            return
+        os.environ[_LEVEL] = "2"
+        # The libraries tell of the processor and of missing GPUs before they read the level.
+        with muted():
+            importlib.import_module("tensorflow").config.list_physical_devices()
+        del os.environ[_LEVEL]  # Not handed down to other processes as if the user had set it.
+
+
+@contextlib.contextmanager
+def _without(packages: Iterable[str]) -> Iterator[None]:
+    """Lets what is imported meanwhile find packages missing that have not been imported before."""
+    hidden: Any = dict.fromkeys({*packages} - sys.modules.keys())
+    sys.modules.update(hidden)
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keeps the garbage collector from what is imported meanwhile, now and up to the end.
+
+    None of it is ever garbage, and looking at it takes a second when the process ends alone.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager
