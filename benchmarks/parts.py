@@ -23,7 +23,7 @@ from tlkeras import examples, features, graph, pictures
 from tlkeras.backbone import squash
 from tlkeras.backbones.applications import MobileNetV2
 from tlkeras.data import Data
-from tlkeras.frameworks import keras, tf
+from tlkeras.frameworks import tf
 from tlkeras.model import TransferModel, computing_in
 from tlkeras.recipes import fine_tune
 from tlkeras.sources.folder import Folder
@@ -48,7 +48,7 @@ def main() -> None:
     model = TransferModel(backbone, Classification(), ("a", "b"))
     forward(backbone, model, options.rounds)
     decoding(options.data, model, options.rounds)
-    waiting(options.data, backbone)
+    waiting(options.data, backbone, options.rounds)
 
 
 def forward(backbone: MobileNetV2, model: TransferModel, rounds: int) -> None:
@@ -103,8 +103,8 @@ def decoding(folder: Path, model: TransferModel, rounds: int) -> None:
         row(f"{side}", *times, f"{apart:.2f} of 255", f"{100 * relative:.1f} %")
 
 
-def waiting(folder: Path, backbone: MobileNetV2) -> None:
-    """Prints how much of an epoch the training waits for its batches, by what it is fed."""
+def waiting(folder: Path, backbone: MobileNetV2, rounds: int) -> None:
+    """Prints how much longer an epoch is than one that is fed the same batch from memory."""
     table(["what is trained, fed with", "epoch, s", "from memory, s", "waiting"])
     with tempfile.TemporaryDirectory() as place:
         examples.write(Folder(folder), Split(test=0), Path(place) / "examples", say=lambda _: None)
@@ -112,37 +112,29 @@ def waiting(folder: Path, backbone: MobileNetV2) -> None:
         model = TransferModel(backbone, Classification(), data.classes)
         cuts = [features.Cut("train", block) for block in ("head", "block_12")]
         kept = features.at(model, data, cuts, features.Cache(Path(place) / "features"), "float16")
+        order = data.order("train", 0)
         feeds = {
-            "head, kept features": ("head", kept[cuts[0]].batches(data.order("train", 0))),
-            "block_12 on, kept features": (
-                "block_12",
-                kept[cuts[1]].batches(data.order("train", 0)),
-            ),
+            "head, kept features": ("head", kept[cuts[0]].batches(order)),
+            "block_12 on, kept features": ("block_12", kept[cuts[1]].batches(order)),
             "block_12 on, pictures": ("block_12", data.shuffled("train", 0)),
         }
         for name, (block, batches) in feeds.items():
             model.train_only([] if block == "head" else model.blocks_from(block))
             trained = fine_tune._behind_frozen(model, block, "float16")
-            trained.compile("adam", model.task.loss())
-            epoch(trained, batches.take(2))  # Traces.
-            seconds, waited = epoch(trained, batches)
-            memory = list(batches.take(20))
-            alone, _ = epoch(trained, (memory[i % 20] for i in range(data.steps("train"))))
-            row(name, f"{seconds:.2f}", f"{alone:.2f}", f"{100 * waited / seconds:.1f} %")
-
-
-def epoch(trained: keras.Model, batches: Iterable[Any]) -> tuple[float, float]:
-    """Returns the seconds of an epoch and those in which the next batch was not there."""
-    begin = time.perf_counter()
-    feed = iter(batches)
-    waited = time.perf_counter() - begin
-    while True:
-        start = time.perf_counter()
-        batch = next(feed, None)
-        waited += time.perf_counter() - start
-        if batch is None:
-            return time.perf_counter() - begin, waited
-        trained.train_on_batch(*batch)
+            at_once = 1 if name.endswith("pictures") else fine_tune._STEPS_ON_FEATURES
+            trained.compile("adam", model.task.loss(), steps_per_execution=at_once)
+            memory = tf.data.Dataset.from_tensors(next(iter(batches))).repeat(data.steps("train"))
+            took = least(
+                {
+                    each: lambda feed=feed, trained=trained: trained.fit(
+                        feed, shuffle=False, verbose=0
+                    )
+                    for each, feed in {"epoch": batches, "memory": memory}.items()
+                },
+                rounds,
+            )
+            part = 1 - took["memory"] / took["epoch"]
+            row(name, f"{took['epoch']:.2f}", f"{took['memory']:.2f}", f"{100 * part:.1f} %")
 
 
 def enlarged(path: Path, side: int) -> bytes:

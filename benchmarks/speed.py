@@ -13,7 +13,7 @@ Four ways from the same folder and weights to a trained model, every run a proce
 IMAGES holds ``flower_photos`` and ``hymenoptera``, WEIGHTS the files ``MobileNetV2_*_notop``. The
 ways take turns, case by case and seed by seed. Every run's result is a line of ``--results`` at
 once; the same command again goes on with what is missing there. At the end it prints a Markdown
-table of medians and draws it beside the results.
+table of medians and draws all but ``default`` beside the results.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def show(rows: Sequence[Row], picture: Path) -> None:
             for way in WAYS
             if (found := [row["seconds"] for row in alike if row["way"] == way])
         }
-        drawn[name] = seconds
+        drawn[name] = {way: took for way, took in seconds.items() if way != "default"}
         for way in seconds:
             runs = [row for row in alike if row["way"] == way]
             took = [row["seconds"] for row in runs]

@@ -40,7 +40,8 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
 
         Picture backbones take ``example["image"]``, uint8 or float [h, w, 3] in [0, 255], to
         float32 [size, size, 3] in [0, 255]. A batch [b, h, w, 3] works as well: exported models
-        call this very function.
+        call this very function. It is traced as it stands, so what a tensor's value decides is
+        written with `tf.cond`, not with ``if``.
         """
 
     def blocks(self, network: keras.Model) -> dict[str, list[keras.Layer]]:

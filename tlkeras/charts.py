@@ -105,10 +105,11 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> Markup:
     fills = dict(zip(names, _FILLS[: len(names)], strict=True))
     longest = max(value for values in groups.values() for value in values.values()) or 1.0
     drawn = [_text(2, 20, title, class_="title")]
-    for place, (name, fill) in enumerate(fills.items()):
-        start = 2 + 96 * place
+    start = 2
+    for name, fill in fills.items():
         drawn.append(element("rect", x=start, y=29, width=10, height=10, class_=fill))
         drawn.append(_text(start + 15, 38, name))
+        start += 31 + 7 * len(name)
     top = _TOP
     for group, values in groups.items():
         drawn.append(_text(2, top + 12, group))

@@ -51,6 +51,11 @@ class Data:
         """The class names."""
         return self.info.classes
 
+    @functools.cached_property
+    def targets(self) -> Any:
+        """The specs of a batch of targets, of any split: all are alike."""
+        return self.batches(next(iter(self.info.counts))).element_spec[1]
+
     def count(self, split: str) -> int:
         """Returns the number of examples in a split; 0 if there is no such split."""
         return self.info.counts.get(split, 0)
@@ -95,7 +100,9 @@ class Data:
         So the first of them are a fair sample, where files lie class by class; no more examples
         are decoded than are read.
         """
-        return self.pairs(split, self.order(split, 0)).map(lambda inputs, target: inputs)
+        return self.pairs(split, self.order(split, 0)).map(
+            as_written(lambda inputs, target: inputs)
+        )
 
     def batches(self, split: str) -> Any:
         """Returns the batches of a split in file order."""
@@ -117,12 +124,14 @@ class Data:
         batches = self.pairs(split, order, augments, view).batch(size)
         if mixes:
             batches = tf.data.Dataset.zip(batches, tf.data.Dataset.counter(dtype=tf.int32)).map(
-                lambda pair, step: augment.batches(
-                    augments, pair[0], pair[1], (self.seed, view, step)
+                as_written(
+                    lambda pair, step: augment.batches(
+                        augments, pair[0], pair[1], (self.seed, view, step)
+                    )
                 ),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
-            batches = batches if self.part == (0, 1) else batches.map(self._cut)
+            batches = batches if self.part == (0, 1) else batches.map(as_written(self._cut))
         return batches.prefetch(2)
 
     def pairs(
@@ -147,7 +156,7 @@ class Data:
         seeds = np.stack([np.full_like(order, self.seed * 65_537 + view), order], axis=1)
         seeds = tf.data.Dataset.from_tensor_slices(seeds.astype(np.int32))
         return tf.data.Dataset.zip(decoded, seeds).map(
-            lambda example, seed: self._pair(augment.examples(augments, example, seed)),
+            as_written(lambda example, seed: self._pair(augment.examples(augments, example, seed))),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
 
@@ -167,11 +176,6 @@ class Data:
         return (*self.backbone.reads, *self.task.reads)
 
     @functools.cached_property
-    def targets(self) -> Any:
-        """The specs of a batch of targets, of any split: all are alike."""
-        return self.batches(next(iter(self.info.counts))).element_spec[1]
-
-    @functools.cached_property
     def _least(self) -> int | None:
         """How many pixels a side of a picture has to keep, None for all of them."""
         kinds = [self.info.features.get(key) for key in self._keys]
@@ -181,7 +185,9 @@ class Data:
         decoded = examples.dataset(self.folder, split, None, self._keys)
         sides = [
             max(spec.shape[:2])
-            for spec in tf.nest.flatten(decoded.map(self.backbone.preprocess).element_spec)
+            for spec in tf.nest.flatten(
+                decoded.map(as_written(self.backbone.preprocess)).element_spec
+            )
             if spec.shape.rank == 3 and None not in spec.shape
         ]
         return _REDUCED * max(sides) if sides else None

@@ -272,11 +272,13 @@ def _run(
     cut = next(iter(writers))
     start = min(writer.next for writer in writers.values())
     order = np.arange(start, max(writer.stop for writer in writers.values()))
-    run = forward(tuple(each.block for each in writers if each.block != TARGETS))
     batches = data.pairs(cut.split, order, cut.augments, cut.view).batch(data.batch_size)
+    at_once = tf.data.Options()
+    at_once.experimental_warm_start = True  # The first pictures are read while the network is traced.
+    read = iter(batches.prefetch(2).with_options(at_once))
+    run = forward(tuple(each.block for each in writers if each.block != TARGETS))
     steps = -(-len(order) // data.batch_size)
-    what = f"features of {cut.split}"
-    for inputs, targets in progress.shown(batches.prefetch(2), steps, what):
+    for inputs, targets in progress.shown(read, steps, f"features of {cut.split}"):
         columns = {
             block: [_narrowed(tensor.numpy(), dtype) for tensor in _flat(activations)]
             for block, activations in run(inputs).items()
@@ -297,9 +299,10 @@ def _forward(prefixes: Mapping[str, keras.Model], blocks: tuple[str, ...]) -> An
     inputs = prefixes[blocks[0]].input
     network = keras.Model(inputs, {block: prefixes[block].output for block in blocks})
     signature = keras.tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), inputs)
-    return tf.function(
+    run = tf.function(
         lambda batch: graph.run(network, batch), input_signature=[signature], autograph=False
     )
+    return run.get_concrete_function()
 
 
 def _names(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tlkeras import graph, hardware
-from tlkeras.frameworks import keras, tf
+from tlkeras.frameworks import as_written, keras, tf
 
 
 def trained(network: keras.Model, before: Callable[[Any], Any] | None = None) -> Any:
@@ -260,7 +260,7 @@ def _pieces(batch: tuple[Any, ...], count: int, size: int | None) -> Any:
 
         return keras.tree.map_structure(cut, batch), last - first
 
-    return tf.data.Dataset.range(count).map(piece)
+    return tf.data.Dataset.range(count).map(as_written(piece))
 
 
 def _zeros(spec: Any) -> Any:

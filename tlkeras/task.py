@@ -24,6 +24,7 @@ class Task(Spec, plugins="tlkeras.tasks"):
         """Returns the training target of one example.
 
         `inputs` is what the backbone's `preprocess` gave for it; `classes` counts the classes.
+        Traced as it stands, like `preprocess`.
         """
 
     def weights(self, target: Any, class_weights: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from tlkeras import features, hardware, replicas, training
 from tlkeras.augment import Augment
 from tlkeras.features import Cache, Cut, Features
-from tlkeras.frameworks import keras, tf
+from tlkeras.frameworks import as_written, keras, tf
 from tlkeras.model import HEAD
 from tlkeras.recipe import Recipe
 from tlkeras.spec import Spec
@@ -221,7 +221,7 @@ def _class_weights(data: Data) -> Any:
 def _weighted(train: Callable[[int], Any], task: Task, balance: Any) -> Callable[[int], Any]:
     def weighted(epoch: int) -> Any:
         return train(epoch).map(
-            lambda inputs, target: (inputs, target, task.weights(target, balance))
+            as_written(lambda inputs, target: (inputs, target, task.weights(target, balance)))
         )
 
     return weighted
