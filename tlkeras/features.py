@@ -274,7 +274,8 @@ def _run(
     order = np.arange(start, max(writer.stop for writer in writers.values()))
     batches = data.pairs(cut.split, order, cut.augments, cut.view).batch(data.batch_size)
     at_once = tf.data.Options()
-    at_once.experimental_warm_start = True  # The first pictures are read while the network is traced.
+    # The first pictures are read while the network is traced.
+    at_once.experimental_warm_start = True
     read = iter(batches.prefetch(2).with_options(at_once))
     run = forward(tuple(each.block for each in writers if each.block != TARGETS))
     steps = -(-len(order) // data.batch_size)
