@@ -19,6 +19,7 @@ table of medians and draws all but ``default`` beside the results.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import os
@@ -27,20 +28,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tlkeras import charts, page
+from tlkeras.recipes.fine_tune import FineTune
 
 HERE = Path(__file__).parent
-RECIPE = (
-    "fine_tune(phases=[phase(epochs={epochs}), phase(epochs={epochs}, {second}, "
-    "schedule='cosine', warmup=0.1)])"
-)
-OURS = {
-    "ours": "learning_rate=3e-4, unfreeze='block_16'",
-    "default": "learning_rate=1e-4, unfreeze=0.3",
+# What the second part of the default recipe is changed in.
+OURS: dict[str, dict[str, Any]] = {
+    "ours": {"learning_rate": 3e-4, "unfreeze": "block_16"},
+    "default": {},
 }
 WAYS = (*OURS, "cached", "uncached")
 Row = dict[str, Any]
@@ -97,9 +96,9 @@ def measured(case: Row, data: Path, weights: Path) -> Row:
     file = weights / f"MobileNetV2_{case['alpha']}_224_notop.weights.h5"
     with tempfile.TemporaryDirectory() as folder:
         if case["way"] in OURS:
-            recipe = RECIPE.format(epochs=case["epochs"], second=OURS[case["way"]])
             backbone = f"mobilenet_v2(alpha={case['alpha']}, size=160, weights='{file}')"
-            flags = {"backbone": backbone, "recipe": recipe, "source": f"folder(path='{data}')"}
+            flags = {"backbone": backbone, "source": f"folder(path='{data}')"}
+            flags |= {"recipe": recipe(case["epochs"], OURS[case["way"]])}
             flags |= {"split": "split(test=0)", "to": "model", "root": folder}
             seconds, megabytes, _ = timed(["-m", "pipeline"], flags | {"seed": case["seed"]})
             parts, accuracies = own_parts(Path(folder))
@@ -117,6 +116,13 @@ def measured(case: Row, data: Path, weights: Path) -> Row:
         "parts": parts,
         "accuracies": accuracies,
     }
+
+
+def recipe(epochs: int, changed: Mapping[str, Any]) -> FineTune:
+    """Returns the default recipe with so many epochs of each phase, its second part changed."""
+    first, second = FineTune().phases
+    second = dataclasses.replace(second, **changed)
+    return FineTune(tuple(dataclasses.replace(each, epochs=epochs) for each in (first, second)))
 
 
 def timed(words: Sequence[str], flags: Row) -> tuple[float, float, str]:
