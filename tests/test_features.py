@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -133,6 +134,21 @@ def test_another_head_runs_no_network_again(data, tmp_path):
     made = entries(cache.folder)
     features.at(make(task=Classification(dropout=0.5)), data, CUTS, cache, "float16")
     assert {name.split("-")[1] for name in {*entries(cache.folder)} - {*made}} == {features.TARGETS}
+
+
+def test_targets_of_fewer_classes_are_not_found(data, recorded, tmp_path):
+    """A class that the test split alone has leaves the records of the others as they were."""
+    cut, cache = Cut("train", HEAD), Cache(tmp_path / "features")
+    features.at(make(), data, [cut], cache, "float16")
+    more = shutil.copytree(recorded, tmp_path / "examples")
+    told = json.loads((more / "info.json").read_text())
+    told["classes"].append("zebra")
+    (more / "info.json").write_text(json.dumps(told))
+    data = dataclasses.replace(data, folder=more)
+    model = TransferModel(Tiny(), Classification(), data.classes, seed=3)
+    found = features.at(model, data, [cut], cache, "float16")[cut]
+    ((_, targets),) = found.batches(np.arange(1))
+    assert targets.shape == (1, 4)
 
 
 def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):

@@ -2,7 +2,10 @@
 
 import errno
 import os
+import resource
+import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,6 +84,31 @@ def test_a_full_disk_leaves_whole_shards_only(tmp_path, monkeypatch):
         filled(tmp_path / "entry", 11)
     assert [path.name for path in (tmp_path / "entry").iterdir()] == ["00000"]
     assert len(shards.Rows(tmp_path / "entry")) == 4
+
+
+def test_more_shards_than_files_may_be_open_are_read(tmp_path):
+    filled(tmp_path / "entry", 200)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_now = len([*Path("/proc/self/fd").iterdir()])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 20, hard))
+    try:
+        assert len(shards.Rows(tmp_path / "entry").read(np.arange(200))[1]) == 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_another_process_removes_meanwhile_counts_nothing(tmp_path, monkeypatch):
+    filled(tmp_path / "gone", 8)
+    entries = shards._entries
+
+    def raced(folder):
+        found = entries(folder)
+        for path in found:
+            shutil.rmtree(path)
+        return found
+
+    monkeypatch.setattr(shards, "_entries", raced)
+    assert shards.granted(tmp_path, {"mine": (1, 4)}, 10, 10**9) == {"mine": 4}
 
 
 def test_what_fits_is_granted_small_rows_first_and_cut_at_the_end_of_a_shard(tmp_path):

@@ -35,6 +35,7 @@ class Cache:
         folder: Nothing else should be in it.
         gigabytes: What it may hold. The least recently used activations make room for new ones.
         code: What stands for the code of backbone and task: another one finds nothing made before.
+            Without it, who changes their own `preprocess` or `target` takes another folder.
     """
 
     folder: Path
@@ -182,12 +183,13 @@ def at(
         with shards.locked(cache.folder, held):
             _fill(data, prefixes, names, sizes, cache, dtype)
             hardware.meet("features that all workers have made")
+            rows = {cut: shards.Rows(cache.folder / name) for cut, name in names.items()}
+            hardware.meet("features that all workers have opened")  # Now others may drop them.
     except OSError as error:
         raise ValueError(
             f"Cannot keep features in {cache.folder}: {error.strerror}. Free some space there, "
             "give the cache fewer gigabytes, or use cache='none' in the recipe."
         ) from error
-    rows = {cut: shards.Rows(cache.folder / name) for cut, name in names.items()}
     found = {
         cut: Features(cut, data, prefixes[cut.block], dtype, rows[cut], rows[targets[cut]])
         for cut in cuts
@@ -317,6 +319,8 @@ def _names(
     """Returns names, targets' too, that change with anything that changes what is kept."""
     contents = {split: _content(data, split) for split in {cut.split for cut in cuts}}
     networks = {block: _described(prefix) for block, prefix in prefixes.items()}
+    # Its targets have the width of all classes, also of those that another split alone has.
+    task = [model.task.full(), *map(str, _flat(data.targets))]
     always = [model.backbone.full(), code, tf.__version__, keras.__version__, shards.LENGTH]
     names = {}
     for cut in cuts:
@@ -326,7 +330,7 @@ def _names(
         )
         made = [*always, contents[cut.split], data.exact, *drawn]
         targets = dataclasses.replace(cut, block=TARGETS)
-        for each, own in ((targets, [model.task.full()]), (cut, [networks[cut.block], dtype])):
+        for each, own in ((targets, task), (cut, [networks[cut.block], dtype])):
             digest = hashlib.sha256(json.dumps([*made, *own]).encode()).hexdigest()
             names[each] = f"{each.split}-{each.block}-{digest[:16]}"
     return names

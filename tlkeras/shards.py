@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ class Rows:
 
     def __init__(self, entry: Path) -> None:
         """Opens the whole shards up to the first that is missing."""
+        _allow_open_files()
         self._shards: list[list[np.ndarray]] = []
         while (shard := _shard(entry, len(self._shards))).is_dir():
             count = len(list(shard.glob("*.npy")))
@@ -168,12 +170,14 @@ def granted(
     """
     total = sum(size * count for size, count in wanted.values())
     others = {entry: _bytes(entry) for entry in _entries(folder) if entry.name not in wanted}
-    for entry in sorted(others, key=lambda entry: entry.stat().st_mtime):
+    for entry in sorted(others, key=_last_used):
         if total + sum(others.values()) <= limit:
             break
         with _idle(folder, entry.name) as is_idle:
             if is_idle:
-                shutil.rmtree(entry)  # Who reads it has it open, and reads on.
+                # Who reads it has it open, and reads on. Another process may have been faster.
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(entry)
                 free += others.pop(entry)
     left = limit - sum(others.values())
     rows: dict[str, int] = {}
@@ -193,7 +197,28 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _bytes(entry: Path) -> int:
-    return sum(path.stat().st_size for path in entry.rglob("*.npy"))
+    """Returns what an entry takes; what others rename or remove meanwhile may be left out."""
+    total = 0
+    for folder, _, names in os.walk(entry):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += (Path(folder) / name).stat().st_size
+    return total
+
+
+def _last_used(entry: Path) -> float:
+    """Returns when that was, 0 of one that another process has removed."""
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _allow_open_files() -> None:
+    """Raises the soft limit of open files to the hard one: a memory map holds its file open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextlib.contextmanager
