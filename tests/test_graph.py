@@ -164,6 +164,16 @@ def test_a_convolution_that_others_read_too_is_not_folded():
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
 
 
+def test_a_norm_called_twice_is_folded_where_it_follows_a_convolution_and_called_elsewhere():
+    inputs = keras.Input([20, 20, 3])
+    norm = keras.layers.BatchNormalization()
+    x = keras.layers.ReLU()(norm(keras.layers.Conv2D(3, 3)(inputs)))
+    model = keras.Model(inputs, norm(x))
+    norm.set_weights([np.full(3, value) for value in (2.0, 1.0, 0.5, 3.0)])
+    assert len(graph._foldable(model, training=False)) == 1
+    np.testing.assert_allclose(graph.run(model, PIXELS), model(PIXELS), rtol=1e-5, atol=1e-6)
+
+
 def test_a_run_takes_a_branched_model_and_reads_its_weights_anew(forked: keras.Model):
     for _ in range(2):
         found, expected = graph.run(forked, X), forked(X)
@@ -176,7 +186,7 @@ def test_gradients_reach_the_kernels_as_without_folding_and_norms_that_learn_are
     model = convolutions("conv", "norm", "relu", "depthwise", "norm")
     first, second = (x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
     first.trainable = False
-    assert [*graph._foldable(model, training=True).values()] == [first]
+    assert [node.operation for node in graph._foldable(model, training=True).values()] == [first]
     second.trainable = False
     assert len(graph._foldable(model, training=True)) == 2
 

@@ -72,7 +72,7 @@ def run(model: keras.Model, inputs: Any, *, training: bool | None = False) -> An
     of its time forward on a processor, 0.87 forward and backward.
     """
     norms = _foldable(model, bool(training))
-    folded = {id(norm) for norm in norms.values()}
+    folded = {id(norm) for norm in norms.values()}  # Their calls: a norm may be called twice.
     values = dict(zip(map(id, model.inputs), keras.tree.flatten(inputs), strict=True))
     for node in _nodes(model):
         if node.is_input:
@@ -80,8 +80,8 @@ def run(model: keras.Model, inputs: Any, *, training: bool | None = False) -> An
         args, kwargs = node.arguments.fill_in(values)
         operation = node.operation
         if id(node) in norms:
-            outputs = _convolved(operation, norms[id(node)], *args)
-        elif id(operation) in folded:
+            outputs = _convolved(operation, norms[id(node)].operation, *args)
+        elif id(node) in folded:
             outputs = args[0]
         else:
             if getattr(operation, "_call_has_training_arg", False):
@@ -125,7 +125,7 @@ def _before(nodes: Sequence[Any], layers: Collection[keras.Layer]) -> set[int]:
 
 
 def _foldable(model: keras.Model, training: bool) -> dict[int, Any]:
-    """Returns the norm that may be folded into it, by the id of a convolution's node."""
+    """Returns the node of the norm that may be folded into it, by the id of a convolution's."""
     nodes = _nodes(model)
     makers = {id(tensor): node for node in nodes for tensor in node.output_tensors}
     uses = collections.Counter(id(tensor) for tensor in model.outputs)
@@ -146,7 +146,7 @@ def _foldable(model: keras.Model, training: bool) -> dict[int, Any]:
             and norm.axis in (-1, 3)
             and uses[id(tensor)] == 1
         ):
-            found[id(makers[id(tensor)])] = norm
+            found[id(makers[id(tensor)])] = node
     return found
 
 
