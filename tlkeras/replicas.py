@@ -48,6 +48,11 @@ def _single() -> Any:
             self._before = before or (lambda inputs: inputs)
             self.built = True
 
+        def compile(self, *arguments: Any, **options: Any) -> None:
+            # XLA, which Keras takes where it finds a GPU, compiles anew for every number of rows
+            # that are kept of a batch, and draws other numbers in dropout.
+            super().compile(*arguments, jit_compile=False, **options)
+
         def call(self, inputs: Any, training: bool | None = None) -> Any:
             return graph.run(self.network, self._before(inputs), training=training)
 
@@ -82,7 +87,7 @@ def _replicated() -> Any:
             # One step at a time in any case: Keras cannot run several in one call on replicas.
             del steps_per_execution
             # Weighted, by 0 for rows that fill up.
-            super().compile(optimizer, loss, weighted_metrics=metrics, jit_compile=False)
+            super().compile(optimizer, loss, weighted_metrics=metrics)
 
         def fit(self, x: Any, validation_data: Any = None, **options: Any) -> Any:
             batches, steps = self._dealt(x)
