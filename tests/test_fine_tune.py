@@ -49,8 +49,16 @@ def test_batch_norms_stay_bit_equal_unless_asked(data, tmp_path, cache):
         assert changed == {f"block3_norm/{name}" for name in expected}
 
 
-def test_a_cached_run_gives_the_losses_of_an_uncached_one(data, tmp_path):
-    logs = {}
+# Of 8 steps at a time on features: less than that, just that, and twice that and some more.
+BATCH_SIZES = pytest.mark.parametrize(
+    ("batch_size", "steps"), [(8, range(1, 8)), (5, [8]), (2, range(17, 24))]
+)
+
+
+@BATCH_SIZES
+def test_a_cached_run_gives_the_losses_of_an_uncached_one(data, tmp_path, batch_size, steps):
+    data, logs = dataclasses.replace(data, batch_size=batch_size), {}
+    assert data.steps("train") in steps
     for cache in ("none", "float32", "float16"):
         phases = (Phase(epochs=2), Phase(epochs=2, unfreeze="block3", learning_rate=1e-3))
         recipe = FineTune(phases=phases, cache=cache)
@@ -70,7 +78,13 @@ def test_two_runs_of_a_seed_are_equal_and_another_seed_differs(data, tmp_path):
     assert losses(1, "a") == losses(1, "b") != losses(2, "c")
 
 
-def test_a_fit_killed_in_the_second_phase_ends_like_an_unbroken_one(data, tmp_path):
+@BATCH_SIZES
+def test_a_fit_killed_in_the_second_phase_ends_like_an_unbroken_one(
+    data, tmp_path, batch_size, steps
+):
+    data = dataclasses.replace(data, batch_size=batch_size)
+    assert data.steps("train") in steps
+
     class Killed(Exception):
         pass
 
@@ -88,6 +102,17 @@ def test_a_fit_killed_in_the_second_phase_ends_like_an_unbroken_one(data, tmp_pa
     logs = recipe.fit(again, data, tmp_path / "broken")
     assert logs == expected
     assert not moved(weights_of(unbroken.full), weights_of(again.full))
+
+
+def test_a_folder_with_the_progress_of_another_fit_is_refused(data, tmp_path):
+    recipe = FineTune((Phase(epochs=1),))
+    logs = recipe.fit(make(), data, tmp_path)
+    assert recipe.fit(make(), data, tmp_path) == logs
+    seeded = dataclasses.replace(data, seed=5)
+    with pytest.raises(ValueError, match="another fit: its seed is 0, not 5"):
+        recipe.fit(make(), seeded, tmp_path)
+    with pytest.raises(ValueError, match=r"its recipe is fine_tune.*Use a new folder"):
+        FineTune((Phase(epochs=2),)).fit(make(), data, tmp_path)
 
 
 def test_a_phase_that_augments_trains(data, tmp_path):

@@ -30,8 +30,11 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
         """Fits the model in place and returns one log per epoch.
 
         `folder` keeps the progress: called again there with the same model and data after a kill,
-        it goes on where it stood and ends as if it had never been stopped. `callbacks` are
-        instances of `keras.callbacks.Callback`, to which every epoch is a `fit` of its own.
+        it goes on where it stood and ends as if it had never been stopped; a finished fit is not
+        done again. Another recipe, task, batch size or seed needs another folder. `callbacks` are
+        instances of `keras.callbacks.Callback`, to which every epoch is a `fit` of its own; batches
+        that come from kept features may be told to them several at a time, as Keras does with
+        ``steps_per_execution``.
         `shared` is where features of frozen layers are kept for other fits as well; without it
         they are in `folder`.
         """

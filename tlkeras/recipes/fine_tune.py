@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -109,6 +111,7 @@ class FineTune(Recipe, name="fine_tune"):
         self.require(len(self.phases) > 0, "phases", "at least one phase")
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
+        _claim(folder, self, model, data)
         # Of several workers each has its part of every batch, also of the features.
         data = dataclasses.replace(data, part=hardware.part())
         starts = _starts(model, self.phases)
@@ -121,13 +124,14 @@ class FineTune(Recipe, name="fine_tune"):
             print(f"phase {number + 1} of {len(self.phases)}: {phase}")
             model.train_only(model.chosen(phase.unfreeze), batch_norm=phase.batch_norm)
             feeds = {cut: kept[cut] for cut in _cuts(data, phase, start) if cut in kept}
+            is_fast = any(cut.split == "train" for cut in feeds)
             trained = _behind_frozen(model, start, self.cache)
             with hardware.scope():
                 trained.compile(
                     optimizer=phase.compiled_optimizer(phase.epochs * data.steps("train")),
                     loss=model.task.loss(),
                     metrics=model.task.metrics(),
-                    steps_per_execution=_STEPS_ON_FEATURES if feeds else 1,
+                    steps_per_execution=_STEPS_ON_FEATURES if is_fast else 1,
                 )
             train = functools.partial(_train, data, phase, start, feeds)
             state = training.fit(
@@ -164,6 +168,39 @@ class FineTune(Recipe, name="fine_tune"):
             for cut in _cuts(data, phase, start)
         }
         return features.at(model, data, cuts, cache, self.cache) if cuts else {}
+
+
+def _claim(folder: Path, recipe: Recipe, model: TransferModel, data: Data) -> None:
+    """Notes what is fitted here, so that no other fit takes its progress for its own.
+
+    Raises:
+        ValueError: Something else has been.
+    """
+    if not hardware.is_chief():
+        return  # Whether the workers agree is found out when they meet.
+    fitted = {
+        "recipe": recipe.full(),
+        "backbone": model.backbone.full(),
+        "task": model.task.full(),
+        "classes": list(data.classes),
+        "examples": {name: data.count(name) for name in ("train", "validation")},
+        "batch_size": data.batch_size,
+        "seed": data.seed,
+    }
+    path = folder / "fit.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        for name, value in fitted.items():
+            if before[name] != value:
+                raise ValueError(
+                    f"{folder} holds the progress of another fit: its {name} is {before[name]}, "
+                    f"not {value}. Use a new folder for this one, or remove that."
+                )
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "fit.json.partial"
+        partial.write_text(json.dumps(fitted), encoding="utf-8")
+        partial.replace(path)
 
 
 def _cuts(data: Data, phase: Phase, start: str) -> list[Cut]:
