@@ -34,7 +34,8 @@ Operation = Callable[[Example, Any], dict[str, Any]]
 class Augment(Spec, plugins="tlkeras.augment"):
     """A random change; a member overrides `example` or `batch`, the other changes nothing.
 
-    The seed is an integer tensor [2]: the same gives the same result, bit for bit.
+    The seed is an integer tensor [2]: the same gives the same result, bit for bit. Both are traced
+    as they stand, so what a tensor's value decides is written with `tf.cond`, not with ``if``.
     """
 
     @property

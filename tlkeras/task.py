@@ -28,7 +28,10 @@ class Task(Spec, plugins="tlkeras.tasks"):
         """
 
     def weights(self, target: Any, class_weights: Any) -> Any:
-        """Returns one weight per example of a batch of targets, given one weight per class."""
+        """Returns one weight per example of a batch of targets, given one weight per class.
+
+        Traced as it stands, like `target`.
+        """
         raise ValueError(f"{self.name} has no class weights; use class_weight='none'.")
 
     @abc.abstractmethod
