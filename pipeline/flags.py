@@ -1,7 +1,7 @@
 """Flags, read off a config or off the signature of one step; the only module that knows absl.
 
 One flag per field: name, type, default and help are those of ``name: Annotated[type, "Help."]``.
-Texts of specs are parsed only where they are given, so help imports no plug-in.
+Texts of specs are parsed only where they are given; help lists the members of their families.
 """
 
 from __future__ import annotations
@@ -80,8 +80,7 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
 
 
 def _start(main: Callable[[Any], int | None], parse: Callable[[Sequence[str]], Any]) -> NoReturn:
-    # Keras draws by the one and wraps networks for the other; a fifth of the start went into them.
-    frameworks.spared.update(("matplotlib", "sklearn"))
+    frameworks.is_command = True
     app.run(_plainly(main), flags_parser=parse)
 
 
@@ -118,9 +117,7 @@ def step_parser(
 
     def parse(argv: Sequence[str]) -> dict[str, Any]:
         parsed = _parsed(argv, [*options, *places, out, _STRATEGY], about, values)
-        given = {name: value for name, value in parsed.items() if name in fields}
-        if all(name in given or not option.required for name, option in fields.items()):
-            config(**given)  # Refuses what the pipeline would refuse.
+        _refuse(config, {name: value for name, value in parsed.items() if name in fields})
         return parsed
 
     return _plainly(parse)
@@ -135,7 +132,14 @@ def step_values(
     given = {
         name: _value(texts[name], fields[name].annotation) for name in step.read if name in fields
     }
+    _refuse(config, given)
     return given, inputs
+
+
+def _refuse(config: type[Spec], given: Mapping[str, Any]) -> None:
+    """Raises what the pipeline would raise of these fields, if none that it needs is left out."""
+    if all(option.name in given or not option.required for option in _options(config)):
+        config(**given)
 
 
 def command(config: Spec, program: str = "pipeline") -> str:
@@ -255,7 +259,8 @@ def _parsed(
     """Returns the value of every option by its field, or prints help and exits."""
     if _HELP.intersection(argv[1:]):
         more = "--flagfile=FILE reads flags from a file; --helpfull lists the flags of absl, too."
-        print(about, "Flags:\n" + "\n".join(o.described() for o in options), more, sep="\n\n")
+        described = "Flags:\n" + "\n".join(option.described() for option in options)
+        print(*filter(None, [about, described, _values_described(options), more]), sep="\n\n")
         sys.exit(0)
     defined: dict[str, flags.Flag[Any]] = {}
     for option in options:
@@ -277,6 +282,28 @@ def _parsed(
         if option.required and not defined[option.name].present:
             raise ValueError(f"flag --{option.name} is missing: {option.help}")
     return {name: flag.value for name, flag in defined.items()}
+
+
+def _values_described(options: Iterable[_Option]) -> str:
+    """Returns how the members of all families are written that options or their fields take."""
+    waiting = [family for option in options for family in spec.families(option.annotation)]
+    lines: dict[type[Spec], str] = {}
+    while waiting:
+        family = waiting.pop(0)
+        if family not in lines:
+            members = spec.names(family).values()
+            written = "\n".join(
+                textwrap.fill(
+                    spec.usage(member), 100, initial_indent=" " * 6, subsequent_indent=" " * 10
+                )
+                for member in members
+            )
+            lines[family] = f"  {_kind(family)}\n{written}"
+            kinds = [kind for member in members for kind in spec.fields(member).values()]
+            waiting += [inner for kind in kinds for inner in spec.families(kind)]
+    return "\n".join(
+        ["Values, with the defaults of their fields:", *lines.values()] if lines else []
+    )
 
 
 def _value(text: str, annotation: Any) -> Any:

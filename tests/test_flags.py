@@ -191,6 +191,7 @@ def test_help_lists_every_flag_with_its_default_and_ends_well(capsys, word):
     assert "  --pans=PAN|…\n      What else, joined by |. (default: wok)\n" in out
     assert "  --limit=INT|None\n      At most. (default: 3)\n" in out
     assert "  --course=main|sweet\n" in out
+    assert "  PAN\n      grill(kind='gas')\n      wok(width=30)\n" in out
 
 
 @Step

@@ -104,9 +104,18 @@ def test_a_command_imports_with_keras_only_what_it_uses(pushed, pictures):
 
 
 def test_what_keras_was_spared_can_be_imported_afterwards():
-    spared = "frameworks.spared.update(['sklearn']); frameworks.keras.Model; import sklearn.base"
+    spared = "frameworks.is_command = True; frameworks.keras.Model; import sklearn.base"
     ended = run([sys.executable, "-c", f"from tlkeras import frameworks; {spared}"])
     assert ended.returncode == 0, ended.stderr
+
+
+def test_only_a_command_keeps_from_the_collector_what_there_was_before():
+    held = "frameworks.keras.Model; import gc; print(gc.isenabled(), gc.get_freeze_count() > 0)"
+    told = [
+        run([sys.executable, "-c", f"from tlkeras import frameworks; {begun}{held}"]).stdout.split()
+        for begun in ("", "frameworks.is_command = True; ")
+    ]
+    assert told == [["True", "False"], ["True", "True"]]
 
 
 def test_a_removed_version_is_pushed_again(pushed, pictures):

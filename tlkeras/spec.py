@@ -143,6 +143,15 @@ def names(family: type[S]) -> dict[str, type[S]]:
     return dict(sorted(members.items()))
 
 
+def usage(member: type[Spec]) -> str:
+    """Returns how a member is written with all its fields, those that have to be given as ``…``."""
+    written = [
+        f"{field.name}={'…' if field.default is dataclasses.MISSING else text(field.default)}"
+        for field in _dataclass_fields(member)
+    ]
+    return f"{member.member}({', '.join(written)})" if written else member.member
+
+
 def parse(text: str, family: type[S]) -> S:
     """Returns the spec of a family that a text describes.
 
