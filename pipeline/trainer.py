@@ -38,6 +38,7 @@ def model(
     # From here on the folder is there; and no worker fits something else.
     fitted = f"{backbone} {task} {recipe} {batch_size} {seed} {precision}"
     hardware.meet(f"{fitted} {core.contents(examples)}")
+    print(f"  training on {hardware.told()}")
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     modules = {type(backbone).__module__, type(task).__module__, "tlkeras.features"}
     shared = Cache(features, feature_cache_gb, code.digest(modules))

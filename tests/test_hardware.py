@@ -57,6 +57,19 @@ def workers(
             process.communicate()
 
 
+def test_a_gpu_that_tensorflow_cannot_use_is_told_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "_NVIDIA", tmp_path / "none")
+    assert hardware.told() == "the processor"
+    monkeypatch.setattr(hardware, "_NVIDIA", tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert hardware.told() == "the processor"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert "this machine has a GPU" in hardware.told()
+    found = [tf.config.LogicalDevice(f"/device:{kind}:0", kind) for kind in ("CPU", "GPU", "GPU")]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda: found)
+    assert hardware.told() == "2 GPU"
+
+
 def fitted(
     strategy: str,
     folder: Path,

@@ -8,6 +8,7 @@ it, because what one worker alone reads or writes inside a scope puts the worker
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import faulthandler
@@ -19,6 +20,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tlkeras import spec
@@ -29,6 +31,9 @@ NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
 TIMEOUT = 600.0
 """Seconds that workers wait for each other when they start, and in every exchange later."""
+
+# Here the driver of NVIDIA tells of its GPUs, whatever TensorFlow can use.
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 _EXAMPLE = json.dumps(
     {"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}
@@ -103,6 +108,19 @@ def part() -> tuple[int, int]:
 def is_chief() -> bool:
     """Returns whether this is the process that writes; of several workers the first one is."""
     return _chosen.index == 0
+
+
+def told() -> str:
+    """Returns what a fit runs on, and what is there but cannot be used."""
+    kinds = collections.Counter(device.device_type for device in tf.config.list_logical_devices())
+    found = [f"{kinds[kind]} {kind}" for kind in ("GPU", "TPU") if kinds[kind]]
+    is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if not found and _NVIDIA.is_dir() and not is_hidden:
+        return (
+            "the processor, though this machine has a GPU: TensorFlow finds no CUDA libraries. "
+            "pip install 'tensorflow[and-cuda]' brings them"
+        )
+    return ", ".join(found) or "the processor"
 
 
 def gathered(value: int) -> list[int]:
