@@ -11,11 +11,16 @@ from pipeline import flags, resolver
 from pipeline.core import Step
 from tlkeras import examples as records
 from tlkeras import progress, shards
+from tlkeras.backbone import Backbone
 from tlkeras.data import Data
 from tlkeras.frameworks import tf
 from tlkeras.model import TransferModel
+from tlkeras.task import Task
 
 SHOWN = 12  # Mistakes kept for the report.
+
+ROUNDING = 1e-9
+"""What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
 
 
 @Step
@@ -25,6 +30,8 @@ def evaluation(
     model: Path,
     examples: Path,
     resolved: Path,
+    backbone: Backbone,
+    task: Task,
     lower_bound: float,
     max_drop: float,
     batch_size: int,
@@ -37,8 +44,8 @@ def evaluation(
     nothing, the validation split is measured, and the measures say so. The baseline, a pushed
     version, is measured on the same examples, so that both figures are of the same test.
     """
-    fitted = TransferModel.load(model)
-    data = Data(examples, fitted.backbone, fitted.task, batch_size)
+    data = Data(examples, backbone, task, batch_size)
+    fitted = loaded(model, data)
     split = measured_split(data)
     mistakes: list[dict[str, Any]] = []
     batches = _with_mistakes(_served(fitted, data, split, out / "served"), fitted, mistakes)
@@ -52,7 +59,7 @@ def evaluation(
         reasons.append(f"{primary} {reached:.4f} is below the lower bound {lower_bound:.4f}")
     if baseline := resolver.read(resolved):
         before = _served_by(baseline, fitted, data, split)
-        if reached < before - max_drop:
+        if reached < before - max_drop - ROUNDING:
             reasons.append(
                 f"{primary} {reached:.4f} is more than {max_drop:.4f} below the {before:.4f} of "
                 f"{baseline}"
@@ -67,6 +74,23 @@ def evaluation(
         "baseline_value": before,
     }
     (out / "blessing.json").write_text(json.dumps(blessing, indent=2), encoding="utf-8")
+
+
+def loaded(model: Path, data: Data) -> TransferModel:
+    """Returns the model of a product, which has to be one for these data.
+
+    Raises:
+        ValueError: It was fitted with another backbone, task or classes.
+    """
+    fitted = TransferModel.load(model)
+    for name in ("backbone", "task", "classes"):
+        found, expected = getattr(fitted, name), getattr(data, name)
+        if found != expected:
+            raise ValueError(
+                f"{model} was fitted with the {name} {found}, not {expected}; give the same flags "
+                "and examples as to the trainer."
+            )
+    return fitted
 
 
 def measured_split(data: Data) -> str:

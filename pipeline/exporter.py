@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline import flags, product
+from pipeline import evaluator, flags, product
 from pipeline.core import NotBlessed, Step
+from tlkeras.backbone import Backbone
 from tlkeras.data import Data
 from tlkeras.details import Details
 from tlkeras.exporter import Exporter, Origin
 from tlkeras.frameworks import writing
-from tlkeras.model import TransferModel
+from tlkeras.task import Task
 
 
 @Step
@@ -21,6 +22,8 @@ def exports(
     model: Path,
     examples: Path,
     evaluation: Path,
+    backbone: Backbone,
+    task: Task,
     exporters: tuple[Exporter, ...],
     name: str,
     details: Details,
@@ -32,8 +35,8 @@ def exports(
     made = [name for exporter in exporters for name in exporter.files()]
     if twice := sorted({name for name in made if made.count(name) > 1}):
         raise ValueError(f"--exporters writes {', '.join(twice)} more than once.")
-    fitted = TransferModel.load(model)
-    samples = Data(examples, fitted.backbone, fitted.task).singles("train")
+    data = Data(examples, backbone, task)
+    fitted, samples = evaluator.loaded(model, data), data.singles("train")
     origin = Origin(name, product.contents(model), details)
     for exporter in exporters:
         print(f"  {exporter}")

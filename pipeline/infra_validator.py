@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pipeline import flags
+from pipeline import evaluator, flags
 from pipeline.core import NotBlessed, Step
 from tlkeras import examples as records
 from tlkeras import spec
@@ -100,7 +100,7 @@ def _reasons(exporter: Exporter, row: dict[str, Any], keras: float, may: float) 
             f"{exporter.tolerance:.2e} that it may"
         )
     lost = 100 * (keras - row["value"])
-    if not lost <= may:
+    if not lost <= may + 100 * evaluator.ROUNDING:
         found.append(
             f"has {row['primary']} {row['value']:.4f}, {lost:.1f} points below the {keras:.4f} of "
             f"Keras, more than the {may:g} that it may lose (--max_accuracy_drop)"

@@ -95,6 +95,13 @@ def test_an_export_worse_than_keras_is_told_and_nothing_is_pushed(products, tmp_
     assert judged(better, tmp_path / "allowed", max_accuracy_drop=6.0)["reasons"] == []
 
 
+@pytest.mark.parametrize("right", range(1, 100))
+def test_an_export_may_lose_all_that_it_is_allowed_to(right):
+    row = {"difference": 0.0, "primary": "accuracy", "value": right / 100}
+    assert infra_validator._reasons(TFLite(), row, (right + 1) / 100, 1.0) == []
+    assert infra_validator._reasons(TFLite(), row, (right + 1) / 100, 0.99) != []
+
+
 def test_an_export_of_other_numbers_is_told(products, tmp_path):
     other = changed(products, tmp_path, "evaluation")
     path = other["evaluation"] / "served" / "probabilities.npy"

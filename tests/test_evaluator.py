@@ -1,0 +1,106 @@
+"""The step that judges a model, and what else reads one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Tiny
+
+from pipeline import core, evaluator, exporter, infra_validator
+from pipeline.config import Config
+from tlkeras import spec
+from tlkeras.data import Data
+from tlkeras.model import TransferModel
+from tlkeras.tasks.classification import Classification
+
+
+@pytest.fixture(scope="module")
+def model(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An unfitted model for the drawn pictures, as the trainer leaves it."""
+    out = tmp_path_factory.mktemp("model")
+    data = Data(recorded, Tiny(), Classification())
+    TransferModel(data.backbone, data.task, data.classes).save(out)
+    return out
+
+
+def evaluated(out: Path, recorded: Path, model: Path, **changes: Any) -> dict[str, Any]:
+    """Returns the blessing of a model without a baseline."""
+    out.mkdir()
+    resolved = out / "resolved"
+    resolved.mkdir()
+    (resolved / "resolved.json").write_text(json.dumps({"version": None}))
+    options: dict[str, Any] = {"backbone": Tiny(), "task": Classification(), "lower_bound": 0.0}
+    options |= {"max_drop": 0.0, "batch_size": 8, **changes}
+    evaluator.evaluation.run(out, model=model, examples=recorded, resolved=resolved, **options)
+    return json.loads((out / "blessing.json").read_text())
+
+
+def test_the_measure_is_that_of_what_was_served(recorded: Path, model: Path, tmp_path: Path):
+    blessing = evaluated(tmp_path / "out", recorded, model)
+    served = np.load(tmp_path / "out" / "served" / "probabilities.npy")
+    batches = Data(recorded, Tiny(), Classification()).batches("test")
+    labels = np.concatenate([target.numpy() for _, target in batches]).argmax(-1)
+    assert blessing["blessed"]
+    assert blessing["value"] == pytest.approx((served.argmax(-1) == labels).mean())
+
+
+def test_a_model_below_the_bound_is_not_blessed(recorded: Path, model: Path, tmp_path: Path):
+    blessing = evaluated(tmp_path / "out", recorded, model, lower_bound=1.5)
+    assert not blessing["blessed"] and "below the lower bound 1.5000" in blessing["reasons"][0]
+
+
+def test_a_drop_of_just_what_is_allowed_is_no_reason(
+    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """0.7 is less than 0.8 - 0.1 to a computer."""
+    reached = evaluated(tmp_path / "first", recorded, model)["value"]
+    monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
+    for drop in (0.1, 0.2, 0.3):
+        before = reached + drop
+        monkeypatch.setattr(evaluator, "_served_by", lambda *ignored, before=before: before)
+        places = (tmp_path / f"{drop}{kind}" for kind in ("just", "more"))
+        just, more = (
+            evaluated(place, recorded, model, max_drop=allowed)["blessed"]
+            for place, allowed in zip(places, (drop, drop - 1e-4), strict=True)
+        )
+        assert just and not more
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": Tiny(size=48)}, r"fitted with the backbone tiny, not tiny\(size=48\); give"),
+        ({"task": Classification(dropout=0.5)}, "fitted with the task classification, not"),
+    ],
+)
+def test_another_model_than_the_flags_say_is_refused(
+    recorded: Path, model: Path, tmp_path: Path, changes: dict[str, Any], message: str
+):
+    with pytest.raises(ValueError, match=message):
+        evaluated(tmp_path / "out", recorded, model, **changes)
+
+
+def test_a_model_of_other_classes_is_refused(recorded: Path, tmp_path: Path):
+    (tmp_path / "model").mkdir()
+    other = TransferModel(Tiny(), Classification(), ("red", "green", "blue"))
+    other.save(tmp_path / "model")
+    with pytest.raises(ValueError, match=r"fitted with the classes .*red.*, not .*blue"):
+        evaluated(tmp_path / "out", recorded, tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "step",
+    [evaluator.evaluation, exporter.exports, infra_validator.infra_blessing],
+    ids=lambda step: step.name,
+)
+def test_the_code_of_backbone_and_task_is_in_the_key(
+    step: core.Step, monkeypatch: pytest.MonkeyPatch
+):
+    """A mended measure is measured again, though the model is the same to the byte."""
+    read: set[str] = set()
+    monkeypatch.setattr(core.code, "digest", lambda modules: read.update(modules) or "")
+    config, known = Config(), spec.fields(Config)
+    core._asked(step, {name: getattr(config, name) for name in step.read if name in known}, {})
+    assert {"tlkeras.tasks.classification", "tlkeras.backbones.starter"} <= read
