@@ -65,6 +65,8 @@ def predictions(
     """
     if missing := [name for name in exporter.files() if not (exports / name).exists()]:
         raise ValueError(f"There is no {missing[0]} in {exports}; choose another --exporter.")
+    _files.cache_clear()  # What lay there when the process last looked is old.
+    _loaded.cache_clear()
     backbone, task = _described(exports)
     parts = _parts(data)
     if not parts:
@@ -109,7 +111,7 @@ def _is_examples(data: Path) -> bool:
 def _files(data: Path) -> list[Path]:
     """Returns every picture file in a folder and below, sorted, hidden ones left out."""
     found = (path for path in data.rglob("*") if path.suffix.lower() in pictures.SUFFIXES)
-    return sorted(path for path in found if not _is_hidden(path.relative_to(data)))
+    return sorted(x for x in found if not x.is_dir() and not _is_hidden(x.relative_to(data)))
 
 
 def _is_hidden(path: Path) -> bool:
@@ -135,7 +137,8 @@ class _Predicting:
 
     def __call__(self, number: int, out: Path) -> None:
         examples = self._examples(*_parts(self.data)[number])
-        with (out / FILE).open("w", encoding="utf-8") as file:
+        # Of a file name that is no UTF-8 the odd bytes become JSON's own escapes.
+        with (out / FILE).open("w", encoding="utf-8", errors="backslashreplace") as file:
             while batch := list(itertools.islice(examples, self.batch_size)):
                 for row in self._rows(batch):
                     file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -147,7 +150,7 @@ class _Predicting:
                 identity = path.relative_to(self.data).as_posix()
                 try:
                     example = {"image": records.raw("image", path.read_bytes())}
-                except ValueError as error:
+                except (ValueError, OSError) as error:
                     yield identity, None, str(error)
                 else:
                     yield identity, self.backbone.preprocess(example), ""

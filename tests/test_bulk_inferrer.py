@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,26 @@ def test_a_picture_that_cannot_be_read_is_told_in_its_place(
     shutil.copy(pictures / "blue" / "000.png", data / "c.png")
     (data / ".hidden.png").write_bytes(b"")
     (data / "notes.txt").write_text("no picture at all")
-    first, second, third = predicted(tmp_path / "out", data, version)
+    (data / "folder.png").mkdir()
+    (data / "z.png").symlink_to(data / "nowhere.png")
+    strange = os.fsdecode(b"y\xff.png")
+    shutil.copy(pictures / "blue" / "000.png", data / strange)
+    first, second, third, fourth, fifth = predicted(tmp_path / "out", data, version)
+    assert (fourth["id"], fifth["id"]) == (strange, "z.png")
+    assert fourth["label"] == third["label"] and "No such file" in fifth["error"]
     assert (first["id"], second["id"], third["id"]) == ("a.png", "b.jpg", "c.png")
     assert set(second) == {"id", "error"} and "is none of JPEG, PNG" in second["error"]
     assert set(first) == set(third) == {"id", "label", "classes", "scores", "probabilities"}
+
+
+def test_a_second_call_in_a_process_sees_what_is_there_now(
+    version: Path, pictures: Path, tmp_path: Path
+):
+    data = tmp_path / "data"
+    data.mkdir()
+    for i, name in enumerate(("a.png", "b.png"), start=1):
+        shutil.copy(pictures / "red" / "000.png", data / name)
+        assert len(predicted(tmp_path / f"out{i}", data, version)) == i
 
 
 def test_what_is_not_there_is_told(version: Path, pictures: Path, tmp_path: Path):

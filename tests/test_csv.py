@@ -66,6 +66,14 @@ def test_what_is_wrong_is_told_with_its_line(text: str, message: str, tmp_path: 
         table(tmp_path, text).classes()
 
 
+@pytest.mark.parametrize("text", ["image,label\nä,b\n", 'image,label\n"' + 140_000 * "a"])
+def test_what_is_no_table_in_utf_8_is_told_with_its_name(text: str, tmp_path: Path):
+    path = tmp_path / "table.csv"
+    path.write_text(text, encoding="cp1252")
+    with pytest.raises(ValueError, match=r"table.csv cannot be read as a table: .*CSV in UTF-8"):
+        CSV(path).classes()
+
+
 def test_many_wrong_lines_are_counted(tmp_path: Path):
     lines = "".join(f"nowhere/{i}.jpg,cat\n" for i in range(25))
     with pytest.raises(

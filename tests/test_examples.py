@@ -270,6 +270,22 @@ def test_data_that_changes_while_it_is_read_is_refused(
     assert not (tmp_path / "info.json").exists()
 
 
+def test_classes_that_change_while_the_data_are_read_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rows, read = labelled(20), []
+
+    def between(made: Made, start: int, stop: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        read.append(start)
+        yield from rows[start:stop]
+
+    monkeypatch.setattr(Made, "between", between)
+    monkeypatch.setattr(Made, "classes", lambda made: ("a", "b", "c") if read else ("a", "b"))
+    with pytest.raises(ValueError, match="its classes were a, b and are a, b, c; run again"):
+        write(source(rows), tmp_path)
+    assert not (tmp_path / "info.json").exists()
+
+
 def test_all_broken_examples_are_told_at_once(tmp_path: Path):
     rows = labelled(40)
     for i in range(0, 36, 3):

@@ -65,6 +65,7 @@ def write(
         ValueError: What is wrong with the data, and with which examples.
     """
     out.mkdir(parents=True, exist_ok=True)
+    source = source.replace()  # One that remembers nothing of data that were mended since.
     for remark in source.remarks():
         say(remark)
     sides, planned = _planned(source, split)
@@ -222,6 +223,11 @@ class _Reading:
                 found.append((identity, ready.digest, ready.problem))
                 if place < len(sides) and not ready.problem:
                     writers[sides[place]].add(ready.record)
+        if tuple(self.source.classes()) != self.planned.classes:
+            raise ValueError(
+                "The data changed while it was read: its classes were "
+                f"{_told(self.planned.classes)} and are {_told(self.source.classes())}; run again."
+            )
         (out / _FOUND).write_text(json.dumps(found), encoding="utf-8")
 
 

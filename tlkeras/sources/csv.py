@@ -78,6 +78,15 @@ def _read(table: CSV, size: int, changed: int) -> dict[str, _Row]:
     Raises:
         ValueError: The columns that are missing, or the lines that are wrong and why.
     """
+    try:
+        return _parsed(table)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(
+            f"{table.path} cannot be read as a table: {error}. Save it as CSV in UTF-8."
+        ) from None
+
+
+def _parsed(table: CSV) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     wrong: list[str] = []
     with table.path.open(encoding="utf-8-sig", newline="") as file:
