@@ -205,8 +205,12 @@ def make(
     A place that is not among the fields is in the step's own scratch.
 
     Raises:
-        ValueError: The folder holds something else.
+        ValueError: The folder holds something else, or is where a file system is mounted.
     """
+    if out.is_mount():
+        raise ValueError(
+            f"{out} is a mount point, which nothing can be moved to; name a folder in it."
+        )
     return _made(step, out, _asked(step, fields, inputs), fields, inputs, say)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,16 @@ def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 def _push(folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Path:
     """Returns the new version, written to the side and renamed."""
-    partial = folder / f".partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = folder / f".partial-{uuid.uuid4().hex}"
+    try:
+        return _named(partial, folder, products, contents)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _named(partial: Path, folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Path:
+    """Fills the folder `partial` and renames it to the next version."""
     partial.mkdir(parents=True)
     for path in products:
         ignored = shutil.ignore_patterns(product.MANIFEST, "served", "mistakes.json")

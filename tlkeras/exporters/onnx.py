@@ -72,10 +72,15 @@ class ONNX(Exporter, name="onnx"):
         onnx.save(converted, out / "model.onnx")
 
     def load(self, out):
+        return self.load_on(out, 0)  # As many threads as there are cores.
+
+    def load_on(self, out, threads):
         import onnxruntime
 
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
         session = onnxruntime.InferenceSession(
-            out / "model.onnx", providers=["CPUExecutionProvider"]
+            out / "model.onnx", options, providers=["CPUExecutionProvider"]
         )
         names = [output.name for output in session.get_outputs()]
 
