@@ -375,6 +375,12 @@ def test_a_damaged_manifest_is_named(tmp_path):
         core.lineage(tmp_path)
 
 
+def test_a_mount_point_is_refused_before_the_work():
+    with pytest.raises(ValueError, match="/proc is a mount point, which nothing can be moved to"):
+        core.make(examples, Path("/proc"), {}, {})
+    assert ran == []
+
+
 def test_a_step_that_fails_leaves_nothing_to_be_seen(tmp_path):
     @Step
     def broken(out: Path) -> None:

@@ -95,6 +95,12 @@ def test_an_export_worse_than_keras_is_told_and_nothing_is_pushed(products, tmp_
     assert judged(better, tmp_path / "allowed", max_accuracy_drop=6.0)["reasons"] == []
 
 
+def test_a_push_that_fails_leaves_nothing(products, tmp_path):
+    with pytest.raises(OSError, match="gone"):
+        pusher._push(tmp_path / "colours", [products["exports"], tmp_path / "gone"], {})
+    assert [*(tmp_path / "colours").iterdir()] == []
+
+
 @pytest.mark.parametrize("right", range(1, 100))
 def test_an_export_may_lose_all_that_it_is_allowed_to(right):
     row = {"difference": 0.0, "primary": "accuracy", "value": right / 100}
