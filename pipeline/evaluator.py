@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import flags, resolver
+from pipeline import flags, pusher, resolver
 from pipeline.core import Step
 from tlkeras import examples as records
 from tlkeras import progress, shards
@@ -62,7 +62,7 @@ def evaluation(
         if reached < before - max_drop - ROUNDING:
             reasons.append(
                 f"{primary} {reached:.4f} is more than {max_drop:.4f} below the {before:.4f} of "
-                f"{baseline}"
+                f"{baseline}{_doubt(baseline, data)}"
             )
     blessing = {
         "blessed": not reasons,
@@ -101,6 +101,20 @@ def measured_split(data: Data) -> str:
     raise ValueError(
         "There is neither a test nor a validation example to measure the model on; "
         'give more examples, or --split="split(test=20)".'
+    )
+
+
+def _doubt(baseline: Path, data: Data) -> str:
+    """Returns what is to be said of a version that may have been fitted to these examples."""
+    lineage = pusher.manifest(baseline)["lineage"]
+    made = (made for made in lineage if made["step"] == "examples" and "asked" in made)
+    cuts = {each["asked"]["fields"]["split"]["value"] for each in made}
+    if cuts == {data.info.split}:
+        return ""
+    return (
+        f", which was fitted to data cut by {' and '.join(sorted(cuts)) or 'nobody knows what'}, "
+        f"not by {data.info.split}, and may know these very examples (--baseline=none compares "
+        "with none)"
     )
 
 

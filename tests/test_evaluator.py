@@ -10,9 +10,11 @@ from conftest import Tiny
 
 from pipeline import core, evaluator, exporter, infra_validator
 from pipeline.config import Config
+from tlkeras import examples as records
 from tlkeras import spec
 from tlkeras.data import Data
 from tlkeras.model import TransferModel
+from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 
@@ -57,6 +59,7 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
     """0.7 is less than 0.8 - 0.1 to a computer."""
     reached = evaluated(tmp_path / "first", recorded, model)["value"]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
+    monkeypatch.setattr(evaluator.pusher, "manifest", lambda version: {"lineage": []})
     for drop in (0.1, 0.2, 0.3):
         before = reached + drop
         monkeypatch.setattr(evaluator, "_served_by", lambda *ignored, before=before: before)
@@ -66,6 +69,19 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
             for place, allowed in zip(places, (drop, drop - 1e-4), strict=True)
         )
         assert just and not more
+
+
+@pytest.mark.parametrize("is_alike", [True, False])
+def test_a_baseline_of_another_split_is_told(
+    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_alike: bool
+):
+    cut = records.info(recorded).split if is_alike else Split(test=0).full()
+    lineage = [{"step": "examples", "asked": {"fields": {"split": {"value": cut}}}}]
+    monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
+    monkeypatch.setattr(evaluator.pusher, "manifest", lambda version: {"lineage": lineage})
+    monkeypatch.setattr(evaluator, "_served_by", lambda *ignored: 2.0)
+    (reason,) = evaluated(tmp_path / "out", recorded, model)["reasons"]
+    assert ("may know these very examples" in reason) is not is_alike
 
 
 @pytest.mark.parametrize(
