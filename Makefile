@@ -1,5 +1,5 @@
-# Two commands for a fresh machine with Python 3.11+ and pip: `make run` and `make test`.
-# Each line here is a line of BUILD.md.
+# Two commands for a fresh machine with Python 3.11 to 3.13 and pip: `make run` and `make test`.
+# BUILD.md tells of all of them.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -37,8 +37,8 @@ check: .venv/developer
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
 .venv/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is needed; name one with make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/installed: pyproject.toml | .venv/bin/python

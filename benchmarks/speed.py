@@ -1,4 +1,4 @@
-"""The pipeline against the recipe of Keras's tutorial: seconds, accuracy and memory, side by side.
+"""The pipeline against the recipe of TensorFlow's tutorial: seconds, accuracy and memory.
 
 Four ways from the same folder and weights to a trained model, every run a process of its own:
 

@@ -1,4 +1,4 @@
-"""The recipe of Keras's transfer-learning tutorial, written plainly: the measure of `speed.py`.
+"""The recipe of TensorFlow's transfer-learning tutorial, written plainly; `speed.py` runs it.
 
 https://www.tensorflow.org/tutorials/images/transfer_learning: a frozen MobileNetV2 under a new last
 layer, then all from layer 100 on at a hundredth of the rate. Changed in its own favour: no
@@ -25,7 +25,7 @@ SIZE, BATCH, FIRST_TRAINED = 160, 32, 100
 
 def main() -> None:
     """Trains and prints."""
-    parser = argparse.ArgumentParser(description="The recipe of Keras's tutorial.")
+    parser = argparse.ArgumentParser(description="The recipe of TensorFlow's tutorial.")
     parser.add_argument("--data", type=Path, required=True, help="holds train/ and val/")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--alpha", type=float, default=1.0)
