@@ -184,9 +184,10 @@ def granted(
     missing = 0
     for name, (size, count) in sorted(wanted.items(), key=lambda item: item[1]):
         fitting = count if size * count <= left else max(left // size // LENGTH, 0) * LENGTH
-        rows[name] = max(fitting, len(Rows(folder / name)))
+        there = len(Rows(folder / name))
+        rows[name] = max(fitting, there)
         left -= size * rows[name]
-        missing += size * (rows[name] - len(Rows(folder / name)))
+        missing += size * (rows[name] - there)
     if missing > free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     return rows
