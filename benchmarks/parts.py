@@ -105,11 +105,11 @@ def decoding(folder: Path, model: TransferModel, rounds: int) -> None:
 
 
 def waiting(folder: Path, backbone: MobileNetV2, rounds: int) -> None:
-    """Prints what part of an epoch one that is fed the same batch from memory does not take.
+    """Prints for what part of an epoch its steps wait, and what the same batches in memory take.
 
-    On a processor that is no wait alone: reading and training share the cores.
+    On a processor that is more than the wait: reading and training share the cores.
     """
-    table(["what is trained, fed with", "epoch, s", "from memory, s", "more"])
+    table(["what is trained, fed with", "epoch, s", "steps wait", "from memory, s", "more"])
     with tempfile.TemporaryDirectory() as place:
         examples.write(Folder(folder), Split(test=0), Path(place) / "examples", say=lambda _: None)
         data = Data(Path(place) / "examples", backbone, Classification(), exact=False)
@@ -117,22 +117,41 @@ def waiting(folder: Path, backbone: MobileNetV2, rounds: int) -> None:
         cuts = [features.Cut("train", block) for block in ("head", "block_12")]
         kept = features.at(model, data, cuts, features.Cache(Path(place) / "features"), "float16")
         order, at_once = data.order("train", 0), fine_tune._STEPS_ON_FEATURES
-        feeds = {
-            "head, kept features": ("head", kept[cuts[0]].batches(order), at_once),
-            "block_12 on, kept features": ("block_12", kept[cuts[1]].batches(order), at_once),
-            "block_12 on, pictures": ("block_12", data.shuffled("train", 0), 1),
-        }
-        for name, (block, batches, steps) in feeds.items():
-            model.train_only([] if block == "head" else model.blocks_from(block))
-            trained = fine_tune._behind_frozen(model, block, "float16")
-            trained.compile("adam", model.task.loss(), steps_per_execution=steps)
-            memory = tf.data.Dataset.from_tensors(next(iter(batches))).repeat(data.steps("train"))
-            fit = functools.partial(trained.fit, shuffle=False, verbose=0)
-            feeding = {"epoch": batches, "memory": memory}
-            calls = {each: functools.partial(fit, feed) for each, feed in feeding.items()}
-            took = least(calls, rounds)
-            part = 1 - took["memory"] / took["epoch"]
-            row(name, f"{took['epoch']:.2f}", f"{took['memory']:.2f}", f"{100 * part:.1f} %")
+        head, block = (functools.partial(kept[cut].batches, order) for cut in cuts)
+        decoded = functools.partial(data.shuffled, "train", 0)
+        row("head, kept features", *shares(model, "head", head, at_once, rounds))
+        row("block_12 on, kept features", *shares(model, "block_12", block, at_once, rounds))
+        row("block_12 on, pictures", *shares(model, "block_12", decoded, 1, rounds))
+
+
+def shares(
+    model: TransferModel, start: str, batches: Callable[[], Any], at_once: int, rounds: int
+) -> list[str]:
+    """Returns the figures of `waiting` for training from a block on, so many steps a call."""
+    model.train_only([] if start == "head" else model.blocks_from(start))
+    trained = fine_tune._behind_frozen(model, start, "float16")
+    trained.compile("adam", model.task.loss(), steps_per_execution=at_once)
+    fit = functools.partial(trained.fit, shuffle=False, verbose=0)
+    memory = functools.partial(fit, batches().cache())
+    took = least({"epoch": lambda: fit(batches()), "memory": memory}, rounds)
+    waits = min(waited(trained, batches) for _ in range(rounds))
+    more = took["epoch"] / took["memory"] - 1
+    times = [f"{took[name]:.2f}" for name in ("epoch", "memory")]
+    return [times[0], f"{100 * waits:.1f} %", times[1], f"{100 * more:.1f} %"]
+
+
+def waited(trained: Any, batches: Callable[[], Any]) -> float:
+    """Returns for what part of an epoch its steps, one a call, wait for their batches."""
+    step = tf.function(trained.train_step, autograph=False)
+    step(next(iter(batches())))  # Traced.
+    waits, begin = 0.0, time.perf_counter()
+    asked = begin
+    for batch in batches():  # To set the data set up is to wait as well.
+        waits += time.perf_counter() - asked
+        step(batch)
+        asked = time.perf_counter()
+    end = time.perf_counter()
+    return (waits + end - asked) / (end - begin)
 
 
 def enlarged(path: Path, side: int) -> bytes:

@@ -71,6 +71,16 @@ def test_singles_are_the_inputs_of_the_batches_in_the_order_of_the_seed(data):
     assert not np.array_equal(singles, inputs)
 
 
+def test_no_batches_end_only_when_a_tuner_wakes_up(data):
+    for batches in (
+        data.batches("train"),
+        data.shuffled("train", 0),
+        data.shuffled("train", 0, (Color(), MixUp())),
+        data.singles("test"),
+    ):
+        assert batches.options().autotune.enabled is False
+
+
 def test_a_split_that_is_not_there_is_told(data):
     assert data.count("tset") == 0
     with pytest.raises(ValueError, match=r"No 'tset' in .*; did you mean 'test'"):

@@ -13,7 +13,7 @@ import numpy as np
 from tlkeras import augment, examples
 from tlkeras.augment import Augment
 from tlkeras.backbone import Backbone
-from tlkeras.frameworks import as_written, tf
+from tlkeras.frameworks import PARALLEL, as_written, tf
 from tlkeras.task import Task
 
 # By how much a picture decoded at a part of its size is still larger than the network's input.
@@ -129,7 +129,7 @@ class Data:
                         augments, pair[0], pair[1], (self.seed, view, step)
                     )
                 ),
-                num_parallel_calls=tf.data.AUTOTUNE,
+                num_parallel_calls=PARALLEL,
             )
             batches = batches if self.part == (0, 1) else batches.map(as_written(self._cut))
         return batches.prefetch(2)
@@ -151,13 +151,13 @@ class Data:
         """
         decoded = self._examples(split, order)
         if not augments:
-            return decoded.map(as_written(self._pair), num_parallel_calls=tf.data.AUTOTUNE)
+            return decoded.map(as_written(self._pair), num_parallel_calls=PARALLEL)
         order = np.arange(self.count(split)) if order is None else order
         seeds = np.stack([np.full_like(order, self.seed * 65_537 + view), order], axis=1)
         seeds = tf.data.Dataset.from_tensor_slices(seeds.astype(np.int32))
         return tf.data.Dataset.zip(decoded, seeds).map(
             as_written(lambda example, seed: self._pair(augment.examples(augments, example, seed))),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=PARALLEL,
         )
 
     def _cut(self, inputs: Any, targets: Any) -> tuple[Any, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras import records, spec
-from tlkeras.frameworks import as_written, tf
+from tlkeras.frameworks import PARALLEL, as_written, tf, untuned
 from tlkeras.ingest import write
 from tlkeras.pictures import normalized, picture
 from tlkeras.records import Info, Records, info, values
@@ -72,14 +72,14 @@ def dataset(
         return tf.ensure_shape(found, [None])
 
     return (
-        tf.data.Dataset.from_tensor_slices(np.asarray(order, np.int64))
+        untuned(tf.data.Dataset.from_tensor_slices(np.asarray(order, np.int64)))
         .batch(_FETCHED)
         .map(as_written(fetched), num_parallel_calls=2, deterministic=True)
         .unbatch()
         .apply(tf.data.experimental.assert_cardinality(len(order)))
         .map(
             as_written(lambda record: records.decode(record, kinds, least)),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=PARALLEL,
             deterministic=True,
         )
     )

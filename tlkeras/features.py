@@ -23,7 +23,7 @@ import numpy as np
 from tlkeras import graph, hardware, progress, shards
 from tlkeras.augment import Augment
 from tlkeras.data import Data
-from tlkeras.frameworks import as_written, keras, tf
+from tlkeras.frameworks import as_written, keras, tf, untuned
 from tlkeras.model import TransferModel
 
 
@@ -85,7 +85,7 @@ class Features:
         Of each batch it is the part that the data stand for. The inputs are for `entrance` to read.
         """
         order = self.data.rows(order)
-        chosen = tf.data.Dataset.from_tensor_slices(order).batch(self.data.size)
+        chosen = untuned(tf.data.Dataset.from_tensor_slices(order)).batch(self.data.size)
         if self.kept == self.data.count(self.cut.split):
             return chosen.map(as_written(self._whole), num_parallel_calls=2).prefetch(4)
         sizes, fresh = self._fresh(order)
@@ -99,15 +99,17 @@ class Features:
         return {KEPT: kept}, targets
 
     def _read(self, chosen: Any) -> tuple[Any, Any]:
-        def read(rows: shards.Rows, structure: Any) -> Any:
-            columns = tf.numpy_function(rows.read, [chosen], rows.dtypes, stateful=False)
-            tensors = _flat(structure)
-            for i, tensor in enumerate(tensors):
-                columns[i] = tf.cast(columns[i], tensor.dtype)
-                columns[i].set_shape([None, *tensor.shape[1:]])
-            return keras.tree.pack_sequence_as(structure, columns)
-
-        return read(self.rows, self.prefix.output), read(self.targets, self.data.targets)
+        specs = (self.prefix.output, self.data.targets)
+        columns = tf.numpy_function(
+            lambda numbers: self.rows.read(numbers) + self.targets.read(numbers),
+            [chosen],
+            self.rows.dtypes + self.targets.dtypes,
+            stateful=False,
+        )
+        for i, spec in enumerate(_flat(specs)):
+            columns[i] = tf.cast(columns[i], spec.dtype)
+            columns[i].set_shape([None, *spec.shape[1:]])
+        return keras.tree.pack_sequence_as(specs, columns)
 
     def _fresh(self, order: np.ndarray) -> tuple[np.ndarray, Any]:
         """Returns how many examples of each batch are not kept, and these, one after another.

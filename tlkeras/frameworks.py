@@ -39,7 +39,7 @@ else:
     keras = _OnFirstUse("keras")
     tf = _OnFirstUse("tensorflow")
 
-__all__ = ["as_written", "keras", "muted", "tf", "writing"]
+__all__ = ["PARALLEL", "as_written", "keras", "muted", "tf", "untuned", "writing"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +48,9 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 # Packages that Keras imports for what a command never does: it draws by the one and wraps networks
 # for the other; a fifth of the start went into them.
 _SPARED = ("matplotlib", "sklearn")
+
+PARALLEL = min(os.cpu_count() or 1, 16)
+"""Parallel calls of a map over examples, each of which holds a picture as large as it was taken."""
 
 is_command = False
 """Whether the process is a command's own: it starts and ends faster, by what it will never need."""
@@ -59,6 +62,18 @@ def as_written(function: F) -> F:
     Rewriting takes longer than tracing, and again for every data set.
     """
     return tf.autograph.experimental.do_not_convert(function)
+
+
+def untuned(dataset: Any) -> Any:
+    """Returns a data set, and what is made of it, with parallel calls of fixed numbers.
+
+    The tuner of `tf.data` would choose them, and sleeps longer and longer between its rounds; what
+    ends an epoch may have to wait for it to wake up, up to as long again as the epoch has taken
+    (TensorFlow 2.21).
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _import_tensorflow() -> None:
