@@ -6,19 +6,27 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import core, flags
+from pipeline import core, evaluator, flags, pusher
 from pipeline.config import STEPS, Config
 from tlkeras import report
 
 
 def main(config: Config) -> int:
-    """Makes every product up to ``--to``, then shows what came out."""
+    """Makes every product up to ``--to``, then shows what came out.
+
+    Raises:
+        NotBlessed: The model, or an export of it, is worse than it has to be.
+    """
     try:
         products = core.run(STEPS, config, core.Store(config.root), config.to)
     except core.NotBlessed as refusal:
         _show(refusal.products)
         raise
     _show(products)
+    if "evaluation" in products:
+        evaluator.require_blessed(products["evaluation"])
+    if "infra_blessing" in products:
+        pusher.require_fit(products["infra_blessing"])
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from pipeline import core, flags, pusher
+from pipeline import core, flags, product, pusher
 from pipeline.core import Runtime, Step
 from tlkeras import examples as records
 from tlkeras import pictures, spec
@@ -89,10 +89,10 @@ def _described(exports: Path) -> tuple[Backbone, Task]:
     """Returns the backbone and the task of exports, from what is known of their making."""
     is_pushed = (exports / "manifest.json").exists()
     lineage = pusher.manifest(exports)["lineage"] if is_pushed else core.lineage(exports)
-    made = next((made for made in lineage if made["step"] == "model" and "asked" in made), None)
-    if made is None:
+    made = product.made_by("model", lineage)
+    if not made:
         raise ValueError(f"{exports} does not tell of what model it was made.")
-    fields = made["asked"]["fields"]
+    fields = made[0]["asked"]["fields"]
     backbone = spec.parse(fields["backbone"]["value"], Backbone)
     return backbone, spec.parse(fields["task"]["value"], Task)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from pipeline import (
     evaluator,
@@ -21,7 +21,7 @@ from pipeline import (
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
 from tlkeras.details import Details
-from tlkeras.exporter import Exporter
+from tlkeras.exporter import Exporter, require_distinct
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.model import Precision
@@ -65,8 +65,8 @@ class Config(Spec, name="config"):
     ] = None
     # The member's own name is a class variable; a field of that name hides it, as it may.
     name: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
-        str, "The name under which the model is pushed."
-    ] = "digits"
+        str, "The name under which the model is pushed; that of the data if empty."
+    ] = ""
     details: Annotated[Details, "What only you can tell: authors, licence, intended use…"] = (
         Details()
     )
@@ -79,10 +79,13 @@ class Config(Spec, name="config"):
     beam_options: Annotated[str, "Options of that runner, separated by spaces."] = Workers.options
 
     def validate(self):
+        if not self.name:
+            object.__setattr__(self, "name", _titled(self.source))
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
         self.require(self.seed >= 0, "seed", "at least 0")
         self.require(self.feature_cache_gb >= 0, "feature_cache_gb", "at least 0")
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
+        require_distinct(self.exporters)
         self.require(self.max_drop >= 0, "max_drop", "at least 0")
         allowed = self.max_accuracy_drop
         self.require(allowed is None or allowed >= 0, "max_accuracy_drop", "at least 0, or None")
@@ -91,6 +94,16 @@ class Config(Spec, name="config"):
             "name",
             "a plain folder name",
         )
+
+    def replace(self, **changes: Any) -> Self:
+        """Returns a copy with other field values; a name that was the data's is that of the new."""
+        if self.name == _titled(self.source):
+            changes = {"name": "", **changes}
+        return super().replace(**changes)
+
+
+def _titled(source: Source) -> str:
+    return source.title().lstrip(".") or source.member
 
 
 STEPS = (

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline import flags, pusher, resolver
-from pipeline.core import Step
+from pipeline import flags, product, pusher, resolver
+from pipeline.core import NotBlessed, Step
 from tlkeras import examples as records
-from tlkeras import progress, shards
+from tlkeras import hardware, progress, shards
 from tlkeras.backbone import Backbone
 from tlkeras.data import Data
 from tlkeras.frameworks import tf
@@ -47,9 +47,13 @@ def evaluation(
     data = Data(examples, backbone, task, batch_size)
     fitted = loaded(model, data)
     split = measured_split(data)
+    baseline = resolver.read(resolved)
+    if baseline:
+        _require_classes(baseline, data)
     mistakes: list[dict[str, Any]] = []
     batches = _with_mistakes(_served(fitted, data, split, out / "served"), fitted, mistakes)
-    measures = {"split": split, **fitted.task.measure(batches, data.classes)}
+    with hardware.in_float32():
+        measures = {"split": split, **fitted.task.measure(batches, data.classes)}
     (out / "metrics.json").write_text(json.dumps(measures, indent=2), encoding="utf-8")
     (out / "mistakes.json").write_text(json.dumps(mistakes, indent=2), encoding="utf-8")
 
@@ -57,8 +61,9 @@ def evaluation(
     reached, before = measures[primary], None
     if reached < lower_bound:
         reasons.append(f"{primary} {reached:.4f} is below the lower bound {lower_bound:.4f}")
-    if baseline := resolver.read(resolved):
-        before = _served_by(baseline, fitted, data, split)
+    if baseline:
+        with hardware.in_float32():
+            before = _served_by(baseline, fitted, data, split)
         if reached < before - max_drop - ROUNDING:
             reasons.append(
                 f"{primary} {reached:.4f} is more than {max_drop:.4f} below the {before:.4f} of "
@@ -83,14 +88,20 @@ def loaded(model: Path, data: Data) -> TransferModel:
         ValueError: It was fitted with another backbone, task or classes.
     """
     fitted = TransferModel.load(model)
-    for name in ("backbone", "task", "classes"):
-        found, expected = getattr(fitted, name), getattr(data, name)
-        if found != expected:
-            raise ValueError(
-                f"{model} was fitted with the {name} {found}, not {expected}; give the same flags "
-                "and examples as to the trainer."
-            )
+    try:
+        fitted.require(data)
+    except ValueError as error:
+        raise ValueError(
+            f"{model}: {error} Give the same flags and examples as to the trainer."
+        ) from None
     return fitted
+
+
+def require_blessed(evaluation: Path) -> None:
+    """Raises `NotBlessed`, and why, unless the product says that the model is."""
+    blessing = json.loads((evaluation / "blessing.json").read_text(encoding="utf-8"))
+    if not blessing["blessed"]:
+        raise NotBlessed(f"Not blessed: {'; '.join(blessing['reasons'])}.")
 
 
 def measured_split(data: Data) -> str:
@@ -106,8 +117,7 @@ def measured_split(data: Data) -> str:
 
 def _doubt(baseline: Path, data: Data) -> str:
     """Returns what is to be said of a version that may have been fitted to these examples."""
-    lineage = pusher.manifest(baseline)["lineage"]
-    made = (made for made in lineage if made["step"] == "examples" and "asked" in made)
+    made = product.made_by("examples", pusher.manifest(baseline)["lineage"])
     cuts = {each["asked"]["fields"]["split"]["value"] for each in made}
     if cuts == {data.info.split}:
         return ""
@@ -156,14 +166,18 @@ def _with_mistakes(
         yield target, served
 
 
-def _served_by(version: Path, fitted: TransferModel, data: Data, split: str) -> float:
-    """Returns the primary measure of a pushed version's SavedModel on the same examples."""
+def _require_classes(version: Path, data: Data) -> None:
+    """Raises ValueError unless a pushed version predicts the classes of the data."""
     labels = (version / "labels.txt").read_text(encoding="utf-8").splitlines()
     if tuple(labels) != data.classes:
         raise ValueError(
             f"{version} predicts {len(labels)} other classes than the {len(data.classes)} of the "
             "examples, so the two cannot be compared; give --baseline=none, or another --name."
         )
+
+
+def _served_by(version: Path, fitted: TransferModel, data: Data, split: str) -> float:
+    """Returns the primary measure of a pushed version's SavedModel on the same examples."""
     loaded = tf.saved_model.load(version / "saved_model")
     run = loaded.signatures["serving_default"]
 

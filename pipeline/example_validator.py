@@ -19,7 +19,7 @@ _FEW = 20  # Examples of a class in train.
 
 @Step
 def anomalies(out: Path, *, statistics: Path, schema: Path) -> None:
-    """Compares every split with the schema and with train, and tells what is odd."""
+    """Compares the classes of every split with those of train, and tells what is odd."""
     from google.protobuf import text_format
 
     anomalies_pb2 = statistics_gen.protos("anomalies")
@@ -63,7 +63,8 @@ def _oddities(datasets: dict[str, Any], schema: Any) -> Iterator[tuple[str, str,
             )
         for split in (split for split in counts if split != "train"):
             yield from _against_train(domain.name, split, counts[split], train)
-    yield from _small_pictures(datasets["train"])
+    for split, dataset in datasets.items():
+        yield from _small_pictures(split, dataset)
 
 
 def _counts(dataset: Any, name: str, words: list[str]) -> dict[str, int]:
@@ -94,13 +95,13 @@ def _against_train(
         )
 
 
-def _small_pictures(train: Any) -> Iterator[tuple[str, str, str]]:
-    for feature in train.features:
+def _small_pictures(split: str, dataset: Any) -> Iterator[tuple[str, str, str]]:
+    for feature in dataset.features:
         if feature.name.endswith((".height", ".width")) and feature.num_stats.min < 8:
             yield (
                 feature.name,
                 "Tiny pictures",
-                f"the smallest is {feature.num_stats.min:.0f} pixels.",
+                f"the smallest of {split} is {feature.num_stats.min:.0f} pixels.",
             )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pipeline import evaluator, flags, product
-from pipeline.core import NotBlessed, Step
+from pipeline.core import Step
 from tlkeras.backbone import Backbone
 from tlkeras.data import Data
 from tlkeras.details import Details
-from tlkeras.exporter import Exporter, Origin
+from tlkeras.exporter import Exporter, Origin, require_distinct
 from tlkeras.frameworks import writing
 from tlkeras.task import Task
 
@@ -29,12 +28,8 @@ def exports(
     details: Details,
 ) -> None:
     """Writes every export and the class names, one a line, in ``labels.txt``."""
-    blessing = json.loads((evaluation / "blessing.json").read_text(encoding="utf-8"))
-    if not blessing["blessed"]:
-        raise NotBlessed(f"Not blessed: {'; '.join(blessing['reasons'])}.")
-    made = [name for exporter in exporters for name in exporter.files()]
-    if twice := sorted({name for name in made if made.count(name) > 1}):
-        raise ValueError(f"--exporters writes {', '.join(twice)} more than once.")
+    evaluator.require_blessed(evaluation)
+    require_distinct(exporters)
     data = Data(examples, backbone, task)
     fitted, samples = evaluator.loaded(model, data), data.singles("train")
     origin = Origin(name, product.contents(model), details)

@@ -109,9 +109,9 @@ def step_parser(
     fields = {option.name: option for option in _options(config)}
     places = [_place(name) for name in step.places]
     products = [_product(step, name) for name in step.read if name not in fields]
-    options = [*products, *(fields[name] for name in step.parameters if name in fields)]
+    options = [*products, *(_alone(fields[name]) for name in step.parameters if name in fields)]
     out = _Option("out", Path, "Where the product comes to lie, whole or not at all.", _NONE)
-    example = " ".join(f"--{product.name}={product.name}" for product in products)
+    example = " ".join(f"--{option.name}={option.name}" for option in options if option.required)
     example = " ".join(filter(None, [f"python -m {step.module}", example, f"--out={step.name}"]))
     about = f"{inspect.getdoc(step)}\n\nExample:\n  {example}"
 
@@ -121,6 +121,14 @@ def step_parser(
         return parsed
 
     return _plainly(parse)
+
+
+def _alone(option: _Option) -> _Option:
+    """Returns the flag of a field for a step alone.
+
+    An empty name is that of the source, which the pipeline knows, and a later step does not.
+    """
+    return dataclasses.replace(option, default=_NONE) if option.name == "name" else option
 
 
 def step_values(
@@ -138,6 +146,8 @@ def step_values(
 
 def _refuse(config: type[Spec], given: Mapping[str, Any]) -> None:
     """Raises what the pipeline would raise of these fields, if none that it needs is left out."""
+    if given.get("name") == "":  # See `_alone`.
+        raise ValueError("--name is empty; give the name under which the model is pushed.")
     if all(option.name in given or not option.required for option in _options(config)):
         config(**given)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -79,16 +80,21 @@ def _require_labels(path: Path, classes: tuple[str, ...]) -> None:
 
 
 def _fresh(function: Callable[..., T], exporter: str, *arguments: Any) -> T:
-    """Returns what a function of an exporter gives in a new process.
+    """Returns what a function of an exporter gives in a new process, on the processor.
 
     So nothing of the process that wrote the export is left in memory, and a crash is told.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+    with ProcessPoolExecutor(1, context, initializer=_without_gpus) as pool:
         try:
             return pool.submit(function, exporter, *arguments).result()
         except BrokenProcessPool:
             raise NotBlessed(f"The process that loaded {exporter} crashed.") from None
+
+
+def _without_gpus() -> None:
+    """Keeps TensorFlow from the GPUs: the parent holds their memory; times are of a processor."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 def _reasons(exporter: Exporter, row: dict[str, Any], keras: float, may: float) -> list[str]:
@@ -133,16 +139,16 @@ def _judged(
             for name, array in expected.items():
                 wanted = array[start : start + len(inputs)]
                 if wanted.shape != served[name].shape:
-                    raise ValueError(
-                        f"{exporter} serves {name!r} of shape {served[name].shape}, "
-                        f"expected {wanted.shape}."
-                    )
+                    raise ValueError(f"{name!r} of {served[name].shape}, not {wanted.shape}.")
                 differences.append(float(np.abs(wanted - served[name]).max()))
                 equal.extend(wanted.argmax(-1) == served[name].argmax(-1))
             start += len(next(iter(served.values())))
             yield target, served
 
-    measures = task.measure(batches(), data.classes)
+    try:
+        measures = task.measure(batches(), data.classes)
+    except ValueError as error:
+        raise NotBlessed(f"{exporter} serves what cannot be measured: {error}") from None
     differences += _endpoint_differences(exporter, exports, data, split, expected)
     files = [path for name in exporter.files() for path in _files(exports / name)]
     row = {

@@ -12,6 +12,7 @@ containers: what they run is one call of `make`.
 from __future__ import annotations
 
 import inspect
+import re
 import runpy
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -95,7 +96,8 @@ def compile(steps: Sequence[core.Step], config: Config, target: Target) -> None:
     parameters = _parameters(steps, config)
     everything.__signature__ = inspect.Signature(list(parameters.values()))
     everything.__doc__ = _about(parameters)
-    graph = dsl.pipeline(name=config.name)(everything)
+    plain = re.sub(r"[^a-z0-9]+", "-", config.name.lower()).strip("-")[:128] or "pipeline"
+    graph = dsl.pipeline(name=plain)(everything)  # KFP takes no other signs.
     target.out.parent.mkdir(parents=True, exist_ok=True)
     kfp.compiler.Compiler().compile(graph, str(target.out))
 

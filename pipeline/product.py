@@ -18,7 +18,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,14 @@ def lineage(*products: Path) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def made_by(step: str, lineage: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the manifests of a step in a lineage, but those of products that were removed."""
+    return [made for made in lineage if made["step"] == step and "asked" in made]
+
+
 def differing(product: Path) -> list[str]:
     """Returns the names of the files that are not as they were made: changed, missing or new."""
-    kept, found = manifest(product)["files"], _files(product)
+    kept, found = manifest(product)["files"], files(product)
     return sorted(name for name in {*kept, *found} if kept.get(name) != found.get(name))
 
 
@@ -90,7 +95,7 @@ def contents(folder: Path) -> str:
         return manifest(folder)["digest"]
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}.")
-    return digest(_files(folder))
+    return digest(files(folder))
 
 
 def digest(value: Any) -> str:
@@ -144,8 +149,7 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
             shutil.rmtree(work / SCRATCH, ignore_errors=True)
             kept = _described(work, asked, inputs, started)
             (work / MANIFEST).write_text(json.dumps(kept, indent=2), encoding="utf-8")
-            for path in (*work.rglob("*"), work):
-                _sync(path)
+            sync(work)
         except BaseException:
             with contextlib.suppress(OSError):
                 _wipe(work)
@@ -165,7 +169,7 @@ def _own_scratch(scratch: Path, key: str) -> None:
 def _described(
     partial: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path], started: datetime
 ) -> dict[str, Any]:
-    files = _files(partial)
+    kept = files(partial)
     finished = datetime.now(UTC)
     # Relative, so that a store may be moved.
     paths = {
@@ -178,8 +182,8 @@ def _described(
         "from": {
             name: {"path": path, "digest": asked["inputs"][name]} for name, path in paths.items()
         },
-        "files": files,
-        "digest": digest(files),
+        "files": kept,
+        "digest": digest(kept),
         "started": started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 3),
@@ -190,7 +194,7 @@ def _described(
     }
 
 
-def _files(folder: Path) -> dict[str, str]:
+def files(folder: Path) -> dict[str, str]:
     """Returns the sha256 of every file by its name within the folder, but of the manifest."""
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
@@ -239,6 +243,12 @@ def _wipe(partial: Path) -> None:
             path.unlink()
         elif path.name != SCRATCH:
             shutil.rmtree(path)
+
+
+def sync(folder: Path) -> None:
+    """Returns when a folder and all that is in it would outlive a loss of power."""
+    for path in (*folder.rglob("*"), folder):
+        _sync(path)
 
 
 def _sync(path: Path) -> None:

@@ -54,6 +54,15 @@ def test_a_changed_table_is_read_again(tmp_path: Path):
         ("", "line 1 has no column 'image'; there are no columns. Its columns are none"),
         ("picture,label\n", "line 1 has no column 'image'; .* Its columns are picture, label"),
         ("image,lable\n", "no column 'label'; did you mean 'lable'"),
+        (
+            'image,label\npictures/0.jpg,"cat\npictures/1.jpg,dog\npictures/2.jpg,dog\n',
+            r"line 4, .*is a quote left open\?",
+        ),
+        (
+            'image,label\npictures/0.jpg,"cat\npictures/1.jpg,dog"\npictures/2.jpg,dog\n',
+            r"line 3 has a line break in its label; is a quote left open\?",
+        ),
+        (f"image,label\n{'x' * 300},cat\n", "line 2 names 'xxx.*': File name too long"),
         ("image,label\npictures/0.jpg\n", "line 2 has 1 cells, expected 2"),
         ("image,label\npictures/0.jpg,\n", "line 2 has no label"),
         ("image,label\n\n,cat\n", "line 3 has no image"),

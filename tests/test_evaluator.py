@@ -13,6 +13,7 @@ from pipeline.config import Config
 from tlkeras import examples as records
 from tlkeras import spec
 from tlkeras.data import Data
+from tlkeras.frameworks import tf
 from tlkeras.model import TransferModel
 from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
@@ -59,6 +60,7 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
     """0.7 is less than 0.8 - 0.1 to a computer."""
     reached = evaluated(tmp_path / "first", recorded, model)["value"]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
+    monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
     monkeypatch.setattr(evaluator.pusher, "manifest", lambda version: {"lineage": []})
     for drop in (0.1, 0.2, 0.3):
         before = reached + drop
@@ -78,6 +80,7 @@ def test_a_baseline_of_another_split_is_told(
     cut = records.info(recorded).split if is_alike else Split(test=0).full()
     lineage = [{"step": "examples", "asked": {"fields": {"split": {"value": cut}}}}]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
+    monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
     monkeypatch.setattr(evaluator.pusher, "manifest", lambda version: {"lineage": lineage})
     monkeypatch.setattr(evaluator, "_served_by", lambda *ignored: 2.0)
     (reason,) = evaluated(tmp_path / "out", recorded, model)["reasons"]
@@ -87,8 +90,8 @@ def test_a_baseline_of_another_split_is_told(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": Tiny(size=48)}, r"fitted with the backbone tiny, not tiny\(size=48\); give"),
-        ({"task": Classification(dropout=0.5)}, "fitted with the task classification, not"),
+        ({"backbone": Tiny(size=48)}, r"of the backbone tiny, not tiny\(size=48\) .* Give"),
+        ({"task": Classification(dropout=0.5)}, "of the task classification, not"),
     ],
 )
 def test_another_model_than_the_flags_say_is_refused(
@@ -102,7 +105,7 @@ def test_a_model_of_other_classes_is_refused(recorded: Path, tmp_path: Path):
     (tmp_path / "model").mkdir()
     other = TransferModel(Tiny(), Classification(), ("red", "green", "blue"))
     other.save(tmp_path / "model")
-    with pytest.raises(ValueError, match=r"fitted with the classes .*red.*, not .*blue"):
+    with pytest.raises(ValueError, match=r"of the classes .*red.*, not .*blue"):
         evaluated(tmp_path / "out", recorded, tmp_path / "model")
 
 
@@ -120,3 +123,30 @@ def test_the_code_of_backbone_and_task_is_in_the_key(
     config, known = Config(), spec.fields(Config)
     core._asked(step, {name: getattr(config, name) for name in step.read if name in known}, {})
     assert {"tlkeras.tasks.classification", "tlkeras.backbones.starter"} <= read
+
+
+def test_a_baseline_of_other_classes_is_refused_before_anything_is_measured(
+    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    before = tmp_path / "before"
+    before.mkdir()
+    (before / "labels.txt").write_text("cat\ndog\n")
+    monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: before)
+    monkeypatch.delattr(evaluator, "_served")
+    with pytest.raises(ValueError, match=r"predicts 2 other classes than the 3 of the examples"):
+        evaluated(tmp_path / "out", recorded, model)
+
+
+def test_a_model_is_measured_in_float32_also_where_there_is_a_faster_one(
+    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    is_rounded = tf.config.experimental.tensor_float_32_execution_enabled
+    served, seen = TransferModel.served, []
+
+    def watched(self: TransferModel, inputs: Any) -> Any:
+        seen.append(is_rounded())
+        return served(self, inputs)
+
+    monkeypatch.setattr(TransferModel, "served", watched)
+    evaluated(tmp_path / "out", recorded, model)
+    assert is_rounded() and set(seen) == {False}

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,7 +73,7 @@ def test_what_is_no_picture_or_hidden_is_left_out_and_told(tmp_path: Path):
     )
     assert set(found(source)) == {"a/1.jpg", "b/1.webp"}
     (remark,) = source.remarks()
-    assert remark == f"3 files under {tmp_path} are left out, such as README.md."
+    assert remark == f"3 files or links under {tmp_path} are left out, such as README.md."
 
 
 def test_links_are_followed_inside_the_folder_only(tmp_path: Path):
@@ -82,6 +85,8 @@ def test_links_are_followed_inside_the_folder_only(tmp_path: Path):
     (root / "a/broken.jpg").symlink_to(root / "b/none.jpg")
     (root / "a/linked").symlink_to(outside / "c")
     (root / "c").symlink_to(outside / "c")
+    (remark,) = source.remarks()
+    assert remark.startswith("4 files or links ") and remark.endswith("such as c.")
     assert set(found(source)) == {"a/1.jpg", "a/inside.jpg", "b/1.jpg"}
     assert source.classes() == ("a", "b")
 
@@ -93,7 +98,30 @@ def test_the_fingerprint_knows_size_and_time_of_every_picture(tmp_path: Path):
     seen.add(source.fingerprint())
     (tmp_path / "a/1.jpg").rename(tmp_path / "a/2.jpg")
     seen.add(source.fingerprint())
-    assert len(seen) == 3
+    os.utime(tmp_path / "b/1.jpg", (1, 1))
+    seen.add(source.fingerprint())
+    assert len(seen) == 4
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = put(tmp_path, "a/1.jpg", "b/1.jpg")
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refused)
+        with pytest.raises(ValueError, match=r"a/1\.jpg cannot be read: Permission denied"):
+            list(source.examples())
+    walk = os.walk
+
+    def walked(folder: Path, onerror: Any) -> Any:
+        onerror(PermissionError(errno.EACCES, "Permission denied", str(folder / "deep")))
+        return walk(folder)
+
+    monkeypatch.setattr(os, "walk", walked)
+    with pytest.raises(ValueError, match="a/deep cannot be read: Permission denied"):
+        found(source)
 
 
 @pytest.mark.parametrize(

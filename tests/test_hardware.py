@@ -67,6 +67,8 @@ def test_a_gpu_that_tensorflow_cannot_use_is_told_of(tmp_path, monkeypatch):
     assert "this machine has a GPU" in hardware.told()
     found = [tf.config.LogicalDevice(f"/device:{kind}:0", kind) for kind in ("CPU", "GPU", "GPU")]
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda: found)
+    assert hardware.told() == "1 GPU"  # The default strategy has one replica.
+    monkeypatch.setattr(hardware, "replicas", lambda: 2)
     assert hardware.told() == "2 GPU"
 
 

@@ -6,7 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from pipeline import infra_validator, pusher
+from pipeline import exporter, flags, infra_validator, model_card, product, pusher, resolver
+from pipeline.config import Config
 from pipeline.core import NotBlessed
 from tlkeras.backbones.starter import Starter
 from tlkeras.data import Data
@@ -101,6 +102,47 @@ def test_a_push_that_fails_leaves_nothing(products, tmp_path):
     assert [*(tmp_path / "colours").iterdir()] == []
 
 
+def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, capsys):
+    made = tmp_path / "exports"
+    (made / "saved_model").mkdir(parents=True)
+    (made / "saved_model" / "saved_model.pb").write_bytes(b"network")
+
+    def contents(details):
+        products = {"exports": product.contents(made), "card": f"card {details}"}
+        exports = {"step": "exports", "asked": {}, "digest": products["exports"]}
+        card = {"step": "card", "asked": {"fields": {"details": details}}}
+        lineage = [
+            {**exports, "digest": "another's", "files": {}},
+            {**exports, "files": product.files(made)},
+            {**card, "digest": products["card"]},
+        ]
+        return {"name": "colours", "products": products, "lineage": lineage}
+
+    models = tmp_path / "saved_models"
+    (models / "colours" / ".partial").mkdir(parents=True)  # Of a push that was killed.
+    version = pusher._push(models / "colours", [made], contents("theirs"))
+    assert [path.name for path in (models / "colours").iterdir()] == ["1"]
+    assert pusher._found(models, contents("theirs")) == version
+    assert pusher._found(models, contents("others")) is None
+    assert capsys.readouterr().out == ""
+    (version / "saved_model" / "saved_model.pb").write_bytes(b"netw")
+    assert pusher._found(models, contents("theirs")) is None
+    assert "saved_model/saved_model.pb is not as it was pushed" in capsys.readouterr().out
+    again = pusher._push(models / "colours", [made], contents("theirs"))
+    assert pusher._found(models, contents("theirs")) == again
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("step", [resolver.resolved, exporter.exports, model_card.card])
+def test_a_step_alone_has_to_be_told_the_name(step):
+    texts = {"name": "", "baseline": "last", "saved_models": "models", "details": "details"}
+    texts |= {"backbone": "starter", "task": "classification", "exporters": "tflite"}
+    texts |= dict.fromkeys(("model", "examples", "evaluation", "anomalies", "infra_blessing"), "x")
+    with pytest.raises(ValueError, match="--name is empty; give the name"):
+        flags.step_values(step, texts, Config)
+    assert flags.step_values(step, {**texts, "name": "own"}, Config)[0]["name"] == "own"
+
+
 @pytest.mark.parametrize("right", range(1, 100))
 def test_an_export_may_lose_all_that_it_is_allowed_to(right):
     row = {"difference": 0.0, "primary": "accuracy", "value": right / 100}
@@ -135,5 +177,19 @@ def test_outputs_of_another_number_are_one_message(products, tmp_path):
     other = changed(products, tmp_path, "evaluation")
     path = other["evaluation"] / "served" / "probabilities.npy"
     np.save(path, np.pad(np.load(path), ((0, 0), (0, 1))))
-    with pytest.raises(ValueError, match=r"serves 'probabilities' of shape .*, 3\), expected"):
+    match = r"tflite serves what cannot be measured: 'probabilities' of .*, 3\), not .*, 4\)"
+    with pytest.raises(NotBlessed, match=match):
         judged(other, tmp_path / "out")
+
+
+def test_an_export_that_serves_no_numbers_is_named(products, tmp_path, monkeypatch):
+    def directly(function, exporter, *arguments):
+        return function(exporter, *arguments)
+
+    def load(self, out):
+        return lambda inputs: {"probabilities": np.full([len(inputs), 3], np.nan, np.float32)}
+
+    monkeypatch.setattr(infra_validator, "_fresh", directly)
+    monkeypatch.setattr(TFLite, "load", load)
+    with pytest.raises(NotBlessed, match=r"^tflite serves what cannot be measured: .*not finite"):
+        judged(products, tmp_path / "out")

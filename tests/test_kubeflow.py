@@ -54,9 +54,9 @@ def test_every_step_is_a_component_with_the_parameters_of_its_signature(tmp_path
 
 
 def test_the_flags_are_the_defaults_of_the_pipelines_parameters(tmp_path):
-    made = config(tmp_path, batch_size=7, name="sevens", to="model")
+    made = config(tmp_path, batch_size=7, name="My sevens_7", to="model")
     (pipeline,) = compiled(tmp_path, made)
-    assert pipeline["pipelineInfo"]["name"] == "sevens"
+    assert pipeline["pipelineInfo"]["name"] == "my-sevens-7"
     given = pipeline["root"]["inputDefinitions"]["parameters"]
     assert given["batch_size"]["defaultValue"] == "7"
     assert given["root"]["defaultValue"] == str(tmp_path / "runs")

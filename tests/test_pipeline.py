@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 from conftest import draw
 
+from pipeline.config import Config
+from tlkeras.source import Source
+from tlkeras.spec import parse
+
 ROOT = Path(__file__).parents[1]
 NETWORK = "starter(size=32)"
 
@@ -92,7 +96,7 @@ def test_a_second_equal_run_does_nothing_and_imports_no_tensorflow(pushed, pictu
     steps = ("examples", "statistics", "schema", "anomalies", "model", "evaluation", "exports")
     assert {told[step] for step in steps} == {"reused"}
     assert not modules & {"tensorflow", "keras", "sklearn", "matplotlib", "apache_beam"}
-    assert [p.name for p in (place / "saved_models" / "colours").iterdir()] == ["1"]
+    assert [p.name for p in (place / "saved_models" / "colours").glob("[0-9]*")] == ["1"]
 
 
 def test_a_command_imports_with_keras_only_what_it_uses(pushed, pictures):
@@ -107,6 +111,14 @@ def test_what_keras_was_spared_can_be_imported_afterwards():
     spared = "frameworks.is_command = True; frameworks.keras.Model; import sklearn.base"
     ended = run([sys.executable, "-c", f"from tlkeras import frameworks; {spared}"])
     assert ended.returncode == 0, ended.stderr
+
+
+def test_keras_on_another_backend_is_refused_in_one_line(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    ended = run(command(pictures, tmp_path))
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].endswith("runs on TensorFlow: unset KERAS_BACKEND.")
+    assert "Traceback" not in ended.stderr
 
 
 def test_only_a_command_keeps_from_the_collector_what_there_was_before():
@@ -135,6 +147,8 @@ def test_a_model_below_its_bound_is_not_pushed(pushed, pictures):
     assert "balanced accuracy" in ended.stdout  # The measures are shown all the same.
     assert len(ended.stderr.strip().splitlines()) == 1
     assert not (place / "saved_models" / "strict").exists()
+    ended = run(command(pictures, place, RECIPE, "--lower_bound=1.5", "--to=evaluation"))
+    assert ended.returncode == 2 and "is below the lower bound 1.5000" in ended.stderr
 
 
 @pytest.mark.slow
@@ -220,6 +234,27 @@ def strange(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("embedded", "digits"),
+        ("embedded(data='shapes')", "shapes"),
+        ("folder(path='photos/pets/')", "pets"),
+        ("csv(path='photos/eyes.tsv')", "eyes"),
+        ("folder(path='.photos')", "photos"),
+        ("folder(path='/')", "folder"),
+        ("tfds(name='malaria:1.0.0')", "malaria"),
+        ("tfds(name='caltech/small:1.0.0')", "caltech"),
+    ],
+)
+def test_a_model_is_called_like_its_data_unless_told_otherwise(source, name):
+    read = parse(source, Source)
+    assert Config(source=read).name == name
+    assert Config(source=read, name="own").name == "own"
+    assert Config().replace(source=read).name == name
+    assert Config(name="own").replace(source=read).name == "own"
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--bach_size=4"], "Unknown command line flag 'bach_size'. Did you mean: batch_size"),
@@ -231,6 +266,7 @@ def strange(tmp_path_factory):
             "'mobilnet_v2' is not a Backbone; did you mean 'mobilenet_v2'",
         ),
         (["--to=modl"], "'modl' is not a product; did you mean 'model'?"),
+        (["--exporters=tflite|tflite"], "--exporters writes model.tflite more than once"),
         (["--name=a/b"], "config.name is 'a/b', expected a plain folder name"),
         (["--source=folder(path='{strange}/none')"], "{strange}/none"),
         (["--source=folder(path='{strange}/empty')"], "{strange}/empty"),

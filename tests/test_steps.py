@@ -116,6 +116,14 @@ def test_the_anomalies_name_what_is_odd(products):
     assert "'b' has a share of 90% in test and of 4% in train" in told
 
 
+def test_tiny_pictures_of_any_split_are_told(tmp_path):
+    for folder, sides in (("even", (16, 20)), ("tiny", (16, 4))):
+        counts = {"train": {"a": 30, "b": 30}, "test": {"a": 30, "b": 30}}
+        products = made(tmp_path / folder, counts, sides)
+        text = (products["anomalies"] / example_validator.FILE).read_text()
+        assert ("the smallest of test is 4 pixels" in text) is (folder == "tiny")
+
+
 def test_even_data_has_no_anomaly(tmp_path):
     counts = {"train": {"a": 25, "b": 25}, "test": {"a": 5, "b": 5}}
     products = made(tmp_path, counts)

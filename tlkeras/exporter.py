@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,13 @@ class Origin:
 
 UNSTATED = Origin()
 """Of a model of which nothing has been stated."""
+
+
+def require_distinct(exporters: Sequence[Exporter]) -> None:
+    """Raises ValueError if two exporters write a file of the same name."""
+    made = [name for exporter in exporters for name in exporter.files()]
+    if twice := sorted({name for name in made if made.count(name) > 1}):
+        raise ValueError(f"--exporters writes {', '.join(twice)} more than once.")
 
 
 class Exporter(Spec, plugins="tlkeras.exporters"):

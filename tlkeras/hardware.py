@@ -113,7 +113,8 @@ def is_chief() -> bool:
 def told() -> str:
     """Returns what a fit runs on, and what is there but cannot be used."""
     kinds = collections.Counter(device.device_type for device in tf.config.list_logical_devices())
-    found = [f"{kinds[kind]} {kind}" for kind in ("GPU", "TPU") if kinds[kind]]
+    used = replicas() // _chosen.count
+    found = [f"{min(kinds[kind], used)} {kind}" for kind in ("GPU", "TPU") if kinds[kind]]
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
     if not found and _NVIDIA.is_dir() and not is_hidden:
         return (
@@ -121,6 +122,18 @@ def told() -> str:
             "pip install 'tensorflow[and-cuda]' brings them"
         )
     return ", ".join(found) or "the processor"
+
+
+@contextlib.contextmanager
+def in_float32() -> Iterator[None]:
+    """Has float32 multiplied as float32: newer GPUs round it to TF32 otherwise, by up to 1e-3."""
+    precision = tf.config.experimental
+    before = precision.tensor_float_32_execution_enabled()
+    precision.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        precision.enable_tensor_float_32_execution(before)
 
 
 def gathered(value: int) -> list[int]:

@@ -51,6 +51,10 @@ class Source(Spec, plugins="tlkeras.sources"):
     def fingerprint(self) -> str:
         """Returns a text that changes when the data does, without reading all of it."""
 
+    def title(self) -> str:
+        """Returns what the data, and models made of them if nobody says otherwise, are called."""
+        return self.member
+
     def labels(self) -> Iterator[tuple[str, int | None]]:
         """Yields ``(id, label)`` of every example, in order; overridden to read no pictures.
 
@@ -75,6 +79,14 @@ class Source(Spec, plugins="tlkeras.sources"):
             return f"folder(path={text!r})" if Path(text).is_dir() else text
         except OSError:  # A long call is too long for the name of a file.
             return text
+
+
+def content(file: Path) -> bytes:
+    """Returns what is in a file; one that cannot be read is a ValueError, as other bad input is."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}.") from None
 
 
 def stamp(files: Iterable[tuple[str, Path]]) -> str:

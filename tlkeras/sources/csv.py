@@ -7,10 +7,10 @@ import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path, PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tlkeras import spec, splits
-from tlkeras.source import Kind, Source, stamp
+from tlkeras.source import Kind, Source, content, stamp
 
 # How many wrong lines an error tells.
 _TOLD = 10
@@ -29,6 +29,9 @@ class CSV(Source, name="csv"):
     split_column: str = ""
     """A column with train, val, test or another usual word; examples without are cut by hash."""
 
+    def title(self):
+        return self.path.stem
+
     def features(self) -> dict[str, Kind]:
         return {"image": "image", "label": "integer"}
 
@@ -43,7 +46,7 @@ class CSV(Source, name="csv"):
     def between(self, start, stop):
         rows = self._rows()
         for identity, label in itertools.islice(self.labels(), start, stop):
-            yield identity, {"image": rows[identity].file.read_bytes(), "label": label}
+            yield identity, {"image": content(rows[identity].file), "label": label}
 
     def labels(self):
         number = {name: label for label, name in enumerate(self.classes())}
@@ -90,7 +93,8 @@ def _parsed(table: CSV) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     wrong: list[str] = []
     with table.path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter="\t" if table.path.suffix.lower() == ".tsv" else ",")
+        delimiter = "\t" if table.path.suffix.lower() == ".tsv" else ","
+        lines = csv.reader(file, delimiter=delimiter, strict=True)
         header = [name.strip() for name in next(lines, [])]
         for column in _columns(table):
             if column not in header:
@@ -99,20 +103,26 @@ def _parsed(table: CSV) -> dict[str, _Row]:
                     f"{spec.nearest(column, header or ['no columns'])} "
                     f"Its columns are {', '.join(header) or 'none'}."
                 )
-        for cells in lines:
-            if not cells:
-                continue
+        for line, cells in _numbered(lines):
             try:
                 identity, row = _row(table, header, cells)
                 if identity in rows:
                     raise ValueError(f"names {identity} again")
                 rows[identity] = row
             except ValueError as error:
-                wrong.append(f"line {lines.line_num} {error}")
+                wrong.append(f"line {line} {error}")
     if wrong:
         more = [f"and {len(wrong) - _TOLD:,} more lines"] if len(wrong) > _TOLD else []
         raise ValueError("\n  ".join([f"{table.path}:", *wrong[:_TOLD], *more]))
     return rows
+
+
+def _numbered(lines: Any) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number and the cells of every line with any."""
+    try:
+        yield from ((lines.line_num, cells) for cells in lines if cells)
+    except csv.Error as error:
+        raise csv.Error(f"line {lines.line_num}, {error}; is a quote left open?") from None
 
 
 def _columns(table: CSV) -> Iterator[str]:
@@ -126,12 +136,18 @@ def _row(table: CSV, header: list[str], cells: list[str]) -> tuple[str, _Row]:
     for column in (table.image, table.label):
         if not values[column]:
             raise ValueError(f"has no {column}")
+        if len(values[column].splitlines()) > 1:
+            raise ValueError(f"has a line break in its {column}; is a quote left open?")
     word = values[table.split_column] if table.split_column else ""
     split = splits.named(word)
     if word and split is None:
         raise ValueError(f"has the {table.split_column} {word!r}, expected train, val or test")
     identity = PurePath(values[table.image]).as_posix()
     file = table.path.parent / identity
-    if not file.is_file():
+    try:
+        is_there = file.is_file()
+    except OSError as error:  # A text too long for the name of a file, say.
+        raise ValueError(f"names {identity[:60]!r}: {error.strerror}") from None
+    if not is_there:
         raise ValueError(f"names {identity}, and {file} does not exist")
     return identity, _Row(file, values[table.label], split)

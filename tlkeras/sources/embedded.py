@@ -35,6 +35,9 @@ class Embedded(Source, name="embedded"):
         self.require(self.size >= 16, "size", "at least 16")
         self.require(self.seed >= 0, "seed", "at least 0")
 
+    def title(self):
+        return self.data
+
     def features(self) -> dict[str, Kind]:
         if self.data == "digits":
             return {"image": "image", "label": "integer"}

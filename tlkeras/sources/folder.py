@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras import pictures, splits
-from tlkeras.source import Kind, Source, stamp
+from tlkeras.source import Kind, Source, content, stamp
 
 _EXPECTED = "expected CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS/* or test/CLASS/*"
 
@@ -19,10 +19,13 @@ class Folder(Source, name="folder"):
 
     Ids are paths below `path`; folders inside a class folder belong to the class. Class names are
     those of all splits together, sorted, so labels do not depend on what is in one split. Hidden
-    files, links to outside and files that are no pictures are left out.
+    files, links to folders or to outside and files that are no pictures are left out.
     """
 
     path: Path
+
+    def title(self):
+        return self.path.resolve().name
 
     def features(self) -> dict[str, Kind]:
         return {"image": "image", "label": "integer"}
@@ -51,7 +54,7 @@ class Folder(Source, name="folder"):
         left = self._left_out()
         if not left:
             return []
-        return [f"{len(left):,} files under {self.path} are left out, such as {left[0]}."]
+        return [f"{len(left):,} files or links under {self.path} are left out, such as {left[0]}."]
 
     @functools.cached_property
     def _is_split(self) -> bool:
@@ -74,7 +77,7 @@ class Folder(Source, name="folder"):
     def _read(self, files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, dict[str, Any]]]:
         label = self._labeller()
         for identity, file in files:
-            yield identity, {"image": file.read_bytes(), "label": label(identity)}
+            yield identity, {"image": content(file), "label": label(identity)}
 
     def _labeller(self) -> Callable[[str], int]:
         """Returns the function from ids to labels."""
@@ -128,10 +131,19 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yields the files in and below a folder, sorted, hidden ones and linked folders left out."""
-    for place, inner, files in os.walk(folder):
+    """Yields what is in and below a folder but folders, sorted, hidden ones left out.
+
+    A link to a folder is not followed and so counts as a file, which is no picture.
+    """
+    for place, inner, files in os.walk(folder, onerror=_refuse):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
-        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+        links = [name for name in inner if Path(place, name).is_symlink()]
+        names = sorted([*files, *links])
+        yield from (Path(place, name) for name in names if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(f"{error.filename} cannot be read: {error.strerror}.") from None
 
 
 def _is_picture(file: Path, root: Path) -> bool:

@@ -26,6 +26,9 @@ class TFDS(Source, name="tfds"):
     image: str = "image"
     label: str = "label"
 
+    def title(self):
+        return self.name.partition("/")[0].partition(":")[0]
+
     def features(self) -> dict[str, Kind]:
         return {"image": "image", "label": "integer"}
 
