@@ -5,6 +5,7 @@ import importlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 
 from tlkeras import examples, spec
 from tlkeras.backbone import Backbone
+from tlkeras.card import card
 from tlkeras.details import Details
 from tlkeras.exporter import Exporter, Origin
 from tlkeras.exporters.keras import Keras
@@ -210,6 +212,32 @@ def test_an_export_runs_in_a_fresh_process_without_tlkeras(name, model, samples,
     served = json.loads(ended.stdout.splitlines()[-1])
     expected = model.served(pixels.astype("float32"))["probabilities"]
     np.testing.assert_allclose(served, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_code_of_a_card_prepares_a_photo_as_the_model_saw_its_like(
+    name, model, samples, tmp_path, monkeypatch
+):
+    if name == "onnx":
+        pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    exporter = spec.parse(name, Exporter)
+    exporter.write(model, samples, tmp_path)
+    stripes = np.zeros((192, 256, 3), np.uint8)
+    stripes[:, ::2] = np.linspace([255, 0, 90], [0, 255, 10], 128)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # As a phone held upright notes it.
+    Image.fromarray(stripes).save(tmp_path / "picture.jpg", quality=95, exif=turned)
+    (seen,) = model.predict([tmp_path / "picture.jpg"])
+    (lying,) = model.predict([np.asarray(Image.open(tmp_path / "picture.jpg"))])
+
+    row = {"export": name, "files": [*exporter.files()], "bytes": 1}
+    data = {"classes": CLASSES, "features": {"image": "image"}, "counts": {}, "split": ""}
+    (snippet,) = re.findall(r"```python\n(.*?)```", card("x", data=data, exports=[row]), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    printed = {}
+    exec(snippet, {"print": lambda name, value: printed.__setitem__(name, np.asarray(value))})
+    apart = np.abs(np.subtract(seen["probabilities"], lying["probabilities"])).max()
+    np.testing.assert_allclose(printed["probabilities"][0], seen["probabilities"], atol=apart / 5)
 
 
 def test_equal_networks_are_equal_keras_files(model, samples, tmp_path):

@@ -235,11 +235,13 @@ _USES = {
     "saved_model": (
         "python",
         """\
+import numpy as np
 import tensorflow as tf
+from PIL import Image, ImageOps
 
 loaded = tf.saved_model.load(FILE)  # Kept, because the signature needs its variables.
-with open("picture.jpg", "rb") as file:
-    served = loaded.signatures["encoded"](image=tf.constant([file.read()]))
+picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB")
+served = loaded.signatures["serving_default"](image=tf.constant(np.asarray(picture)[None]))
 for name, value in served.items():
     print(name, value.numpy())
 """,
@@ -249,14 +251,18 @@ for name, value in served.items():
         """\
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from PIL import Image
+from PIL import Image, ImageOps
 
 interpreter = Interpreter(FILE)
 [given] = interpreter.get_input_details()
 height, width = given["shape"][1:3]
-picture = Image.open("picture.jpg").convert("RGB").resize((width, height))
+picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB")
+picture = picture.resize((width, height), Image.Resampling.BILINEAR)
 run = interpreter.get_signature_runner("serving_default")
 for name, value in run(image=np.asarray(picture, given["dtype"])[None]).items():
+    scale, zero = run.get_output_details()[name]["quantization"]
+    if scale:  # What the bytes mean.
+        value = scale * (value.astype("float32") - zero)
     print(name, value)  # In the order of labels.txt.
 """,
     ),
@@ -272,11 +278,12 @@ python -m http.server --bind localhost  # In the folder of this card.
         """\
 import keras
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 network = keras.saving.load_model(FILE)
 height, width = network.input_shape[1:3]
-picture = Image.open("picture.jpg").convert("RGB").resize((width, height))
+picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB")
+picture = picture.resize((width, height), Image.Resampling.BILINEAR)
 for name, value in network(np.asarray(picture, "float32")[None]).items():
     print(name, value.numpy())  # In the order of labels.txt.
 """,
@@ -286,12 +293,13 @@ for name, value in network(np.asarray(picture, "float32")[None]).items():
         """\
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
 
 session = onnxruntime.InferenceSession(FILE)
 [given] = session.get_inputs()
 height, width = given.shape[1:3]
-picture = Image.open("picture.jpg").convert("RGB").resize((width, height))
+picture = ImageOps.exif_transpose(Image.open("picture.jpg")).convert("RGB")
+picture = picture.resize((width, height), Image.Resampling.BILINEAR)
 served = session.run(None, {given.name: np.asarray(picture, "float32")[None]})
 for output, value in zip(session.get_outputs(), served, strict=True):
     print(output.name, value)  # In the order of labels.txt.
