@@ -365,6 +365,45 @@ def test_copies_on_two_sides_of_the_split_are_told(tmp_path: Path):
     assert said[0].splitlines()[1].strip() == first
 
 
+def test_groups_that_the_user_has_torn_are_told(tmp_path: Path):
+    photos, pixels = tmp_path / "photos", np.random.default_rng(0)
+    for name in ("train/a/p1_1.png", "train/b/p2_1.png", "test/a/p1_2.png", "test/b/p3_1.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(png(pixels.integers(0, 255, (4, 4, 3))))
+    _, said = write(Folder(photos), tmp_path / "out", validation=0, group=r"/(p\d)_")
+    (told,) = (text for text in said if "groups" in text)
+    assert told.startswith("1 groups have examples in more than one split") and "p1" in told
+
+
+def test_what_was_written_there_before_is_gone_before_anything_is_read(tmp_path: Path):
+    shares = {"validation": 20, "test": 20}
+    write(source(labelled(40)), tmp_path, **shares)
+    (tmp_path / "train-00001.tfrecord").write_bytes(b"of more examples")
+    (tmp_path / "train-mine.tfrecord").write_bytes(b"not ours")
+    rows = labelled(30)
+    rows[0][1]["image"] = b"broken"
+    with pytest.raises(ValueError, match="1 of 30 examples cannot be used"):
+        write(source(rows), tmp_path, **shares)
+    with pytest.raises(ValueError, match="holds no examples"):
+        examples.info(tmp_path)
+    write(source(labelled(30)), tmp_path, validation=0, test=0)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"info.json", "train-00000.tfrecord", "train.index.npy", "train-mine.tfrecord"}
+
+
+@pytest.mark.parametrize("told", ["[]", '{"classes": []}', "no JSON"])
+def test_a_foreign_info_is_one_message(told: str, tmp_path: Path):
+    (tmp_path / "info.json").write_text(told)
+    with pytest.raises(ValueError, match=r"info\.json is not that of examples"):
+        examples.info(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "ros\udce9"])
+def test_a_class_that_no_line_can_hold_is_refused(name: str, tmp_path: Path):
+    with pytest.raises(ValueError, match="a class is named by one line of UTF-8"):
+        write(source(labelled(4), classes=("a", name)), tmp_path)
+
+
 def test_copies_on_one_side_are_nobodys_business(tmp_path: Path):
     rows = labelled(10)
     rows[1][1]["image"] = rows[0][1]["image"]

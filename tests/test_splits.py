@@ -86,6 +86,15 @@ def test_a_group_stays_together_and_the_unmatched_are_alone():
     assert len(set(sides[70:])) > 1
 
 
+def test_a_group_that_no_id_tells_is_refused_and_torn_ones_are_told():
+    split = Split(group=r"^(p\d)_")
+    with pytest.raises(ValueError, match=r"group is .*, expected what is found in ids .*'a/p1_0'"):
+        split.torn({"a/p1_0": "train", "a/p2_0": "test"})
+    sides = {"p1_0": "train", "p1_1": "test", "p2_0": "train", "p2_1": "train", "x": "test"}
+    assert split.torn(sides) == ["p1"]
+    assert Split().torn(sides) == []
+
+
 def test_a_group_without_brackets_is_the_whole_match():
     assert Split(group=r"patient\d+").group_of("a/patient12_3.jpg") == "patient12"
     assert Split(group=r"patient(\d+)").group_of("a/patient12_3.jpg") == "12"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import sys
@@ -16,14 +17,14 @@ from tlkeras.workers import Workers
 class Doing:
     """Writes its number into every part and remembers which it did."""
 
-    def __init__(self, failing=None):
+    def __init__(self, *failing):
         self.numbers, self.failing, self.lock = [], failing, threading.Lock()
 
     def __call__(self, number: int, out: Path) -> None:
         with self.lock:
             self.numbers.append(number)
         (out / "number").write_text(f"{number}")
-        if number == self.failing:
+        if number in self.failing:
             raise ValueError("Part three\nis broken.")
 
 
@@ -43,6 +44,7 @@ def test_few_parts_are_done_without_beam(tmp_path, monkeypatch):
     assert numbers(Workers().done(Doing(), 3, tmp_path / "parts", "doing")) == [0, 1, 2]
     with pytest.raises(ImportError):
         list(Workers("DirectRunner").done(Doing(), 3, tmp_path / "parts", "doing"))
+    assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_parts_of_a_stopped_run_are_not_done_again(tmp_path):
@@ -69,11 +71,17 @@ def test_finished_parts_wait_on_the_disk_a_few_at_a_time(tmp_path):
 
 def test_the_error_of_a_part_is_raised_and_the_part_done_again_next_time(tmp_path):
     for _ in range(2):
-        part = Doing(failing=3)
+        part = Doing(3)
         with pytest.raises(ValueError, match=r"^Part three\nis broken\.$"):
             numbers(Workers().done(part, 8, tmp_path / "parts", "doing"))
         assert 3 in part.numbers
     assert numbers(Workers().done(Doing(), 8, tmp_path / "parts", "doing")) == list(range(8))
+
+
+def test_what_failed_before_it_was_mended_is_done_again(tmp_path):
+    with pytest.raises(ValueError, match="Part three"):
+        numbers(Workers().done(Doing(*range(3, 40)), 40, tmp_path / "parts", "doing"))
+    assert numbers(Workers().done(Doing(), 40, tmp_path / "parts", "doing")) == list(range(40))
 
 
 def test_an_error_that_is_not_the_users_passes(tmp_path):

@@ -67,17 +67,39 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     source = source.replace()  # One that remembers nothing of data that were mended since.
     for remark in source.remarks():
-        say(remark)
+        say(_unicode(remark))
     sides, planned = _planned(source, split)
     for gap in _gaps(planned):
         say(gap)
+    if torn := split.torn(sides):
+        say(
+            f"{len(torn):,} groups have examples in more than one split, so measures will flatter "
+            f"the model: {_unicode(_told(torn))}."
+        )
+    _clear(out, planned)
     with contextlib.ExitStack() as stack:
         if parts is None:
             parts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="_parts", dir=out)))
-        _write_records(source, sides, planned, out, say, workers or Workers(), parts)
+        try:
+            _write_records(source, sides, planned, out, say, workers or Workers(), parts)
+        except BaseException:
+            _clear(out, planned)
+            raise
     text = json.dumps(dataclasses.asdict(planned), indent=2, ensure_ascii=False)
     (out / "info.json").write_text(text + "\n", encoding="utf-8")
     return planned
+
+
+def _clear(out: Path, planned: Info) -> None:
+    """Removes what was written there before: nobody is to read it beside what comes next."""
+    names = {*planned.counts}
+    with contextlib.suppress(ValueError):
+        names |= records.info(out).counts.keys()
+    (out / "info.json").unlink(missing_ok=True)
+    for name in names:
+        for pattern in (f"{name}-[0-9]*.tfrecord", f"{name}.index.npy"):
+            for path in out.glob(pattern):
+                path.unlink()
 
 
 def _planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
@@ -91,6 +113,11 @@ def _planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
             f"{source} has {len(classes)} class{'' if classes else 'es'}"
             f"{f', {classes[0]!r}' if classes else ''}; choosing a label takes at least two."
         )
+    for name in classes:
+        if name.splitlines() != [name] or name != _unicode(name):
+            raise ValueError(
+                f"{source} has the class {name!r}; a class is named by one line of UTF-8."
+            )
     ids, labels = [], []
     for identity, label in source.labels():
         ids.append(identity)
@@ -179,7 +206,8 @@ def _write_records(
     if leaks:
         say(
             f"{len(leaks):,} examples are exact copies of one in another split, so measures will "
-            f"flatter the model. Nothing was moved; better remove them:\n  " + _told(leaks, "\n  ")
+            "flatter the model. Nothing was moved; better remove them:\n  "
+            + _unicode(_told(leaks, "\n  "))
         )
 
 
@@ -270,6 +298,11 @@ _STANDARD: dict[Kind, Callable[[bytes], bytes]] = {
     "image": pictures.standard,
     "mask": pictures.standard_mask,
 }
+
+
+def _unicode(text: str) -> str:
+    """Returns a text that can be printed: names of files need not be UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _in_range(label: Any, classes: Sequence[str]) -> bool:

@@ -53,6 +53,13 @@ def info(folder: Path) -> Info:
         told = json.loads((folder / "info.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{folder} holds no examples: there is no info.json in it.") from None
+    except ValueError as error:
+        raise ValueError(f"{folder / 'info.json'} is not that of examples: {error}.") from None
+    fields = [field.name for field in dataclasses.fields(Info)]
+    if not isinstance(told, dict) or sorted(told) != sorted(fields):
+        raise ValueError(
+            f"{folder / 'info.json'} is not that of examples, which holds {', '.join(fields)}."
+        )
     told["classes"] = tuple(told["classes"])
     told["class_counts"] = {name: tuple(row) for name, row in told["class_counts"].items()}
     return Info(**told)

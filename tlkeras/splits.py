@@ -60,10 +60,30 @@ class Split(Spec, name="split"):
 
     def group_of(self, identity: str) -> str:
         """Returns the name of an example's group; an id that does not match is its own."""
+        return self._found(identity) or identity
+
+    def torn(self, sides: Mapping[str, str]) -> list[str]:
+        """Returns the groups on more than one side, which splits that the user made may leave.
+
+        Args:
+            sides: The split of every id.
+
+        Raises:
+            ValueError: `group` is found in none of the ids.
+        """
+        groups = {identity: self._found(identity) for identity in sides} if self.group else {}
+        if groups and not any(groups.values()):
+            self.require(False, "group", f"what is found in ids such as {next(iter(sides))!r}")
+        over: dict[str, set[str]] = {}
+        for identity, group in groups.items():
+            if group:
+                over.setdefault(group, set()).add(sides[identity])
+        return sorted(group for group, found in over.items() if len(found) > 1)
+
+    def _found(self, identity: str) -> str:
+        """Returns the group that an id tells, or an empty text."""
         match = re.search(self.group, identity) if self.group else None
-        if match is None:
-            return identity
-        return match.group(1 if match.re.groups else 0) or identity
+        return match.group(1 if match.re.groups else 0) or "" if match else ""
 
 
 def cut(

@@ -73,6 +73,8 @@ class Workers:
         """
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
+        for failed in folder.glob(f"*/{_FAILED}"):  # Why it failed may have been mended since.
+            shutil.rmtree(failed.parent)
         todo = [number for number in range(count) if not _place(folder, number).exists()]
         do = functools.partial(_do, part, folder)
         if self.runner == "auto" and len(todo) < _WORTH_BEAM:
@@ -98,11 +100,13 @@ class Workers:
 
     def _by_beam(self, do: Callable[[int], None], todo: list[int]) -> Generator[None]:
         """Yields once, when all parts are done."""
+        before = logging.root.manager.disable
         logging.disable(logging.WARNING)  # Beam warns of each client library that it finds missing.
-        import apache_beam as beam
-        from apache_beam.options.pipeline_options import PipelineOptions
-
-        logging.disable(logging.NOTSET)
+        try:
+            import apache_beam as beam
+            from apache_beam.options.pipeline_options import PipelineOptions
+        finally:
+            logging.disable(before)
         runner, options = self.runner, [_QUIETLY, *shlex.split(self.options)]
         if runner == "auto":
             runner = "DirectRunner"
