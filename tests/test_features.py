@@ -282,3 +282,10 @@ def test_activations_too_large_for_float16_are_refused(data, tmp_path):
     norm.gamma.assign(np.full(norm.gamma.shape, 1e6))
     with pytest.raises(ValueError, match=r"An activation is .*, and float16 ends at 6.55e\+04"):
         features.at(model, data, CUTS, Cache(tmp_path), "float16")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_activations_that_are_no_numbers_are_refused(dtype, value):
+    with pytest.raises(ValueError, match=r"An activation is (inf|nan): look at the weights"):
+        features._narrowed(np.array([1, value], np.float32), dtype)

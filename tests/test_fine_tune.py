@@ -115,6 +115,18 @@ def test_a_folder_with_the_progress_of_another_fit_is_refused(data, tmp_path):
         FineTune((Phase(epochs=2),)).fit(make(), data, tmp_path)
 
 
+def test_a_model_of_other_classes_than_the_data_is_refused(data, tmp_path):
+    model = TransferModel(Tiny(), Classification(), ("red", "green", "blue"))
+    with pytest.raises(ValueError, match=r"of the classes \('red', .*not \('blue', .* as the data"):
+        FineTune((Phase(epochs=1),)).fit(model, data, tmp_path)
+
+
+def test_a_recipe_that_was_refused_leaves_its_folder_to_the_mended_one(data, tmp_path):
+    with pytest.raises(ValueError, match="block3"):
+        FineTune((Phase(epochs=1, unfreeze="blok3"),)).fit(make(), data, tmp_path)
+    FineTune((Phase(epochs=1, unfreeze="block3"),)).fit(make(), data, tmp_path)
+
+
 def test_a_phase_that_augments_trains(data, tmp_path):
     augments = tuple(spec.parse(name, Augment) for name in spec.names(Augment))
     model = make()
@@ -131,7 +143,8 @@ def test_every_optimizer_lowers_the_loss(data, tmp_path, optimizer, schedule):
     phase = Phase(
         epochs=4, optimizer=optimizer, schedule=schedule, learning_rate=0.01, warmup=0.2, clip=1.0
     )
-    logs = FineTune((phase,)).fit(make(Classification(dropout=0.0)), data, tmp_path)
+    data = dataclasses.replace(data, task=Classification(dropout=0.0))
+    logs = FineTune((phase,)).fit(make(data.task), data, tmp_path)
     assert logs[-1]["loss"] < logs[0]["loss"]
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tlkeras import graph
 from tlkeras.frameworks import keras, tf
+from tlkeras.model import computing_in
 
 
 def dense(name: str, units: int = 3):
@@ -151,6 +152,21 @@ def test_folding_norms_changes_nothing_but_the_rounding(order, folded):
     assert len(graph._foldable(model, training=False)) == folded
     expected = model(PIXELS, training=False)
     np.testing.assert_allclose(graph.run(model, PIXELS), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_inside_a_layer_rounds_as_one_outside():
+    with computing_in("mixed_bfloat16"):
+        inputs = keras.Input([8, 8, 3])
+        x = keras.layers.Conv2D(4, 3, use_bias=True, bias_initializer="ones")(inputs)
+        x = keras.layers.BatchNormalization(gamma_initializer="random_normal")(x)
+        network = keras.Model(inputs, x)
+
+        class Inside(keras.layers.Layer):
+            def call(self, x):
+                return graph.run(network, x)
+
+        pixels = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
+        np.testing.assert_array_equal(Inside()(pixels), graph.run(network, tf.constant(pixels)))
 
 
 def test_a_convolution_that_others_read_too_is_not_folded():

@@ -111,6 +111,25 @@ def test_what_another_process_removes_meanwhile_counts_nothing(tmp_path, monkeyp
     assert shards.granted(tmp_path, {"mine": (1, 4)}, 10, 10**9) == {"mine": 4}
 
 
+def test_a_process_killed_while_it_makes_room_leaves_nothing_to_be_read(tmp_path, monkeypatch):
+    filled(tmp_path / "old", 8)
+    remove = shutil.rmtree
+
+    def killed(folder, ignore_errors=False):
+        if next(folder.rglob("*.npy"), None):
+            next(folder.rglob("*.npy")).unlink()
+            raise KeyboardInterrupt
+        remove(folder, ignore_errors=ignore_errors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            shards.granted(tmp_path, {"mine": (1, 4)}, 10, 10**9)
+    assert len(shards.Rows(tmp_path / "old")) == 0
+    assert shards.granted(tmp_path, {"old": (1, 4)}, 10, 10**9) == {"old": 4}
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
 def test_what_fits_is_granted_small_rows_first_and_cut_at_the_end_of_a_shard(tmp_path):
     wanted = {"large": (100, 10), "small": (1, 10)}
     assert shards.granted(tmp_path, wanted, 1010, 10**9) == {"large": 10, "small": 10}

@@ -111,6 +111,14 @@ def _mean_output(target, output):
     return keras.ops.mean(output)
 
 
+def test_a_history_among_the_callbacks_changes_nothing(tmp_path):
+    plain, watched = make(), make()
+    history = keras.callbacks.History()
+    assert fit(plain, tmp_path / "a") == fit(watched, tmp_path / "b", callbacks=[history])
+    for one, two in zip(plain.weights, watched.weights, strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
 def test_a_fit_that_beats_nothing_ends_with_the_weights_it_began_with(tmp_path):
     model = make()
     before = weights_of(model)

@@ -41,6 +41,14 @@ class Data:
     exact: bool = True
     part: tuple[int, int] = (0, 1)
 
+    def __post_init__(self) -> None:
+        """Checks the numbers."""
+        if self.batch_size < 1 or self.seed < 0:
+            raise ValueError(
+                f"Data of batch_size={self.batch_size} and seed={self.seed}; expected at least 1 "
+                "and at least 0."
+            )
+
     @functools.cached_property
     def info(self) -> examples.Info:
         """Classes, feature kinds and counts."""

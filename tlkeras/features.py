@@ -106,7 +106,7 @@ class Features:
             self.rows.dtypes + self.targets.dtypes,
             stateful=False,
         )
-        for i, spec in enumerate(_flat(specs)):
+        for i, spec in enumerate(keras.tree.flatten(specs)):
             columns[i] = tf.cast(columns[i], spec.dtype)
             columns[i].set_shape([None, *spec.shape[1:]])
         return keras.tree.pack_sequence_as(specs, columns)
@@ -285,10 +285,10 @@ def _run(
     steps = -(-len(order) // data.batch_size)
     for inputs, targets in progress.shown(read, steps, f"features of {cut.split}"):
         columns = {
-            block: [_narrowed(tensor.numpy(), dtype) for tensor in _flat(activations)]
+            block: [_narrowed(tensor.numpy(), dtype) for tensor in keras.tree.flatten(activations)]
             for block, activations in run(inputs).items()
         }
-        columns[TARGETS] = [target.numpy() for target in _flat(targets)]
+        columns[TARGETS] = [target.numpy() for target in keras.tree.flatten(targets)]
         for each, writer in writers.items():
             writer.add(start, columns[each.block])
         start += len(columns[TARGETS][0])
@@ -322,7 +322,7 @@ def _names(
     contents = {split: _content(data, split) for split in {cut.split for cut in cuts}}
     networks = {block: _described(prefix) for block, prefix in prefixes.items()}
     # Its targets have the width of all classes, also of those that another split alone has.
-    task = [model.task.full(), *map(str, _flat(data.targets))]
+    task = [model.task.full(), *map(str, keras.tree.flatten(data.targets))]
     always = [model.backbone.full(), code, tf.__version__, keras.__version__, shards.LENGTH]
     names = {}
     for cut in cuts:
@@ -372,7 +372,7 @@ def _described(network: keras.Model) -> str:
 def _row_bytes(tensors: Any, dtype: str) -> int:
     """Returns the bytes that an example takes on disk."""
     total = 0
-    for tensor in _flat(tensors):
+    for tensor in keras.tree.flatten(tensors):
         kind, shape = tf.as_dtype(tensor.dtype), tensor.shape[1:]
         if None in shape:
             raise ValueError(
@@ -382,14 +382,15 @@ def _row_bytes(tensors: Any, dtype: str) -> int:
     return total
 
 
-def _flat(structure: Any) -> list[Any]:
-    return keras.tree.flatten(structure)
-
-
 def _narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
     if not tf.as_dtype(array.dtype).is_floating:
         return array
     largest, limit = np.abs(array).max(initial=0), np.finfo(dtype).max
+    if not np.isfinite(largest):
+        raise ValueError(
+            f"An activation is {largest}: look at the weights, and train in float32 or "
+            "mixed_bfloat16, which hold what is too large for float16."
+        )
     if largest > limit:
         raise ValueError(
             f"An activation is {largest:.3g}, and {dtype} ends at {limit:.3g}; "

@@ -78,7 +78,13 @@ def untuned(dataset: Any) -> Any:
 
 def _import_tensorflow() -> None:
     """Imports TensorFlow, quietly unless the user has set a log level of theirs."""
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if "keras" in sys.modules:
+        backend = sys.modules["keras"].config.backend()
+    if backend != "tensorflow":
+        raise ValueError(
+            f"Keras is to run on {backend}, and tlkeras runs on TensorFlow: unset KERAS_BACKEND."
+        )
     with _without(_SPARED if is_command else ()), _uncollected():
         if _LEVEL in os.environ:
             importlib.import_module("tensorflow")

@@ -159,14 +159,15 @@ def _convolved(convolution: Any, norm: Any, inputs: Any) -> Any:
     shift = -norm.moving_mean * scale
     if norm.center:
         shift = shift + norm.beta
+    # Inside a layer Keras casts these anyway; what is kept and what is computed are to be the same.
     if convolution.use_bias:
-        shift = shift + convolution.bias * scale
-    kernel = ops.convert_to_tensor(convolution.kernel)
+        shift = shift + ops.multiply(ops.cast(convolution.bias, kind), scale)
+    kernel = ops.cast(convolution.kernel, kind)
     is_depthwise = isinstance(convolution, keras.layers.DepthwiseConv2D)
     factors = ops.reshape(scale, kernel.shape[-2:]) if is_depthwise else scale
     convolved = (ops.depthwise_conv if is_depthwise else ops.conv)(
         ops.cast(inputs, kind),
-        ops.cast(kernel * factors, kind),
+        ops.cast(ops.multiply(kernel, factors), kind),
         strides=convolution.strides,
         padding=convolution.padding,
         data_format=convolution.data_format,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from tlkeras import examples, graph, hardware, spec
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras, tf
 from tlkeras.task import Task
+
+if TYPE_CHECKING:
+    from tlkeras.data import Data
 
 HEAD = "head"
 
@@ -68,6 +72,13 @@ class TransferModel:
         self.head: keras.Model = head
         self.full: keras.Model = full
         self.blocks: dict[str, list[keras.Layer]] = backbone.blocks(body)
+
+    def require(self, data: Data) -> None:
+        """Raises ValueError unless the data are of this backbone, this task and these classes."""
+        for name in ("backbone", "task", "classes"):
+            own, theirs = getattr(self, name), getattr(data, name)
+            if own != theirs:
+                raise ValueError(f"The model is of the {name} {own}, not {theirs} as the data.")
 
     @property
     def trainable(self) -> MutableMapping[str, bool]:
@@ -132,6 +143,8 @@ class TransferModel:
             values: What the backbone reads: for pictures, paths of files or arrays [h, w, 3].
             batch_size: Examples in memory and in the network at a time.
         """
+        if isinstance(values, (str, bytes, os.PathLike)):
+            raise ValueError(f"{repr(values)[:60]} is one example; give a list of examples.")
         key = self.backbone.reads[0]
         found: list[dict[str, Any]] = []
         for start in range(0, len(values), batch_size):

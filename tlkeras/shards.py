@@ -110,7 +110,8 @@ class Writer:
             array.flush()  # pyright: ignore[reportAttributeAccessIssue] - of a memory map
         self._arrays = []
         # One behind a gap, which a worker that was killed has left, was never read.
-        shutil.rmtree(_shard(self._entry, number), ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            _remove(_shard(self._entry, number))
         _partial(self._entry, number).replace(_shard(self._entry, number))
 
 
@@ -177,7 +178,7 @@ def granted(
             if is_idle:
                 # Who reads it has it open, and reads on. Another process may have been faster.
                 with contextlib.suppress(FileNotFoundError):
-                    shutil.rmtree(entry)
+                    _remove(entry)
                 free += others.pop(entry)
     left = limit - sum(others.values())
     rows: dict[str, int] = {}
@@ -191,6 +192,14 @@ def granted(
     if missing > free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     return rows
+
+
+def _remove(folder: Path) -> None:
+    """Removes an entry or a shard; a process that is killed meanwhile leaves nothing to be read."""
+    gone = folder.with_name(f"{folder.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -95,7 +95,8 @@ def fit(
             verbose=verbose,
             callbacks=list(callbacks),
         )
-        logs = {name: float(values[0]) for name, values in fitted.history.items()}
+        # A History among the callbacks takes the place of the model's own and holds older epochs.
+        logs = {name: float(values[-1]) for name, values in fitted.history.items()}
         if not math.isfinite(logs["loss"]):
             raise ValueError(
                 f"The loss is {logs['loss']} in epoch {state.epoch + 1}; "

@@ -111,10 +111,11 @@ class FineTune(Recipe, name="fine_tune"):
         self.require(len(self.phases) > 0, "phases", "at least one phase")
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
-        _claim(folder, self, model, data)
+        model.require(data)
         # Of several workers each has its part of every batch, also of the features.
         data = dataclasses.replace(data, part=hardware.part())
         starts = _starts(model, self.phases)
+        _claim(folder, self, model, data)
         kept = self._kept(model, data, starts, shared or Cache(folder / "features"))
         balance = _class_weights(data) if self.class_weight == "balanced" else None
         metric = next(iter(model.task.metrics()), None)
