@@ -54,21 +54,19 @@ def evaluation(
     batches = _with_mistakes(_served(fitted, data, split, out / "served"), fitted, mistakes)
     with hardware.in_float32():
         measures = {"split": split, **fitted.task.measure(batches, data.classes)}
+        before = _served_by(baseline, fitted, data, split) if baseline else None
     (out / "metrics.json").write_text(json.dumps(measures, indent=2), encoding="utf-8")
     (out / "mistakes.json").write_text(json.dumps(mistakes, indent=2), encoding="utf-8")
 
     primary, reasons = fitted.task.primary, []
-    reached, before = measures[primary], None
+    reached = measures[primary]
     if reached < lower_bound:
         reasons.append(f"{primary} {reached:.4f} is below the lower bound {lower_bound:.4f}")
-    if baseline:
-        with hardware.in_float32():
-            before = _served_by(baseline, fitted, data, split)
-        if reached < before - max_drop - ROUNDING:
-            reasons.append(
-                f"{primary} {reached:.4f} is more than {max_drop:.4f} below the {before:.4f} of "
-                f"{baseline}{_doubt(baseline, data)}"
-            )
+    if baseline and before is not None and reached < before - max_drop - ROUNDING:
+        reasons.append(
+            f"{primary} {reached:.4f} is more than {max_drop:.4f} below the {before:.4f} of "
+            f"{baseline}{_doubt(baseline, data)}"
+        )
     blessing = {
         "blessed": not reasons,
         "reasons": reasons,

@@ -66,15 +66,16 @@ def write(
     """
     out.mkdir(parents=True, exist_ok=True)
     source = source.replace()  # One that remembers nothing of data that were mended since.
+    say = _printable(say)
     for remark in source.remarks():
-        say(_unicode(remark))
+        say(remark)
     sides, planned = _planned(source, split)
     for gap in _gaps(planned):
         say(gap)
     if torn := split.torn(sides):
         say(
             f"{len(torn):,} groups have examples in more than one split, so measures will flatter "
-            f"the model: {_unicode(_told(torn))}."
+            f"the model: {_told(torn)}."
         )
     _clear(out, planned)
     with contextlib.ExitStack() as stack:
@@ -97,9 +98,7 @@ def _clear(out: Path, planned: Info) -> None:
         names |= records.info(out).counts.keys()
     (out / "info.json").unlink(missing_ok=True)
     for name in names:
-        for pattern in (f"{name}-[0-9]*.tfrecord", f"{name}.index.npy"):
-            for path in out.glob(pattern):
-                path.unlink()
+        records.remove(out, name)
 
 
 def _planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
@@ -206,8 +205,7 @@ def _write_records(
     if leaks:
         say(
             f"{len(leaks):,} examples are exact copies of one in another split, so measures will "
-            "flatter the model. Nothing was moved; better remove them:\n  "
-            + _unicode(_told(leaks, "\n  "))
+            "flatter the model. Nothing was moved; better remove them:\n  " + _told(leaks, "\n  ")
         )
 
 
@@ -300,8 +298,12 @@ _STANDARD: dict[Kind, Callable[[bytes], bytes]] = {
 }
 
 
+def _printable(say: Say) -> Say:
+    """Returns what says a text as it can be printed: names of files need not be UTF-8."""
+    return lambda text: say(_unicode(text))
+
+
 def _unicode(text: str) -> str:
-    """Returns a text that can be printed: names of files need not be UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

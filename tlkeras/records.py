@@ -133,6 +133,13 @@ class Writer:
         return tf.io.TFRecordWriter(str(_shard(self._folder, self._split, self._shard)))
 
 
+def remove(folder: Path, split: str) -> None:
+    """Removes what a `Writer` has left of a split, the index and all shards."""
+    _index(folder, split).unlink(missing_ok=True)
+    for path in folder.glob(f"{split}-[0-9]*.tfrecord"):
+        path.unlink()
+
+
 class Records:
     """The records of one split by their number in file order; holds its index, nothing else."""
 
