@@ -273,20 +273,28 @@ def _made(
     inputs: Mapping[str, Path],
     say: Say,
 ) -> Path:
-    if _found(step, out, asked, say):
+    is_shared = step.together and hardware.part()[1] > 1
+    if not is_shared and _found(step, out, asked, say):
         return out
     partial = product.partial(out)
     places = {name: partial / product.SCRATCH / name for name in step.places}
     values = {**places, **fields, **inputs}
     if not hardware.is_chief():
-        if step.together:
+        if not is_shared:
+            _await(step, out, asked, say)
+        elif hardware.gathered(0)[0]:
+            say("reused")
+        else:
             step.run(partial, **values)
             say("done, the chief keeps it")
-        else:
-            _await(step, out, asked, say)
         return out
     with product.locked(out, say):
-        if _found(step, out, asked, say):  # Another process made it while this one waited.
+        # Another process may have made it while this one waited.
+        found = _found(step, out, asked, say)
+        # Whether they run what all run together, the workers know from the chief.
+        if is_shared:
+            hardware.gathered(int(found))
+        if found:
             return out
         if damaged := _damaged(step, out):
             say(f"damaged ({', '.join(damaged)} in {out}), so it is made again")

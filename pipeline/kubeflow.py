@@ -11,6 +11,7 @@ containers: what they run is one call of `make`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import runpy
@@ -21,7 +22,7 @@ from typing import Annotated, Any
 
 from pipeline import core, flags
 from pipeline.config import STEPS, Config
-from tlkeras import spec
+from tlkeras import hardware, spec
 from tlkeras.spec import Spec
 
 _COMPONENT = '''\
@@ -114,7 +115,9 @@ def make(name: str, texts: Mapping[str, str]) -> str:
     step = next(step for step in STEPS if step.name == name)
     fields, inputs = flags.step_values(step, texts, Config)
     store = core.Store(Path(texts["root"]))
-    return str(store.make(step, fields, inputs, lambda told: print(f"{name}   {told}", flush=True)))
+    with hardware.used("auto"):
+        told = functools.partial(print, f"{name}  ", flush=True)
+        return str(store.make(step, fields, inputs, told))
 
 
 def _parameters(steps: Sequence[core.Step], config: Config) -> dict[str, inspect.Parameter]:

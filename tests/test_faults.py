@@ -141,6 +141,15 @@ def test_the_pipeline_of_two_workers_goes_on_where_one_of_them_was_lost(pictures
     kept, expected = (products(tmp_path / folder)["model"] for folder in ("lost", "unbroken"))
     assert kept["digest"] == expected["digest"]
 
+    # That a model is damaged the chief alone sees; both make it again.
+    (logs,) = (tmp_path / "lost").glob("runs/model/*/logs.json")
+    logs.write_text("[]")
+    for is_found in (False, True):
+        for ended in together(tmp_path / "lost", usual, usual):
+            assert ended.returncode == 0, ended.stderr
+            assert ("reused" in ended.stdout.splitlines()[-1]) is is_found
+    assert products(tmp_path / "lost")["model"]["digest"] == expected["digest"]
+
 
 @pytest.mark.slow
 def test_a_damaged_model_is_named_and_made_again_and_nothing_after_it_is(

@@ -250,6 +250,25 @@ def test_workers_that_run_different_things_are_told_to_agree(recorded, tmp_path)
 
 
 @pytest.mark.slow
+def test_exchanges_leave_no_threads_behind():
+    program = (
+        "import os\nfrom tlkeras import hardware\n"
+        "def threads(exchanges):\n"
+        "    for i in range(exchanges):\n"
+        "        hardware.gathered(i)\n"
+        "    return len(os.listdir('/proc/self/task'))\n"
+        "with hardware.used('multi_worker'):\n"
+        "    before = threads(20)\n"
+        "    print(threads(200) - before)\n"
+    )
+    with workers(["-c", program], [{"TF_CONFIG": text} for text in configs()]) as started:
+        for process in started:
+            said, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+            assert int(said.splitlines()[-1]) < 20
+
+
+@pytest.mark.slow
 def test_a_worker_that_never_comes_is_named_after_a_time():
     program = (
         "import sys\nfrom tlkeras import hardware\n"
@@ -289,10 +308,45 @@ def test_what_is_wrong_with_a_strategy_is_one_clear_message(monkeypatch, name, c
         pass
 
 
-def test_where_there_is_no_tpu_that_is_one_clear_message(monkeypatch):
+@pytest.mark.parametrize("error", [OSError("refused"), RuntimeError("Missing library. Install")])
+def test_where_there_is_no_tpu_that_is_one_clear_message(monkeypatch, error):
+    def refused(**options):
+        raise error
+
+    monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", refused)
     monkeypatch.setenv("TPU_NAME", "none")
     with pytest.raises(ValueError, match="--strategy=tpu finds no TPU 'none'"):
         hardware.strategy("tpu")
+
+
+def test_auto_is_what_fits_the_machine(monkeypatch):
+    for name in ("TPU_NAME", "TF_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(hardware, "_mirrored", lambda: "mirrored")
+    monkeypatch.setattr(hardware, "_tpu", lambda: "tpu")
+    monkeypatch.setattr(hardware, "_multi_worker", lambda timeout: "multi_worker")
+    one = tf.distribute.get_strategy()
+    for count, expected in ((0, one), (1, one), (2, "mirrored")):
+        monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind, n=count: [kind] * n)
+        assert hardware.strategy("auto") == expected
+    monkeypatch.setenv("TPU_NAME", "x")
+    assert hardware.strategy("auto") == "tpu"
+    monkeypatch.setenv("TF_CONFIG", configs()[1])
+    assert hardware.strategy("auto") == "multi_worker"
+
+
+def test_workers_and_tpus_are_made_at_once_under_auto(monkeypatch):
+    made: list[str] = []
+    default = tf.distribute.get_strategy()
+    monkeypatch.setattr(hardware, "strategy", lambda name, timeout: made.append(name) or default)
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    monkeypatch.setenv("TF_CONFIG", configs()[1])
+    with hardware.used("auto"):
+        assert made == ["multi_worker"] and hardware.part() == (1, 2)
+    monkeypatch.delenv("TF_CONFIG")
+    monkeypatch.setenv("TPU_NAME", "x")
+    with hardware.used("auto"):
+        assert made == ["multi_worker", "tpu"]
 
 
 def test_one_device_is_the_strategy_of_a_machine_without_accelerators(monkeypatch):

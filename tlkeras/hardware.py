@@ -30,7 +30,7 @@ NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 """The strategies."""
 
 TIMEOUT = 600.0
-"""Seconds that workers wait for each other when they start, and in every exchange later."""
+"""Seconds that workers wait for each other when they start."""
 
 # Here the driver of NVIDIA tells of its GPUs, whatever TensorFlow can use.
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
@@ -58,7 +58,10 @@ def strategy(name: str, timeout: float = TIMEOUT) -> Any:
         "tpu": _tpu,
     }
     _check(name)
-    return makers[_fitting() if name == "auto" else name]()
+    name = _asked(name)
+    if name == "auto":
+        name = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
+    return makers[name]()
 
 
 @contextlib.contextmanager
@@ -72,9 +75,9 @@ def used(name: str, timeout: float = TIMEOUT) -> Iterator[None]:
     """
     global _chosen
     _check(name)
-    before, index, count = _chosen, 0, 1
-    if name == "multi_worker" or (name == "auto" and len(_workers()) > 1):
-        name, index, count = "multi_worker", *_place()
+    name, before, index, count = _asked(name), _chosen, 0, 1
+    if name == "multi_worker":
+        index, count = _place()
     _chosen = _Chosen(functools.cache(functools.partial(strategy, name, timeout)), index, count)
     try:
         if name == "tpu" or count > 1:
@@ -185,11 +188,11 @@ def _check(name: str) -> None:
         raise ValueError(f"{name!r} is not a strategy; {spec.nearest(name, NAMES)}")
 
 
-def _fitting() -> str:
-    """Returns the strategy for the accelerators that are there."""
-    if "TPU_NAME" in os.environ:
-        return "tpu"
-    return "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
+def _asked(name: str) -> str:
+    """Returns the strategy that the name or, with ``auto``, the environment asks for."""
+    if name == "auto" and len(_workers()) > 1:
+        return "multi_worker"
+    return "tpu" if name == "auto" and "TPU_NAME" in os.environ else name
 
 
 def _mirrored() -> Any:
@@ -205,7 +208,8 @@ def _tpu() -> Any:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    except (ValueError, OSError, tf.errors.OpError) as error:
+    # A RuntimeError: on Google's machines TensorFlow wants their client library.
+    except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
         raise ValueError(
             f"--strategy=tpu finds no TPU {name!r} ({str(error).partition('. ')[0]}); set "
             "TPU_NAME, or use another strategy."
@@ -246,14 +250,15 @@ def _place() -> tuple[int, int]:
 def _multi_worker(timeout: float) -> Any:
     """Returns the strategy of several machines."""
     index, _ = _place()
-    # Here, so that the time does not count in which TensorFlow is imported.
-    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
+    make = tf.distribute.MultiWorkerMirroredStrategy  # The import is not in the time.
     _await_others(_workers(), index, timeout)
     # The constructor waits for the others with all of Python locked, and for ever; it cannot be
     # stopped but from outside of Python, and has to be only if one is lost in this very moment.
     faulthandler.dump_traceback_later(timeout, exit=True, file=sys.__stderr__ or 2)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        # Without a timeout of its exchanges: each would start a thread that sleeps as long. It asks
+        # every half minute whether the others are alive.
+        return make()
     finally:
         faulthandler.cancel_dump_traceback_later()
 

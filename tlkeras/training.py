@@ -114,6 +114,7 @@ def fit(
         _save(model, state, folder)
         _say(state, epochs, time.perf_counter() - began)
     model.load_weights(_weights(folder, state.best_epoch))
+    hardware.meet(f"{folder.name} with its best weights")  # Now the chief may drop the folder.
     return state
 
 
