@@ -15,6 +15,7 @@ from conftest import Tiny
 from tlkeras import features, shards, training
 from tlkeras.augment import Color, Flip
 from tlkeras.features import Cache, Cut
+from tlkeras.frameworks import keras
 from tlkeras.model import HEAD, TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
@@ -130,6 +131,17 @@ def test_recipes_runs_and_seeds_share_what_is_the_same(data, tmp_path, monkeypat
     assert entries(cache.folder) == made
 
 
+def test_validation_is_kept_also_where_every_epoch_changes_its_pictures(data, tmp_path):
+    phase = Phase(epochs=2, unfreeze="block3", augment=(Flip(),))
+    logs = {
+        cache: losses(FineTune((phase,), cache=cache).fit(make(), data, tmp_path / cache))
+        for cache in ("none", "float32")
+    }
+    kept = {name.partition("-")[0] for name in entries(tmp_path / "float32" / "features")}
+    assert kept == {"validation"}
+    np.testing.assert_allclose(logs["float32"], logs["none"], rtol=1e-6)
+
+
 def test_another_head_runs_no_network_again(data, tmp_path):
     cache = Cache(tmp_path)
     features.at(make(), data, CUTS, cache, "float16")
@@ -183,6 +195,16 @@ def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):
     assert name() == name(model=later) == name(data=dataclasses.replace(data, seed=1, batch_size=2))
 
 
+def test_a_network_made_anew_in_the_same_process_is_the_same():
+    def network(scale):
+        inputs = keras.Input([4])
+        x = keras.layers.Dense(3, kernel_initializer="ones")(inputs)
+        return keras.Model(inputs, scale * keras.ops.flip(x, axis=-1) + x)
+
+    first, again, other = (features._described(network(scale)) for scale in (2.0, 2.0, 3.0))
+    assert first == again != other
+
+
 def test_another_process_finds_the_same_names(recorded, data, tmp_path):
     made = features.at(make(), data, CUTS, Cache(tmp_path), "float16")
     before = entries(tmp_path)
@@ -222,7 +244,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(data, tmp_path, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "posix_fallocate", full)
-        with pytest.raises(ValueError, match="Free some space"):
+        with pytest.raises(ValueError, match="They need room there"):
             features.at(make(), data, CUTS, Cache(tmp_path), "float32")
     model, cut = make(), CUTS[1]
     found = features.at(model, data, CUTS, Cache(tmp_path), "float32")

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from conftest import Tiny, weights_of
 
-from tlkeras import examples, spec
+from tlkeras import examples, spec, training
 from tlkeras.augment import Augment
 from tlkeras.data import Data
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import TransferModel
 from tlkeras.recipe import Recipe
+from tlkeras.recipes import fine_tune
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.sources.folder import Folder
 from tlkeras.splits import Split
@@ -171,10 +172,8 @@ def test_clip_bounds_the_norm_of_all_gradients_together():
     np.testing.assert_allclose([float(v[0]) for v in variables], [-0.6, -0.8], rtol=1e-5)
 
 
-def test_balanced_class_weights_are_those_of_scikit_learn(data, tmp_path):
+def test_balanced_class_weights_are_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
-
-    from tlkeras.recipes import fine_tune
 
     uneven: Any = types.SimpleNamespace(
         info=types.SimpleNamespace(class_counts={"train": (30, 10, 5)})
@@ -185,8 +184,36 @@ def test_balanced_class_weights_are_those_of_scikit_learn(data, tmp_path):
     target = tf.one_hot([0, 2], 3)
     weights = Classification().weights(target, tf.constant(expected, tf.float32))
     np.testing.assert_allclose(weights, expected[[0, 2]], rtol=1e-6)
-    logs = FineTune((Phase(epochs=1),), class_weight="balanced").fit(make(), data, tmp_path)
-    assert np.isfinite(logs[0]["loss"])
+
+
+def test_class_weights_reach_the_loss(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(fine_tune, "_class_weights", lambda data: tf.zeros([3]))
+    model = make()
+    start = weights_of(model.full)
+    (log,) = FineTune((Phase(epochs=1),), class_weight="balanced").fit(model, data, tmp_path)
+    assert log["loss"] == 0 and not moved(start, weights_of(model.full))
+
+
+def test_smoothing_and_decay_are_those_asked_for():
+    loss = Classification(label_smoothing=0.1).loss()([[1.0, 0.0]], [[2.0, 0.0]])
+    p = np.exp(2) / (np.exp(2) + 1)
+    assert float(loss) == pytest.approx(-0.95 * np.log(p) - 0.05 * np.log(1 - p), rel=1e-5)
+    optimizer = Phase(optimizer="adamw", weight_decay=0.1).compiled_optimizer(1)
+    assert optimizer.weight_decay == pytest.approx(0.1)
+
+
+def test_a_phase_has_to_beat_those_before_it(data, tmp_path, monkeypatch):
+    fit, states = training.fit, [training.State()]
+
+    def watched(*arguments, **options):
+        assert options["start"] == states[-1]
+        states.append(fit(*arguments, **options))
+        return states[-1]
+
+    monkeypatch.setattr(training, "fit", watched)
+    phases = (Phase(epochs=1), Phase(epochs=1, unfreeze="block3"))
+    FineTune(phases).fit(make(), data, tmp_path)
+    assert len(states) == 3
 
 
 @pytest.mark.parametrize(
@@ -200,6 +227,7 @@ def test_balanced_class_weights_are_those_of_scikit_learn(data, tmp_path):
         ("fine_tune(phases=[phase(weight_decay=0.1)])", "use optimizer='adamw'"),
         ("fine_tune(phases=[phase(patience=-1)])", "phase.patience is -1"),
         ("fine_tune(phases=[phase(views=2)])", "phase.views without augment"),
+        ("fine_tune(phases=[phase(views=6, augment=[flip])])", "at most the 5 epochs"),
         ("fine_tune(phases=[phase(views=2, augment=[mix_up])])", "mixes the pictures of a batch"),
     ],
 )

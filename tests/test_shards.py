@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_what_another_process_removes_meanwhile_counts_nothing(tmp_path, monkeyp
         return found
 
     monkeypatch.setattr(shards, "_entries", raced)
-    assert shards.granted(tmp_path, {"mine": (1, 4)}, 10, 10**9) == {"mine": 4}
+    assert shards.granted(tmp_path, {"mine": (1, 4)}, 10) == {"mine": 4}
 
 
 def test_a_process_killed_while_it_makes_room_leaves_nothing_to_be_read(tmp_path, monkeypatch):
@@ -124,25 +125,37 @@ def test_a_process_killed_while_it_makes_room_leaves_nothing_to_be_read(tmp_path
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            shards.granted(tmp_path, {"mine": (1, 4)}, 10, 10**9)
+            shards.granted(tmp_path, {"mine": (1, 4)}, 10)
     assert len(shards.Rows(tmp_path / "old")) == 0
-    assert shards.granted(tmp_path, {"old": (1, 4)}, 10, 10**9) == {"old": 4}
+    assert shards.granted(tmp_path, {"old": (1, 4)}, 10) == {"old": 4}
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
 def test_what_fits_is_granted_small_rows_first_and_cut_at_the_end_of_a_shard(tmp_path):
     wanted = {"large": (100, 10), "small": (1, 10)}
-    assert shards.granted(tmp_path, wanted, 1010, 10**9) == {"large": 10, "small": 10}
-    assert shards.granted(tmp_path, wanted, 1009, 10**9) == {"large": 8, "small": 10}
-    assert shards.granted(tmp_path, wanted, 400, 10**9) == {"large": 0, "small": 10}
-    assert shards.granted(tmp_path, wanted, 0, 10**9) == {"large": 0, "small": 0}
+    assert shards.granted(tmp_path, wanted, 1010) == {"large": 10, "small": 10}
+    assert shards.granted(tmp_path, wanted, 1009) == {"large": 8, "small": 10}
+    assert shards.granted(tmp_path, wanted, 400) == {"large": 0, "small": 10}
+    assert shards.granted(tmp_path, wanted, 0) == {"large": 0, "small": 0}
 
 
-def test_a_disk_without_room_for_what_is_granted_is_told_before_anything_is_written(tmp_path):
+def test_a_disk_without_room_for_what_is_granted_is_told_before_anything_is_written(
+    tmp_path, monkeypatch
+):
+    def free(size):
+        usage = types.SimpleNamespace(free=size)
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+
+    free(999)
     with pytest.raises(OSError, match="No space left"):
-        shards.granted(tmp_path, {"large": (100, 10)}, 10**9, 999)
+        shards.granted(tmp_path, {"large": (100, 10)}, 10**9)
+    free(1000)
+    assert shards.granted(tmp_path, {"large": (100, 10)}, 10**9) == {"large": 10}
     filled(tmp_path / "large", 8)  # What is there already needs no room.
-    assert shards.granted(tmp_path, {"large": (100, 8)}, 10**9, 0) == {"large": 8}
+    free(0)
+    assert shards.granted(tmp_path, {"large": (100, 8)}, 10**9) == {"large": 8}
+    with pytest.raises(OSError, match="No space left"):  # Others may still have it open.
+        shards.granted(tmp_path, {"other": (100, 8)}, 800)
 
 
 def test_the_least_recently_used_entries_make_room_but_for_those_in_work(tmp_path):
@@ -152,13 +165,13 @@ def test_the_least_recently_used_entries_make_room_but_for_those_in_work(tmp_pat
     size = sum(path.stat().st_size for path in (tmp_path / "old").rglob("*.npy"))
     open_rows = shards.Rows(tmp_path / "old")
     with shards.locked(tmp_path, ["busy"]):
-        granted = shards.granted(tmp_path, {"mine": (1, 4)}, 2 * size + 4, 10**9)
+        granted = shards.granted(tmp_path, {"mine": (1, 4)}, 2 * size + 4)
     assert granted == {"mine": 4}
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "busy"}
     assert len(open_rows.read(np.arange(4))[1]) == 4  # Who has it open reads on.
 
 
-def test_one_at_a_time_works_at_an_entry_and_others_at_others(tmp_path):
+def test_one_at_a_time_works_at_an_entry_and_others_at_others(tmp_path, capsys):
     def work(name):
         with shards.locked(tmp_path, [name]):
             done.append(name)
@@ -172,3 +185,5 @@ def test_one_at_a_time_works_at_an_entry_and_others_at_others(tmp_path):
         assert done == ["c"]
     threads["a"].join()
     assert done == ["c", "a"]
+    told = capsys.readouterr().out
+    assert told == f"  waits for another process that works at {tmp_path / 'a'}\n"

@@ -107,6 +107,19 @@ def test_a_metric_goes_before_the_loss(tmp_path):
     assert json.loads((tmp_path / "state.json").read_text())["best_epoch"] == best + 1
 
 
+def test_of_equal_metrics_the_smallest_loss_is_kept(tmp_path):
+    model = make()
+    model.compile(keras.optimizers.SGD(0.02), loss="mse", metrics=[_always_one])
+    logs = fit(model, tmp_path, epochs=4, metric="_always_one")
+    best = min(range(4), key=lambda i: logs[i]["val_loss"])
+    assert best > 0  # Else it would prove nothing.
+    assert json.loads((tmp_path / "state.json").read_text())["best_epoch"] == best + 1
+
+
+def _always_one(target, output):
+    return keras.ops.mean(keras.ops.ones_like(output))
+
+
 def _mean_output(target, output):
     return keras.ops.mean(output)
 

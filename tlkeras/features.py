@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,8 +188,8 @@ def at(
             hardware.meet("features that all workers have opened")  # Now others may drop them.
     except OSError as error:
         raise ValueError(
-            f"Cannot keep features in {cache.folder}: {error.strerror}. Free some space there, "
-            "give the cache fewer gigabytes, or use cache='none' in the recipe."
+            f"Cannot keep features in {cache.folder}: {error.strerror}. They need room there, and "
+            "to be written; give the cache fewer gigabytes, or use cache='none' in the recipe."
         ) from error
     found = {
         cut: Features(cut, data, prefixes[cut.block], dtype, rows[cut], rows[targets[cut]])
@@ -240,8 +239,7 @@ def _missing(
     found: dict[Cut, tuple[int, int]] = dict.fromkeys(names, (0, 0))
     if hardware.is_chief():
         wanted = {names[cut]: (size, data.count(cut.split)) for cut, size in sizes.items()}
-        free = shutil.disk_usage(cache.folder).free
-        granted = shards.granted(cache.folder, wanted, int(cache.gigabytes * 1e9), free)
+        granted = shards.granted(cache.folder, wanted, int(cache.gigabytes * 1e9))
         for cut, name in names.items():
             entry, stop = cache.folder / name, granted[name]
             if hardware.replicas() > 1 and stop < data.count(cut.split):
@@ -276,13 +274,14 @@ def _run(
     cut = next(iter(writers))
     start = min(writer.next for writer in writers.values())
     order = np.arange(start, max(writer.stop for writer in writers.values()))
-    batches = data.pairs(cut.split, order, cut.augments, cut.view).batch(data.batch_size)
+    size = -(-data.batch_size // hardware.replicas())  # This device holds one replica's part.
+    batches = data.pairs(cut.split, order, cut.augments, cut.view).batch(size)
     at_once = tf.data.Options()
     # The first pictures are read while the network is traced.
     at_once.experimental_warm_start = True
     read = iter(batches.prefetch(2).with_options(at_once))
     run = forward(tuple(each.block for each in writers if each.block != TARGETS))
-    steps = -(-len(order) // data.batch_size)
+    steps = -(-len(order) // size)
     for inputs, targets in progress.shown(read, steps, f"features of {cut.split}"):
         columns = {
             block: [_narrowed(tensor.numpy(), dtype) for tensor in keras.tree.flatten(activations)]
@@ -352,7 +351,7 @@ def _described(network: keras.Model) -> str:
 
     Where the generators of dropout stand is not in it, nor the numbers that Keras appends to names.
     """
-    names = {layer.name: f"layer {place}" for place, layer in enumerate(network.layers)}
+    names = {each.name: f"layer {place}" for place, each in enumerate(network.operations)}
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -148,13 +148,15 @@ def locked(folder: Path, names: Sequence[str]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for name in sorted(names):  # In one order, so that no two wait for each other.
             lock = stack.enter_context(_lock(folder, name).open("a"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"  waits for another process that works at {folder / name}")
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def granted(
-    folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int, free: int
-) -> dict[str, int]:
+def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> dict[str, int]:
     """Returns how many rows of each entry may be kept; call it under `locked`.
 
     Other entries make room, the least recently used first, but for those in work. What does not
@@ -164,7 +166,6 @@ def granted(
         folder: Where the entries are.
         wanted: By name, the bytes of a row and the number of rows.
         limit: The bytes that all entries of the folder may take.
-        free: The bytes that are free on the disk.
 
     Raises:
         OSError: The disk has no room for what may be kept.
@@ -179,7 +180,7 @@ def granted(
                 # Who reads it has it open, and reads on. Another process may have been faster.
                 with contextlib.suppress(FileNotFoundError):
                     _remove(entry)
-                free += others.pop(entry)
+                del others[entry]
     left = limit - sum(others.values())
     rows: dict[str, int] = {}
     missing = 0
@@ -189,7 +190,8 @@ def granted(
         rows[name] = max(fitting, there)
         left -= size * rows[name]
         missing += size * (rows[name] - there)
-    if missing > free:
+    # What others still have open is not free yet.
+    if missing > shutil.disk_usage(folder).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     return rows
 
@@ -199,7 +201,8 @@ def _remove(folder: Path) -> None:
     gone = folder.with_name(f"{folder.name}.gone")
     shutil.rmtree(gone, ignore_errors=True)
     folder.rename(gone)
-    shutil.rmtree(gone)
+    # On NFS what others still have open stays, and is removed another time.
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ import pytest
 from conftest import Tiny, weights_of
 
 from tlkeras import spec
+from tlkeras.frameworks import keras
 from tlkeras.model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.tasks.classification import Classification
@@ -18,14 +19,19 @@ def test_a_recipe_is_its_text(name):
 
 @pytest.mark.parametrize("name", spec.names(Recipe))
 def test_a_recipe_learns_and_called_again_there_gives_the_same(name, data, tmp_path):
+    def fail(step, logs):
+        raise AssertionError("trained again")
+
     recipe = spec.parse(name, Recipe)
     ends = []
-    for _ in range(2):
+    for callbacks in ([], [keras.callbacks.LambdaCallback(on_train_batch_end=fail)]):
         model = TransferModel(Tiny(), Classification(), data.classes, seed=0)
-        graph = model.full
-        logs = recipe.fit(model, data, tmp_path)
+        graph, start = model.full, weights_of(model.full)
+        logs = recipe.fit(model, data, tmp_path, callbacks)
         assert model.full is graph
-        ends.append((logs, weights_of(model.full)))
+        found = weights_of(model.full)
+        assert any(not np.array_equal(start[path], found[path]) for path in start)
+        ends.append((logs, found))
     (first, before), (second, after) = ends
     assert first == second
     for path in before:

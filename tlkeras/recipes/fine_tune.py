@@ -64,6 +64,7 @@ class Phase(Spec, name="phase"):
         self.require(self.views >= 0, "views", "a number of views, or 0 for new ones every epoch")
         if self.views and not self.augment:
             raise ValueError("phase.views without augment: all views would be the same.")
+        self.require(self.views <= self.epochs, "views", f"at most the {self.epochs} epochs")
         if self.views and (mixing := [str(each) for each in self.augment if each.mixes]):
             raise ValueError(
                 f"phase.views with {mixing[0]}, which mixes the pictures of a batch: those of a "
@@ -96,7 +97,8 @@ class FineTune(Recipe, name="fine_tune"):
 
     What no phase up to now has unfrozen is run once over the data and its activations are kept:
     at float16 they lose the digits past the third, at float32 nothing; ``cache='none'`` runs the
-    frozen layers in every epoch. A phase that augments does that too, unless it has `views`.
+    frozen layers in every epoch. So does a phase that augments, of the pictures that it changes,
+    unless it has `views`.
     Frozen batch norms are in inference mode, and so is all before the first block ever trained.
     """
 
@@ -207,11 +209,11 @@ def _claim(folder: Path, recipe: Recipe, model: TransferModel, data: Data) -> No
 def _cuts(data: Data, phase: Phase, start: str) -> list[Cut]:
     """Returns the features that a phase may start from, one cut for every view, and validation's.
 
-    None where every epoch has pictures of its own.
+    Of the training split none where every epoch has pictures of its own.
     """
     views = phase.views if phase.augment else 1
     cuts = [Cut("train", start, phase.augment, view) for view in range(views)]
-    return [*cuts, Cut("validation", start)] if cuts and data.count("validation") else cuts
+    return [*cuts, Cut("validation", start)] if data.count("validation") else cuts
 
 
 def _train(data: Data, phase: Phase, start: str, feeds: Mapping[Cut, Features], epoch: int) -> Any:
