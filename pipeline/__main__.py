@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline import core, evaluator, flags, pusher
+from pipeline import core, evaluator, flags, pusher, resolver
 from pipeline.config import STEPS, Config
 from tlkeras import report
 
@@ -17,6 +17,7 @@ def main(config: Config) -> int:
     Raises:
         NotBlessed: The model, or an export of it, is worse than it has to be.
     """
+    resolver.named(config.baseline)  # A wrong one is told before the training.
     try:
         products = core.run(STEPS, config, core.Store(config.root), config.to)
     except core.NotBlessed as refusal:

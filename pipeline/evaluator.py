@@ -19,6 +19,9 @@ from tlkeras.task import Task
 
 SHOWN = 12  # Mistakes kept for the report.
 
+BATCH = 64
+"""Examples that are measured at a time, at most; the measures are the same of any number."""
+
 ROUNDING = 1e-9
 """What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
 
@@ -44,7 +47,8 @@ def evaluation(
     nothing, the validation split is measured, and the measures say so. The baseline, a pushed
     version, is measured on the same examples, so that both figures are of the same test.
     """
-    data = Data(examples, backbone, task, batch_size)
+    # A batch for many replicas may be more than this one device can hold.
+    data = Data(examples, backbone, task, min(batch_size, BATCH))
     fitted = loaded(model, data)
     split = measured_split(data)
     baseline = resolver.read(resolved)

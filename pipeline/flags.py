@@ -42,18 +42,22 @@ _SCALARS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
 }
 
 
-def run(main: Callable[..., int | None], *configs: type[Spec]) -> NoReturn:
+def run(
+    main: Callable[..., int | None], *configs: type[Spec], steps: Sequence[core.Step] = ()
+) -> NoReturn:
     """Calls `main` with the configs that the command line describes; exits with what it returns.
 
-    A ValueError is about what the user wrote: it is printed as one line, exit status 1. So is
-    `core.NotBlessed`, status 2. Any other error keeps its traceback; ``--verbosity=1`` shows all.
+    Given steps, the flags are ``root`` and what these read, and help tells what the last one does.
+    A ValueError is about what the user wrote: it is printed as one line, exit status 1. So is a
+    PermissionError, and `core.NotBlessed`, status 2. Any other error keeps its traceback;
+    ``--verbosity=1`` shows all.
     """
 
     def used(made: tuple[Any, ...]) -> int | None:
         with hardware.used(str(cast(Any, flags.FLAGS[_STRATEGY.name]).value)):
             return main(*made)
 
-    _start(used, parser(*configs))
+    _start(used, parser(*configs, steps=steps))
 
 
 def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
@@ -85,18 +89,24 @@ def _start(main: Callable[[Any], int | None], parse: Callable[[Sequence[str]], A
 
 
 def parser(
-    *configs: type[Spec], values: flags.FlagValues = flags.FLAGS
+    *configs: type[Spec],
+    steps: Sequence[core.Step] = (),
+    values: flags.FlagValues = flags.FLAGS,
 ) -> Callable[[Sequence[str]], tuple[Any, ...]]:
     """Returns a `flags_parser` for `absl.app.run`: from the arguments to a config of each class."""
     options = [option for config in configs for option in _options(config)]
+    if steps:
+        read = {"root", *(name for step in steps for name in step.read)}
+        options = [option for option in options if option.name in read]
     example = " ".join(f"--{option.name}=…" for option in options if option.required)
     example = f"python -m {_program()} {example}".strip()
-    about = f"{inspect.getdoc(configs[0])}\n\nExample:\n  {example}"
+    about = f"{inspect.getdoc([*configs[:1], *steps][-1])}\n\nExample:\n  {example}"
 
     def parse(argv: Sequence[str]) -> tuple[Any, ...]:
         parsed = _parsed(argv, [*options, _STRATEGY], about, values)
         return tuple(
-            config(**{name: parsed[name] for name in spec.fields(config)}) for config in configs
+            config(**{name: parsed[name] for name in spec.fields(config) if name in parsed})
+            for config in configs
         )
 
     return _plainly(parse)
@@ -192,7 +202,7 @@ class _Option:
 
     def described(self) -> str:
         """Returns two or more lines of help."""
-        default = "required" if self.required else f"default: {written(self.default)}"
+        default = "required" if self.required else f"default: {written(self.default) or repr('')}"
         indent, described = " " * 6, f"{self.help} ({default})"
         text = textwrap.fill(described, 100, initial_indent=indent, subsequent_indent=indent)
         return f"  --{self.name}={_kind(self.annotation)}\n{text}"
@@ -368,6 +378,11 @@ def _plainly(function: Callable[P, T]) -> Callable[P, T]:
             logging.debug("This is where the error was raised.", exc_info=True)
             print(" ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
             sys.exit(2 if isinstance(error, core.NotBlessed) else 1)
+        except PermissionError as error:
+            logging.debug("This is where the error was raised.", exc_info=True)
+            told = "permission denied. Change its permissions, or name another one."
+            print(f"{error.filename}: {told}", file=sys.stderr)
+            sys.exit(1)
         except KeyboardInterrupt:
             print("Stopped; the same command goes on from here.", file=sys.stderr)
             sys.exit(130)

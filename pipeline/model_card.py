@@ -101,6 +101,8 @@ def _options(lineage: list[dict[str, Any]]) -> dict[str, str]:
     """Returns the text of every option that the products depend on, in full."""
     fields: dict[str, str] = {}
     for entry in lineage:
+        if entry["step"] == "resolved":
+            continue  # Found again by its contents: another run may have asked for it otherwise.
         fields |= {name: told["value"] for name, told in entry["asked"]["fields"].items()}
     return {
         name: ast.literal_eval(text) if text[0] in "'\"" else text for name, text in fields.items()

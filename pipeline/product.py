@@ -27,6 +27,8 @@ MANIFEST = "_manifest.json"
 SCRATCH = "_scratch"
 """Where a step keeps its own progress: it outlives a kill and is dropped when the step is done."""
 
+_OWNER = ".key"
+
 _ADVICE = {
     errno.ENOSPC: "free some space there, or choose another folder, and run again",
     errno.EDQUOT: "free some space there, or choose another folder, and run again",
@@ -43,7 +45,8 @@ def manifest(product: Path) -> dict[str, Any]:
 
     ``step``, ``key`` and ``asked`` (what the key is a digest of), ``from`` (path, relative to the
     product, and digest of each input), ``files`` (the sha256 of each) and their ``digest``,
-    ``started``, ``finished``, ``seconds``, ``git``, ``versions``, ``python``, ``platform``.
+    ``started``, ``finished``, ``seconds``, ``resumed`` (whether a killed run had begun), ``git``,
+    ``versions``, ``python``, ``platform``.
     """
     try:
         return json.loads((product / MANIFEST).read_text(encoding="utf-8"))
@@ -139,15 +142,20 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
     Raises:
         ValueError: The disk is full or may not be written to; the message names the folder.
     """
-    work = partial(out)
+    work, aside = partial(out), out.with_name(f"{out.name}.scratch")
     with _explained(out):
         _wipe(work)
-        _own_scratch(work / SCRATCH, digest(asked))
+        if aside.exists():  # By a process that was killed before all was done.
+            shutil.rmtree(work / SCRATCH, ignore_errors=True)
+            work.mkdir(parents=True, exist_ok=True)
+            aside.rename(work / SCRATCH)
+        resumed = _own_scratch(work / SCRATCH, digest(asked))
         started = datetime.now(UTC)
         try:
             yield work
-            shutil.rmtree(work / SCRATCH, ignore_errors=True)
-            kept = _described(work, asked, inputs, started)
+            with contextlib.suppress(FileNotFoundError):  # A step may have dropped it itself.
+                (work / SCRATCH).rename(aside)
+            kept = {**_described(work, asked, inputs, started), "resumed": resumed}
             (work / MANIFEST).write_text(json.dumps(kept, indent=2), encoding="utf-8")
             sync(work)
         except BaseException:
@@ -155,15 +163,21 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
                 _wipe(work)
             raise
         _replace(out, work)
+        (aside / _OWNER).unlink(
+            missing_ok=True
+        )  # Of what is left by a kill from here on nobody goes on.
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _own_scratch(scratch: Path, key: str) -> None:
-    """Keeps the progress of a killed run of the same key, drops that of any other."""
-    owner = scratch / ".key"
-    if not owner.exists() or owner.read_text(encoding="utf-8") != key:
+def _own_scratch(scratch: Path, key: str) -> bool:
+    """Keeps the progress of a killed run of the same key, drops any other; tells which."""
+    owner = scratch / _OWNER
+    kept = owner.exists() and owner.read_text(encoding="utf-8") == key
+    if not kept:
         shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, exist_ok=True)
     owner.write_text(key, encoding="utf-8")
+    return kept
 
 
 def _described(
@@ -195,14 +209,19 @@ def _described(
 
 
 def files(folder: Path) -> dict[str, str]:
-    """Returns the sha256 of every file by its name within the folder, but of the manifest."""
+    """Returns the sha256 of every file by its name within the folder, but of the manifest.
+
+    Of one that may not be read it is ``unreadable``.
+    """
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / MANIFEST:
-            with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(
-                    file, "sha256"
-                ).hexdigest()
+            try:
+                with path.open("rb") as file:
+                    made = hashlib.file_digest(file, "sha256").hexdigest()
+            except PermissionError:
+                made = "unreadable"
+            found[path.relative_to(folder).as_posix()] = made
     return found
 
 

@@ -17,18 +17,33 @@ def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: 
 
     ``last`` is the newest pushed version that was not made of this very model.
     """
-    found = _last(model, name, saved_models) if baseline == "last" else None
-    if baseline not in ("last", "none"):
-        found = Path(baseline)
-    if found and not (found / "saved_model").is_dir():
-        raise ValueError(
-            f"--baseline={baseline}: there is no saved_model in {found} to compare with; "
-            "give another version, or none."
-        )
+    found = named(baseline)
+    if baseline == "last" and (found := _last(model, name, saved_models)):
+        _require(found, baseline)
     contents: dict[str, Any] = {"version": None}
     if found:
         contents = {"version": str(found), "products": pusher.manifest(found)["products"]}
     (out / "resolved.json").write_text(json.dumps(contents, indent=2), encoding="utf-8")
+
+
+def named(baseline: str) -> Path | None:
+    """Returns the folder of a version that a baseline names, None of ``last`` and ``none``.
+
+    Raises:
+        ValueError: There is no such version, or no saved_model in it.
+    """
+    found = None if baseline in ("last", "none") else Path(baseline)
+    if found:
+        _require(found, baseline)
+    return found
+
+
+def _require(version: Path, baseline: str) -> None:
+    if not (version / "saved_model").is_dir():
+        raise ValueError(
+            f"--baseline={baseline}: there is no saved_model in {version} to compare with; "
+            "give another version, or none."
+        )
 
 
 def read(resolved: Path) -> Path | None:

@@ -112,6 +112,11 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         assert told in section(text, heading)
 
 
+def test_the_seconds_of_a_fit_that_was_stopped_are_told_to_be_of_its_last_run():
+    text = card("flowers", lineage=[LINEAGE[0], {**LINEAGE[1], "resumed": True}])
+    assert "in 61 seconds, after a run that was stopped." in section(text, "Model details")
+
+
 def test_what_was_not_stated_or_measured_is_said_not_to_be():
     text = card("nothing")
     for sentence in DETAILS.values():

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from pipeline import core
+from pipeline import core, product
 from pipeline.core import Place, Runtime, Step, Store
 from tlkeras.spec import Spec
 
@@ -268,6 +269,7 @@ def test_the_manifest_says_how_a_product_was_made(tmp_path):
     started, finished = (datetime.fromisoformat(kept[name]) for name in ("started", "finished"))
     assert started <= finished and kept["started"].endswith("+00:00") and kept["seconds"] >= 0
     assert kept["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
+    assert kept["resumed"] is False
     assert "pytest" in kept["versions"] and {"git", "platform"} <= kept.keys()
 
 
@@ -454,7 +456,74 @@ def test_after_a_kill_only_the_progress_is_left_and_the_step_goes_on_from_it(tmp
     (product,) = (path.parent for path in root.glob("model/*/_manifest.json"))
     assert (product / "weights").read_text() == "epoch 1, _scratch"
     assert {path.name for path in product.iterdir()} == {"weights", "_manifest.json"}
-    assert not list(root.glob("model/*.partial"))
+    assert not list(root.glob("model/*.partial")) and core.manifest(product)["resumed"]
+
+
+@pytest.mark.parametrize("place", ["_described", "sync", "_replace"])
+def test_a_kill_while_a_product_is_finished_keeps_its_progress(tmp_path, monkeypatch, place):
+    seen = []
+
+    @Step
+    def model(out: Path) -> None:
+        epochs = out / "_scratch" / "epochs"
+        seen.append(epochs.exists())
+        epochs.write_text("all")
+        (out / "weights").write_text("best")
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(product, place, killed)
+        with pytest.raises(KeyboardInterrupt):
+            core.run([model], Config(), Store(tmp_path))
+    made = core.run([model], Config(), Store(tmp_path))["model"]
+    assert seen == [False, True] and core.manifest(made)["resumed"]
+    assert sorted(path.name for path in made.parent.iterdir()) == [made.name, f"{made.name}.lock"]
+    assert sorted(path.name for path in made.iterdir()) == ["_manifest.json", "weights"]
+
+
+def test_a_kill_while_the_progress_of_a_finished_product_is_dropped_leaves_none(
+    tmp_path, monkeypatch
+):
+    @Step
+    def model(out: Path) -> None:
+        assert not [path for path in (out / "_scratch").iterdir() if path.name != ".key"]
+        for name in ("state", "weights"):
+            (out / "_scratch" / name).write_text(name)
+        (out / "weights").write_text("best")
+
+    remove = shutil.rmtree
+
+    def killed(folder, ignore_errors=False):
+        if folder.name.endswith(".scratch"):
+            (folder / "weights").unlink()
+            raise KeyboardInterrupt
+        remove(folder, ignore_errors=ignore_errors)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            core.run([model], Config(), Store(tmp_path))
+    (made,) = (path.parent for path in tmp_path.glob("model/*/_manifest.json"))
+    (made / "weights").write_text("damaged")
+    assert core.run([model], Config(), Store(tmp_path))["model"] == made
+    assert (made / "weights").read_text() == "best"
+
+
+def test_a_file_that_may_not_be_read_is_so_to_a_digest(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    before = product.files(tmp_path)
+    read = Path.open
+
+    def guarded(path, *arguments, **options):
+        if path.name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    assert product.files(tmp_path) == {"a": before["a"], "b": "unreadable"}
 
 
 def test_of_two_runs_at_once_the_second_waits_and_finds_what_the_first_made(tmp_path):

@@ -54,6 +54,7 @@ def test_a_changed_table_is_read_again(tmp_path: Path):
         ("", "line 1 has no column 'image'; there are no columns. Its columns are none"),
         ("picture,label\n", "line 1 has no column 'image'; .* Its columns are picture, label"),
         ("image,lable\n", "no column 'label'; did you mean 'lable'"),
+        ("image,label,label\n", "line 1 has the column 'label' more than once"),
         (
             'image,label\npictures/0.jpg,"cat\npictures/1.jpg,dog\npictures/2.jpg,dog\n',
             r"line 4, .*is a quote left open\?",

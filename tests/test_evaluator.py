@@ -13,8 +13,10 @@ from pipeline.config import Config
 from tlkeras import examples as records
 from tlkeras import spec
 from tlkeras.data import Data
+from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.model import TransferModel
+from tlkeras.sources.folder import Folder
 from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
@@ -71,6 +73,45 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
             for place, allowed in zip(places, (drop, drop - 1e-4), strict=True)
         )
         assert just and not more
+
+
+def test_the_same_model_as_a_baseline_has_the_same_value(
+    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    version = tmp_path / "1"
+    version.mkdir()
+    data = Data(recorded, Tiny(), Classification())
+    SavedModel().write(TransferModel.load(model), data.singles("train"), version)
+    (version / "labels.txt").write_text("".join(f"{name}\n" for name in data.classes))
+    monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: version)
+    blessing = evaluated(tmp_path / "out", recorded, model)
+    assert blessing["baseline_value"] == pytest.approx(blessing["value"]) and blessing["blessed"]
+
+
+def test_the_mistakes_kept_are_the_surest_by_their_place_in_the_split(
+    recorded: Path, model: Path, tmp_path: Path
+):
+    evaluated(tmp_path / "out", recorded, model, batch_size=2)
+    kept = json.loads((tmp_path / "out" / "mistakes.json").read_text())
+    served = np.load(tmp_path / "out" / "served" / "probabilities.npy")
+    data = Data(recorded, Tiny(), Classification())
+    labels = np.concatenate([target.numpy() for _, target in data.batches("test")]).argmax(-1)
+    wrong = np.flatnonzero(served.argmax(-1) != labels)
+    surest = wrong[np.argsort(-served[wrong].max(-1), kind="stable")][: evaluator.SHOWN]
+    assert len(wrong) > 2
+    assert [(each["index"], each["label"], each["predicted"]) for each in kept] == [
+        (i, data.classes[labels[i]], data.classes[served[i].argmax()]) for i in surest
+    ]
+
+
+def test_without_a_test_split_the_validation_split_is_measured_and_told(
+    pictures: Path, model: Path, tmp_path: Path
+):
+    told = records.write(Folder(pictures), Split(validation=20, test=0), tmp_path / "examples")
+    evaluated(tmp_path / "out", tmp_path / "examples", model)
+    measures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert measures["split"] == "validation"
+    assert measures["count"] == told.counts["validation"] > 0
 
 
 @pytest.mark.parametrize("is_alike", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import errno
 import os
 import shlex
 import subprocess
@@ -159,6 +160,16 @@ def test_a_flag_gives_its_field_and_no_other(word, field, value):
 )
 def test_a_wrong_flag_is_told_in_one_line(capsys, word, line):
     assert complaint(capsys, word) == line
+
+
+def test_a_file_that_may_not_be_read_is_told_in_one_line(capsys):
+    def main():
+        raise PermissionError(errno.EACCES, "Permission denied", "photos/a.jpg")
+
+    with pytest.raises(SystemExit) as stopped:
+        flags._plainly(main)()
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.startswith("photos/a.jpg: permission denied. Change its")
 
 
 def test_a_field_without_default_has_to_be_given(capsys):

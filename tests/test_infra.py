@@ -193,3 +193,16 @@ def test_an_export_that_serves_no_numbers_is_named(products, tmp_path, monkeypat
     monkeypatch.setattr(TFLite, "load", load)
     with pytest.raises(NotBlessed, match=r"^tflite serves what cannot be measured: .*not finite"):
         judged(products, tmp_path / "out")
+
+
+def test_an_endpoint_of_other_numbers_is_told(products, tmp_path, monkeypatch):
+    def endpoints(self, out):
+        return {"off": lambda image, encoded: {"probabilities": np.full((1, 3), 2.0)}}
+
+    def here(function, exporter, *rest):
+        return function(exporter, *rest)
+
+    monkeypatch.setattr(infra_validator, "_fresh", here)
+    monkeypatch.setattr(TFLite, "endpoints", endpoints)
+    row = judged(products, tmp_path / "out")
+    assert row["difference"] >= 1 and "differs from Keras by" in row["reasons"][0]

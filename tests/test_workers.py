@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shutil
 import sys
 import threading
 from pathlib import Path
@@ -60,6 +61,21 @@ def test_parts_of_a_stopped_run_are_not_done_again(tmp_path):
 def test_what_a_killed_worker_left_half_done_is_no_part(tmp_path):
     (tmp_path / "parts" / "00000001.abc.partial").mkdir(parents=True)
     assert numbers(Workers().done(Doing(), 3, tmp_path / "parts", "doing")) == [0, 1, 2]
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_kill_while_a_part_is_removed_leaves_none_of_it(tmp_path, monkeypatch):
+    def killed(folder):
+        (folder / "number").unlink()
+        raise KeyboardInterrupt
+
+    done = Workers().done(Doing(), 8, tmp_path / "parts", "doing")
+    next(done)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            next(done)
+    assert numbers(Workers().done(Doing(), 8, tmp_path / "parts", "doing")) == list(range(8))
     assert not any(tmp_path.iterdir())
 
 

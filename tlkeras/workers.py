@@ -73,8 +73,10 @@ class Workers:
         """
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.gone"):
+            shutil.rmtree(left)
         for failed in folder.glob(f"*/{_FAILED}"):  # Why it failed may have been mended since.
-            shutil.rmtree(failed.parent)
+            _drop(failed.parent)
         todo = [number for number in range(count) if not _place(folder, number).exists()]
         do = functools.partial(_do, part, folder)
         if self.runner == "auto" and len(todo) < _WORTH_BEAM:
@@ -95,7 +97,7 @@ class Workers:
                         raise ValueError(failed.read_text(encoding="utf-8"))
                     yield out
                 finally:
-                    shutil.rmtree(out)
+                    _drop(out)
         shutil.rmtree(folder)
 
     def _by_beam(self, do: Callable[[int], None], todo: list[int]) -> Generator[None]:
@@ -134,6 +136,11 @@ def _by_threads(do: Callable[[int], None], todo: list[int]) -> Generator[None]:
             pool.shutdown(cancel_futures=True)
 
 
+def _drop(part: Path) -> None:
+    """Removes a part; a kill meanwhile leaves none of it that would be taken for one."""
+    shutil.rmtree(part.rename(part.with_name(f"{part.name}.gone")))
+
+
 def _do(part: Part, folder: Path, number: int) -> None:
     """Does a part; its folder appears whole, and once, even if two workers do it."""
     out = _place(folder, number)
@@ -142,7 +149,8 @@ def _do(part: Part, folder: Path, number: int) -> None:
     try:
         part(number, partial)
     except ValueError as error:
-        (partial / _FAILED).write_text(str(error), encoding="utf-8")
+        # The name of a file can be any bytes.
+        (partial / _FAILED).write_text(str(error), encoding="utf-8", errors="backslashreplace")
     try:
         partial.rename(out)
     except OSError:

@@ -89,7 +89,7 @@ class SavedModel(Exporter, name="saved_model"):
         tf.saved_model.save(module, str(folder), signatures)
         if rates:
             _answers_classify(folder)
-        (folder / _WARM_UP).parent.mkdir()
+        (folder / _WARM_UP).parent.mkdir(exist_ok=True)
         with tf.io.TFRecordWriter(str(folder / _WARM_UP)) as file:
             for request in _requests(origin.name, next(iter(samples.take(1))), rates):
                 file.write(request.SerializeToString())

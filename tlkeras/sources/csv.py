@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import itertools
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
@@ -36,32 +35,28 @@ class CSV(Source, name="csv"):
         return {"image": "image", "label": "integer"}
 
     def classes(self):
-        found = {row.label for row in self._rows().values()}
-        whole = all(name.isdecimal() for name in found)
-        return tuple(sorted(found, key=lambda name: (int(name) if whole else 0, name)))
+        return self._table().classes
 
     def examples(self):
-        return self.between(0, len(self._rows()))
+        return self.between(0, len(self._table().labels))
 
     def between(self, start, stop):
-        rows = self._rows()
-        for identity, label in itertools.islice(self.labels(), start, stop):
+        rows, labels, _ = self._table()
+        for identity, label in labels[start:stop]:
             yield identity, {"image": content(rows[identity].file), "label": label}
 
     def labels(self):
-        number = {name: label for label, name in enumerate(self.classes())}
-        for identity, row in self._rows().items():
-            yield identity, number[row.label]
+        yield from self._table().labels
 
     def fingerprint(self):
-        files = ((identity, row.file) for identity, row in self._rows().items())
+        files = ((identity, row.file) for identity, row in self._table().rows.items())
         return stamp([(self.path.name, self.path), *files])
 
     def split(self, identity):
-        return self._rows()[identity].split
+        return self._table().rows[identity].split
 
-    def _rows(self) -> dict[str, _Row]:
-        """Returns the rows by id, read again only if the table has changed."""
+    def _table(self) -> _Table:
+        """Returns what the table holds, read again only if it has changed."""
         if not self.path.is_file():
             raise ValueError(f"{self.path} is not a file, expected a table with column names.")
         status = self.path.stat()
@@ -74,19 +69,32 @@ class _Row(NamedTuple):
     split: str | None
 
 
+class _Table(NamedTuple):
+    """The rows by id, each id with its label in their order, and the classes."""
+
+    rows: dict[str, _Row]
+    labels: list[tuple[str, int]]
+    classes: tuple[str, ...]
+
+
 @functools.lru_cache(maxsize=1)
-def _read(table: CSV, size: int, changed: int) -> dict[str, _Row]:
-    """Returns the rows of a table of a size and time of change.
+def _read(table: CSV, size: int, changed: int) -> _Table:
+    """Returns what a table of a size and time of change holds.
 
     Raises:
         ValueError: The columns that are missing, or the lines that are wrong and why.
     """
     try:
-        return _parsed(table)
+        rows = _parsed(table)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(
             f"{table.path} cannot be read as a table: {error}. Save it as CSV in UTF-8."
         ) from None
+    found = {row.label for row in rows.values()}
+    whole = all(name.isdecimal() for name in found)
+    classes = tuple(sorted(found, key=lambda name: (int(name) if whole else 0, name)))
+    number = {name: label for label, name in enumerate(classes)}
+    return _Table(rows, [(name, number[row.label]) for name, row in rows.items()], classes)
 
 
 def _parsed(table: CSV) -> dict[str, _Row]:
@@ -103,6 +111,8 @@ def _parsed(table: CSV) -> dict[str, _Row]:
                     f"{spec.nearest(column, header or ['no columns'])} "
                     f"Its columns are {', '.join(header) or 'none'}."
                 )
+            if header.count(column) > 1:
+                raise ValueError(f"{table.path} line 1 has the column {column!r} more than once.")
         for line, cells in _numbered(lines):
             try:
                 identity, row = _row(table, header, cells)
