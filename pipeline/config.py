@@ -37,9 +37,12 @@ from tlkeras.workers import Workers
 
 
 class Config(Spec, name="config"):
-    """What is made of what; none of it depends on the machine."""
+    """From labelled pictures to a measured and pushed model."""
 
-    source: Annotated[Source, "Where the examples come from."] = Embedded()
+    source: Annotated[
+        Source,
+        "Where the examples come from; of a folder with a folder per class the path is enough.",
+    ] = Embedded()
     split: Annotated[Split, "How the examples are cut into train, validation and test."] = Split()
     backbone: Annotated[Backbone, "The pretrained network."] = Starter()
     task: Annotated[Task, "What is predicted."] = Classification()
@@ -56,9 +59,15 @@ class Config(Spec, name="config"):
     feature_cache_gb: Annotated[float, "What features of frozen layers may take on the disk."] = (
         20.0
     )
-    lower_bound: Annotated[float, "The least primary measure of a blessed model."] = 0.0
-    max_drop: Annotated[float, "How far below the baseline a blessed model may be."] = 0.0
-    baseline: Annotated[str, "A pushed version to compare with, 'last' or 'none'."] = "last"
+    lower_bound: Annotated[
+        float, "The least accuracy of a blessed model, a share: 0.9 is 90 %."
+    ] = 0.0
+    max_drop: Annotated[
+        float, "How far below the baseline's its accuracy may be, a share: 0.01 is one point."
+    ] = 0.0
+    baseline: Annotated[
+        str, "What to compare with: 'last', 'none', or the folder of a pushed version."
+    ] = "last"
     max_accuracy_drop: Annotated[
         float | None,
         "Points of the primary measure that an export may lose to Keras; None: 1, and 2 for int8.",
@@ -72,7 +81,9 @@ class Config(Spec, name="config"):
     )
     saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
     root: Annotated[Path, "The store: what was made before is found again there."] = Path("runs")
-    to: Annotated[str, "The product to stop after."] = "pushed"
+    to: Annotated[
+        str, "The product to stop after, such as examples, model, evaluation or exports."
+    ] = "pushed"
     beam_runner: Annotated[
         str, "Who does the data steps: auto (by the size of the data) or a runner of Apache Beam."
     ] = Workers.runner
@@ -103,7 +114,8 @@ class Config(Spec, name="config"):
 
 
 def _titled(source: Source) -> str:
-    return source.title().lstrip(".") or source.member
+    title = source.title().encode("utf-8", "backslashreplace").decode()
+    return title.lstrip(".") or source.member
 
 
 STEPS = (

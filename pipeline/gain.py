@@ -1,6 +1,6 @@
 """Gain: what pretrained weights add where labels are few, ``python -m pipeline.gain``.
 
-It stands beside the steps of the pipeline, and takes the same flags.
+It stands beside the steps of the pipeline.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ BATCH = 16  # Small, so that few pictures give many steps.
 
 @Step
 def gain(out: Path, *, examples: Path, backbone: Backbone, seed: int) -> None:
-    """Trains a classifier on 20 labels per class twice alike, but from other weights."""
+    """Trains a classifier on 20 labels per class twice alike, but from other weights.
+
+    Once from the pretrained ones, once from random ones: the whole network, 300 steps.
+    """
     data = Data(examples, backbone, Classification(), seed=seed)
     split = next((name for name in ("test", "validation") if data.count(name)), None)
     if split is None:
@@ -45,6 +48,9 @@ def gain(out: Path, *, examples: Path, backbone: Backbone, seed: int) -> None:
             hits += (found.argmax(-1) == targets.argmax(-1)).sum()
         told[name] = float(hits / data.count(split))
     (out / "gain.json").write_text(json.dumps(told, indent=2), encoding="utf-8")
+
+
+PIPELINE = (example_gen.examples, gain)
 
 
 def few(data: Data) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +104,7 @@ def train(
 
 def main(config: Config) -> int:
     """Shows the gain in one line."""
-    made = core.run((example_gen.examples, gain), config, core.Store(config.root))
+    made = core.run(PIPELINE, config, core.Store(config.root))
     told = json.loads((made["gain"] / "gain.json").read_text(encoding="utf-8"))
     transfer, scratch = told["transfer"], told["scratch"]
     print(
@@ -110,4 +116,4 @@ def main(config: Config) -> int:
 
 
 if __name__ == "__main__":
-    flags.run(main, Config)
+    flags.run(main, Config, steps=PIPELINE)

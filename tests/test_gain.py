@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from absl import flags as absl_flags
 from conftest import Tiny, weights_of
 
-from pipeline import gain
+from pipeline import flags, gain
+from pipeline.config import Config
 from tlkeras import examples
 from tlkeras.data import Data
 from tlkeras.model import TransferModel
@@ -74,3 +76,25 @@ def test_data_without_a_test_is_refused(pictures, tmp_path):
     examples.write(Folder(pictures), Split(validation=0, test=0), tmp_path / "examples")
     with pytest.raises(ValueError, match="neither a test nor a validation split"):
         gain.gain.run(tmp_path, examples=tmp_path / "examples", backbone=Tiny(), seed=0)
+
+
+def test_a_flag_that_the_gain_does_not_read_is_refused(capsys):
+    def read(*arguments):
+        parse = flags.parser(Config, steps=gain.PIPELINE, values=absl_flags.FlagValues())
+        return parse(["gain", *arguments])
+
+    assert read("--seed=3") == (Config(seed=3),)
+    with pytest.raises(SystemExit):
+        read("--recipe=fine_tune")
+    assert "Unknown command line flag 'recipe'" in capsys.readouterr().err
+
+
+def test_the_gain_is_told_in_one_line(pictures, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gain, "train", lambda *given: None)
+    split = Split(validation=20, test=20)
+    config = Config(source=Folder(pictures), split=split, backbone=Tiny(), root=tmp_path)
+    assert gain.main(config) == 0
+    (file,) = tmp_path.glob("gain/*/gain.json")
+    told = json.loads(file.read_text())
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if "What transfer gained" in x)
+    assert f"test accuracy {told['transfer']:.3f} against {told['scratch']:.3f} from" in line

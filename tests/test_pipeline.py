@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -9,8 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from absl import flags as absl_flags
 from conftest import draw
 
+from pipeline import flags
 from pipeline.config import Config
 from tlkeras.source import Source
 from tlkeras.spec import parse
@@ -73,6 +77,30 @@ def test_a_run_pushes_all_that_a_user_takes_away(pushed):
         entry["step"] for entry in json.loads((version / "manifest.json").read_text())["lineage"]
     }
     assert {"examples", "model", "evaluation", "exports", "infra_blessing", "card"} <= made
+
+
+def test_a_version_tells_nothing_of_the_store_and_of_single_examples(pushed):
+    place, _ = pushed
+    version = place / "saved_models" / "colours" / "1"
+    names = {path.name for path in version.iterdir()}
+    assert not names & {"served", "mistakes.json", "_manifest.json"}
+    told = json.loads((version / "manifest.json").read_text())
+    assert not {key for made in told["lineage"] for key in made} & {"path", "from"}
+    for name in ("manifest.json", "card.md", "report.html"):
+        assert str(place / "runs") not in (version / name).read_text()
+
+
+def test_the_command_in_the_card_makes_the_same_again(pushed, pictures):
+    def read(words):
+        (config,) = flags.parser(Config, values=absl_flags.FlagValues())(words)
+        return config
+
+    place, _ = pushed
+    text = (place / "saved_models" / "colours" / "1" / "card.md").read_text()
+    (line,) = re.findall(r"^python -m pipeline .*$", text, re.MULTILINE)
+    expected = read(command(pictures, place, RECIPE)[2:])
+    found = read(shlex.split(line)[2:])
+    assert found.replace(root=expected.root, saved_models=expected.saved_models) == expected
 
 
 def test_a_version_is_a_folder_that_tensorflow_serving_loads(pushed):

@@ -8,7 +8,7 @@ import pytest
 from absl import flags as absl_flags
 from conftest import draw
 
-from pipeline import flags
+from pipeline import flags, gain
 from pipeline.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,8 @@ def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(absl_flags, "FLAGS", absl_flags.FlagValues())
     _, _, *arguments = shlex.split(command)
-    (config,) = flags.parser(Config, values=absl_flags.FlagValues())(arguments)
+    steps = gain.PIPELINE if "pipeline.gain" in command else ()
+    (config,) = flags.parser(Config, steps=steps, values=absl_flags.FlagValues())(arguments)
     assert isinstance(config, Config)
 
 
