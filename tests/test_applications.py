@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def test_pixels_are_scaled_as_preprocess_input_does(constructor: str, module: st
     np.testing.assert_allclose(
         network(X)["stride32"], expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max()
     )
+
+
+@pytest.mark.parametrize("row", applications.TABLE, ids=lambda row: row[1])
+def test_every_row_scales_as_the_preprocess_input_of_its_own_module(row: Any):
+    constructor, _, family, _ = row
+    module: Any = sys.modules[getattr(keras.applications, constructor).__module__]
+    found = np.asarray(family.scale(tf.constant(X)))
+    np.testing.assert_allclose(found, module.preprocess_input(X.copy()), atol=1e-4)
 
 
 @pytest.mark.parametrize(
