@@ -27,7 +27,7 @@ class Data:
 
     Batches are ``(inputs, targets)``. At most a few batches are in memory at a time. Unless
     `exact`, large JPEGs are decoded at a part of their size that still is four times the input's:
-    the features of a network then differ by about one percent.
+    the features of a network then differ by one to three percent.
 
     With ``part=(i, n)`` batches hold the i-th of n equal parts of every batch, what one of n
     workers feeds; the examples of the other parts are not even read.

@@ -21,9 +21,10 @@ class TFLite(Exporter, name="tflite"):
     """One file of built-in operations, one picture at a time: ``model.tflite``, or with the kind.
 
     It takes float32 [1, size, size, 3] in [0, 255], scaling inside, and gives the served outputs.
-    ``dynamic`` keeps the weights in 8 bits, ``float16`` in 16, both compute in float. ``int8``
-    computes in integers alone, weights scaled by channel, ranges set by training examples; it takes
-    the pixels as uint8 and gives uint8, to be scaled as the file says.
+    ``dynamic`` keeps the weights in 8 bits, and where LiteRT can, the inputs of a layer are rounded
+    to 8 bits as they come; ``float16`` keeps them in 16 and computes in float. ``int8`` computes in
+    integers alone, weights scaled by channel, ranges set by training examples; it takes the pixels
+    as uint8 and gives uint8, to be scaled as the file says.
     """
 
     quantize: Literal["none", "dynamic", "float16", "int8"] = "none"
