@@ -56,14 +56,14 @@ class Config(Spec, name="config"):
     precision: Annotated[
         Precision, "What training computes in; the model that is kept is float32."
     ] = "float32"
-    feature_cache_gb: Annotated[float, "What features of frozen layers may take on the disk."] = (
-        20.0
-    )
+    feature_cache_gb: Annotated[
+        float, "Gigabytes that features of frozen layers may take on the disk."
+    ] = 20.0
     lower_bound: Annotated[
         float, "The least accuracy of a blessed model, a share: 0.9 is 90 %."
     ] = 0.0
     max_drop: Annotated[
-        float, "How far below the baseline's its accuracy may be, a share: 0.01 is one point."
+        float, "How far its accuracy may be below the baseline's, a share: 0.01 is one point."
     ] = 0.0
     baseline: Annotated[
         str, "What to compare with: 'last', 'none', or the folder of a pushed version."

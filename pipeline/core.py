@@ -279,6 +279,9 @@ def _made(
     partial = product.partial(out)
     places = {name: partial / product.SCRATCH / name for name in step.places}
     values = {**places, **fields, **inputs}
+    if is_shared:
+        told = (f"{name}={each['value']}" for name, each in asked["fields"].items())
+        hardware.meet(f"{step.name}, {', '.join(told)}, key {product.digest(asked)[:16]}")
     if not hardware.is_chief():
         if not is_shared:
             _await(step, out, asked, say)

@@ -19,9 +19,6 @@ from tlkeras.task import Task
 
 SHOWN = 12  # Mistakes kept for the report.
 
-BATCH = 64
-"""Examples that are measured at a time, at most; the measures are the same of any number."""
-
 ROUNDING = 1e-9
 """What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
 
@@ -37,7 +34,6 @@ def evaluation(
     task: Task,
     lower_bound: float,
     max_drop: float,
-    batch_size: int,
 ) -> None:
     """Measures the model on the test split and compares it with its thresholds.
 
@@ -47,8 +43,7 @@ def evaluation(
     nothing, the validation split is measured, and the measures say so. The baseline, a pushed
     version, is measured on the same examples, so that both figures are of the same test.
     """
-    # A batch for many replicas may be more than this one device can hold.
-    data = Data(examples, backbone, task, min(batch_size, BATCH))
+    data = Data(examples, backbone, task)
     fitted = loaded(model, data)
     split = measured_split(data)
     baseline = resolver.read(resolved)

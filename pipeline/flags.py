@@ -48,9 +48,9 @@ def run(
     """Calls `main` with the configs that the command line describes; exits with what it returns.
 
     Given steps, the flags are ``root`` and what these read, and help tells what the last one does.
-    A ValueError is about what the user wrote: it is printed as one line, exit status 1. So is a
-    PermissionError, and `core.NotBlessed`, status 2. Any other error keeps its traceback;
-    ``--verbosity=1`` shows all.
+    A ValueError is about what the user wrote: it is printed as one line, exit status 1, as is a
+    PermissionError, which names the file; `core.NotBlessed` likewise, with status 2. Any other
+    error keeps its traceback; ``--verbosity=1`` shows all.
     """
 
     def used(made: tuple[Any, ...]) -> int | None:
@@ -96,11 +96,10 @@ def parser(
     """Returns a `flags_parser` for `absl.app.run`: from the arguments to a config of each class."""
     options = [option for config in configs for option in _options(config)]
     if steps:
-        read = {"root", *(name for step in steps for name in step.read)}
-        options = [option for option in options if option.name in read]
+        options = [option for option in options if option.name in read_by(steps)]
     example = " ".join(f"--{option.name}=…" for option in options if option.required)
     example = f"python -m {_program()} {example}".strip()
-    about = f"{inspect.getdoc([*configs[:1], *steps][-1])}\n\nExample:\n  {example}"
+    about = f"{inspect.getdoc(steps[-1] if steps else configs[0])}\n\nExample:\n  {example}"
 
     def parse(argv: Sequence[str]) -> tuple[Any, ...]:
         parsed = _parsed(argv, [*options, _STRATEGY], about, values)
@@ -110,6 +109,11 @@ def parser(
         )
 
     return _plainly(parse)
+
+
+def read_by(steps: Sequence[core.Step]) -> set[str]:
+    """Returns ``root`` and the names of all that the steps read."""
+    return {"root", *(name for step in steps for name in step.read)}
 
 
 def step_parser(
@@ -380,7 +384,9 @@ def _plainly(function: Callable[P, T]) -> Callable[P, T]:
             sys.exit(2 if isinstance(error, core.NotBlessed) else 1)
         except PermissionError as error:
             logging.debug("This is where the error was raised.", exc_info=True)
-            told = "permission denied. Change its permissions, or name another one."
+            if error.filename is None:
+                raise
+            told = "permission denied; change its permissions, or name another file or folder."
             print(f"{error.filename}: {told}", file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:

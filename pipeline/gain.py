@@ -28,9 +28,9 @@ BATCH = 16  # Small, so that few pictures give many steps.
 
 @Step
 def gain(out: Path, *, examples: Path, backbone: Backbone, seed: int) -> None:
-    """Trains a classifier on 20 labels per class twice alike, but from other weights.
+    """Trains the same classifier twice on 20 labels per class: from pretrained and random weights.
 
-    Once from the pretrained ones, once from random ones: the whole network, 300 steps.
+    Both times it is the whole network and 300 steps.
     """
     data = Data(examples, backbone, Classification(), seed=seed)
     split = next((name for name in ("test", "validation") if data.count(name)), None)

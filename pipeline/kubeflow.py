@@ -122,7 +122,7 @@ def make(name: str, texts: Mapping[str, str]) -> str:
 
 def _parameters(steps: Sequence[core.Step], config: Config) -> dict[str, inspect.Parameter]:
     """Returns a parameter of the pipeline for ``root`` and every config field that a step reads."""
-    read = {"root", *(name for step in steps for name in step.read)}
+    read = flags.read_by(steps)
     return {
         name: inspect.Parameter(
             name,

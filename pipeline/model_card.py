@@ -38,7 +38,7 @@ def card(
     info = dataclasses.asdict(records.info(examples))
     exported = _read(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)
-    options = _options(lineage)
+    options = _options(lineage) | {"baseline": blessing["baseline"] or "none"}
     words = ["python", "-m", "pipeline", *(f"--{key}={text}" for key, text in options.items())]
     command = flags.quoted(words)
     contents = report.Report(

@@ -1,7 +1,8 @@
 """A product on disk: a folder that appears whole or not at all, with a manifest of its making.
 
 The work is done in ``<out>.partial/``, under a lock on ``<out>.lock``; a rename at the end makes it
-visible. What a killed process left is wiped by the next one, but for ``_scratch/``.
+visible. What a killed process left is wiped by the next one, but for ``_scratch/``, which lies in
+``<out>.scratch/`` while the work is being made visible.
 """
 
 from __future__ import annotations

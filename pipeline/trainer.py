@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pipeline import code, core, flags
+from pipeline import code, flags
 from pipeline.core import Place, Runtime, Step
 from tlkeras import hardware
 from tlkeras.backbone import Backbone
@@ -35,9 +35,7 @@ def model(
     What the frozen layers give is kept in `features`, where other runs find it. The model that is
     kept computes in float32, whatever the training did: exporters and phones want nothing else.
     """
-    # From here on the folder is there; and no worker fits something else.
-    fitted = f"{backbone} {task} {recipe} {batch_size} {seed} {precision}"
-    hardware.meet(f"{fitted} {core.contents(examples)}")
+    hardware.meet("the model's folder")  # From here on it is there.
     print(f"  training on {hardware.told()}")
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     modules = {type(backbone).__module__, type(task).__module__, "tlkeras.features"}

@@ -1,5 +1,6 @@
 """The step that judges a model, and what else reads one."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 from conftest import Tiny
 
-from pipeline import core, evaluator, exporter, infra_validator
+from pipeline import core, evaluator, exporter, infra_validator, product
 from pipeline.config import Config
 from tlkeras import examples as records
 from tlkeras import spec
 from tlkeras.data import Data
+from tlkeras.details import Details
+from tlkeras.exporter import Origin
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.model import TransferModel
@@ -37,7 +40,7 @@ def evaluated(out: Path, recorded: Path, model: Path, **changes: Any) -> dict[st
     resolved.mkdir()
     (resolved / "resolved.json").write_text(json.dumps({"version": None}))
     options: dict[str, Any] = {"backbone": Tiny(), "task": Classification(), "lower_bound": 0.0}
-    options |= {"max_drop": 0.0, "batch_size": 8, **changes}
+    options |= {"max_drop": 0.0, **changes}
     evaluator.evaluation.run(out, model=model, examples=recorded, resolved=resolved, **options)
     return json.loads((out / "blessing.json").read_text())
 
@@ -89,9 +92,10 @@ def test_the_same_model_as_a_baseline_has_the_same_value(
 
 
 def test_the_mistakes_kept_are_the_surest_by_their_place_in_the_split(
-    recorded: Path, model: Path, tmp_path: Path
+    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    evaluated(tmp_path / "out", recorded, model, batch_size=2)
+    monkeypatch.setattr(evaluator, "Data", functools.partial(Data, batch_size=2))
+    evaluated(tmp_path / "out", recorded, model)
     kept = json.loads((tmp_path / "out" / "mistakes.json").read_text())
     served = np.load(tmp_path / "out" / "served" / "probabilities.npy")
     data = Data(recorded, Tiny(), Classification())
@@ -191,3 +195,20 @@ def test_a_model_is_measured_in_float32_also_where_there_is_a_faster_one(
     monkeypatch.setattr(TransferModel, "served", watched)
     evaluated(tmp_path / "out", recorded, model)
     assert is_rounded() and set(seen) == {False}
+
+
+def test_exports_are_given_training_pictures_and_where_they_come_from(
+    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    given: list[Any] = []
+    monkeypatch.setattr(SavedModel, "write", lambda exporter, *values: given.extend(values))
+    (tmp_path / "blessing.json").write_text('{"blessed": true}')
+    task, details = Classification(), Details(authors="Ada")
+    exporter.exports.run(
+        tmp_path, model=model, examples=recorded, evaluation=tmp_path, backbone=Tiny(), task=task,
+        exporters=(SavedModel(),), name="colours", details=details,
+    )  # fmt: skip
+    _, samples, _, origin = given
+    assert origin == Origin("colours", product.contents(model), details)
+    train = Data(recorded, Tiny(), task).singles("train")
+    np.testing.assert_array_equal(next(iter(samples)), next(iter(train)))

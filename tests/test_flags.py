@@ -169,7 +169,7 @@ def test_a_file_that_may_not_be_read_is_told_in_one_line(capsys):
     with pytest.raises(SystemExit) as stopped:
         flags._plainly(main)()
     assert stopped.value.code == 1
-    assert capsys.readouterr().err.startswith("photos/a.jpg: permission denied. Change its")
+    assert capsys.readouterr().err.startswith("photos/a.jpg: permission denied; change its")
 
 
 def test_a_field_without_default_has_to_be_given(capsys):

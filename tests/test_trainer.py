@@ -48,3 +48,23 @@ def test_in_mixed_precision_losses_are_near_and_the_kept_model_is_float32(
     model.full.compile(loss=model.task.loss())
     silent: Any = 0
     assert model.full.evaluate(data.batches("train"), verbose=silent) < expected[0]
+
+
+def test_the_fit_is_given_what_the_flags_say(recorded, tmp_path, monkeypatch):
+    seen: dict[str, Any] = {}
+
+    def fit(recipe, model, data, folder, callbacks=(), shared=None):
+        seen.update(model=model, data=data, folder=folder, shared=shared)
+        return []
+
+    monkeypatch.setattr(FineTune, "fit", fit)
+    monkeypatch.setattr(trainer.code, "digest", lambda modules: " ".join(sorted(modules)))
+    trained(recorded, tmp_path, "out", seed=5, batch_size=4, feature_cache_gb=2.0)
+    data, shared = seen["data"], seen["shared"]
+    assert (data.seed, data.batch_size, seen["folder"]) == (5, 4, tmp_path / "out" / "_scratch")
+    assert (shared.folder, shared.gigabytes) == (tmp_path / "features", 2.0)
+    modules = {Tiny.__module__, Classification.__module__, "tlkeras.features"}
+    assert {*shared.code.split()} >= modules
+    expected = TransferModel(Tiny(), Classification(), data.classes, seed=5)
+    kernels = (each.head.get_weights()[0] for each in (seen["model"], expected))
+    np.testing.assert_array_equal(*kernels)

@@ -274,7 +274,7 @@ def _run(
     cut = next(iter(writers))
     start = min(writer.next for writer in writers.values())
     order = np.arange(start, max(writer.stop for writer in writers.values()))
-    size = -(-data.batch_size // hardware.replicas())  # This device holds one replica's part.
+    size = min(data.batch_size, 64)  # One for many replicas may be too large for a device.
     batches = data.pairs(cut.split, order, cut.augments, cut.view).batch(size)
     at_once = tf.data.Options()
     # The first pictures are read while the network is traced.

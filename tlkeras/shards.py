@@ -13,6 +13,7 @@ import fcntl
 import os
 import resource
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,8 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
     Raises:
         OSError: The disk has no room for what may be kept.
     """
+    for left in (*folder.glob("*.gone"), *folder.glob("*/*.gone")):
+        shutil.rmtree(left, ignore_errors=True)
     total = sum(size * count for size, count in wanted.values())
     others = {entry: _bytes(entry) for entry in _entries(folder) if entry.name not in wanted}
     for entry in sorted(others, key=_last_used):
@@ -198,9 +201,7 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
 
 def _remove(folder: Path) -> None:
     """Removes an entry or a shard; a process that is killed meanwhile leaves nothing to be read."""
-    gone = folder.with_name(f"{folder.name}.gone")
-    shutil.rmtree(gone, ignore_errors=True)
-    folder.rename(gone)
+    gone = folder.rename(folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.gone"))
     # On NFS what others still have open stays, and is removed another time.
     shutil.rmtree(gone, ignore_errors=True)
 
