@@ -175,15 +175,27 @@ def test_clip_bounds_the_norm_of_all_gradients_together():
 def test_balanced_class_weights_are_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 
-    uneven: Any = types.SimpleNamespace(
-        info=types.SimpleNamespace(class_counts={"train": (30, 10, 5)})
-    )
+    def counted(*counts):
+        info = types.SimpleNamespace(class_counts={"train": counts})
+        data: Any = types.SimpleNamespace(info=info)
+        return fine_tune._class_weights(data)
+
     labels = np.repeat([0, 1, 2], [30, 10, 5])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    np.testing.assert_allclose(fine_tune._class_weights(uneven), expected, rtol=1e-6)
+    np.testing.assert_allclose(counted(30, 10, 5), expected, rtol=1e-6)
+    np.testing.assert_allclose(counted(30, 10, 0)[:2], [2 / 3, 2], rtol=1e-6)
     target = tf.one_hot([0, 2], 3)
-    weights = Classification().weights(target, tf.constant(expected, tf.float32))
+    same, weights = Classification().weighted(target, tf.constant(expected, tf.float32))
     np.testing.assert_allclose(weights, expected[[0, 2]], rtol=1e-6)
+    np.testing.assert_array_equal(same, target)
+
+
+def test_the_parts_of_a_mixed_target_weigh_as_their_classes():
+    target, weights = Classification().weighted(tf.constant([[0.5, 0.5]]), [0.5556, 5.0])
+    logits = np.log([[0.9, 0.1]]).astype("float32")
+    loss = Classification().loss()(target, logits, sample_weight=weights)
+    expected = -0.5 * (0.5556 * np.log(0.9) + 5.0 * np.log(0.1))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def test_class_weights_reach_the_loss(data, tmp_path, monkeypatch):

@@ -192,3 +192,18 @@ def test_a_callback_may_end_the_fit_and_a_resumed_one_stays_ended(tmp_path):
     logs = fit(model, tmp_path, epochs=6, callbacks=[stopper])
     assert len(logs) == 2
     assert fit(make(), tmp_path, epochs=6) == logs
+
+
+def test_no_dropout_repeats_at_a_later_step_what_another_drew():
+    x = inputs = keras.Input([64])
+    for _ in range(2):
+        x = keras.layers.Dropout(0.5)(x)
+    model = keras.Model(inputs, x)
+    training._reseed(model, 0, 0)
+    layers = [each for each in model.layers if isinstance(each, keras.layers.Dropout)]
+    first, second = (each.seed_generator for each in layers)
+    first.next()
+    masks: list[Any] = [
+        keras.random.dropout(tf.ones([64]), 0.5, seed=each) for each in (first, second)
+    ]
+    assert np.any(masks[0] != masks[1])

@@ -27,10 +27,11 @@ class Task(Spec, plugins="tlkeras.tasks"):
         Traced as it stands, like `preprocess`.
         """
 
-    def weights(self, target: Any, class_weights: Any) -> Any:
-        """Returns one weight per example of a batch of targets, given one weight per class.
+    def weighted(self, target: Any, class_weights: Any) -> tuple[Any, Any]:
+        """Returns a batch of targets and a weight for each, given a weight for each class.
 
-        Traced as it stands, like `target`.
+        With both the loss weighs the part of every class as that class. Traced as it stands, like
+        `target`.
         """
         raise ValueError(f"{self.name} has no class weights; use class_weight='none'.")
 

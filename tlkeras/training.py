@@ -139,7 +139,8 @@ def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
     """Sets every dropout's seed state, which `save_weights` leaves out, from seed and epoch."""
     states = [each for each in model.variables if each.name == "seed_generator_state"]
     for place, state in enumerate(states):
-        state.assign([seed * 65_537 + epoch, place])
+        # Every step adds 1 to the second number; no two come to the same.
+        state.assign([seed * 65_537 + epoch, place << 20])
 
 
 def _weights(folder: Path, epoch: int) -> Path:

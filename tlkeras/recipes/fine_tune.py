@@ -97,8 +97,8 @@ class FineTune(Recipe, name="fine_tune"):
 
     What no phase up to now has unfrozen is run once over the data and its activations are kept:
     at float16 they lose the digits past the third, at float32 nothing; ``cache='none'`` runs the
-    frozen layers in every epoch. So does a phase that augments, of the pictures that it changes,
-    unless it has `views`.
+    frozen layers in every epoch. So does a phase that augments, but for validation, unless it has
+    `views`.
     Frozen batch norms are in inference mode, and so is all before the first block ever trained.
     """
 
@@ -213,7 +213,9 @@ def _cuts(data: Data, phase: Phase, start: str) -> list[Cut]:
     """
     views = phase.views if phase.augment else 1
     cuts = [Cut("train", start, phase.augment, view) for view in range(views)]
-    return [*cuts, Cut("validation", start)] if data.count("validation") else cuts
+    is_read_again = bool(cuts) or phase.epochs > 1
+    is_held_out = data.count("validation") > 0
+    return [*cuts, Cut("validation", start)] if is_held_out and is_read_again else cuts
 
 
 def _train(data: Data, phase: Phase, start: str, feeds: Mapping[Cut, Features], epoch: int) -> Any:
@@ -253,15 +255,16 @@ def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
 
 
 def _class_weights(data: Data) -> Any:
-    """Returns n / (classes * count) per class, scikit-learn's ``balanced``."""
+    """Returns n / (classes * count) per class, of those seen, as scikit-learn's ``balanced``."""
     counts = np.asarray(data.info.class_counts["train"], np.float64)
-    return tf.constant(counts.sum() / (len(counts) * np.maximum(counts, 1)), tf.float32)
+    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return tf.constant(weights, tf.float32)
 
 
 def _weighted(train: Callable[[int], Any], task: Task, balance: Any) -> Callable[[int], Any]:
     def weighted(epoch: int) -> Any:
         return train(epoch).map(
-            as_written(lambda inputs, target: (inputs, target, task.weights(target, balance)))
+            as_written(lambda inputs, target: (inputs, *task.weighted(target, balance)))
         )
 
     return weighted

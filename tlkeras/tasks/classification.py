@@ -30,8 +30,10 @@ class Classification(Task, name="classification"):
         """Returns float32 [classes], 1 at the label."""
         return tf.one_hot(example["label"], classes)
 
-    def weights(self, target, class_weights):
-        return tf.linalg.matvec(target, class_weights)
+    def weighted(self, target, class_weights):
+        parts = target * class_weights
+        weights = tf.reduce_sum(parts, axis=-1)
+        return tf.math.divide_no_nan(parts, weights[:, None]), weights
 
     def summarize(self, features):
         """Returns [b, channels]: the mean over the map of the largest stride."""
