@@ -114,7 +114,9 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
 
 def test_the_seconds_of_a_fit_that_was_stopped_are_told_to_be_of_its_last_run():
     text = card("flowers", lineage=[LINEAGE[0], {**LINEAGE[1], "resumed": True}])
-    assert "in 61 seconds, after a run that was stopped." in section(text, "Model details")
+    assert "in 61 seconds, not counting an earlier run that it went on from." in section(
+        text, "Model details"
+    )
 
 
 def test_what_was_not_stated_or_measured_is_said_not_to_be():
@@ -218,7 +220,7 @@ def test_a_good_balanced_model_has_nothing_said_against_it():
         ),
         (
             {"measures": measured([[300, 300], [0, 600]], ["a", "b"], sure=0.99)},
-            "99% sure on average, right in 75%, calibration error 0.24.",
+            "99.0% sure on average, right in 75.0%, calibration error 0.24.",
         ),
         (
             {"data": {"classes": ["a", "b", "c"], "class_counts": {"train": [30, 10, 0]}}},
@@ -246,3 +248,23 @@ def test_of_many_classes_only_some_are_named():
     assert limits.found({}, {}, data, []) == [
         "Never seen in training: c0, c1, c2, c3, c4 and 2 more."
     ]
+
+
+def test_chance_is_not_called_a_fault_of_the_probabilities():
+    told, errors = 0, []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        sure = random.uniform(0.5, 1, 100)
+        labels = (random.random(100) > sure).astype(int)
+        found = metrics.classification([(labels, np.stack([sure, 1 - sure], 1))], ["a", "b"])
+        errors.append(found["calibration_error"])
+        told += any("at their word" in line for line in limits.found(found, {}, {}, []))
+    assert np.mean(errors) > 0.05  # Though there is no fault, of so few examples.
+    assert told <= 3
+
+
+def test_one_mistake_of_few_examples_is_not_called_much_less_often():
+    for few, is_told in (([3, 1], False), ([30, 10], True)):
+        found = measured([few, [4, 96]], ["a", "b"])
+        lines = limits.found(found, {}, {}, [])
+        assert any("much less often" in line for line in lines) is is_told

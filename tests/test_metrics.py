@@ -222,3 +222,9 @@ def test_groups_and_predictions_must_be_as_many_as_labels():
         metrics.slices([(np.array([0, 1]), GOOD, ["only one"])], ["no", "yes"])
     with pytest.raises(ValueError, match="Predictions are int64 of shape"):
         metrics.confusion(np.array([0, 1]), np.array([0]), 2)
+
+
+def test_the_example_of_a_wrong_label_is_counted_over_all_groups():
+    batch = (np.array([0, 1, 9]), np.full([3, 2], 0.5), ["a", "b", "a"])
+    with pytest.raises(ValueError, match="xample 2 has the label 9"):
+        metrics.slices([batch], ["no", "yes"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import io
+import re
 import xml.etree.ElementTree
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,24 @@ def test_phases_are_marked_and_not_joined_by_a_line(tmp_path):
     assert "phase 2" not in alone.text
 
 
+@pytest.mark.parametrize(
+    ("labels", "sure", "told"),
+    [([0, 0, 0, 1], 0.95, "overconfident by 20.0"), ([0] * 4, 0.6, "underconfident by 40.0")],
+)
+def test_confidence_and_confusions_are_told_the_right_way_round(labels, sure, told, tmp_path):
+    batch = (np.array(labels), np.tile([sure, 1 - sure], (4, 1)))
+    measures = metrics.classification([batch], ["a", "b"])
+    assert told in written(Report(title="x", measures=measures), tmp_path).text
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    wrong = labels.count(1)
+    assert re.findall(r'<td class="(\w+)" style="[^"]*">(\d+)</td>', text) == [
+        ("right", f"{4 - wrong}"),
+        ("none", "0"),
+        ("wrong" if wrong else "none", f"{wrong}"),
+        ("none", "0"),
+    ]
+
+
 def test_many_classes_are_listed_by_weakness_and_drawn_no_more(tmp_path):
     names = [f"class {i}" for i in range(40)]
     counts = {"counts": {"train": 80}, "class_counts": {"train": [2] * 40}, "classes": names}
@@ -230,6 +249,10 @@ def test_many_classes_are_listed_by_weakness_and_drawn_no_more(tmp_path):
     assert not [table for table in page.named("table") if table.get("class")]
     assert "The 15 weakest of 40" in page.text
     assert "largest class" in page.text
+    text = (tmp_path / "report.html").read_text(encoding="utf-8").split("weakest of 40", 1)[1]
+    listed = re.findall(r'<th scope="row">(class \d+)</th>', text)[:15]
+    f1 = {row["class"]: row["f1"] for row in measured(names)["per_class"] if row["support"]}
+    assert [f1[name] for name in listed] == sorted(f1.values())[:15]
     few = written(Report(title="few", measures=measured(names[:20])), tmp_path)
     assert [table["class"] for table in few.named("table") if table.get("class")] == ["heat tall"]
 

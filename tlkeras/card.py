@@ -108,7 +108,11 @@ def _model(
     yield "\n".join(f"- {name}: {text}" for name, text in zip(names, told_first, strict=True))
     fitted = [made for made in lineage if made["step"] == "model" and "finished" in made]
     if fitted:
-        again = ", after a run that was stopped" if fitted[-1].get("resumed") else ""
+        again = (
+            ", not counting an earlier run that it went on from"
+            if fitted[-1].get("resumed")
+            else ""
+        )
         yield f"Fitted {fitted[-1]['finished']} in {fitted[-1]['seconds']:.0f} seconds{again}."
     rows = [(plain(option), code(text)) for option, text in configuration.items()]
     yield _table(("option", "value"), rows)

@@ -58,7 +58,7 @@ def curves(
 
 
 def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
-    """Returns accuracy by confidence, the diagonal it should lie on, and where examples lie."""
+    """Returns accuracy by confidence, marks where it should end, and where examples lie."""
     axes = _axes([0, 1], [0, 1], x_step=0.2, margin=0)
     filled = [row for row in bins if row["count"]]
     total = sum(row["count"] for row in filled)
@@ -82,6 +82,8 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
                     class_=name,
                 )
             )
+        mark = axes.y(row["confidence"])
+        drawn.append(_line("mark", left, mark, left + 2 * thirds, mark))
     drawn.append(_line("ideal", axes.x(0), axes.y(0), axes.x(1), axes.y(1)))
     for place, (name, label) in enumerate([("share", "accuracy"), ("count", "share of examples")]):
         start = _WIDTH - _RIGHT - 215 + 85 * place

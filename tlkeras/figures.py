@@ -131,8 +131,8 @@ def calibration(measures: Mapping[str, Any]) -> Markup:
     told += f"{accuracy:.1%} of the cases"
     if abs(gap) >= 0.0005:
         told += f": {'over' if gap > 0 else 'under'}confident by {100 * abs(gap):.1f} points"
-    told += ". Blue bars that end on the dashed line are well calibrated; where few examples lie, "
-    told += "they end anywhere by chance."
+    told += ". Where a blue bar ends at its mark, the mean confidence of its examples, the model "
+    told += "is as often right as it is sure; where few examples lie, bars end anywhere by chance."
     columns = ["confidence", "examples", "mean confidence", "accuracy"]
     rows = [
         (f"{row['low']:.2f} to {row['high']:.2f}", row["count"], row["confidence"], row["accuracy"])

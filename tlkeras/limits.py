@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,13 @@ def _classes(measures: Mapping[str, Any]) -> Iterator[str]:
     if few := [row["class"] for row in rows if 0 < row["support"] < _FEW]:
         yield f"Measured on fewer than {_FEW} examples each, so hardly known: {_listed(few)}."
     accuracy = measures.get("accuracy", 0.0)
-    weak = [row for row in rows if row["support"] and row["recall"] < accuracy - _WEAK]
+    weak = [
+        row
+        for row in rows
+        if row["support"]
+        and row["recall"] < accuracy - _WEAK
+        and metrics.interval(round(row["recall"] * row["support"]), row["support"])[1] < accuracy
+    ]
     if weak:
         weak.sort(key=lambda row: row["recall"])
         told = [f"{row['class']} ({row['recall']:.2f} of {row['support']})" for row in weak]
@@ -89,12 +96,24 @@ def _confusions(measures: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _calibration(measures: Mapping[str, Any]) -> Iterator[str]:
-    if measures.get("calibration_error", 0) > _UNCALIBRATED and measures.get("reliability"):
-        sure, right = metrics.calibration(measures["reliability"])
+    bins = [row for row in measures.get("reliability", ()) if row["count"]]
+    if bins and measures["calibration_error"] > max(_UNCALIBRATED, _by_chance(bins)):
+        sure, right = metrics.calibration(bins)
         yield (
-            f"The probabilities cannot be taken at their word: {sure:.0%} sure on average, right "
-            f"in {right:.0%}, calibration error {measures['calibration_error']:.2f}."
+            f"The probabilities cannot be taken at their word: {sure:.1%} sure on average, right "
+            f"in {right:.1%}, calibration error {measures['calibration_error']:.2f}."
         )
+
+
+def _by_chance(bins: Sequence[Mapping[str, Any]]) -> float:
+    """Returns a calibration error that probabilities without fault seldom exceed.
+
+    It is two deviations above the mean, the right answers of a bin taken to be about normal.
+    """
+    variances = [row["count"] * row["confidence"] * (1 - row["confidence"]) for row in bins]
+    mean = math.sqrt(2 / math.pi) * sum(math.sqrt(each) for each in variances)
+    deviation = math.sqrt((1 - 2 / math.pi) * sum(variances))
+    return (mean + 2 * deviation) / sum(row["count"] for row in bins)
 
 
 def _imbalance(data: Mapping[str, Any]) -> Iterator[str]:

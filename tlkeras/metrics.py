@@ -56,10 +56,14 @@ def slices(
         names: The classes.
     """
     tallies: dict[str, _Tally] = {}
+    start = 0
     for labels, probabilities, groups in batches:
         found = np.asarray(groups)
         if found.shape != np.shape(labels):
             raise ValueError(f"There are {found.shape} groups of {np.shape(labels)} labels.")
+        _check_labels(np.asarray(labels), len(found), len(names), "label", start)
+        _check_probabilities(np.asarray(probabilities, np.float64), len(names), start)
+        start += len(found)
         for group in np.unique(found):
             chosen = found == group
             tally = tallies.setdefault(str(group), _Tally(names))

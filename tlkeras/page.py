@@ -226,6 +226,7 @@ _DRAWN = """
 svg text { fill: var(--quiet); font-size: 12px; font-family: inherit; }
 svg .title { fill: var(--ink); font-size: 13px; font-weight: 600; }
 svg .grid { stroke: var(--line); }
+svg .mark { stroke: var(--ink); stroke-width: 2; }
 svg .boundary, svg .ideal { stroke: var(--quiet); stroke-dasharray: 4 4; }
 svg .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
 svg .train { stroke: rgb(var(--orange)); stroke-dasharray: 6 3; }
