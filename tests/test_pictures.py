@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from tlkeras import pictures
 from tlkeras.frameworks import tf
@@ -99,6 +101,11 @@ def test_a_turned_jpeg_stays_one():
     turned = pictures.normalized(encoded(flag(), "JPEG", exif=notes), "x")
     assert Image.open(io.BytesIO(turned)).format == "JPEG"
     assert not Image.open(io.BytesIO(turned)).getexif()
+    found, fine = (
+        JpegImageFile(io.BytesIO(each)).quantization
+        for each in (turned, encoded(flag(), "JPEG", quality=95))
+    )
+    assert found == fine
 
 
 def test_alpha_is_laid_on_white_and_the_hidden_colour_does_not_leak():
@@ -240,3 +247,29 @@ def test_a_large_jpeg_is_decoded_at_the_part_of_its_size_that_keeps_enough(
     assert found.shape == (height, width, 3)
     whole = tf.image.resize(pictures.picture(tf.constant(buffer.getvalue())), found.shape[:2])
     assert np.abs(found - whole.numpy()).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("depth", "is_white_zero", "packed", "expected"),
+    [
+        (12, False, b"\x00\x0f\xff\x00", [0, 255]),
+        (16, False, b"\x00\x00\xff\xff", [0, 255]),
+        (16, True, b"\x00\x00\xff\xff", [255, 0]),
+    ],
+)
+def test_deep_tiffs_are_as_light_as_their_notes_say(depth, is_white_zero, packed, expected):
+    # Width, height, bits, compression, meaning, offset, samples, rows a strip, bytes of it.
+    values = {256: 2, 257: 1, 258: depth, 259: 1, 262: int(not is_white_zero)}
+    values |= {273: 8, 277: 1, 278: 1, 279: len(packed) - (depth == 12)}
+    data = b"II*\0" + struct.pack("<I", 12) + packed + struct.pack("<H", len(values))
+    for tag, value in values.items():
+        data += struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value)
+    assert seen(data + bytes(4))[0, :, 0].tolist() == expected
+
+
+def test_a_deep_colour_that_is_transparent_is_laid_on_white():
+    deep = Image.fromarray(np.array([[1799, 3000]], np.uint16))
+    buffer = io.BytesIO()
+    deep.save(buffer, "PNG", transparency=1799)
+    assert Image.open(io.BytesIO(buffer.getvalue())).info["transparency"] == 1799
+    assert seen(buffer.getvalue())[0, :, 0].tolist() == [255, 3000 >> 8]

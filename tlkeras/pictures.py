@@ -170,7 +170,13 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= 2**16:
         raise ValueError("has 32-bit pixels of unknown range, expected 8 or 16 bits")
-    return Image.fromarray((values >> 8).astype(np.uint8))
+    tags = getattr(image, "tag_v2", {})  # Of a TIFF.
+    (depth, *_), is_white_zero = tags.get(258, (16,)), tags.get(262) == 0
+    values8 = values >> (depth - 8)
+    values8 = 255 - values8 if is_white_zero else values8
+    if "transparency" in image.info:
+        values8[values == image.info["transparency"]] = 255  # As on white, see `_without_alpha`.
+    return Image.fromarray(values8.astype(np.uint8))
 
 
 def _without_alpha(image: Image.Image) -> Image.Image:
