@@ -413,3 +413,26 @@ def test_only_float_pictures_with_rows_of_targets_can_be_mixed(name):
 def test_an_example_without_a_picture_is_refused():
     with pytest.raises(ValueError, match="No 'image' to augment; this example has label, text"):
         made("flip").example({"text": tf.constant("a"), "label": tf.constant(1)}, [0, 0])
+
+
+COS, SIN = np.cos(np.pi / 12), np.sin(np.pi / 12)
+
+
+@pytest.mark.parametrize(
+    ("place", "rows", "shift"),
+    [
+        (9, [[COS, -SIN], [SIN, COS]], (0, 0)),
+        (10, [[1, 0.15], [0, 1]], (0, 0)),
+        (11, [[1, 0], [0.15, 1]], (0, 0)),
+        (12, np.eye(2), (0.225, 0)),
+        (13, np.eye(2), (0, 0.225)),
+    ],
+)
+def test_at_half_the_magnitude_pictures_move_half_as_far_as_the_paper_has_it(place, rows, shift):
+    size = np.array([64, 80])
+    changed = augment._OPERATIONS[place](example(), tf.constant(0.5))
+    before, after = (
+        each["boxes"].numpy()[0].reshape(2, 2).mean(axis=0) * size - size / 2
+        for each in (example(), changed)
+    )
+    np.testing.assert_allclose(after, np.array(rows) @ before + shift * size, atol=1e-3)

@@ -86,3 +86,22 @@ def test_a_runner_that_beam_does_not_know_is_one_clear_message(tmp_path: Path):
     with pytest.raises(AssertionError, match="Unexpected pipeline runner: DirektRunner") as failed:
         run("-m", "pipeline", f"--root={tmp_path}", "--to=examples", "--beam_runner=DirektRunner")
     assert "Traceback" not in str(failed.value)
+
+
+AUTO = """
+import atexit, sys
+from pipeline import config, flags
+from pipeline.__main__ import main
+from tlkeras import workers
+
+workers._WORTH_BEAM = 1
+atexit.register(lambda: print("beam", "apache_beam" in sys.modules))
+flags.run(main, config.Config)
+"""
+
+
+@pytest.mark.slow
+def test_very_many_parts_are_done_by_beam_unasked(expected: dict[str, bytes], tmp_path: Path):
+    told = run("-c", AUTO, f"--root={tmp_path}", "--to=statistics")
+    assert told.splitlines()[-1] == "beam True"
+    assert files(tmp_path) == expected

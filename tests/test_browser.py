@@ -10,6 +10,7 @@ import re
 import shutil
 import tarfile
 
+import numpy as np
 import pytest
 from conftest import Tiny
 
@@ -51,6 +52,26 @@ def test_a_model_that_the_page_cannot_show_is_refused(
     with pytest.raises(ValueError, match=told):
         Browser().write(model, None, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_holds_page_packages_licence_and_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(npm, "read", lambda package, members: dict.fromkeys(members, b"x"))
+    model = TransferModel(Tiny(), Classification(), ("a", "grün"))
+    Browser().write(model, None, tmp_path)
+    folder = tmp_path / "try"
+    expected = {"model.tflite", "model.json", "npm/LICENSE"}
+    expected |= {path.name for path in browser.PAGE.iterdir()}
+    for package, members in browser._MEMBERS.items():
+        expected |= {f"npm/{package.name}/{member}" for member in members}
+    files = (path for path in folder.rglob("*") if path.is_file())
+    assert {path.relative_to(folder).as_posix() for path in files} == expected
+    assert "Apache License" in (folder / "npm" / "LICENSE").read_text(encoding="utf-8")
+    told = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    size = (folder / "model.tflite").stat().st_size
+    assert (told["classes"], told["size"], told["bytes"]) == (["a", "grün"], 32, size)
+    inputs = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    served = Browser().load(tmp_path)(inputs)["probabilities"]
+    np.testing.assert_allclose(served, model.served(inputs)["probabilities"], atol=1e-4)
 
 
 def test_the_policy_allows_the_import_map_as_it_is_and_no_other_text():

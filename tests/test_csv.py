@@ -48,6 +48,13 @@ def test_a_changed_table_is_read_again(tmp_path: Path):
     assert source.fingerprint() != before[1]
 
 
+def test_a_changed_picture_is_noticed(tmp_path: Path):
+    source = table(tmp_path, "image,label\npictures/0.jpg,a\npictures/1.jpg,b\n")
+    before = source.fingerprint()
+    (tmp_path / "pictures/1.jpg").write_bytes(b"another")
+    assert source.fingerprint() != before
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

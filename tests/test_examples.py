@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -438,3 +439,15 @@ def test_a_picture_from_outside_is_what_the_dataset_would_give(tmp_path: Path):
     assert examples.raw("text", "a text").numpy() == b"a text"
     with pytest.raises(ValueError, match=r"has shape \(4, 5\), expected \[height, width, 3\]"):
         examples.raw("image", pixels[..., 0])
+
+
+def test_pictures_whose_names_are_no_utf_8_are_examples_like_others(tmp_path: Path):
+    photos = tmp_path / "photos"
+    for number, name in enumerate((b"a/1.png", b"a/ros\xe9.png", b"b/1.png")):
+        path = photos / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(np.full((2, 2, 3), number)))
+    assert Folder(photos).fingerprint()
+    write(Folder(photos), tmp_path / "out", validation=0, test=0)
+    rows = examples.dataset(tmp_path / "out", "train").as_numpy_iterator()
+    assert {row["id"] for row in rows} == {b"a/1.png", b"a/ros\xe9.png", b"b/1.png"}

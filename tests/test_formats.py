@@ -88,6 +88,24 @@ def test_every_signature_answers_as_the_model_does(model, loaded):
     np.testing.assert_array_equal(rated["scores"], answers[3]["scores"])
 
 
+def test_the_ways_in_which_clients_call_give_what_the_model_predicts(model, saved):
+    pixels = np.random.default_rng(5).integers(0, 256, (50, 40, 3)).astype(np.uint8)
+    (expected,) = model.predict([pixels])
+    calls = SavedModel().endpoints(saved)
+    assert calls.keys() == {"serving_default", "encoded", "examples"}
+    for call in calls.values():
+        found = call(pixels, encoded(pixels))["probabilities"][0]
+        np.testing.assert_allclose(found, expected["probabilities"], atol=1e-5)
+
+
+def test_written_again_an_export_takes_the_place_of_the_first(model, samples, tmp_path):
+    for _ in range(2):
+        SavedModel().write(model, samples, tmp_path, ORIGIN)
+    inputs = next(iter(samples.batch(2)))
+    served = SavedModel().load(tmp_path)(inputs)["probabilities"]
+    np.testing.assert_allclose(served, model.served(inputs)["probabilities"], atol=1e-5)
+
+
 def test_classes_and_their_scores_come_best_first(model, loaded):
     pixels = np.random.default_rng(2).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
     served = loaded.signatures["serving_default"](image=tf.constant(pixels))

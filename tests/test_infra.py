@@ -1,14 +1,19 @@
 """What the proof of exports measures, and what it refuses."""
 
+import functools
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
+from conftest import COLOURS
+from PIL import Image
 
 from pipeline import exporter, flags, infra_validator, model_card, product, pusher, resolver
 from pipeline.config import Config
 from pipeline.core import NotBlessed
+from tlkeras import examples as records
 from tlkeras.backbones.starter import Starter
 from tlkeras.data import Data
 from tlkeras.exporters.tflite import TFLite
@@ -195,14 +200,51 @@ def test_an_export_that_serves_no_numbers_is_named(products, tmp_path, monkeypat
         judged(products, tmp_path / "out")
 
 
-def test_an_endpoint_of_other_numbers_is_told(products, tmp_path, monkeypatch):
-    def endpoints(self, out):
-        return {"off": lambda image, encoded: {"probabilities": np.full((1, 3), 2.0)}}
+def here(function, exporter, *rest):
+    """Runs in this process what the step runs in a fresh one."""
+    return function(exporter, *rest)
 
-    def here(function, exporter, *rest):
-        return function(exporter, *rest)
+
+@pytest.mark.parametrize("number", [2.0, np.nan])
+def test_an_endpoint_of_other_numbers_is_told(products, tmp_path, monkeypatch, number):
+    def endpoints(self, out):
+        return {"off": lambda image, encoded: {"probabilities": np.full((1, 3), number)}}
 
     monkeypatch.setattr(infra_validator, "_fresh", here)
     monkeypatch.setattr(TFLite, "endpoints", endpoints)
     row = judged(products, tmp_path / "out")
-    assert row["difference"] >= 1 and "differs from Keras by" in row["reasons"][0]
+    assert not row["difference"] < 1 and "differs from Keras by" in row["reasons"][0]
+
+
+def test_every_batch_is_compared_with_what_keras_served_for_it(products, tmp_path, monkeypatch):
+    from ai_edge_litert import interpreter
+
+    threads = []
+
+    class Watched(interpreter.Interpreter):
+        def __init__(self, **options):
+            threads.append(options.get("num_threads"))
+            super().__init__(**options)
+
+    monkeypatch.setattr(interpreter, "Interpreter", Watched)
+    monkeypatch.setattr(infra_validator, "_fresh", here)
+    monkeypatch.setattr(infra_validator, "Data", functools.partial(Data, batch_size=4))
+    row = judged(products, tmp_path / "out")
+    told = json.loads((products["evaluation"] / "metrics.json").read_text())
+    assert (row["value"], row["agreement"]) == (told["accuracy"], 1)
+    assert row["difference"] < 1e-4
+    assert threads[-2:] == [1, 2]
+    other = changed(products, tmp_path, "evaluation")
+    path = other["evaluation"] / "served" / "probabilities.npy"
+    np.save(path, np.roll(np.load(path), 1, axis=-1))
+    assert judged(other, tmp_path / "rolled")["agreement"] == 0
+
+
+def test_the_pictures_of_mistakes_are_those_that_were_named(recorded):
+    ids = [row["id"].decode() for row in records.dataset(recorded, "test").as_numpy_iterator()]
+    told = {"label": "a", "predicted": "b", "probability": 0.9}
+    shown = model_card._mistakes(recorded, "test", [{"index": i, **told} for i in range(len(ids))])
+    assert [each.id for each in shown] == ids
+    for each in shown:
+        colour = np.asarray(Image.open(io.BytesIO(each.image)), float).mean((0, 1))
+        np.testing.assert_allclose(colour, COLOURS[each.id.split("/")[0]], atol=15)

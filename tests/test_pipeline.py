@@ -28,7 +28,8 @@ def command(pictures, place, *flags, module="pipeline"):
         sys.executable, "-m", module,
         f"--source=folder(path='{pictures}')", "--split=split(validation=20, test=20)",
         f"--backbone={NETWORK}", f"--root={place / 'runs'}",
-        f"--saved_models={place / 'saved_models'}", "--name=colours", *flags,
+        f"--saved_models={place / 'saved_models'}", "--name=colours",
+        "--details=details(authors='Ada Lovelace')", *flags,
     ]  # fmt: skip
 
 
@@ -90,6 +91,23 @@ def test_a_version_tells_nothing_of_the_store_and_of_single_examples(pushed):
         assert str(place / "runs") not in (version / name).read_text()
 
 
+def test_report_card_and_exports_tell_all_that_is_known(pushed):
+    place, _ = pushed
+    version = place / "saved_models" / "colours" / "1"
+    report = (version / "report.html").read_text(encoding="utf-8")
+    assert {*re.findall(r'<h2 id="section\d+">(.*?)</h2>', report)} >= {
+        "Results", "Learning curves", "Confusions", "Classes", "Calibration", "Exports", "Data",
+        "Configuration", "Lineage",
+    }  # fmt: skip
+    assert "Blessed." in report
+    assert "Authors: Ada Lovelace" in (version / "card.md").read_text(encoding="utf-8")
+    lineage = json.loads((version / "manifest.json").read_text())["lineage"]
+    (digest,) = {made["digest"] for made in lineage if made["step"] == "model"}
+    file = (version / "model.tflite").read_bytes()
+    for told in ("colours", "Ada Lovelace", digest):
+        assert told.encode() in file
+
+
 def test_the_command_in_the_card_makes_the_same_again(pushed, pictures):
     def read(words):
         (config,) = flags.parser(Config, values=absl_flags.FlagValues())(words)
@@ -98,7 +116,8 @@ def test_the_command_in_the_card_makes_the_same_again(pushed, pictures):
     place, _ = pushed
     text = (place / "saved_models" / "colours" / "1" / "card.md").read_text()
     (line,) = re.findall(r"^python -m pipeline .*$", text, re.MULTILINE)
-    expected = read(command(pictures, place, RECIPE)[2:])
+    # There was nothing to compare with, and where things lie is not told.
+    expected = read(command(pictures, place, RECIPE, "--baseline=none")[2:])
     found = read(shlex.split(line)[2:])
     assert found.replace(root=expected.root, saved_models=expected.saved_models) == expected
 

@@ -102,6 +102,16 @@ def test_the_schema_holds_the_classes_and_ranges_of_train(products):
     assert list(features["label"].string_domain.value) == ["a", "b", "c"]
     domain = features["image.width"].float_domain
     assert (domain.min, domain.max) == (12, 12)
+    domain = features["image.height"].float_domain
+    assert (domain.min, domain.max) == (16, 20)
+
+
+def test_a_class_that_training_never_sees_is_told(tmp_path, capsys):
+    counts = {"train": {"a": 25, "b": 25}, "test": {"a": 5, "b": 5, "c": 5}}
+    products = made(tmp_path, counts)
+    told = "c in test, never in train."
+    assert told in (products["anomalies"] / example_validator.FILE).read_text()
+    assert told in capsys.readouterr().out
 
 
 def test_the_anomalies_name_what_is_odd(products):

@@ -71,6 +71,37 @@ def test_an_int8_file_takes_pixels_as_they_are_and_computes_in_integers(written)
     assert {8, 12, 16, 24} <= set(scales)  # One for every channel.
 
 
+@pytest.mark.parametrize(
+    ("kind", "stored", "may_lose"),  # Numbers of types are those of LiteRT's schema.
+    [("none", 0, 1.0), ("dynamic", 9, 1.0), ("float16", 1, 1.0), ("int8", 9, 2.0)],
+)
+def test_weights_are_stored_as_the_kind_says(written, kind, stored, may_lose):
+    exporter = TFLite(quantize=kind)
+    model = litert.parsed((written / exporter.files()[0]).read_bytes())
+    kernels = [  # Of fewer than 1,024 weights the converter makes nothing smaller.
+        each.type
+        for each in model.subgraphs[0].tensors
+        if model.buffers[each.buffer].data is not None
+        and np.size(each.shape) == 4
+        and np.prod(each.shape) > 1024
+    ]
+    assert kernels == [stored] * 2
+    assert exporter.max_drop == may_lose
+
+
+def test_int8_is_corrected_by_as_many_pictures_as_calibrate_it(model, tmp_path, monkeypatch):
+    seen = []
+    correct = correction.corrected
+
+    def watched(file, exact, inputs):
+        seen.extend(inputs)
+        return correct(file, exact, seen[:2])
+
+    monkeypatch.setattr(correction, "corrected", watched)
+    TFLite(quantize="int8").write(model, samples(), tmp_path)
+    assert len(seen) == 128
+
+
 def test_the_float_kinds_say_that_they_compute_in_float(written):
     for kind in KINDS[:3]:
         assert "CONV_2D" in TFLite(quantize=kind).facts(written)["float_operations"]
@@ -135,14 +166,20 @@ def test_equal_arrays_are_written_once_and_nothing_else_changes(written):
     assert len(litert.written(doubled)) - len(file) < len(first.data) // 2
 
 
-def test_a_correction_gives_the_mean_that_float_gives(tmp_path):
+@pytest.mark.parametrize("is_depthwise", [False, True])
+def test_a_correction_gives_the_mean_that_float_gives(is_depthwise, tmp_path):
     # One large weight sets the scale; all others are rounded to 0, which is 0.45 too little each.
-    weights = np.full((1, 1, 16, 2), 0.45, np.float32)
-    weights[0, 0, 0] = 127
+    weights = np.full((2, 2, 16, 1) if is_depthwise else (1, 1, 16, 2), 0.45, np.float32)
+    weights[(0, 0) if is_depthwise else (0, 0, 0)] = 127
+    bias = np.arange(1, 17 if is_depthwise else 3, dtype=np.float32)
 
     @tf.function(input_signature=[tf.TensorSpec([1, 8, 8, 16], tf.float32, name="image")])
     def serve(image):
-        return {"mean": tf.nn.bias_add(tf.nn.conv2d(image, weights, 1, "SAME"), [1.0, 2.0])}
+        if is_depthwise:
+            sums = tf.nn.depthwise_conv2d(image, weights, [1, 1, 1, 1], "VALID")
+        else:
+            sums = tf.nn.conv2d(image, weights, 1, "SAME")
+        return {"mean": tf.nn.bias_add(sums, bias)}
 
     random = np.random.default_rng(0)
     inputs = [random.uniform(0, 2, (1, 8, 8, 16)).astype("float32") for _ in range(8)]
@@ -157,9 +194,11 @@ def test_a_correction_gives_the_mean_that_float_gives(tmp_path):
         files.append(converter.convert())
     exact, file = files
     before, after = (_bias(each) for each in (file, correction.corrected(file, exact, inputs)))
+    np.testing.assert_allclose(before, bias, atol=0.01)
     mean = np.mean(inputs, (0, 1, 2, 3))
-    np.testing.assert_allclose(before, [1, 2], atol=0.01)
-    np.testing.assert_allclose(after - before, 0.45 * mean[1:].sum(), rtol=0.01)
+    # Too little is what all weights of an output multiply but the large one.
+    lost = 3 * mean if is_depthwise else mean[1:].sum()
+    np.testing.assert_allclose(after - before, 0.45 * lost, rtol=0.01)
 
 
 def _bias(file):

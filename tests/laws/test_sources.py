@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,9 @@ def _tfds(place: Path) -> tuple[Source, Changed]:
     prepare(place / "first", 8)
 
     def change() -> Source:
-        prepare(place / "second", 9)
-        return TFDS("tiny_pictures", data_dir=place / "second")
+        shutil.rmtree(place / "first")
+        prepare(place / "first", 9)
+        return TFDS("tiny_pictures", data_dir=place / "first")
 
     return TFDS("tiny_pictures", data_dir=place / "first"), change
 
