@@ -61,7 +61,9 @@ def confusion(measures: Mapping[str, Any]) -> Markup:
     found = metrics.confusions(measures)
     rows = [(label, taken, count, share) for label, taken, count, share in found[:_PAIRS]]
     if rows:
-        caption = f"The {len(rows)} most frequent of {len(found)} kinds of confusion"
+        caption = "What was taken for what"
+        if len(rows) < len(found):
+            caption += f", the {len(rows)} most frequent of {len(found)} kinds"
         columns = ["class", "taken for", "examples", "share of the class"]
         listed = table(caption, columns, rows)
     else:

@@ -166,7 +166,7 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; list-style: none; p
 .tiles dd.quiet { font-size: .8rem; min-height: 1.1em; }
 .wide { overflow-x: auto; margin: .5rem 0 1.25rem; }
 table { border-collapse: collapse; font-size: .9rem; }
-caption { text-align: left; padding-bottom: .4rem; }
+caption { text-align: left; padding-bottom: .4rem; min-width: 18rem; }
 th, td { padding: .3rem .75rem; text-align: left; border-bottom: 1px solid var(--line);
   vertical-align: top; overflow-wrap: break-word; }
 thead th { color: var(--quiet); font-weight: 600; border-bottom-width: 2px; vertical-align: bottom;
