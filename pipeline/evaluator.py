@@ -34,6 +34,7 @@ def evaluation(
     task: Task,
     lower_bound: float,
     max_drop: float,
+    batch_size: int,
 ) -> None:
     """Measures the model on the test split and compares it with its thresholds.
 
@@ -43,7 +44,8 @@ def evaluation(
     nothing, the validation split is measured, and the measures say so. The baseline, a pushed
     version, is measured on the same examples, so that both figures are of the same test.
     """
-    data = Data(examples, backbone, task)
+    # No more than training had at a time; for many replicas that may be too many for one device.
+    data = Data(examples, backbone, task, min(batch_size, 32))
     fitted = loaded(model, data)
     split = measured_split(data)
     baseline = resolver.read(resolved)

@@ -39,7 +39,9 @@ def card(
     exported = _read(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)
     options = _options(lineage) | {"baseline": blessing["baseline"] or "none"}
-    words = ["python", "-m", "pipeline", *(f"--{key}={text}" for key, text in options.items())]
+    # Where the baseline lay is of this machine, and what it changes is the blessing alone.
+    asked = options | {"baseline": "none"}
+    words = ["python", "-m", "pipeline", *(f"--{key}={text}" for key, text in asked.items())]
     command = flags.quoted(words)
     contents = report.Report(
         title=name,

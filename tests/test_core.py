@@ -636,3 +636,26 @@ def test_nothing_here_imports_tensorflow(tmp_path):
     command = [sys.executable, str(script), str(tmp_path / "runs")]
     run = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert run.stdout.splitlines()[-1:] == ["False"], run.stderr
+
+
+def test_workers_agree_on_all_that_a_shared_step_reads_and_run_what_the_chief_runs(
+    tmp_path, monkeypatch
+):
+    run(tmp_path, to="examples")
+
+    @Step(together=True)
+    def model(out: Path, *, examples: Path, rate: float) -> None:
+        ran.append(f"model, together, {rate}")
+
+    met: list[str] = []
+    monkeypatch.setattr(core.hardware, "part", lambda: (1, 2))
+    monkeypatch.setattr(core.hardware, "is_chief", lambda: False)
+    monkeypatch.setattr(core.hardware, "meet", met.append)
+    for is_found, last in ((0, "model      done, the chief keeps it"), (1, "model      reused")):
+        monkeypatch.setattr(core.hardware, "gathered", lambda own, found=is_found: [found, own])
+        said: list[str] = []
+        config = Config(rate=0.25 + is_found)
+        core.run((examples, model), config, Store(tmp_path), say=said.append)
+        assert said[-1].split() == last.split()
+    assert ran == ["examples", "model, together, 0.25"]
+    assert "model, rate=0.25, key " in met[0] and "rate=1.25" in met[1]

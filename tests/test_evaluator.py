@@ -1,6 +1,5 @@
 """The step that judges a model, and what else reads one."""
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ def evaluated(out: Path, recorded: Path, model: Path, **changes: Any) -> dict[st
     resolved.mkdir()
     (resolved / "resolved.json").write_text(json.dumps({"version": None}))
     options: dict[str, Any] = {"backbone": Tiny(), "task": Classification(), "lower_bound": 0.0}
-    options |= {"max_drop": 0.0, **changes}
+    options |= {"max_drop": 0.0, "batch_size": 8, **changes}
     evaluator.evaluation.run(out, model=model, examples=recorded, resolved=resolved, **options)
     return json.loads((out / "blessing.json").read_text())
 
@@ -92,10 +91,9 @@ def test_the_same_model_as_a_baseline_has_the_same_value(
 
 
 def test_the_mistakes_kept_are_the_surest_by_their_place_in_the_split(
-    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recorded: Path, model: Path, tmp_path: Path
 ):
-    monkeypatch.setattr(evaluator, "Data", functools.partial(Data, batch_size=2))
-    evaluated(tmp_path / "out", recorded, model)
+    evaluated(tmp_path / "out", recorded, model, batch_size=2)
     kept = json.loads((tmp_path / "out" / "mistakes.json").read_text())
     served = np.load(tmp_path / "out" / "served" / "probabilities.npy")
     data = Data(recorded, Tiny(), Classification())

@@ -255,13 +255,14 @@ def test_a_large_jpeg_is_decoded_at_the_part_of_its_size_that_keeps_enough(
         (12, False, b"\x00\x0f\xff\x00", [0, 255]),
         (16, False, b"\x00\x00\xff\xff", [0, 255]),
         (16, True, b"\x00\x00\xff\xff", [255, 0]),
+        (32, False, b"\x00\x01\x00\x00\xff\xff\x00\x00", [1, 255]),
     ],
 )
 def test_deep_tiffs_are_as_light_as_their_notes_say(depth, is_white_zero, packed, expected):
     # Width, height, bits, compression, meaning, offset, samples, rows a strip, bytes of it.
     values = {256: 2, 257: 1, 258: depth, 259: 1, 262: int(not is_white_zero)}
     values |= {273: 8, 277: 1, 278: 1, 279: len(packed) - (depth == 12)}
-    data = b"II*\0" + struct.pack("<I", 12) + packed + struct.pack("<H", len(values))
+    data = b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + struct.pack("<H", len(values))
     for tag, value in values.items():
         data += struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value)
     assert seen(data + bytes(4))[0, :, 0].tolist() == expected

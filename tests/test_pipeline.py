@@ -116,7 +116,7 @@ def test_the_command_in_the_card_makes_the_same_again(pushed, pictures):
     place, _ = pushed
     text = (place / "saved_models" / "colours" / "1" / "card.md").read_text()
     (line,) = re.findall(r"^python -m pipeline .*$", text, re.MULTILINE)
-    # There was nothing to compare with, and where things lie is not told.
+    # Where things lie is not told.
     expected = read(command(pictures, place, RECIPE, "--baseline=none")[2:])
     found = read(shlex.split(line)[2:])
     assert found.replace(root=expected.root, saved_models=expected.saved_models) == expected

@@ -233,6 +233,9 @@ def test_confidence_and_confusions_are_told_the_right_way_round(labels, sure, to
     measures = metrics.classification([batch], ["a", "b"])
     assert told in written(Report(title="x", measures=measures), tmp_path).text
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    (mark,) = re.findall(r'<line[^>]*class="mark"[^>]*>', text)
+    (first, second) = re.findall(r' y[12]="([\d.]+)"', mark)
+    assert first == second
     wrong = labels.count(1)
     assert re.findall(r'<td class="(\w+)" style="[^"]*">(\d+)</td>', text) == [
         ("right", f"{4 - wrong}"),

@@ -127,7 +127,11 @@ def test_a_process_killed_while_it_makes_room_leaves_nothing_to_be_read(tmp_path
         with pytest.raises(KeyboardInterrupt):
             shards.granted(tmp_path, {"mine": (1, 4)}, 10)
     assert len(shards.Rows(tmp_path / "old")) == 0
-    assert shards.granted(tmp_path, {"old": (1, 4)}, 10) == {"old": 4}
+    filled(tmp_path / "kept", 4)
+    (tmp_path / "kept" / "00001.left.gone").mkdir()
+    assert shards.granted(tmp_path, {"old": (1, 4)}, 10**9) == {"old": 4}
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["00000"]
+    shutil.rmtree(tmp_path / "kept")
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 

@@ -110,7 +110,8 @@ def _by_chance(bins: Sequence[Mapping[str, Any]]) -> float:
 
     It is two deviations above the mean, the right answers of a bin taken to be about normal.
     """
-    variances = [row["count"] * row["confidence"] * (1 - row["confidence"]) for row in bins]
+    sure = [(row["count"], min(row["confidence"], 1.0)) for row in bins]  # Or 1 and a rounding.
+    variances = [count * confidence * (1 - confidence) for count, confidence in sure]
     mean = math.sqrt(2 / math.pi) * sum(math.sqrt(each) for each in variances)
     deviation = math.sqrt((1 - 2 / math.pi) * sum(variances))
     return (mean + 2 * deviation) / sum(row["count"] for row in bins)

@@ -54,15 +54,18 @@ def slices(
     Args:
         batches: Labels, probabilities, and the group that each example belongs to.
         names: The classes.
+
+    Raises:
+        ValueError: As `classification` does.
     """
     tallies: dict[str, _Tally] = {}
     start = 0
     for labels, probabilities, groups in batches:
-        found = np.asarray(groups)
+        found, rows = np.asarray(groups), np.asarray(probabilities, np.float64)
         if found.shape != np.shape(labels):
             raise ValueError(f"There are {found.shape} groups of {np.shape(labels)} labels.")
-        _check_labels(np.asarray(labels), len(found), len(names), "label", start)
-        _check_probabilities(np.asarray(probabilities, np.float64), len(names), start)
+        _check_labels(np.asarray(labels), len(rows), len(names), "label", start)
+        _check_probabilities(rows, len(names), start)
         start += len(found)
         for group in np.unique(found):
             chosen = found == group

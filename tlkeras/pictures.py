@@ -172,7 +172,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         raise ValueError("has 32-bit pixels of unknown range, expected 8 or 16 bits")
     tags = getattr(image, "tag_v2", {})  # Of a TIFF.
     (depth, *_), is_white_zero = tags.get(258, (16,)), tags.get(262) == 0
-    values8 = values >> (depth - 8)
+    values8 = values >> (min(depth, 16) - 8)
     values8 = 255 - values8 if is_white_zero else values8
     if "transparency" in image.info:
         values8[values == image.info["transparency"]] = 255  # As on white, see `_without_alpha`.

@@ -171,8 +171,10 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
     Raises:
         OSError: The disk has no room for what may be kept.
     """
-    for left in (*folder.glob("*.gone"), *folder.glob("*/*.gone")):
-        shutil.rmtree(left, ignore_errors=True)
+    for place in (folder, *_entries(folder)):
+        with contextlib.suppress(FileNotFoundError):  # Another process sweeps, too.
+            for left in [*place.glob("*.gone")]:
+                shutil.rmtree(left, ignore_errors=True)
     total = sum(size * count for size, count in wanted.values())
     others = {entry: _bytes(entry) for entry in _entries(folder) if entry.name not in wanted}
     for entry in sorted(others, key=_last_used):

@@ -30,7 +30,8 @@ class Task(Spec, plugins="tlkeras.tasks"):
     def weighted(self, target: Any, class_weights: Any) -> tuple[Any, Any]:
         """Returns a batch of targets and a weight for each, given a weight for each class.
 
-        With both the loss weighs the part of every class as that class. Traced as it stands, like
+        With both the loss weighs the part of every class as that class; metrics see the weighted
+        targets, so of mixed ones the accuracy of training is of these. Traced as it stands, like
         `target`.
         """
         raise ValueError(f"{self.name} has no class weights; use class_weight='none'.")

@@ -213,9 +213,7 @@ def _cuts(data: Data, phase: Phase, start: str) -> list[Cut]:
     """
     views = phase.views if phase.augment else 1
     cuts = [Cut("train", start, phase.augment, view) for view in range(views)]
-    is_read_again = bool(cuts) or phase.epochs > 1
-    is_held_out = data.count("validation") > 0
-    return [*cuts, Cut("validation", start)] if is_held_out and is_read_again else cuts
+    return [*cuts, Cut("validation", start)] if data.count("validation") else cuts
 
 
 def _train(data: Data, phase: Phase, start: str, feeds: Mapping[Cut, Features], epoch: int) -> Any:
