@@ -59,6 +59,8 @@ def evaluation(
     (out / "metrics.json").write_text(json.dumps(measures, indent=2), encoding="utf-8")
     (out / "mistakes.json").write_text(json.dumps(mistakes, indent=2), encoding="utf-8")
 
+    # Name and version: where they lie is nobody's business who is given the report.
+    named = "/".join(baseline.parts[-2:]) if baseline else None
     primary, reasons = fitted.task.primary, []
     reached = measures[primary]
     if reached < lower_bound:
@@ -66,7 +68,7 @@ def evaluation(
     if baseline and before is not None and reached < before - max_drop - ROUNDING:
         reasons.append(
             f"{primary} {reached:.4f} is more than {max_drop:.4f} below the {before:.4f} of "
-            f"{baseline}{_doubt(baseline, data)}"
+            f"{named}{_doubt(baseline, data)}"
         )
     blessing = {
         "blessed": not reasons,
@@ -74,7 +76,7 @@ def evaluation(
         "primary": primary,
         "value": reached,
         "lower_bound": lower_bound,
-        "baseline": str(baseline) if baseline else None,
+        "baseline": named,
         "baseline_value": before,
     }
     (out / "blessing.json").write_text(json.dumps(blessing, indent=2), encoding="utf-8")

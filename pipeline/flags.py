@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar, Union,
 from absl import app, flags, logging
 
 from pipeline import core
-from tlkeras import frameworks, hardware, spec
+from tlkeras import frameworks, hardware, progress, spec
 from tlkeras.spec import Spec
 
 P = ParamSpec("P")
@@ -380,14 +380,15 @@ def _plainly(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except (ValueError, flags.Error, core.NotBlessed) as error:
             logging.debug("This is where the error was raised.", exc_info=True)
-            print(" ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
+            lines = progress.printable(str(error)).splitlines()
+            print(" ".join(line.strip() for line in lines), file=sys.stderr)
             sys.exit(2 if isinstance(error, core.NotBlessed) else 1)
         except PermissionError as error:
             logging.debug("This is where the error was raised.", exc_info=True)
             if error.filename is None:
                 raise
             told = "permission denied; change its permissions, or name another file or folder."
-            print(f"{error.filename}: {told}", file=sys.stderr)
+            print(progress.printable(f"{error.filename}: {told}"), file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
             print("Stopped; the same command goes on from here.", file=sys.stderr)

@@ -61,6 +61,11 @@ def main(target: Target, config: Config) -> int:
                 f"flag --{name}={path}: containers share no working folder; give an absolute path "
                 "that all of them see, on a mounted volume or in a bucket mounted as a folder."
             )
+    if re.search(r"(key|secret|token|password|connection_string)\w*[= ]", config.beam_options):
+        raise ValueError(
+            "flag --beam_options holds a secret, which would stand in the file for all to read: "
+            "leave it out, and give it to the pipeline when it is started."
+        )
     compile(core.chosen(STEPS, Config, config.to), config, target)
     print(f"Written: {target.out}")
     return 0

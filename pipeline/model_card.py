@@ -84,6 +84,7 @@ def _mistakes(examples: Path, split: str, kept: list[dict[str, Any]]) -> list[re
         with Image.open(io.BytesIO(encoded)) as picture:
             small = picture.convert("RGB")
         small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        small.info.clear()  # A comment in the picture need not be for all who see the report.
         file = io.BytesIO()
         small.save(file, "JPEG", quality=85)
         found.append(report.Mistake(file.getvalue(), id=identity.decode(errors="replace"), **told))

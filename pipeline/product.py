@@ -38,6 +38,7 @@ _ADVICE = {
     errno.EPERM: "choose a folder that you may write to, or change its permissions",
     errno.ENOTDIR: "a file is in the way; choose another folder",
     errno.EEXIST: "a file is in the way; choose another folder",
+    errno.ELOOP: "a link is in the way; remove it, or choose another folder",
 }
 
 
@@ -117,7 +118,10 @@ def locked(out: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Lets one process at a time work at `out`; who has to wait says so, once."""
     with _explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        lock = out.with_name(f"{out.name}.lock").open("a+", encoding="utf-8")
+        # Never what a link leads to: that would be written to.
+        access = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        descriptor = os.open(out.with_name(f"{out.name}.lock"), access, 0o666)
+        lock = os.fdopen(descriptor, "a+", encoding="utf-8")
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -172,6 +176,8 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
 
 def _own_scratch(scratch: Path, key: str) -> bool:
     """Keeps the progress of a killed run of the same key, drops any other; tells which."""
+    if scratch.is_symlink():
+        scratch.unlink()
     owner = scratch / _OWNER
     kept = owner.exists() and owner.read_text(encoding="utf-8") == key
     if not kept:
@@ -258,6 +264,8 @@ def _libraries() -> Mapping[str, list[str]]:
 
 
 def _wipe(partial: Path) -> None:
+    if partial.is_symlink():  # Nobody of ours makes one: what it leads to is not to be wiped.
+        partial.unlink()
     for path in partial.iterdir() if partial.exists() else ():
         if not path.is_dir() or path.is_symlink():
             path.unlink()

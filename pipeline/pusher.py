@@ -82,11 +82,15 @@ def manifest(version: Path) -> dict[str, Any]:
 
 def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
     """Returns the manifests of all products and of what they were made of, each once."""
-    # Where the store lies is nobody's business but its owner's.
-    return [
-        {key: made[key] for key in made if key not in ("path", "from")}
-        for made in core.lineage(*products.values())
-    ]
+    # Where the store and other versions lie is nobody's business but their owner's.
+    told = []
+    for made in core.lineage(*products.values()):
+        kept = {key: made[key] for key in made if key not in ("path", "from")}
+        if made["step"] == "resolved" and "asked" in made:
+            fields = {"name": made["asked"]["fields"]["name"]}
+            kept["asked"] = {**made["asked"], "fields": fields}
+        told.append(kept)
+    return told
 
 
 def _found(saved_models: Path, contents: Mapping[str, Any]) -> Path | None:

@@ -511,6 +511,23 @@ def test_a_kill_while_the_progress_of_a_finished_product_is_dropped_leaves_none(
     assert (made / "weights").read_text() == "best"
 
 
+def test_a_link_beside_a_product_is_never_followed(tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mine").write_text("kept")
+    for name in ("a.partial", "b.scratch"):
+        (tmp_path / name).symlink_to(home)
+    (tmp_path / "c.lock").symlink_to(home / "mine")
+    for name in ("a", "b"):
+        with product.appearing(tmp_path / name, {"step": name, "inputs": {}}, {}):
+            pass
+        assert (tmp_path / name / "_manifest.json").exists()
+    message = r"c\.lock: .*a link is in the way"
+    with pytest.raises(ValueError, match=message), product.locked(tmp_path / "c", print):
+        pass
+    assert [(path.name, path.read_text()) for path in home.iterdir()] == [("mine", "kept")]
+
+
 def test_a_file_that_may_not_be_read_is_so_to_a_digest(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)

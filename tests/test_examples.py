@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -451,3 +453,26 @@ def test_pictures_whose_names_are_no_utf_8_are_examples_like_others(tmp_path: Pa
     write(Folder(photos), tmp_path / "out", validation=0, test=0)
     rows = examples.dataset(tmp_path / "out", "train").as_numpy_iterator()
     assert {row["id"] for row in rows} == {b"a/1.png", b"a/ros\xe9.png", b"b/1.png"}
+
+
+def test_an_info_names_no_split_outside_its_folder(pictures: Path, tmp_path: Path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    for folder in (out, other):
+        folder.mkdir()
+    (other / "train-00000.tfrecord").touch()
+    (other / "train.index.npy").touch()
+    told = {"classes": [], "features": {}, "class_counts": {}, "split": ""}
+    (out / "info.json").write_text(json.dumps({**told, "counts": {"../other/train": 1}}))
+    with pytest.raises(ValueError, match="not that of examples"):
+        examples.info(out)
+    examples.write(Folder(pictures), Split(validation=20, test=20), out)
+    assert len([*other.iterdir()]) == 2
+
+
+def test_names_cannot_command_the_terminal(pictures: Path, tmp_path: Path):
+    shutil.copytree(pictures, tmp_path / "photos")
+    (tmp_path / "photos" / "\x1b]0;x\x07.txt").touch()
+    said: list[str] = []
+    examples.write(Folder(tmp_path / "photos"), Split(), tmp_path / "out", said.append)
+    assert any(r"\x1b]0;x\x07.txt" in line for line in said)
+    assert "\x1b" not in "".join(said)

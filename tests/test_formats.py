@@ -156,6 +156,8 @@ def test_the_warm_up_requests_are_ones_that_the_signatures_answer(saved, loaded)
     records = [*tf.data.TFRecordDataset(str(path)).as_numpy_iterator()]
     logs = [protos.PredictionLog.FromString(record) for record in records]
     *predicted, classified = logs
+    picture = tf.make_ndarray(predicted[0].predict_log.request.inputs["image"])
+    assert np.unique(picture).size == 1  # It is nobody's.
     names = []
     for log in predicted:
         assert log.WhichOneof("log_type") == "predict_log"

@@ -18,6 +18,8 @@ from tlkeras.backbones.starter import Starter
 from tlkeras.data import Data
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.model import TransferModel
+from tlkeras.sources.folder import Folder
+from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 BACKBONE, TASK = Starter(size=32), Classification()
@@ -238,6 +240,17 @@ def test_every_batch_is_compared_with_what_keras_served_for_it(products, tmp_pat
     path = other["evaluation"] / "served" / "probabilities.npy"
     np.save(path, np.roll(np.load(path), 1, axis=-1))
     assert judged(other, tmp_path / "rolled")["agreement"] == 0
+
+
+def test_comments_in_pictures_are_not_in_the_report(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        picture = Image.new("RGB", (200, 200), (200, 30, 30))
+        picture.save(tmp_path / "photos" / name / "1.jpg", comment=b"Jane Doe")
+    records.write(Folder(tmp_path / "photos"), Split(validation=0, test=0), tmp_path / "examples")
+    told = {"index": 0, "label": "a", "predicted": "b", "probability": 1.0}
+    (shown,) = model_card._mistakes(tmp_path / "examples", "train", [told])
+    assert b"Jane Doe" not in shown.image
 
 
 def test_the_pictures_of_mistakes_are_those_that_were_named(recorded):

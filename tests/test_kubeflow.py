@@ -139,3 +139,10 @@ def test_the_file_runs_from_data_to_a_pushed_model_and_its_products_are_found_ag
         name for name, state in steps.items() if state == "reused"
     }
     assert told.splitlines()[-1] == f"Pushed: {version}"
+
+
+def test_a_secret_is_not_written_into_the_file(tmp_path):
+    secret = config(tmp_path, beam_runner="X", beam_options="--s3_secret_access_key=K123")
+    with pytest.raises(ValueError, match="--beam_options holds a secret") as told:
+        kubeflow.main(Target(out=tmp_path / "pipeline.yaml", image=IMAGE), secret)
+    assert "K123" not in str(told.value) and not (tmp_path / "pipeline.yaml").exists()

@@ -135,6 +135,16 @@ def test_a_process_killed_while_it_makes_room_leaves_nothing_to_be_read(tmp_path
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "00000/a.jpg", "00000/a.npy/b.jpg", "c/00000.npy"])
+def test_a_folder_that_is_no_entry_is_never_dropped(tmp_path, name):
+    file = tmp_path / "photos" / name
+    file.parent.mkdir(parents=True)
+    file.write_bytes(bytes(100))
+    filled(tmp_path / "old", 8)
+    assert shards.granted(tmp_path, {"mine": (1, 4)}, 4) == {"mine": 4}
+    assert file.exists() and not (tmp_path / "old").exists()
+
+
 def test_what_fits_is_granted_small_rows_first_and_cut_at_the_end_of_a_shard(tmp_path):
     wanted = {"large": (100, 10), "small": (1, 10)}
     assert shards.granted(tmp_path, wanted, 1010) == {"large": 10, "small": 10}

@@ -118,8 +118,8 @@ def test_a_part_that_no_worker_left_here_is_told(tmp_path, monkeypatch):
 
 
 def test_options_without_a_runner_are_refused():
-    with pytest.raises(ValueError, match=r"^The options '--x' are for a runner: name it, too\.$"):
-        Workers(options="--x")
+    with pytest.raises(ValueError, match=r"^The options of Beam are for a runner: name it, too\.$"):
+        Workers(options="--s3_secret_access_key=K123")
 
 
 def test_workers_are_a_value():

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import pictures, records, splits
+from tlkeras import pictures, progress, records, splits
 from tlkeras.records import Info
 from tlkeras.source import Kind, Source
 from tlkeras.splits import Split
@@ -113,7 +113,7 @@ def _planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
             f"{f', {classes[0]!r}' if classes else ''}; choosing a label takes at least two."
         )
     for name in classes:
-        if name.splitlines() != [name] or name != _unicode(name):
+        if name.splitlines() != [name] or name != progress.printable(name):
             raise ValueError(
                 f"{source} has the class {name!r}; a class is named by one line of UTF-8."
             )
@@ -299,12 +299,8 @@ _STANDARD: dict[Kind, Callable[[bytes], bytes]] = {
 
 
 def _printable(say: Say) -> Say:
-    """Returns what says a text as it can be printed: names of files need not be UTF-8."""
-    return lambda text: say(_unicode(text))
-
-
-def _unicode(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Returns what says a text as it can be printed: names of files may hold any bytes."""
+    return lambda text: say(progress.printable(text))
 
 
 def _in_range(label: Any, classes: Sequence[str]) -> bool:

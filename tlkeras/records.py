@@ -12,6 +12,7 @@ import dataclasses
 import json
 import math
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,9 @@ def info(folder: Path) -> Info:
     except ValueError as error:
         raise ValueError(f"{folder / 'info.json'} is not that of examples: {error}.") from None
     fields = [field.name for field in dataclasses.fields(Info)]
-    if not isinstance(told, dict) or sorted(told) != sorted(fields):
+    is_told = isinstance(told, dict) and sorted(told) == sorted(fields)
+    # A split is the beginning of the names of files in the folder.
+    if not is_told or not all(re.fullmatch(r"\w+", name) for name in told["counts"]):
         raise ValueError(
             f"{folder / 'info.json'} is not that of examples, which holds {', '.join(fields)}."
         )

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import resource
 import shutil
 import uuid
@@ -19,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+_SHARD = re.compile(r"\d{5}(\..*)?")
+_GONE = re.compile(r"\.[0-9a-f]{32}\.gone$")
 
 LENGTH = 512
 """Rows of a shard: few enough to lose little by a kill, a multiple of the usual batch sizes."""
@@ -171,9 +175,9 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
     Raises:
         OSError: The disk has no room for what may be kept.
     """
-    for place in (folder, *_entries(folder)):
+    for entry in _entries(folder):
         with contextlib.suppress(FileNotFoundError):  # Another process sweeps, too.
-            for left in [*place.glob("*.gone")]:
+            for left in [entry] if _GONE.search(entry.name) else [*entry.glob("*.gone")]:
                 shutil.rmtree(left, ignore_errors=True)
     total = sum(size * count for size, count in wanted.values())
     others = {entry: _bytes(entry) for entry in _entries(folder) if entry.name not in wanted}
@@ -209,7 +213,24 @@ def _remove(folder: Path) -> None:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir()]
+    """Returns the folders that hold shards and nothing else: no others are ours to remove."""
+    return [
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and not path.is_symlink() and _holds_shards(path)
+    ]
+
+
+def _holds_shards(folder: Path) -> bool:
+    """Returns whether there are shards, whole or not, and no other file."""
+    top, *below = [*os.walk(folder)] or [("", [], [])]
+    files = [name for _, _, names in below for name in names]
+    return (
+        bool(top[1])
+        and not top[2]
+        and all(_SHARD.fullmatch(name) for name in top[1])
+        and all(name.endswith(".npy") for name in files)
+    )
 
 
 def _bytes(entry: Path) -> int:

@@ -56,7 +56,8 @@ class Workers:
     def __post_init__(self) -> None:
         """Refuses options that nothing would read."""
         if self.options and self.runner == "auto":
-            raise ValueError(f"The options {self.options!r} are for a runner: name it, too.")
+            # They may hold a secret, so they are not repeated.
+            raise ValueError("The options of Beam are for a runner: name it, too.")
 
     def done(self, part: Part, count: int, folder: Path, what: str) -> Generator[Path]:
         """Yields the folder of every part in order of their numbers, and removes it afterwards.
