@@ -18,6 +18,7 @@ from pipeline import (
     statistics_gen,
     trainer,
 )
+from tlkeras import progress
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
 from tlkeras.details import Details
@@ -114,8 +115,7 @@ class Config(Spec, name="config"):
 
 
 def _titled(source: Source) -> str:
-    title = source.title().encode("utf-8", "backslashreplace").decode()
-    return title.lstrip(".") or source.member
+    return progress.printable(source.title()).lstrip(".") or source.member
 
 
 STEPS = (

@@ -96,7 +96,8 @@ def parser(
     """Returns a `flags_parser` for `absl.app.run`: from the arguments to a config of each class."""
     options = [option for config in configs for option in _options(config)]
     if steps:
-        options = [option for option in options if option.name in read_by(steps)]
+        read = read_by(steps)
+        options = [option for option in options if option.name in read]
     example = " ".join(f"--{option.name}=…" for option in options if option.required)
     example = f"python -m {_program()} {example}".strip()
     about = f"{inspect.getdoc(steps[-1] if steps else configs[0])}\n\nExample:\n  {example}"

@@ -168,9 +168,8 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
                 _wipe(work)
             raise
         _replace(out, work)
-        (aside / _OWNER).unlink(
-            missing_ok=True
-        )  # Of what is left by a kill from here on nobody goes on.
+        # Of what is left by a kill from here on nobody goes on.
+        (aside / _OWNER).unlink(missing_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -175,12 +175,9 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
     Raises:
         OSError: The disk has no room for what may be kept.
     """
-    for entry in _entries(folder):
-        with contextlib.suppress(FileNotFoundError):  # Another process sweeps, too.
-            for left in [entry] if _GONE.search(entry.name) else [*entry.glob("*.gone")]:
-                shutil.rmtree(left, ignore_errors=True)
+    entries = [entry for entry in _entries(folder) if not _is_swept(entry)]
     total = sum(size * count for size, count in wanted.values())
-    others = {entry: _bytes(entry) for entry in _entries(folder) if entry.name not in wanted}
+    others = {entry: _bytes(entry) for entry in entries if entry.name not in wanted}
     for entry in sorted(others, key=_last_used):
         if total + sum(others.values()) <= limit:
             break
@@ -210,6 +207,17 @@ def _remove(folder: Path) -> None:
     gone = folder.rename(folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.gone"))
     # On NFS what others still have open stays, and is removed another time.
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def _is_swept(entry: Path) -> bool:
+    """Removes what `_remove` has left, in an entry or of all of it; returns whether it was all."""
+    if _GONE.search(entry.name):
+        shutil.rmtree(entry, ignore_errors=True)
+        return not entry.exists()
+    with contextlib.suppress(FileNotFoundError):  # Another process sweeps, too.
+        for left in [*entry.glob("*.gone")]:
+            shutil.rmtree(left, ignore_errors=True)
+    return False
 
 
 def _entries(folder: Path) -> list[Path]:
