@@ -224,7 +224,7 @@ def test_a_model_worse_than_the_last_pushed_one_is_not_pushed(pictures, tmp_path
     bad = "--recipe=fine_tune(phases=[phase(epochs=1, learning_rate=1e-9)])"
     ended = run(command(pictures, tmp_path, bad))
     assert ended.returncode == 2, ended.stdout
-    assert f"of {tmp_path / 'saved_models' / 'colours' / '1'}" in ended.stderr
+    assert "of colours/1." in ended.stderr
     ended = run(command(pictures, tmp_path, bad, "--baseline=none"))
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "saved_models" / "colours" / "2").is_dir()
