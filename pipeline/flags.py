@@ -1,7 +1,6 @@
-"""Flags, read off a config or off the signature of one step; the only module that knows absl.
+"""Flags: one for each option of a config or of one step; the only module that knows absl.
 
-One flag per field: name, type, default and help are those of ``name: Annotated[type, "Help."]``.
-Texts of specs are parsed only where they are given; help lists the members of their families.
+Help lists the members of the families that the options take.
 """
 
 from __future__ import annotations
@@ -10,36 +9,22 @@ import dataclasses
 import functools
 import importlib
 import inspect
-import shlex
 import sys
-import textwrap
-import types
-import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, ParamSpec, TypeVar, Union, cast
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, cast
 
 from absl import app, flags, logging
 
 from pipeline import core
+from pipeline.option import REQUIRED, Option, usage, written
 from tlkeras import frameworks, hardware, progress, spec
 from tlkeras.spec import Spec
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_NONE = dataclasses.MISSING
-"""The default of a flag that has to be given."""
-
 _HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
-
-_SCALARS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
-    bool: (flags.BooleanParser().parse, "true or false"),
-    int: (int, "a whole number"),
-    float: (float, "a number"),
-    str: (str, "a text"),
-    Path: (Path, "a path"),
-}
 
 
 def run(
@@ -94,7 +79,7 @@ def parser(
     values: flags.FlagValues = flags.FLAGS,
 ) -> Callable[[Sequence[str]], tuple[Any, ...]]:
     """Returns a `flags_parser` for `absl.app.run`: from the arguments to a config of each class."""
-    options = [option for config in configs for option in _options(config)]
+    options = [option for config in configs for option in Option.of(config)]
     if steps:
         read = read_by(steps)
         options = [option for option in options if option.name in read]
@@ -121,11 +106,11 @@ def step_parser(
     step: core.Step, config: type[Spec], values: flags.FlagValues = flags.FLAGS
 ) -> Callable[[Sequence[str]], dict[str, Any]]:
     """Returns a `flags_parser` for one step: to its parameters, ``out`` and ``strategy``."""
-    fields = {option.name: option for option in _options(config)}
-    places = [_place(name) for name in step.places]
-    products = [_product(step, name) for name in step.read if name not in fields]
+    fields = {option.name: option for option in Option.of(config)}
+    places = [Option.of_place(name) for name in step.places]
+    products = [Option.of_product(step, name) for name in step.read if name not in fields]
     options = [*products, *(_alone(fields[name]) for name in step.parameters if name in fields)]
-    out = _Option("out", Path, "Where the product comes to lie, whole or not at all.", _NONE)
+    out = Option("out", Path, "Where the product comes to lie, whole or not at all.", REQUIRED)
     example = " ".join(f"--{option.name}={option.name}" for option in options if option.required)
     example = " ".join(filter(None, [f"python -m {step.module}", example, f"--out={step.name}"]))
     about = f"{inspect.getdoc(step)}\n\nExample:\n  {example}"
@@ -138,23 +123,21 @@ def step_parser(
     return _plainly(parse)
 
 
-def _alone(option: _Option) -> _Option:
+def _alone(option: Option) -> Option:
     """Returns the flag of a field for a step alone.
 
     An empty name is that of the source, which the pipeline knows, and a later step does not.
     """
-    return dataclasses.replace(option, default=_NONE) if option.name == "name" else option
+    return dataclasses.replace(option, default=REQUIRED) if option.name == "name" else option
 
 
 def step_values(
     step: core.Step, texts: Mapping[str, str], config: type[Spec]
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     """Returns the config fields and the products of a step, read from the texts of its flags."""
-    fields = {option.name: option for option in _options(config)}
+    fields = {option.name: option for option in Option.of(config)}
     inputs = {name: Path(texts[name]) for name in step.read if name not in fields}
-    given = {
-        name: _value(texts[name], fields[name].annotation) for name in step.read if name in fields
-    }
+    given = {name: fields[name].read(texts[name]) for name in step.read if name in fields}
     _refuse(config, given)
     return given, inputs
 
@@ -163,57 +146,11 @@ def _refuse(config: type[Spec], given: Mapping[str, Any]) -> None:
     """Raises what the pipeline would raise of these fields, if none that it needs is left out."""
     if given.get("name") == "":  # See `_alone`.
         raise ValueError("--name is empty; give the name under which the model is pushed.")
-    if all(option.name in given or not option.required for option in _options(config)):
+    if all(option.name in given or not option.required for option in Option.of(config)):
         config(**given)
 
 
-def command(config: Spec, program: str = "pipeline") -> str:
-    """Returns the command line that makes a config; flags at their defaults are left out."""
-    words = ["python", "-m", program]
-    for option in _options(type(config)):
-        value = getattr(config, option.name)
-        if value != option.default:
-            words.append(f"--{option.name}={written(value)}")
-    return quoted(words)
-
-
-def written(value: Any) -> str:
-    """Returns the text that a flag reads as this value."""
-    if isinstance(value, tuple):
-        return "|".join(map(str, cast("tuple[Any, ...]", value))) or "[]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def quoted(words: Iterable[str]) -> str:
-    """Returns a line for the shell; a text with quotes in it stands in double quotes."""
-    return " ".join(
-        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
-        for word in words
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Option:
-    """A flag before absl knows it."""
-
-    name: str
-    annotation: Any
-    help: str
-    default: Any
-
-    @property
-    def required(self) -> bool:
-        return self.default is _NONE
-
-    def described(self) -> str:
-        """Returns two or more lines of help."""
-        default = "required" if self.required else f"default: {written(self.default) or repr('')}"
-        indent, described = " " * 6, f"{self.help} ({default})"
-        text = textwrap.fill(described, 100, initial_indent=indent, subsequent_indent=indent)
-        return f"  --{self.name}={_kind(self.annotation)}\n{text}"
-
-
-_STRATEGY = _Option(
+_STRATEGY = Option(
     "strategy",
     Literal[hardware.NAMES],
     "What to train on, see BUILD.md; changes nothing about what is made.",
@@ -223,74 +160,39 @@ _STRATEGY = _Option(
 
 
 class _Parser(flags.ArgumentParser[Any]):
-    """Reads a field's value from text; a default is a value already."""
+    """Reads an option's value from text; a default is a value already."""
 
-    def __init__(self, annotation: Any) -> None:
+    def __init__(self, option: Option) -> None:
         super().__init__()
-        self.annotation = annotation
+        self.option = option
 
     def parse(self, argument: Any) -> Any:
-        return _value(argument, self.annotation) if isinstance(argument, str) else argument
+        return self.option.read(argument) if isinstance(argument, str) else argument
 
     def flag_type(self) -> str:
-        return _kind(self.annotation)
+        return self.option.kind
 
 
 class _Serializer(flags.ArgumentSerializer[Any]):
-    """Writes a field's value as `_Parser` reads it."""
+    """Writes an option's value as `_Parser` reads it."""
 
     def serialize(self, value: Any) -> str:
         return written(value)
 
 
-def _options(config: type[Spec]) -> list[_Option]:
-    defaults = {field.name: field.default for field in dataclasses.fields(cast(Any, config))}
-    return [_option(name, kind, defaults[name]) for name, kind in spec.fields(config).items()]
-
-
-def _option(name: str, annotation: Any, default: Any) -> _Option:
-    texts: Sequence[str] = ()
-    if typing.get_origin(annotation) is Annotated:
-        annotation, *texts = typing.get_args(annotation)
-    if not _supported(annotation):
-        raise TypeError(f"{name} is annotated {annotation!r}, which flags do not support.")
-    return _Option(name, annotation, " ".join(texts), default)
-
-
-def _product(step: core.Step, name: str) -> _Option:
-    """Returns the flag of a product, or of other files whose contents a product is made of."""
-    annotation, *texts = typing.get_args(step.parameters[name]) or [step.parameters[name]]
-    if annotation is not Path:
-        raise TypeError(f"Step {step.name} asks for {name!r}, which the config does not have.")
-    return _Option(name, Path, " ".join(texts) or f"The folder of the product {name}.", _NONE)
-
-
-def _place(name: str) -> _Option:
-    return _Option(name, Path | None, f"The folder of {name} that several runs share.", None)
-
-
-def _supported(annotation: Any) -> bool:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return all(part is type(None) or _supported(part) for part in arguments)
-    if origin is tuple:
-        return arguments[1:] == (...,) and arguments[0] in spec.families(annotation)
-    return origin is Literal or annotation in _SCALARS or annotation in spec.families(annotation)
-
-
 def _parsed(
-    argv: Sequence[str], options: Sequence[_Option], about: str, values: flags.FlagValues
+    argv: Sequence[str], options: Sequence[Option], about: str, values: flags.FlagValues
 ) -> dict[str, Any]:
     """Returns the value of every option by its field, or prints help and exits."""
     if _HELP.intersection(argv[1:]):
         more = "--flagfile=FILE reads flags from a file; --helpfull lists the flags of absl, too."
         described = "Flags:\n" + "\n".join(option.described() for option in options)
-        print(*filter(None, [about, described, _values_described(options), more]), sep="\n\n")
+        print(*filter(None, [about, described, usage(options), more]), sep="\n\n")
         sys.exit(0)
     defined: dict[str, flags.Flag[Any]] = {}
     for option in options:
         flag = defined[option.name] = flags.Flag(
-            _Parser(option.annotation),
+            _Parser(option),
             _Serializer(),
             option.name,
             None if option.required else option.default,
@@ -307,69 +209,6 @@ def _parsed(
         if option.required and not defined[option.name].present:
             raise ValueError(f"flag --{option.name} is missing: {option.help}")
     return {name: flag.value for name, flag in defined.items()}
-
-
-def _values_described(options: Iterable[_Option]) -> str:
-    """Returns how the members of all families are written that options or their fields take."""
-    waiting = [family for option in options for family in spec.families(option.annotation)]
-    lines: dict[type[Spec], str] = {}
-    while waiting:
-        family = waiting.pop(0)
-        if family not in lines:
-            members = spec.names(family).values()
-            written = "\n".join(
-                textwrap.fill(
-                    spec.usage(member), 100, initial_indent=" " * 6, subsequent_indent=" " * 10
-                )
-                for member in members
-            )
-            lines[family] = f"  {_kind(family)}\n{written}"
-            kinds = [kind for member in members for kind in spec.fields(member).values()]
-            waiting += [inner for kind in kinds for inner in spec.families(kind)]
-    return "\n".join(
-        ["Values, with the defaults of their fields:", *lines.values()] if lines else []
-    )
-
-
-def _value(text: str, annotation: Any) -> Any:
-    if spec.families(annotation):
-        return spec.parse_value(text, annotation)
-    arguments = typing.get_args(annotation)
-    if typing.get_origin(annotation) is Literal:
-        known = {str(argument): argument for argument in arguments}
-        if text not in known:
-            raise ValueError(f"{text!r} is not a choice; {spec.nearest(text, list(known))}")
-        return known[text]
-    if arguments:
-        return _one_of(text, arguments)
-    read, kind = _SCALARS[annotation]
-    try:
-        return read(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not {kind}.") from None
-
-
-def _one_of(text: str, annotations: Sequence[Any]) -> Any:
-    if text == "None" and type(None) in annotations:
-        return None
-    errors: list[str] = []
-    for annotation in annotations:
-        if annotation is not type(None):
-            try:
-                return _value(text, annotation)
-            except ValueError as error:
-                errors.append(str(error))
-    raise ValueError(" ".join(errors))
-
-
-def _kind(annotation: Any) -> str:
-    if typing.get_origin(annotation) is tuple:
-        return f"{_kind(typing.get_args(annotation)[0])}|…"
-    if typing.get_origin(annotation) is Literal:
-        return "|".join(map(str, typing.get_args(annotation)))
-    if arguments := typing.get_args(annotation):
-        return "|".join("None" if part is type(None) else _kind(part) for part in arguments)
-    return annotation.__name__.upper()
 
 
 def _plainly(function: Callable[P, T]) -> Callable[P, T]:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pipeline import core, flags
+from pipeline import core, flags, option
 from pipeline.config import STEPS, Config
 from tlkeras import hardware, spec
 from tlkeras.spec import Spec
@@ -132,7 +132,7 @@ def _parameters(steps: Sequence[core.Step], config: Config) -> dict[str, inspect
         name: inspect.Parameter(
             name,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            default=flags.written(getattr(config, name)),
+            default=option.written(getattr(config, name)),
             annotation=str,
         )
         for name in spec.fields(Config)

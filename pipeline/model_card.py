@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline import core, flags
+from pipeline import core, flags, option
 from pipeline.core import Step
 from tlkeras import card as cards
 from tlkeras import examples as records
@@ -42,7 +42,7 @@ def card(
     # Where the baseline lay is of this machine, and what it changes is the blessing alone.
     asked = options | {"baseline": "none"}
     words = ["python", "-m", "pipeline", *(f"--{key}={text}" for key, text in asked.items())]
-    command = flags.quoted(words)
+    command = option.quoted(words)
     contents = report.Report(
         title=name,
         measures=measures,

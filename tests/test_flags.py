@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from absl import flags as absl_flags
 
-from pipeline import flags
+from pipeline import flags, option
 from pipeline.core import Place, Step
+from tlkeras import spec
 from tlkeras.spec import Spec
 
 ROOT = Path(__file__).parents[1]
@@ -97,17 +98,23 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_the_command_of_a_config_makes_it_again(config):
-    words = shlex.split(flags.command(config))
-    assert words[:3] == ["python", "-m", "pipeline"]
-    assert parse(*words[3:]) == config
+def test_the_quoted_command_of_a_config_makes_it_again(config):
+    values = {name: getattr(config, name) for name in spec.fields(Config)}
+    words = [f"--{name}={option.written(value)}" for name, value in values.items()]
+    assert parse(*shlex.split(option.quoted(words))) == config
 
 
-def test_the_command_leaves_defaults_out():
-    assert flags.command(Config()) == "python -m pipeline"
-    assert flags.command(Config(guests=5, pans=(Wok(1), Grill()))) == (
-        "python -m pipeline '--pans=wok(width=1)|grill' --guests=5"
-    )
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("--guests=5", "--guests=5"),
+        ("--pans=wok|grill", "'--pans=wok|grill'"),
+        ("--pan=grill(kind='gas')", "\"--pan=grill(kind='gas')\""),
+        ("--dish=it's $5", "'--dish=it'\"'\"'s $5'"),
+    ],
+)
+def test_a_word_is_quoted_only_where_a_shell_needs_it(word, quoted):
+    assert option.quoted([word]) == quoted and shlex.split(quoted) == [word]
 
 
 @pytest.mark.parametrize(

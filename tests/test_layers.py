@@ -23,7 +23,7 @@ tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlker
 tlkeras.card
 tlkeras.*.*
 tlkeras
-pipeline.code pipeline.product pipeline.core pipeline.flags
+pipeline.code pipeline.product pipeline.core pipeline.option pipeline.flags
 pipeline.example_gen pipeline.statistics_gen pipeline.schema_gen pipeline.example_validator
 pipeline.trainer pipeline.pusher pipeline.resolver pipeline.evaluator pipeline.exporter
 pipeline.infra_validator pipeline.model_card pipeline.bulk_inferrer

@@ -1,0 +1,194 @@
+"""Options: what may be chosen, read off a config or a step, and the texts of the values.
+
+Of a field ``name: Annotated[type, "Help."]`` the option has the name, type, help and default. Texts
+of specs are parsed only where they are given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import textwrap
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, cast
+
+from pipeline import core
+from tlkeras import spec
+from tlkeras.spec import Spec
+
+REQUIRED = dataclasses.MISSING
+"""The default of an option that has to be given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """A choice by name, which a flag or a parameter of an orchestrator makes."""
+
+    name: str
+    annotation: Any
+    help: str
+    default: Any
+
+    @classmethod
+    def of(cls, config: type[Spec]) -> list[Option]:
+        """Returns an option for every field of a config.
+
+        Raises:
+            TypeError: A field has a type that no text can give.
+        """
+        found: list[Option] = []
+        defaults = {field.name: field.default for field in dataclasses.fields(cast(Any, config))}
+        for name, annotation in spec.fields(config).items():
+            texts: Sequence[str] = ()
+            if typing.get_origin(annotation) is Annotated:
+                annotation, *texts = typing.get_args(annotation)
+            if not _supported(annotation):
+                raise TypeError(f"{name} is annotated {annotation!r}, which flags do not support.")
+            found.append(cls(name, annotation, " ".join(texts), defaults[name]))
+        return found
+
+    @classmethod
+    def of_product(cls, step: core.Step, name: str) -> Option:
+        """Returns the option of a product, or of other files that a product is made of."""
+        annotation, *texts = typing.get_args(step.parameters[name]) or [step.parameters[name]]
+        if annotation is not Path:
+            raise TypeError(f"Step {step.name} asks for {name!r}, which the config does not have.")
+        help = " ".join(texts) or f"The folder of the product {name}."
+        return cls(name, Path, help, REQUIRED)
+
+    @classmethod
+    def of_place(cls, name: str) -> Option:
+        """Returns the option of a step's `core.Place`."""
+        return cls(name, Path | None, f"The folder of {name} that several runs share.", None)
+
+    @property
+    def required(self) -> bool:
+        """Whether there is no default."""
+        return self.default is REQUIRED
+
+    @property
+    def kind(self) -> str:
+        """What stands for a value in help, ``INT`` or ``wok|grill``."""
+        return _kind(self.annotation)
+
+    def read(self, text: str) -> Any:
+        """Returns the value that a text stands for, the other way round than `written`.
+
+        Raises:
+            ValueError: It stands for none.
+        """
+        return _value(text, self.annotation)
+
+    def described(self) -> str:
+        """Returns two or more lines of help."""
+        default = "required" if self.required else f"default: {written(self.default) or repr('')}"
+        indent, described = " " * 6, f"{self.help} ({default})"
+        text = textwrap.fill(described, 100, initial_indent=indent, subsequent_indent=indent)
+        return f"  --{self.name}={self.kind}\n{text}"
+
+
+def written(value: Any) -> str:
+    """Returns the text that an option reads as this value."""
+    if isinstance(value, tuple):
+        return "|".join(map(str, cast("tuple[Any, ...]", value))) or "[]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quoted(words: Iterable[str]) -> str:
+    """Returns a line for the shell; a text with quotes in it stands in double quotes."""
+    return " ".join(
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+        for word in words
+    )
+
+
+def usage(options: Iterable[Option]) -> str:
+    """Returns how the members of all families are written that options or their fields take."""
+    waiting = [family for option in options for family in spec.families(option.annotation)]
+    lines: dict[type[Spec], str] = {}
+    while waiting:
+        family = waiting.pop(0)
+        if family not in lines:
+            members = spec.names(family).values()
+            written = "\n".join(
+                textwrap.fill(
+                    spec.usage(member), 100, initial_indent=" " * 6, subsequent_indent=" " * 10
+                )
+                for member in members
+            )
+            lines[family] = f"  {_kind(family)}\n{written}"
+            kinds = [kind for member in members for kind in spec.fields(member).values()]
+            waiting += [inner for kind in kinds for inner in spec.families(kind)]
+    return "\n".join(
+        ["Values, with the defaults of their fields:", *lines.values()] if lines else []
+    )
+
+
+def _supported(annotation: Any) -> bool:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return all(part is type(None) or _supported(part) for part in arguments)
+    if origin is tuple:
+        return arguments[1:] == (...,) and arguments[0] in spec.families(annotation)
+    return origin is Literal or annotation in _SCALARS or annotation in spec.families(annotation)
+
+
+def _value(text: str, annotation: Any) -> Any:
+    if spec.families(annotation):
+        return spec.parse_value(text, annotation)
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal:
+        known = {str(argument): argument for argument in arguments}
+        if text not in known:
+            raise ValueError(f"{text!r} is not a choice; {spec.nearest(text, list(known))}")
+        return known[text]
+    if arguments:
+        return _one_of(text, arguments)
+    read, kind = _SCALARS[annotation]
+    try:
+        return read(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not {kind}.") from None
+
+
+def _one_of(text: str, annotations: Sequence[Any]) -> Any:
+    if text == "None" and type(None) in annotations:
+        return None
+    errors: list[str] = []
+    for annotation in annotations:
+        if annotation is not type(None):
+            try:
+                return _value(text, annotation)
+            except ValueError as error:
+                errors.append(str(error))
+    raise ValueError(" ".join(errors))
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in (*_TRUE, *_FALSE):
+        raise ValueError
+    return text.lower() in _TRUE
+
+
+_TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")
+
+_SCALARS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
+    bool: (_truth, "true or false"),
+    int: (int, "a whole number"),
+    float: (float, "a number"),
+    str: (str, "a text"),
+    Path: (Path, "a path"),
+}
+
+
+def _kind(annotation: Any) -> str:
+    if typing.get_origin(annotation) is tuple:
+        return f"{_kind(typing.get_args(annotation)[0])}|…"
+    if typing.get_origin(annotation) is Literal:
+        return "|".join(map(str, typing.get_args(annotation)))
+    if arguments := typing.get_args(annotation):
+        return "|".join("None" if part is type(None) else _kind(part) for part in arguments)
+    return annotation.__name__.upper()
