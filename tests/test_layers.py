@@ -1,4 +1,4 @@
-"""Who may import whom: every module only what stands before it."""
+"""Who may import whom: every module only what stands before it; and how long one may be."""
 
 from __future__ import annotations
 
@@ -80,3 +80,8 @@ def test_tensorflow_and_absl_come_in_by_one_door_each(module):
     packages = {name.split(".")[0] for name in imported(module)}
     assert module == "tlkeras.frameworks" or not packages & {"tensorflow", "keras"}
     assert module == "pipeline.flags" or "absl" not in packages
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_no_module_is_longer_than_400_lines(module):
+    assert len(FILES[module].read_text(encoding="utf-8").splitlines()) <= 400

@@ -166,23 +166,53 @@ def test_equal_arrays_are_written_once_and_nothing_else_changes(written):
     assert len(litert.written(doubled)) - len(file) < len(first.data) // 2
 
 
-@pytest.mark.parametrize("is_depthwise", [False, True])
-def test_a_correction_gives_the_mean_that_float_gives(is_depthwise, tmp_path):
-    # One large weight sets the scale; all others are rounded to 0, which is 0.45 too little each.
-    weights = np.full((2, 2, 16, 1) if is_depthwise else (1, 1, 16, 2), 0.45, np.float32)
-    weights[(0, 0) if is_depthwise else (0, 0, 0)] = 127
-    bias = np.arange(1, 17 if is_depthwise else 3, dtype=np.float32)
+def _conv(image, weights, stride, padding):
+    return tf.nn.conv2d(image, weights, stride, padding)
 
-    @tf.function(input_signature=[tf.TensorSpec([1, 8, 8, 16], tf.float32, name="image")])
+
+def _dilated(image, weights, stride, padding):
+    return tf.nn.conv2d(image, weights, stride, padding, dilations=2)
+
+
+def _depthwise(image, weights, stride, padding):
+    return tf.nn.depthwise_conv2d(image, weights, [1, stride, stride, 1], padding)
+
+
+@pytest.mark.parametrize(
+    ("layer", "weights", "size", "stride", "padding"),
+    [
+        (_conv, (1, 1, 16, 2), (8, 8), 1, "SAME"),
+        (_conv, (3, 3, 16, 2), (2, 2), 1, "SAME"),
+        (_conv, (3, 3, 16, 2), (1, 1), 1, "SAME"),
+        (_conv, (3, 2, 16, 2), (5, 8), 2, "VALID"),
+        (_conv, (5, 3, 16, 2), (6, 7), 2, "SAME"),
+        (_conv, (3, 3, 8, 2), (4, 3), 1, "SAME"),  # Two groups.
+        (_dilated, (3, 3, 16, 2), (6, 5), 1, "SAME"),
+        (_depthwise, (2, 2, 16, 1), (8, 8), 1, "VALID"),
+        (_depthwise, (3, 3, 16, 1), (4, 4), 2, "SAME"),
+        (_depthwise, (3, 3, 16, 1), (2, 2), 1, "SAME"),
+        (_depthwise, (3, 3, 8, 2), (3, 3), 1, "SAME"),
+    ],
+)
+def test_a_correction_gives_the_mean_that_float_gives(
+    layer, weights, size, stride, padding, tmp_path
+):
+    channels = 16 if layer is not _depthwise else weights[2]
+    # One large weight sets the scale; all others are rounded to 0, which is 0.45 too little each.
+    lost = np.full(weights, 0.45, np.float32)
+    lost[(0, 0) if layer is _depthwise else (0, 0, 0)] = 0
+    weights = np.where(lost == 0, np.float32(127), lost)
+    bias = np.arange(1, 17 if layer is _depthwise else 3, dtype=np.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec([1, *size, channels], tf.float32, name="image")])
     def serve(image):
-        if is_depthwise:
-            sums = tf.nn.depthwise_conv2d(image, weights, [1, 1, 1, 1], "VALID")
-        else:
-            sums = tf.nn.conv2d(image, weights, 1, "SAME")
-        return {"mean": tf.nn.bias_add(sums, bias)}
+        return {"mean": tf.nn.bias_add(layer(image, weights, stride, padding), bias)}
 
     random = np.random.default_rng(0)
-    inputs = [random.uniform(0, 2, (1, 8, 8, 16)).astype("float32") for _ in range(8)]
+    shape = (1, *size, channels)
+    # Not the same everywhere, nor of every channel.
+    level = random.uniform(0, 2, shape)
+    inputs = [(level * random.uniform(0.5, 1.5, shape)).astype("float32") for _ in range(8)]
     holder = tf.Module()
     tf.saved_model.save(holder, tmp_path, signatures={"serving_default": serve})
     files = []
@@ -195,10 +225,8 @@ def test_a_correction_gives_the_mean_that_float_gives(is_depthwise, tmp_path):
     exact, file = files
     before, after = (_bias(each) for each in (file, correction.corrected(file, exact, inputs)))
     np.testing.assert_allclose(before, bias, atol=0.01)
-    mean = np.mean(inputs, (0, 1, 2, 3))
-    # Too little is what all weights of an output multiply but the large one.
-    lost = 3 * mean if is_depthwise else mean[1:].sum()
-    np.testing.assert_allclose(after - before, 0.45 * lost, rtol=0.01)
+    missing = [layer(batch, lost, stride, padding) for batch in inputs]
+    np.testing.assert_allclose(after - before, np.mean(missing, (0, 1, 2, 3)), rtol=0.03)
 
 
 def _bias(file):

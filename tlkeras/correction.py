@@ -3,7 +3,8 @@
 An integer layer computes with weights w + e, e.g. too large ones in one channel and too small ones
 in the next; so its mean output is off by e times the mean input, and what comes after is built on
 that. The mean inputs are seen on a few examples (Nagel et al. 2019, section 4.2 and appendix D,
-https://arxiv.org/abs/1906.04721).
+https://arxiv.org/abs/1906.04721), here where each weight of a kernel sees them: on a map of 2 by 2,
+most of a padded kernel of 3 by 3 lies beside it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tlkeras import litert
 
 # The operations with weights, by their numbers in the schema.
 _CONV, _DEPTHWISE, _DENSE = 3, 4, 9
+_SAME = 0  # Of the two paddings.
 
 
 def corrected(file: bytes, exact: bytes, inputs: Iterable[Any]) -> bytes:
@@ -27,7 +29,8 @@ def corrected(file: bytes, exact: bytes, inputs: Iterable[Any]) -> bytes:
     Args:
         file: The integer model.
         exact: The same in float32.
-        inputs: Batches of one for the float model; one at a time is in memory.
+        inputs: Batches of one for the float model; one at a time is in memory, beside the mean
+            input of every layer.
 
     Raises:
         ValueError: The two have other layers.
@@ -44,7 +47,7 @@ def corrected(file: bytes, exact: bytes, inputs: Iterable[Any]) -> bytes:
     errors: dict[int, list[Any]] = collections.defaultdict(list)
     for layer, same in zip(layers, exact_layers, strict=True):
         error = _weights(model, layer) - _weights(floats, same)
-        errors[layer.bias].append(_output(layer.kind[0], error, means[same.source]))
+        errors[layer.bias].append(_output(same, error, means[same.source]))
     tensors, left = model.subgraphs[0].tensors, set()
     for bias, each in errors.items():
         tensor = tensors[bias]
@@ -64,6 +67,7 @@ class _Layer(NamedTuple):
     """An operation with weights: its code and their shape, and the places of three tensors."""
 
     kind: tuple[int, ...]
+    options: Any
     source: int
     weights: int
     bias: int
@@ -79,7 +83,8 @@ def _layers(model: Any) -> Iterator[_Layer]:
         source, weights, bias = map(int, operation.inputs[:3])
         tensor = graph.tensors[weights]
         if bias >= 0 and model.buffers[tensor.buffer].data is not None:
-            yield _Layer((code, *map(int, tensor.shape)), source, weights, bias)
+            kind = (code, *map(int, tensor.shape))
+            yield _Layer(kind, operation.builtinOptions, source, weights, bias)
 
 
 def _weights(model: Any, layer: _Layer) -> Any:
@@ -94,19 +99,42 @@ def _weights(model: Any, layer: _Layer) -> Any:
     return data.view(np.int8).reshape(layer.kind[1:]) * scale.reshape(sides)
 
 
-def _output(code: int, error: Any, mean: Any) -> Any:
-    """Returns by what wrong weights move each output channel, given the mean of each input."""
+def _output(layer: _Layer, error: Any, mean: Any) -> Any:
+    """Returns by what wrong weights move each output channel on average, given the mean input."""
+    code, *shape = layer.kind
+    if code == _DENSE:  # [outputs, inputs]
+        return error @ mean.reshape(-1, shape[-1]).mean(0)
+    seen = _seen(layer, mean[0])
     if code == _DEPTHWISE:  # [1, height, width, channels]
-        return error.sum((0, 1, 2)) * np.repeat(mean, error.shape[-1] // len(mean))
-    if code == _CONV:  # [outputs, height, width, inputs of a group]
-        error = error.sum((1, 2))
-    groups = len(mean) // error.shape[-1]
-    split = error.reshape(groups, -1, error.shape[-1])
-    return (split @ mean.reshape(groups, -1, 1)).reshape(-1)
+        return (error[0] * np.repeat(seen, shape[-1] // seen.shape[-1], axis=-1)).sum((0, 1))
+    # [outputs, height, width, inputs of a group]
+    groups = seen.shape[-1] // shape[-1]
+    error = error.reshape(groups, -1, *shape[1:])
+    return np.einsum("gohwi,hwgi->go", error, seen.reshape(*shape[1:3], groups, -1)).reshape(-1)
+
+
+def _seen(layer: _Layer, map_: Any) -> Any:
+    """Returns the mean that each weight of a kernel sees of a map, [height, width, channels].
+
+    That is over all places of the kernel, 0 where the weight lies beside the map.
+    """
+    told = layer.options
+    steps = ((told.strideH, told.dilationHFactor), (told.strideW, told.dilationWFactor))
+    sums = map_
+    for axis, (stride, dilation) in enumerate(steps):
+        size, taps = map_.shape[axis], layer.kind[2 + axis]
+        reach = (taps - 1) * dilation + 1
+        padded = told.padding == _SAME
+        places = -(-size // stride) if padded else -(-(size - reach + 1) // stride)
+        before = max((places - 1) * stride + reach - size, 0) // 2 if padded else 0
+        at = np.arange(places) * stride - before + np.arange(taps)[:, None] * dilation
+        share = (at[..., None] == np.arange(size)).mean(1)  # [taps, size]
+        sums = np.moveaxis(np.tensordot(share, sums, (1, axis)), 0, axis)
+    return sums
 
 
 def _means(file: bytes, places: Iterable[int], inputs: Iterable[Any]) -> dict[int, Any]:
-    """Returns the mean of every channel of these tensors over the inputs."""
+    """Returns the mean of these tensors over the inputs, of the shape of one."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     opened: Any = Interpreter(
@@ -124,7 +152,6 @@ def _means(file: bytes, places: Iterable[int], inputs: Iterable[Any]) -> dict[in
         opened.set_tensor(given["index"], batch)
         opened.invoke()
         for place in sums:
-            seen = opened.get_tensor(place)
-            sums[place] = sums[place] + seen.reshape(-1, seen.shape[-1]).mean(0)
+            sums[place] = sums[place] + opened.get_tensor(place)
         count += 1
     return {place: total / count for place, total in sums.items()}
