@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import select
@@ -75,11 +76,11 @@ class Page:
     def close(self) -> None:
         """Ends the browser."""
         self._session = None
-        try:
+        # One that has ended already gives no answer; one that does not end is killed.
+        with contextlib.suppress(OSError, RuntimeError, subprocess.TimeoutExpired):
             self.call("Browser.close")
             self._process.wait(timeout=20)
-        finally:
-            self._end()
+        self._end()
 
     def _end(self) -> None:
         self._process.kill()
@@ -107,7 +108,7 @@ class Page:
         """Goes to an address, forgets what was told before, and returns when it is loaded."""
         self.events.clear()
         self.call("Page.navigate", url=address)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not self.told("Page.loadEventFired"):
             self.events.append(self._received(deadline))
 
@@ -120,7 +121,7 @@ class Page:
             raise RuntimeError(failed.get("exception", failed).get("description", str(failed)))
         return answer["result"].get("value")
 
-    def until(self, script: str, seconds: float = 60) -> Any:
+    def until(self, script: str, seconds: float = 300) -> Any:
         """Returns what an expression gives as soon as it is true."""
         deadline = time.monotonic() + seconds
         while not (value := self.run(script)):

@@ -34,7 +34,7 @@ RECIPE = (
     "phase(epochs=1, unfreeze='block3', learning_rate=0.02, optimizer='sgd', batch_norm=True),"
     "phase(epochs=1, unfreeze=('block4',), optimizer='sgd', augment=[flip, mix_up])])"
 )
-TIMEOUT = 60.0
+TIMEOUT = 300.0
 
 
 def main(examples: Path, scratch: Path, out: Path, fault: str) -> None:

@@ -216,7 +216,8 @@ def test_without_a_network_the_error_says_to_give_a_file(monkeypatch, tmp_path: 
         raise OSError("no network")
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    # Keras reads KERAS_HOME as it is imported.
+    monkeypatch.setattr("keras.src.backend.config._KERAS_DIR", str(tmp_path))
     with pytest.raises(ValueError, match=r"cannot be .* mobilenet\(weights='FILE.h5'"):
         MobileNet(alpha=0.25, size=128).build()
 

@@ -331,17 +331,17 @@ def test_other_workers_wait_for_what_the_chief_makes(tmp_path, monkeypatch):
     def slow(out: Path) -> None:
         ran.append("slow")
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(120)
 
     @Step(together=True)
     def model(out: Path, *, examples: Path, rate: float) -> None:
         assert threading.current_thread() is not chief
         ran.append("model, together")
-        chief.join(10)
+        chief.join(120)
 
     chief = threading.Thread(target=run, args=(tmp_path,), kwargs={"steps": (slow, *STEPS)})
     chief.start()
-    assert inside.wait(10)
+    assert inside.wait(120)
     said: list[str] = []
 
     def say(text: str) -> None:
@@ -350,7 +350,7 @@ def test_other_workers_wait_for_what_the_chief_makes(tmp_path, monkeypatch):
 
     steps = (slow, examples, model, card)
     products = core.run(steps, Config(), Store(tmp_path), say=say)
-    chief.join(10)
+    chief.join(120)
     assert list(products) == ["slow", "examples", "model"]  # After it they are done.
     assert said[0] == "slow       waits for the chief"
     assert "slow       reused" in said and said[-1] in (
@@ -550,11 +550,11 @@ def test_of_two_runs_at_once_the_second_waits_and_finds_what_the_first_made(tmp_
     def slow(out: Path) -> None:
         ran.append("slow")
         inside.set()
-        assert go_on.wait(10)
+        assert go_on.wait(120)
 
     first = threading.Thread(target=run, args=(tmp_path,), kwargs={"steps": (slow,)})
     first.start()
-    assert inside.wait(10)
+    assert inside.wait(120)
     said: list[str] = []
 
     def say(text: str) -> None:
@@ -562,7 +562,7 @@ def test_of_two_runs_at_once_the_second_waits_and_finds_what_the_first_made(tmp_
         go_on.set()
 
     core.run((slow,), Config(), Store(tmp_path), say=say)
-    first.join(10)
+    first.join(120)
     assert ran == ["slow"]
     assert said == [f"slow   waits for PID {os.getpid()}", "slow   reused"]
 

@@ -227,7 +227,9 @@ def test_finished_parts_of_a_killed_run_are_used(tmp_path: Path, monkeypatch: py
         pass
 
     def killed(expected: Any, found: Any) -> None:
+        end = time.monotonic() + 120
         while not (parts / "read" / "00000001").exists():
+            assert time.monotonic() < end
             time.sleep(0.01)
         raise Killed
 

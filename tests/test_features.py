@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,7 +210,7 @@ def test_another_process_finds_the_same_names(recorded, data, tmp_path):
     made = features.at(make(), data, CUTS, Cache(tmp_path), "float16")
     before = entries(tmp_path)
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\n"
         "from test_features import *\n"
         "from tlkeras.data import Data\n"
@@ -219,7 +220,12 @@ def test_another_process_finds_the_same_names(recorded, data, tmp_path):
         f"found = features.at(make(), data, CUTS, Cache(Path({str(tmp_path)!r})), 'float16')\n"
         "print(len(found))\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.strip() == str(len(made))
     assert entries(tmp_path) == before

@@ -226,7 +226,7 @@ def test_an_export_runs_in_a_fresh_process_without_tlkeras(name, model, samples,
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert ended.returncode == 0, ended.stderr
     served = json.loads(ended.stdout.splitlines()[-1])

@@ -192,7 +192,7 @@ def test_a_model_below_its_bound_is_not_pushed(pushed, pictures):
     assert ended.returncode == 2
     assert "is below the lower bound 1.5000" in ended.stderr
     assert "balanced accuracy" in ended.stdout  # The measures are shown all the same.
-    assert len(ended.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in ended.stderr
     assert not (place / "saved_models" / "strict").exists()
     ended = run(command(pictures, place, RECIPE, "--lower_bound=1.5", "--to=evaluation"))
     assert ended.returncode == 2 and "is below the lower bound 1.5000" in ended.stderr
@@ -218,21 +218,22 @@ def test_kinds_of_tflite_are_proven_and_pushed_side_by_side(pushed, pictures):
 
 @pytest.mark.slow
 def test_a_model_worse_than_the_last_pushed_one_is_not_pushed(pictures, tmp_path):
+    exporters = "--exporters=saved_model"
     good = "--recipe=fine_tune(phases=[phase(epochs=8, learning_rate=0.01)])"
-    ended = run(command(pictures, tmp_path, good))
+    ended = run(command(pictures, tmp_path, good, exporters))
     assert ended.returncode == 0, ended.stderr
     bad = "--recipe=fine_tune(phases=[phase(epochs=1, learning_rate=1e-9)])"
-    ended = run(command(pictures, tmp_path, bad))
+    ended = run(command(pictures, tmp_path, bad, exporters))
     assert ended.returncode == 2, ended.stdout
     assert "of colours/1." in ended.stderr
-    ended = run(command(pictures, tmp_path, bad, "--baseline=none"))
+    ended = run(command(pictures, tmp_path, bad, exporters, "--baseline=none"))
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "saved_models" / "colours" / "2").is_dir()
 
 
 @pytest.mark.slow
 def test_a_run_killed_in_the_second_phase_ends_like_an_unbroken_one(pictures, tmp_path):
-    recipe = "--recipe=fine_tune(phases=[phase(epochs=2), phase(epochs=12, unfreeze=0.2)])"
+    recipe = "--recipe=fine_tune(phases=[phase(epochs=2), phase(epochs=40, unfreeze=0.2)])"
     ended = run(command(pictures, tmp_path / "unbroken", recipe, "--to=model"))
     assert ended.returncode == 0, ended.stderr
 
@@ -240,15 +241,13 @@ def test_a_run_killed_in_the_second_phase_ends_like_an_unbroken_one(pictures, tm
     process = subprocess.Popen(broken, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     runs = tmp_path / "broken" / "runs" / "model"
     state = "*.partial/_scratch/phase1/state.json"
-    for _ in range(3000):
-        if any(_epoch(path) for path in runs.glob(state)):
-            break
+    while not any(_epoch(path) for path in runs.glob(state)):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (left,) = runs.glob(state)
-    assert 1 <= _epoch(left) < 12
+    assert 1 <= _epoch(left) < 40
 
     ended = run(broken)
     assert ended.returncode == 0, ended.stderr
@@ -256,7 +255,7 @@ def test_a_run_killed_in_the_second_phase_ends_like_an_unbroken_one(pictures, tm
     for place in ("unbroken", "broken"):
         (model,) = (p for p in (tmp_path / place / "runs/model").iterdir() if p.suffix == "")
         models.append({path.name: path.read_bytes() for path in model.iterdir()})
-        assert len(json.loads(models[-1]["logs.json"])) == 14
+        assert len(json.loads(models[-1]["logs.json"])) == 42
     for name in ("logs.json", "model.keras", "model.json"):
         assert models[0][name] == models[1][name]
 

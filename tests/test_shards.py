@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import threading
+import time
 import types
 from pathlib import Path
 
@@ -196,8 +197,11 @@ def test_one_at_a_time_works_at_an_entry_and_others_at_others(tmp_path, capsys):
         threads["a"].start()
         threads["c"].start()
         threads["c"].join()
+        told, end = "", time.monotonic() + 60
+        while not told.endswith("\n") and time.monotonic() < end:  # As soon as the other waits.
+            told += capsys.readouterr().out
+            time.sleep(0.01)
         assert done == ["c"]
     threads["a"].join()
     assert done == ["c", "a"]
-    told = capsys.readouterr().out
     assert told == f"  waits for another process that works at {tmp_path / 'a'}\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from tlkeras.backbone import STRIDES, Backbone
 from tlkeras.backbones.applications import Application
 from tlkeras.frameworks import keras, tf
 
-# One small network of nearly every family; the others differ from it in depth and width alone.
+# One small network of nearly every family.
 QUICK = (
     "convnext_tiny",
     "densenet121",
@@ -61,6 +61,25 @@ MEMBERS = spec.names(Backbone)
 PICTURES = [name for name, member in MEMBERS.items() if "image" in member.reads]
 
 
+def parameters(names: Iterable[str]) -> list[Any]:
+    """Returns the names, slow ones marked."""
+    quick = [name for name in MEMBERS if name in QUICK or not is_application(name)]
+    return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in names]
+
+
+def is_application(name: str) -> bool:
+    return issubclass(MEMBERS[name], Application)
+
+
+of_every_family = pytest.mark.parametrize(
+    "built",
+    parameters(name for name in MEMBERS if name in BLOCKS or not is_application(name)),
+    indirect=True,
+    scope="module",
+)
+"""Marks a law that takes long: the others of a family differ in depth and width alone."""
+
+
 @dataclasses.dataclass
 class Built:
     """A backbone with its network, a batch for it, and what the network makes of it."""
@@ -75,16 +94,7 @@ class Built:
         return self.backbone.blocks(self.network)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(
-            name,
-            marks=[pytest.mark.slow] if issubclass(m, Application) and name not in QUICK else [],
-        )
-        for name, m in MEMBERS.items()
-    ],
-)
+@pytest.fixture(scope="module", params=parameters(MEMBERS))
 def built(request: pytest.FixtureRequest) -> Iterator[Built]:
     """Every backbone in turn; one network is in memory at a time."""
     keras.utils.set_random_seed(0)
@@ -129,6 +139,7 @@ def test_the_blocks_are_those_that_the_family_is_known_to_have(built: Built):
         assert len(built.blocks) == BLOCKS[built.backbone.name]
 
 
+@of_every_family
 def test_a_network_read_back_from_its_configuration_is_the_same(built: Built):
     read = keras.Model.from_config(built.network.get_config())
     read.set_weights(built.network.get_weights())
@@ -150,6 +161,7 @@ def test_segments_between_all_blocks_compose_to_the_whole(built: Built):
     _assert_equal(flowing, built.outputs)
 
 
+@of_every_family
 def test_a_network_cut_in_the_middle_is_suffix_after_prefix(built: Built):
     blocks = list(built.blocks.values())
     before = [layer for block in blocks[: len(blocks) // 2] for layer in block]
@@ -159,6 +171,7 @@ def test_a_network_cut_in_the_middle_is_suffix_after_prefix(built: Built):
     assert held == {id(variable) for variable in built.network.variables}
 
 
+@of_every_family
 def test_a_step_moves_the_last_block_and_nothing_that_is_frozen(built: Built):
     *frozen, last = [block for block in built.blocks.values() if any(x.weights for x in block)]
     frozen = [layer for block in frozen for layer in block]
@@ -197,10 +210,10 @@ def test_there_is_a_map_of_every_stride_and_of_the_size_it_tells(built: Built):
         assert sorted(built.network.output) == sorted(f"stride{stride}" for stride in STRIDES)
 
 
+@of_every_family
 def test_maps_grow_with_the_picture_by_exactly_their_stride(built: Built):
-    known = built.backbone.name in BLOCKS or not isinstance(built.backbone, Application)
-    if not known or built.backbone.name not in PICTURES:
-        pytest.skip("a smaller network of its family is tested, or it reads no pictures")
+    if built.backbone.name not in PICTURES:
+        pytest.skip("not a picture network")
     size = built.network.input.shape[1]
     larger = built.backbone.replace(size=size + 64).build().output
     grown = {
