@@ -1,6 +1,6 @@
 """What an image costs as there are more of them: time and peak memory from 1,000 to 100,000.
 
-    python benchmarks/scale.py --work=FOLDER
+    python benchmarks/scale.py --work=FOLDER --results=FILE
 
 Draws JPEG pictures of 160 pixels into FOLDER, which needs 3 GB, and takes more and more of them
 through ``example_gen``, ``statistics_gen`` and ``trainer`` with one frozen phase, each in a process
@@ -24,7 +24,6 @@ from speed import read, timed
 
 from tlkeras import charts, page
 
-HERE = Path(__file__).parent
 SIZE, CLASSES = 160, 10
 STEPS = {"examples": "example_gen", "statistics": "statistics_gen", "model": "trainer"}
 RECIPE = "fine_tune(phases=[phase(epochs=1)])"
@@ -34,7 +33,7 @@ def main() -> None:
     """Measures what is missing, then shows all."""
     parser = argparse.ArgumentParser(description="Time and memory an image by their number.")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--results", type=Path, default=HERE / "scale.jsonl")
+    parser.add_argument("--results", type=Path, required=True)
     parser.add_argument(
         "--counts", nargs="+", type=int, default=[100, 1_000, 3_000, 10_000, 30_000, 100_000]
     )

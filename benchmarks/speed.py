@@ -8,7 +8,7 @@ Four ways from the same folder and weights to a trained model, every run a proce
 * ``cached``: ``tutorial.py --cache``, decoded pictures in memory: the best a careful user does;
 * ``uncached``: ``tutorial.py``, as the tutorial stands.
 
-    python benchmarks/speed.py --data=IMAGES --weights=WEIGHTS
+    python benchmarks/speed.py --data=IMAGES --weights=WEIGHTS --results=FILE
 
 IMAGES holds ``flower_photos`` and ``hymenoptera``, WEIGHTS the files ``MobileNetV2_*_notop``. The
 ways take turns, case by case and seed by seed. Every run's result is a line of ``--results`` at
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The pipeline against the tutorial's recipe.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--results", type=Path, default=HERE / "speed.jsonl")
+    parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=["hymenoptera", "flower_photos"])
     parser.add_argument("--alphas", nargs="+", default=["0.35", "1.0"])
     parser.add_argument("--epochs", nargs="+", type=int, default=[5, 10], help="of each phase")

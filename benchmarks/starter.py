@@ -6,7 +6,8 @@ Three ways to a classifier of 128-pixel pictures, on data that no weights were t
 * ``imagenet``: the same on those of the published MobileNetV2 0.35, the same network;
 * ``scratch``: the same network from random weights, all of it trained, with flips and shifts.
 
-    python benchmarks/starter.py --data=IMAGES --weights=MobileNetV2_0.35_224_notop.weights.h5
+    python benchmarks/starter.py --data=IMAGES --results=FILE \
+        --weights=MobileNetV2_0.35_224_notop.weights.h5
 
 IMAGES holds the folders named in `SETS`. Every accuracy is appended to `--results` when measured; a
 run that was stopped goes on after the last one. Prints a Markdown table, means and deviations over
@@ -57,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--results", type=Path, default=Path(__file__).with_suffix(".jsonl"))
+    parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--labels", nargs="+", type=int, default=[5, 20, 100, 0], help="0 is all")
     parser.add_argument("--ways", nargs="+", default=["starter", "imagenet", "scratch"])

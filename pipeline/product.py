@@ -253,13 +253,30 @@ def _git() -> str | None:
 def _versions() -> dict[str, str]:
     """Returns the versions of the libraries that are loaded; imports none."""
     loaded = {module.partition(".")[0] for module in list(sys.modules)}
-    names = {name for module in loaded for name in _libraries().get(module, ())}
-    return {name: importlib.metadata.version(name) for name in sorted(names, key=str.lower)}
+    found = dict(_version(library) for library, holds in _libraries() if holds & loaded)
+    return dict(sorted(found.items(), key=lambda each: each[0].lower()))
 
 
 @functools.cache
-def _libraries() -> Mapping[str, list[str]]:
-    return importlib.metadata.packages_distributions()
+def _libraries() -> list[tuple[importlib.metadata.Distribution, set[str]]]:
+    """Returns every installed library and the modules that it holds, reading what is short.
+
+    `importlib.metadata.packages_distributions` reads all descriptions, too.
+    """
+    return [(library, _modules(library)) for library in importlib.metadata.distributions()]
+
+
+def _modules(library: importlib.metadata.Distribution) -> set[str]:
+    if declared := library.read_text("top_level.txt"):
+        return {*declared.split()}
+    files = (line.split(",")[0] for line in (library.read_text("RECORD") or "").splitlines())
+    return {file.partition("/")[0].removesuffix(".py") for file in files if file.endswith(".py")}
+
+
+@functools.cache
+def _version(library: importlib.metadata.Distribution) -> tuple[str, str]:
+    told = library.metadata
+    return told["Name"], told["Version"]
 
 
 def _wipe(partial: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib.metadata
 import itertools
 import json
 import os
@@ -271,6 +272,11 @@ def test_the_manifest_says_how_a_product_was_made(tmp_path):
     assert kept["python"].startswith(f"{sys.version_info[0]}.{sys.version_info[1]}.")
     assert kept["resumed"] is False
     assert "pytest" in kept["versions"] and {"git", "platform"} <= kept.keys()
+    loaded = {module.partition(".")[0] for module in list(sys.modules)}
+    libraries = importlib.metadata.packages_distributions()
+    expected = {name for module in loaded & libraries.keys() for name in libraries[module]}
+    assert kept["versions"] == {name: importlib.metadata.version(name) for name in expected}
+    assert [*kept["versions"]] == sorted(kept["versions"], key=str.lower)
 
 
 def test_lineage_follows_every_product_to_its_beginning(tmp_path):

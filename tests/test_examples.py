@@ -372,12 +372,15 @@ def test_copies_on_two_sides_of_the_split_are_told(tmp_path: Path):
 
 def test_groups_that_the_user_has_torn_are_told(tmp_path: Path):
     photos, pixels = tmp_path / "photos", np.random.default_rng(0)
-    for name in ("train/a/p1_1.png", "train/b/p2_1.png", "test/a/p1_2.png", "test/b/p3_1.png"):
+    names = ("train/a/p1_1.png", "train/b/p2_1.png", "test/a/p1_2.png", "test/b/x.png")
+    for name in names:
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         (photos / name).write_bytes(png(pixels.integers(0, 255, (4, 4, 3))))
     _, said = write(Folder(photos), tmp_path / "out", validation=0, group=r"/(p\d)_")
     (told,) = (text for text in said if "groups" in text)
     assert told.startswith("1 groups have examples in more than one split") and "p1" in told
+    (told,) = (text for text in said if "a group of its own" in text)
+    assert told.startswith("1 of 4 ids") and "test/b/x.png" in told
 
 
 def test_what_was_written_there_before_is_gone_before_anything_is_read(tmp_path: Path):

@@ -1,6 +1,7 @@
 """The two-phase schedule."""
 
 import dataclasses
+import shutil
 import types
 from typing import Any
 
@@ -110,10 +111,27 @@ def test_a_folder_with_the_progress_of_another_fit_is_refused(data, tmp_path):
     logs = recipe.fit(make(), data, tmp_path)
     assert recipe.fit(make(), data, tmp_path) == logs
     seeded = dataclasses.replace(data, seed=5)
-    with pytest.raises(ValueError, match="another fit: its seed is 0, not 5"):
+    with pytest.raises(ValueError, match="another fit, with seed 0, not 5"):
         recipe.fit(make(), seeded, tmp_path)
-    with pytest.raises(ValueError, match=r"its recipe is fine_tune.*Use a new folder"):
+    with pytest.raises(ValueError, match=r"with recipe fine_tune.*Use a new folder"):
         FineTune((Phase(epochs=2),)).fit(make(), data, tmp_path)
+    other = TransferModel(data.backbone, data.task, data.classes, seed=9)
+    with pytest.raises(ValueError, match=r"with model_seed \d, not 9"):
+        recipe.fit(other, data, tmp_path)
+
+
+def test_other_examples_in_equal_numbers_need_another_folder(data, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "pictures")
+    for old, new in (("blue", "once"), ("red", "blue"), ("once", "red")):
+        (tmp_path / "pictures" / old).rename(tmp_path / "pictures" / new)
+    source = Folder(tmp_path / "pictures")
+    examples.write(source, Split(validation=20, test=20), tmp_path / "examples")
+    other = dataclasses.replace(data, folder=tmp_path / "examples")
+    assert other.info.counts == data.info.counts
+    recipe = FineTune((Phase(epochs=1),))
+    recipe.fit(make(), data, tmp_path / "fit")
+    with pytest.raises(ValueError, match=r"with examples \{'train': '\d+ of digest \w{16}'"):
+        recipe.fit(make(), other, tmp_path / "fit")
 
 
 def test_a_model_of_other_classes_than_the_data_is_refused(data, tmp_path):

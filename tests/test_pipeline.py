@@ -142,7 +142,15 @@ def test_a_second_equal_run_does_nothing_and_imports_no_tensorflow(pushed, pictu
     told = {line.split()[0]: line.split()[1] for line in ended.stdout.splitlines() if "   " in line}
     steps = ("examples", "statistics", "schema", "anomalies", "model", "evaluation", "exports")
     assert {told[step] for step in steps} == {"reused"}
-    assert not modules & {"tensorflow", "keras", "sklearn", "matplotlib", "apache_beam"}
+    assert not modules & {
+        "tensorflow",
+        "keras",
+        "sklearn",
+        "scipy",
+        "matplotlib",
+        "cv2",
+        "apache_beam",
+    }
     assert [p.name for p in (place / "saved_models" / "colours").glob("[0-9]*")] == ["1"]
 
 
@@ -151,11 +159,11 @@ def test_a_command_imports_with_keras_only_what_it_uses(pushed, pictures):
     other = "--split=split(test=0.4)"
     _, modules = imported(command(pictures, place, RECIPE, other, "--to=examples"))
     assert {"tensorflow", "keras"} <= modules
-    assert not modules & {"sklearn", "matplotlib"}
+    assert not modules & {"sklearn", "scipy", "matplotlib", "cv2"}
 
 
 def test_what_keras_was_spared_can_be_imported_afterwards():
-    spared = "frameworks.is_command = True; frameworks.keras.Model; import sklearn.base"
+    spared = "frameworks.is_command = True; frameworks.keras.Model; import sklearn.base, scipy"
     ended = run([sys.executable, "-c", f"from tlkeras import frameworks; {spared}"])
     assert ended.returncode == 0, ended.stderr
 

@@ -40,12 +40,13 @@ def test_the_pages_have_command_lines():
     assert len(commands()) >= 8
 
 
-def test_the_python_lines_run_and_name_a_class(tmp_path, monkeypatch, capsys):
+def test_the_python_lines_run_one_after_the_other_and_name_a_class(tmp_path, monkeypatch, capsys):
     draw(tmp_path / "photos", 6)
     (tmp_path / "rose.jpg").write_bytes((tmp_path / "photos/red/000.png").read_bytes())
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(compile(block, "README.md", "exec"), {})
+    known: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(compile(block, "README.md", "exec"), known)
     (last,) = [line for line in capsys.readouterr().out.splitlines() if "'label'" in line]
     assert re.search(r"'label': '(red|green|blue)'", last)
     assert (tmp_path / "work" / "model.tflite").stat().st_size > 100_000

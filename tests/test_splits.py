@@ -95,6 +95,12 @@ def test_a_group_that_no_id_tells_is_refused_and_torn_ones_are_told():
     assert Split().torn(sides) == []
 
 
+def test_ids_without_a_group_are_told_where_there_are_groups():
+    ids = ["a/p1_0", "a/x", "b/p2_0", "b/xp_3"]
+    assert Split(group=r"/(p\d+)_").ungrouped(ids) == ["a/x", "b/xp_3"]
+    assert Split().ungrouped(ids) == []
+
+
 def test_a_group_without_brackets_is_the_whole_match():
     assert Split(group=r"patient\d+").group_of("a/patient12_3.jpg") == "patient12"
     assert Split(group=r"patient(\d+)").group_of("a/patient12_3.jpg") == "12"

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tlkeras.augment import Color, Crop, CutMix, Erase, Flip, MixUp, RandAugment, Rotate
     from tlkeras.backbones.applications import *  # noqa: F403
     from tlkeras.backbones.starter import Starter
     from tlkeras.data import Data
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from tlkeras.exporters.onnx import ONNX
     from tlkeras.exporters.saved_model import SavedModel
     from tlkeras.exporters.tflite import TFLite
+    from tlkeras.features import Cache
     from tlkeras.model import TransferModel
     from tlkeras.recipes.fine_tune import FineTune, Phase
     from tlkeras.sources.csv import CSV
@@ -30,14 +32,23 @@ if TYPE_CHECKING:
 _MODULES = {
     "Browser": "exporters.browser",
     "CSV": "sources.csv",
+    "Cache": "features",
     "Classification": "tasks.classification",
+    "Color": "augment",
+    "Crop": "augment",
+    "CutMix": "augment",
     "Data": "data",
     "Embedded": "sources.embedded",
+    "Erase": "augment",
     "FineTune": "recipes.fine_tune",
+    "Flip": "augment",
     "Folder": "sources.folder",
     "Keras": "exporters.keras",
+    "MixUp": "augment",
     "ONNX": "exporters.onnx",
     "Phase": "recipes.fine_tune",
+    "RandAugment": "augment",
+    "Rotate": "augment",
     "SavedModel": "exporters.saved_model",
     "Split": "examples",
     "Starter": "backbones.starter",
@@ -51,13 +62,22 @@ __all__ = [
     "ONNX",
     "TFDS",
     "Browser",
+    "Cache",
     "Classification",
+    "Color",
+    "Crop",
+    "CutMix",
     "Data",
     "Embedded",
+    "Erase",
     "FineTune",
+    "Flip",
     "Folder",
     "Keras",
+    "MixUp",
     "Phase",
+    "RandAugment",
+    "Rotate",
     "SavedModel",
     "Split",
     "Starter",

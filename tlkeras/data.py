@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,19 @@ _REDUCED = 4
 class Data:
     """The splits of one folder of examples, as one backbone and one task want them.
 
-    Batches are ``(inputs, targets)``. At most a few batches are in memory at a time. Unless
-    `exact`, large JPEGs are decoded at a part of their size that still is four times the input's:
-    the features of a network then differ by one to three percent.
+    Batches are ``(inputs, targets)``; of pictures and `Classification`, float32 [b, size, size, 3]
+    in [0, 255] and float32 [b, classes], 1 at the label. At most a few batches are in memory at a
+    time.
 
-    With ``part=(i, n)`` batches hold the i-th of n equal parts of every batch, what one of n
-    workers feeds; the examples of the other parts are not even read.
+    Attributes:
+        folder: What `examples.write` wrote.
+        batch_size: Examples in a batch, over all replicas and workers.
+        seed: Decides the order and the augmentation.
+        exact: Unless set, large JPEGs are decoded at a part of their size that still is four times
+            the input's, as ``python -m pipeline`` trains: features then differ by one to three
+            percent.
+        part: With ``(i, n)`` batches hold the i-th of n equal parts of every batch, what one of n
+            workers feeds; the examples of the other parts are not even read.
     """
 
     folder: Path
@@ -67,6 +75,20 @@ class Data:
     def count(self, split: str) -> int:
         """Returns the number of examples in a split; 0 if there is no such split."""
         return self.info.counts.get(split, 0)
+
+    def digest(self, split: str) -> str:
+        """Returns the SHA-256 of a split's records, read once."""
+        if split not in self._digests:
+            digest = hashlib.sha256()
+            for path in sorted(self.folder.glob(f"{split}[.-]*")):
+                with path.open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+            self._digests[split] = digest.hexdigest()
+        return self._digests[split]
+
+    @functools.cached_property
+    def _digests(self) -> dict[str, str]:
+        return {}
 
     def steps(self, split: str) -> int:
         """Returns the number of batches of one epoch, the last one short if need be."""
@@ -113,7 +135,10 @@ class Data:
         )
 
     def batches(self, split: str) -> Any:
-        """Returns the batches of a split in file order."""
+        """Returns the batches of a split in file order, of folders class by class: for measuring.
+
+        To train on, take `shuffled`.
+        """
         order = self.rows(np.arange(self.count(split)))
         return self.pairs(split, order).batch(self.size).prefetch(2)
 

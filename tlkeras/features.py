@@ -318,7 +318,6 @@ def _names(
     dtype: str,
 ) -> dict[Cut, str]:
     """Returns names, targets' too, that change with anything that changes what is kept."""
-    contents = {split: _content(data, split) for split in {cut.split for cut in cuts}}
     networks = {block: _described(prefix) for block, prefix in prefixes.items()}
     # Its targets have the width of all classes, also of those that another split alone has.
     task = [model.task.full(), *map(str, keras.tree.flatten(data.targets))]
@@ -329,21 +328,12 @@ def _names(
         drawn = (
             [[each.full() for each in cut.augments], cut.view, data.seed] if cut.augments else []
         )
-        made = [*always, contents[cut.split], data.exact, *drawn]
+        made = [*always, data.digest(cut.split), data.exact, *drawn]
         targets = dataclasses.replace(cut, block=TARGETS)
         for each, own in ((targets, task), (cut, [networks[cut.block], dtype])):
             digest = hashlib.sha256(json.dumps([*made, *own]).encode()).hexdigest()
             names[each] = f"{each.split}-{each.block}-{digest[:16]}"
     return names
-
-
-def _content(data: Data, split: str) -> str:
-    """Returns the digest of a split's records."""
-    digest = hashlib.sha256()
-    for path in sorted(data.folder.glob(f"{split}[.-]*")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _described(network: keras.Model) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import importlib
 import os
@@ -45,9 +46,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
-# Packages that Keras imports for what a command never does: it draws by the one and wraps networks
-# for the other; a fifth of the start went into them.
-_SPARED = ("matplotlib", "sklearn")
+# Packages that Keras and TensorFlow import for what a command never does, such as drawing or
+# wrapping networks for scikit-learn; a fifth of the start went into them.
+_SPARED = ("cv2", "matplotlib", "scipy", "sklearn")
 
 PARALLEL = min(os.cpu_count() or 1, 16)
 """Parallel calls of a map over examples, each of which holds a picture as large as it was taken."""
@@ -88,12 +89,17 @@ def _import_tensorflow() -> None:
     with _without(_SPARED if is_command else ()), _uncollected():
         if _LEVEL in os.environ:
             importlib.import_module("tensorflow")
-            return
-        os.environ[_LEVEL] = "2"
-        # The libraries tell of the processor and of missing GPUs before they read the level.
-        with muted():
-            importlib.import_module("tensorflow").config.list_physical_devices()
-        del os.environ[_LEVEL]  # Not handed down to other processes as if the user had set it.
+        else:
+            os.environ[_LEVEL] = "2"
+            # The libraries tell of the processor and of missing GPUs before they read the level.
+            with muted():
+                importlib.import_module("tensorflow").config.list_physical_devices()
+            del os.environ[_LEVEL]  # Not handed down to other processes as if the user had set it.
+    if is_command:
+        # Keras 3.15 keeps what it finds out here under another name than it looks for it, and so
+        # makes a layer, metric or optimizer for every one that it saves or loads.
+        saving: Any = importlib.import_module("keras.src.saving.saving_lib")
+        saving.get_attr_skipset = functools.cache(saving.get_attr_skipset)
 
 
 @contextlib.contextmanager

@@ -77,6 +77,11 @@ def write(
             f"{len(torn):,} groups have examples in more than one split, so measures will flatter "
             f"the model: {_told(torn)}."
         )
+    if lone := split.ungrouped(sides):
+        say(
+            f"{len(lone):,} of {len(sides):,} ids have nothing that group={split.group!r} finds; "
+            f"each is a group of its own: {_told(lone)}."
+        )
     _clear(out, planned)
     with contextlib.ExitStack() as stack:
         if parts is None:

@@ -43,12 +43,16 @@ class TransferModel:
     """A backbone with a task's head on it.
 
     Attributes:
-        body: Inputs to summary: the backbone's network and the task's `summarize`, one flat graph.
-        head: Summary to outputs.
+        body: Inputs to summary: the backbone's network and the task's `summarize`, one flat graph;
+            of pictures and `Classification`, [b, size, size, 3] in [0, 255] to [b, channels].
+        head: Summary to outputs; of `Classification` these are logits [b, classes].
         full: Inputs to outputs.
         blocks: The layers of `body` by block, in order.
         trainable: Block name to bool, readable and settable. Compile after setting.
+        seed: What the head's weights were drawn from; None of a model that was read.
     """
+
+    seed: int | None = None
 
     def __init__(
         self, backbone: Backbone, task: Task, classes: Sequence[str], seed: int = 0
@@ -63,6 +67,7 @@ class TransferModel:
             head = keras.Model(inputs, task.head(inputs, len(classes)), name=HEAD)
             full = keras.Model(body.input, head(body.output), name=backbone.name)
         self._hold(backbone, task, classes, body, head, full)
+        self.seed = seed
 
     def _hold(self, backbone, task, classes, body, head, full) -> None:
         self.backbone: Backbone = backbone
@@ -139,9 +144,16 @@ class TransferModel:
     def predict(self, values: Sequence[Any], batch_size: int = 32) -> list[dict[str, Any]]:
         """Returns the served outputs, class names added, of raw examples, one dict each.
 
+        Of `Classification` a dict has ``label``, ``classes`` and their ``scores``, best first, and
+        ``probabilities``, float32 [classes] in the order of the model's classes.
+
         Args:
-            values: What the backbone reads: for pictures, paths of files or arrays [h, w, 3].
+            values: What the backbone reads: for pictures, paths of files, their bytes, or arrays
+                [h, w, 3], RGB in [0, 255] and of any size.
             batch_size: Examples in memory and in the network at a time.
+
+        Raises:
+            ValueError: This is one example and no list; one is no picture.
         """
         if isinstance(values, (str, bytes, os.PathLike)):
             raise ValueError(f"{repr(values)[:60]} is one example; give a list of examples.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tlkeras.spec import Spec
 
@@ -79,6 +79,10 @@ class Split(Spec, name="split"):
             if group:
                 over.setdefault(group, set()).add(sides[identity])
         return sorted(group for group, found in over.items() if len(found) > 1)
+
+    def ungrouped(self, ids: Iterable[str]) -> list[str]:
+        """Returns the ids in which `group` is not found; none without a `group`."""
+        return [identity for identity in ids if self.group and not self._found(identity)]
 
     def _found(self, identity: str) -> str:
         """Returns the group that an id tells, or an empty text."""

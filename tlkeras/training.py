@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras import hardware
-from tlkeras.frameworks import keras
+from tlkeras.frameworks import keras, tf
 
 Logs = dict[str, float]
 
@@ -113,7 +113,8 @@ def fit(
         )
         _save(model, state, folder)
         _say(state, epochs, time.perf_counter() - began)
-    model.load_weights(_weights(folder, state.best_epoch))
+    if state.best_epoch != state.epoch:
+        model.load_weights(_weights(folder, state.best_epoch))
     hardware.meet(f"{folder.name} with its best weights")  # Now the chief may drop the folder.
     return state
 
@@ -175,7 +176,7 @@ def _reserve(variables: Sequence[Any], folder: Path) -> None:
         OSError: It is full. HDF5 would find that out, too, but then cannot close the file, prints
             tracebacks, and ends some processes with a segmentation fault.
     """
-    size = sum(each.numpy().nbytes + 4096 for each in variables)
+    size = sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size + 4096 for each in variables)
     room = folder / "room.partial"
     try:
         with room.open("wb") as file:

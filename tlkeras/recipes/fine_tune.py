@@ -38,7 +38,9 @@ class Phase(Spec, name="phase"):
     head only. `warmup` is the part of the steps in which the rate rises from 0; `clip` bounds the
     norm of all gradients together, 0 does not; `patience` counts epochs, 0 never stops early.
     `augment` changes every picture anew in every epoch; with `views`, epoch ``e`` uses the
-    ``e % views``-th of so many changed copies of it, which may be kept as features.
+    ``e % views``-th of so many changed copies of it, which may be kept as features. `batch_norm`
+    trains the batch norms of unfrozen blocks, too. The ``cosine`` falls to 0 at the phase's end.
+    Optimizers are Keras's, but for `weight_decay`, which is 0 also of ``adamw`` if not given.
     """
 
     epochs: int = 5
@@ -85,9 +87,11 @@ class Phase(Spec, name="phase"):
             )
         elif warm:
             rate = keras.optimizers.schedules.PolynomialDecay(0.0, warm, rate)
+        decay = self.weight_decay
         return getattr(keras.optimizers, _OPTIMIZERS[self.optimizer])(
             learning_rate=rate,
-            weight_decay=self.weight_decay,
+            # Without a number AdamW is refused; at 0 the others compute what changes nothing.
+            weight_decay=decay if self.optimizer == "adamw" else decay or None,
             global_clipnorm=self.clip or None,
         )
 
@@ -100,6 +104,7 @@ class FineTune(Recipe, name="fine_tune"):
     frozen layers in every epoch. So does a phase that augments, but for validation, unless it has
     `views`.
     Frozen batch norms are in inference mode, and so is all before the first block ever trained.
+    ``class_weight='balanced'`` weighs each class by n / (classes * its count).
     """
 
     phases: tuple[Phase, ...] = (
@@ -183,20 +188,24 @@ def _claim(folder: Path, recipe: Recipe, model: TransferModel, data: Data) -> No
         return  # Whether the workers agree is found out when they meet.
     fitted = {
         "recipe": recipe.full(),
-        "backbone": model.backbone.full(),
+        "backbone": " ".join([model.backbone.full(), model.backbone.fingerprint()]).strip(),
         "task": model.task.full(),
         "classes": list(data.classes),
-        "examples": {name: data.count(name) for name in ("train", "validation")},
+        "examples": {
+            name: f"{data.count(name)} of digest {data.digest(name)[:16]}"
+            for name in ("train", "validation")
+        },
         "batch_size": data.batch_size,
         "seed": data.seed,
+        "model_seed": model.seed,
     }
     path = folder / "fit.json"
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         for name, value in fitted.items():
-            if before[name] != value:
+            if (other := before.get(name)) != value:
                 raise ValueError(
-                    f"{folder} holds the progress of another fit: its {name} is {before[name]}, "
+                    f"{folder} holds the progress of another fit, with {name} {other}, "
                     f"not {value}. Use a new folder for this one, or remove that."
                 )
     else:
