@@ -2,18 +2,21 @@
 
 import dataclasses
 import errno
+import gc
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Tiny
 
-from tlkeras import features, shards, training
+from tlkeras import features, graph, shards, training
 from tlkeras.augment import Color, Flip
 from tlkeras.features import Cache, Cut
 from tlkeras.frameworks import keras
@@ -59,6 +62,59 @@ def test_features_are_what_the_prefix_gives_in_any_order(data, tmp_path):
         order = data.order(cut.split, 1)
         for column, plain in zip(joined(found[cut].batches(order), prefix), expected, strict=True):
             np.testing.assert_allclose(column, plain[order], rtol=1e-6)
+
+
+def test_a_fit_that_is_over_holds_neither_its_network_nor_its_features(data, tmp_path):
+    held = []
+
+    def watch(self, *arguments):
+        made(self, *arguments)
+        held.append(weakref.ref(self))
+
+    made = shards.Rows.__init__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards.Rows, "__init__", watch)
+        model = make()
+        FineTune(TWO).fit(model, data, tmp_path)
+    held += [weakref.ref(model.full), weakref.ref(model.body)]
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert len(held) > 4 and not any(each() for each in held)
+
+
+def test_data_sets_open_no_files_that_they_leave_open(data):
+    def opened():
+        for epoch in range(20):
+            next(iter(data.shuffled("train", epoch)))
+        gc.collect()
+        maps = Path("/proc/self/maps").read_text().count(".npy")
+        return len([*Path("/proc/self/fd").iterdir()]), maps
+
+    assert opened() == opened()
+
+
+@pytest.mark.parametrize("gigabytes", [-1.0, math.inf, math.nan])
+def test_a_cache_of_no_sensible_size_is_refused(tmp_path, gigabytes):
+    with pytest.raises(ValueError, match=r"Cache.gigabytes is .*, expected a number from 0 on"):
+        Cache(tmp_path, gigabytes)
+
+
+def test_of_features_no_more_are_kept_than_of_their_targets(data, tmp_path, monkeypatch, capsys):
+    count, sizes = data.count("train"), {"float32": 96, "float16": 1}  # As of many classes.
+    limit = (count * sizes["float16"] + 20 * sizes["float32"]) / 1e9
+    monkeypatch.setattr(features, "_row_bytes", lambda tensors, dtype: sizes[dtype])
+    features.at(make(), data, [Cut("train", HEAD)], Cache(tmp_path, limit), "float16")
+    assert "of 16 examples of" in capsys.readouterr().out
+    kept = {name.split("-")[1]: len(shards.Rows(tmp_path / name)) for name in entries(tmp_path)}
+    assert kept == {HEAD: 16, features.TARGETS: 16}
+
+
+def test_a_finished_fit_runs_no_network_again(data, tmp_path, monkeypatch):
+    model = make()
+    logs = FineTune(TWO).fit(model, data, tmp_path)
+    monkeypatch.setattr(features, "_run", None)
+    assert FineTune(TWO).fit(model, data, tmp_path) == logs
 
 
 @pytest.mark.parametrize("examples", [16, 32])
@@ -202,7 +258,7 @@ def test_a_network_made_anew_in_the_same_process_is_the_same():
         x = keras.layers.Dense(3, kernel_initializer="ones")(inputs)
         return keras.Model(inputs, scale * keras.ops.flip(x, axis=-1) + x)
 
-    first, again, other = (features._described(network(scale)) for scale in (2.0, 2.0, 3.0))
+    first, again, other = (graph.digest(network(scale)) for scale in (2.0, 2.0, 3.0))
     assert first == again != other
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from conftest import Tiny, weights_of
 
-from tlkeras import examples, spec, training
+from tlkeras import examples, replicas, spec, training
 from tlkeras.augment import Augment
 from tlkeras.data import Data
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import TransferModel
+from tlkeras.model import TransferModel, computing_in
 from tlkeras.recipe import Recipe
 from tlkeras.recipes import fine_tune
 from tlkeras.recipes.fine_tune import FineTune, Phase
@@ -120,6 +120,41 @@ def test_a_folder_with_the_progress_of_another_fit_is_refused(data, tmp_path):
         recipe.fit(other, data, tmp_path)
 
 
+def test_progress_is_not_put_on_another_network(data, tmp_path):
+    model, head = make(), FineTune((Phase(epochs=1),))
+    FineTune((Phase(epochs=1, unfreeze="all"),)).fit(model, data, tmp_path / "first")
+    head.fit(model, data, tmp_path / "second")
+    with pytest.raises(ValueError, match=r"with frozen \w{16}, not"):
+        head.fit(make(), data, tmp_path / "second")
+
+
+def test_progress_in_another_precision_is_refused(data, tmp_path):
+    recipe = FineTune((Phase(epochs=1, unfreeze="all"),))
+    recipe.fit(make(), data, tmp_path)
+    with (
+        computing_in("mixed_float16"),
+        pytest.raises(ValueError, match="with precision float32, not mixed_float16"),
+    ):
+        recipe.fit(make(), data, tmp_path)
+
+
+def test_a_mixed_model_has_its_loss_scaled_wherever_it_is_fitted():
+    with computing_in("mixed_float16"):
+        model = make()
+    trained = replicas.trained(model.full)
+    trained.compile("sgd", "mse")
+    assert isinstance(trained.optimizer, keras.optimizers.LossScaleOptimizer)
+    plain = replicas.trained(make().full)
+    plain.compile("sgd", "mse")
+    assert not isinstance(plain.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_a_callback_that_saves_what_is_trained_is_told_how(data, tmp_path):
+    saving = keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"))
+    with pytest.raises(ValueError, match=r"use ModelCheckpoint\(…, save_weights_only=True\)"):
+        FineTune((Phase(epochs=1),)).fit(make(), data, tmp_path, [saving])
+
+
 def test_other_examples_in_equal_numbers_need_another_folder(data, pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "pictures")
     for old, new in (("blue", "once"), ("red", "blue"), ("once", "red")):
@@ -211,7 +246,7 @@ def test_balanced_class_weights_are_those_of_scikit_learn():
 def test_the_parts_of_a_mixed_target_weigh_as_their_classes():
     target, weights = Classification().weighted(tf.constant([[0.5, 0.5]]), [0.5556, 5.0])
     logits = np.log([[0.9, 0.1]]).astype("float32")
-    loss = Classification().loss()(target, logits, sample_weight=weights)
+    loss: Any = Classification().loss()(target, logits, sample_weight=weights)
     expected = -0.5 * (0.5556 * np.log(0.9) + 5.0 * np.log(0.1))
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
@@ -225,7 +260,7 @@ def test_class_weights_reach_the_loss(data, tmp_path, monkeypatch):
 
 
 def test_smoothing_and_decay_are_those_asked_for():
-    loss = Classification(label_smoothing=0.1).loss()([[1.0, 0.0]], [[2.0, 0.0]])
+    loss: Any = Classification(label_smoothing=0.1).loss()([[1.0, 0.0]], [[2.0, 0.0]])
     p = np.exp(2) / (np.exp(2) + 1)
     assert float(loss) == pytest.approx(-0.95 * np.log(p) - 0.05 * np.log(1 - p), rel=1e-5)
     optimizer = Phase(optimizer="adamw", weight_decay=0.1).compiled_optimizer(1)

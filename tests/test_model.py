@@ -1,5 +1,7 @@
 """The three models that share their variables."""
 
+import random
+
 import numpy as np
 import pytest
 from conftest import Tiny
@@ -105,6 +107,18 @@ def test_the_same_seed_gives_the_same_head_and_another_does_not():
     ]
     np.testing.assert_array_equal(kernels[0], kernels[1])
     assert not np.array_equal(kernels[0], kernels[2])
+
+
+def test_a_new_model_leaves_what_the_user_draws_as_it_was():
+    def drawn(between):
+        random.seed(1)
+        np.random.seed(1)
+        before = random.random(), np.random.uniform()
+        between()
+        return before, random.random(), np.random.uniform()
+
+    made = lambda: TransferModel(Tiny(), Classification(), ("a", "b"), seed=7)  # noqa: E731
+    assert drawn(made) == drawn(lambda: None)
 
 
 def test_a_model_saved_twice_is_the_same_bytes(model, tmp_path):

@@ -245,6 +245,20 @@ def test_a_shorthand_is_expanded_unless_it_is_a_name():
     assert spec.parse("a", Letter) == A()
 
 
+def test_a_member_that_is_defined_again_takes_the_place_of_the_old_one():
+    class Cell(Spec):
+        """A family, in a notebook."""
+
+    def defined():
+        class Mine(Cell, name="mine"):
+            pass
+
+        return Mine
+
+    old, new = defined(), defined()
+    assert type(spec.parse("mine", Cell)) is new and old() != new()
+
+
 def test_two_members_of_a_family_cannot_share_a_name():
     class Twins(Spec):
         """A family."""

@@ -168,8 +168,11 @@ def test_a_loss_that_is_not_finite_ends_the_fit_with_advice(tmp_path):
     def feed(epoch):
         return train(epoch).map(lambda x, y: (x * np.inf, y))
 
+    model = make()
     with pytest.raises(ValueError, match=r"The loss is .* in epoch 1; use a smaller learning_rate"):
-        fit(make(), tmp_path, feed=feed)
+        fit(model, tmp_path, feed=feed)
+    for left, first in zip(model.get_weights(), make().get_weights(), strict=True):
+        np.testing.assert_array_equal(left, first)
 
 
 def test_dropout_differs_between_epochs_and_not_between_runs(tmp_path):

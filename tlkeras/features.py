@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import weakref
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ class Cache:
     folder: Path
     gigabytes: float = 20.0
     code: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks the number."""
+        if not 0 <= self.gigabytes < math.inf:
+            raise ValueError(f"Cache.gigabytes is {self.gigabytes}, expected a number from 0 on.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +105,9 @@ class Features:
 
     def _read(self, chosen: Any) -> tuple[Any, Any]:
         specs = (self.prefix.output, self.data.targets)
+        held: Any = weakref.ref(self)  # TensorFlow never forgets the function; the data sets do.
         columns = tf.numpy_function(
-            lambda numbers: self.rows.read(numbers) + self.targets.read(numbers),
+            lambda numbers: held().rows.read(numbers) + held().targets.read(numbers),
             [chosen],
             self.rows.dtypes + self.targets.dtypes,
             stateful=False,
@@ -115,10 +122,10 @@ class Features:
 
         Of a batch that is kept it is one, which nothing reads: networks do not run on none.
         """
-        size = self.data.size
+        size, kept = self.data.size, self.kept
         batches = [order[i : i + size] for i in range(0, len(order), size)]
-        missing = [batch[batch >= self.kept] for batch in batches]
-        missing = [batch if len(batch) else np.array([self.kept]) for batch in missing]
+        missing = [batch[batch >= kept] for batch in batches]
+        missing = [batch if len(batch) else np.array([kept]) for batch in missing]
         pairs = self.data.pairs(
             self.cut.split, np.concatenate(missing), self.cut.augments, self.cut.view
         )
@@ -241,7 +248,9 @@ def _missing(
         wanted = {names[cut]: (size, data.count(cut.split)) for cut, size in sizes.items()}
         granted = shards.granted(cache.folder, wanted, int(cache.gigabytes * 1e9))
         for cut, name in names.items():
-            entry, stop = cache.folder / name, granted[name]
+            targets = names[dataclasses.replace(cut, block=TARGETS)]
+            # One is of no use without the other.
+            entry, stop = cache.folder / name, min(granted[name], granted[targets])
             if hardware.replicas() > 1 and stop < data.count(cut.split):
                 stop = 0  # See `_is_enough`.
             found[cut] = len(shards.Rows(entry)), stop
@@ -318,7 +327,7 @@ def _names(
     dtype: str,
 ) -> dict[Cut, str]:
     """Returns names, targets' too, that change with anything that changes what is kept."""
-    networks = {block: _described(prefix) for block, prefix in prefixes.items()}
+    networks = {block: graph.digest(prefix) for block, prefix in prefixes.items()}
     # Its targets have the width of all classes, also of those that another split alone has.
     task = [model.task.full(), *map(str, keras.tree.flatten(data.targets))]
     always = [model.backbone.full(), code, tf.__version__, keras.__version__, shards.LENGTH]
@@ -334,28 +343,6 @@ def _names(
             digest = hashlib.sha256(json.dumps([*made, *own]).encode()).hexdigest()
             names[each] = f"{each.split}-{each.block}-{digest[:16]}"
     return names
-
-
-def _described(network: keras.Model) -> str:
-    """Returns the digest of the layers, how they are connected, and their weights.
-
-    Where the generators of dropout stand is not in it, nor the numbers that Keras appends to names.
-    """
-    names = {each.name: f"layer {place}" for place, each in enumerate(network.operations)}
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items() if key != "shared_object_id"}
-        if isinstance(value, (list, tuple)):
-            return [plain(item) for item in value]
-        return names.get(value, value) if isinstance(value, str) else value
-
-    config = {key: value for key, value in network.get_config().items() if key != "name"}
-    digest = hashlib.sha256(json.dumps(plain(config), default=str).encode())
-    for variable in network.variables:
-        if variable.name != "seed_generator_state":
-            digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    return digest.hexdigest()
 
 
 def _row_bytes(tensors: Any, dtype: str) -> int:

@@ -1,4 +1,4 @@
-"""Cutting a Functional model in two that share its layers, hence its variables; running it faster.
+"""Networks: cut in two that share their layers, hence their variables; run faster; their digest.
 
 Keras notes on every symbolic tensor which call made it; a cut needs no more. So it works where
 several tensors cross (Inception, NASNet) and where operations are not layers (ConvNeXt adds with
@@ -8,8 +8,12 @@ one).
 from __future__ import annotations
 
 import collections
-from collections.abc import Collection, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from tlkeras.frameworks import keras
 
@@ -174,3 +178,27 @@ def _convolved(convolution: Any, norm: Any, inputs: Any) -> Any:
         dilation_rate=convolution.dilation_rate,
     )
     return convolved + ops.cast(shift, kind)
+
+
+def digest(network: keras.Model) -> str:
+    """Returns the digest of the layers, how they are connected, and their weights.
+
+    Where the generators of dropout stand is not in it, nor the numbers that Keras appends to names,
+    nor what is trainable: a network behind which one trains is in inference mode.
+    """
+    names = {each.name: f"layer {place}" for place, each in enumerate(network.operations)}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            left_out = ("shared_object_id", "trainable")
+            return {key: plain(item) for key, item in value.items() if key not in left_out}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    config = {key: value for key, value in network.get_config().items() if key != "name"}
+    found = hashlib.sha256(json.dumps(plain(config), default=str).encode())
+    for variable in network.variables:
+        if variable.name != "seed_generator_state":
+            found.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return found.hexdigest()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import random
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -39,6 +40,18 @@ def computing_in(precision: Precision) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds what Keras draws from; what the user draws afterwards is as if nothing had been."""
+    before, arrays_before = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(arrays_before)
+
+
 class TransferModel:
     """A backbone with a task's head on it.
 
@@ -58,8 +71,7 @@ class TransferModel:
         self, backbone: Backbone, task: Task, classes: Sequence[str], seed: int = 0
     ) -> None:
         """Builds the network, its pretrained weights loaded and the head's drawn from `seed`."""
-        keras.utils.set_random_seed(seed)
-        with hardware.scope():
+        with _seeded(seed), hardware.scope():
             network = backbone.build()
             features: Any = network.output
             body = keras.Model(network.input, task.summarize(features), name="body")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import array
 import dataclasses
+import functools
 import json
 import math
 import operator
@@ -143,13 +144,23 @@ def remove(folder: Path, split: str) -> None:
         path.unlink()
 
 
+@functools.lru_cache(maxsize=16)
+def _opened(index: Path, changed: int) -> np.ndarray:
+    """Returns an index, mapped once: TensorFlow never forgets what a data set reads by.
+
+    `changed` is when that was, in ns.
+    """
+    return np.load(index, mmap_mode="r")
+
+
 class Records:
     """The records of one split by their number in file order; holds its index, nothing else."""
 
     def __init__(self, folder: Path, split: str) -> None:
         """Reads the index."""
         self._folder, self._split = folder, split
-        self._rows = np.load(_index(folder, split), mmap_mode="r")
+        path = _index(folder, split)
+        self._rows = _opened(path.absolute(), path.stat().st_mtime_ns)
 
     def __len__(self) -> int:
         """Returns the number of records."""

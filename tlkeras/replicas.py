@@ -43,7 +43,9 @@ def _single() -> Any:
         """A network behind what makes its inputs."""
 
         def __init__(self, network: keras.Model, before: Callable[[Any], Any] | None) -> None:
-            super().__init__()
+            # Keras scales the loss of float16 if the model that is compiled has that policy.
+            policies = {each.dtype_policy.name for each in network.layers}
+            super().__init__(dtype="mixed_float16" if "mixed_float16" in policies else None)
             self.network = network
             self._before = before or (lambda inputs: inputs)
             self.built = True
@@ -52,6 +54,12 @@ def _single() -> Any:
             # XLA, which Keras takes where it finds a GPU, compiles anew for every number of rows
             # that are kept of a batch, and draws other numbers in dropout.
             super().compile(*arguments, jit_compile=False, **options)
+
+        def save(self, *arguments: Any, **options: Any) -> None:
+            raise ValueError(
+                "What is trained is not the whole model, so no callback can save it: use "
+                "ModelCheckpoint(…, save_weights_only=True), or `TransferModel.save` afterwards."
+            )
 
         def call(self, inputs: Any, training: bool | None = None) -> Any:
             return graph.run(self.network, self._before(inputs), training=training)

@@ -150,6 +150,7 @@ def allocated(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
 def locked(folder: Path, names: Sequence[str]) -> Iterator[None]:
     """Lets one process at a time work at each of these entries."""
     folder.mkdir(parents=True, exist_ok=True)
+    _allow_open_files()
     with contextlib.ExitStack() as stack:
         for name in sorted(names):  # In one order, so that no two wait for each other.
             lock = stack.enter_context(_lock(folder, name).open("a"))

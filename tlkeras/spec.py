@@ -137,7 +137,8 @@ def names(family: type[S]) -> dict[str, type[S]]:
     members: dict[str, type[S]] = {}
     for cls in _descendants(family):
         if "member" in vars(cls):
-            other = members.setdefault(cls.member, cls)
+            other = members.get(cls.member, cls)
+            members[cls.member] = cls  # In a notebook a cell that is run again defines it anew.
             if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise TypeError(f"{other!r} and {cls!r} are both named {cls.member!r}.")
     return dict(sorted(members.items()))

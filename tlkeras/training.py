@@ -98,6 +98,7 @@ def fit(
         # A History among the callbacks takes the place of the model's own and holds older epochs.
         logs = {name: float(values[-1]) for name, values in fitted.history.items()}
         if not math.isfinite(logs["loss"]):
+            model.load_weights(_weights(folder, state.epoch))
             raise ValueError(
                 f"The loss is {logs['loss']} in epoch {state.epoch + 1}; "
                 "use a smaller learning_rate, or clip=1.0."
@@ -117,6 +118,12 @@ def fit(
         model.load_weights(_weights(folder, state.best_epoch))
     hardware.meet(f"{folder.name} with its best weights")  # Now the chief may drop the folder.
     return state
+
+
+def is_finished(folder: Path, epochs: int, patience: int) -> bool:
+    """Returns whether `fit`, called for this folder, has nothing left to do."""
+    state = _read(folder)
+    return state is not None and (state.epoch >= epochs or _is_over(state, patience))
 
 
 def _is_over(state: State, patience: int) -> bool:
@@ -186,10 +193,14 @@ def _reserve(variables: Sequence[Any], folder: Path) -> None:
 
 
 def _load(model: keras.Model, folder: Path) -> State | None:
+    if state := _read(folder):
+        model.load_weights(_weights(folder, state.epoch))
+    return state
+
+
+def _read(folder: Path) -> State | None:
     path = folder / "state.json"
     if not path.exists():
         return None
     read = json.loads(path.read_text(encoding="utf-8"))
-    state = State(**{**read, "best": tuple(read["best"]), "history": tuple(read["history"])})
-    model.load_weights(_weights(folder, state.epoch))
-    return state
+    return State(**{**read, "best": tuple(read["best"]), "history": tuple(read["history"])})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkeras import features, hardware, replicas, training
+from tlkeras import features, graph, hardware, replicas, training
 from tlkeras.augment import Augment
 from tlkeras.features import Cache, Cut, Features
 from tlkeras.frameworks import as_written, keras, tf
@@ -122,8 +122,13 @@ class FineTune(Recipe, name="fine_tune"):
         # Of several workers each has its part of every batch, also of the features.
         data = dataclasses.replace(data, part=hardware.part())
         starts = _starts(model, self.phases)
-        _claim(folder, self, model, data)
-        kept = self._kept(model, data, starts, shared or Cache(folder / "features"))
+        _claim(folder, self, model, data, starts)
+        todo = [
+            (phase, start)
+            for number, (phase, start) in enumerate(zip(self.phases, starts, strict=True))
+            if not training.is_finished(_place(folder, number), phase.epochs, phase.patience)
+        ]
+        kept = self._kept(model, data, todo, shared or Cache(folder / "features"))
         balance = _class_weights(data) if self.class_weight == "balanced" else None
         metric = next(iter(model.task.metrics()), None)
         logs: list[dict[str, Any]] = []
@@ -152,7 +157,7 @@ class FineTune(Recipe, name="fine_tune"):
                 epochs=phase.epochs,
                 patience=phase.patience,
                 seed=data.seed,
-                folder=folder / f"phase{number}",
+                folder=_place(folder, number),
                 callbacks=callbacks,
             )
             logs += [
@@ -162,23 +167,30 @@ class FineTune(Recipe, name="fine_tune"):
         return logs
 
     def _kept(
-        self, model: TransferModel, data: Data, starts: Sequence[str], cache: Cache
+        self, model: TransferModel, data: Data, todo: Sequence[tuple[Phase, str]], cache: Cache
     ) -> dict[Cut, Features]:
-        """Returns the features of the phases that may start from them.
+        """Returns the features of the phases, each with its start, that may start from them.
 
         One pass over each view of a split makes them all: no phase trains what lies before its
         start.
         """
         cuts = {
             cut: None
-            for phase, start in zip(self.phases, starts, strict=True)
+            for phase, start in todo
             if self.cache != "none" and start != next(iter(model.blocks))
             for cut in _cuts(data, phase, start)
         }
         return features.at(model, data, cuts, cache, self.cache) if cuts else {}
 
 
-def _claim(folder: Path, recipe: Recipe, model: TransferModel, data: Data) -> None:
+def _place(folder: Path, number: int) -> Path:
+    """Returns the folder of a phase."""
+    return folder / f"phase{number}"
+
+
+def _claim(
+    folder: Path, recipe: Recipe, model: TransferModel, data: Data, starts: Sequence[str]
+) -> None:
     """Notes what is fitted here, so that no other fit takes its progress for its own.
 
     Raises:
@@ -186,9 +198,12 @@ def _claim(folder: Path, recipe: Recipe, model: TransferModel, data: Data) -> No
     """
     if not hardware.is_chief():
         return  # Whether the workers agree is found out when they meet.
+    # What no phase changes; so it tells a model that has been fitted before from a new one, too.
+    frozen = starts[-1] != next(iter(model.blocks))
     fitted = {
         "recipe": recipe.full(),
-        "backbone": " ".join([model.backbone.full(), model.backbone.fingerprint()]).strip(),
+        "backbone": model.backbone.full(),
+        "precision": keras.config.dtype_policy().name,
         "task": model.task.full(),
         "classes": list(data.classes),
         "examples": {
@@ -198,6 +213,7 @@ def _claim(folder: Path, recipe: Recipe, model: TransferModel, data: Data) -> No
         "batch_size": data.batch_size,
         "seed": data.seed,
         "model_seed": model.seed,
+        "frozen": graph.digest(model.split_at(starts[-1])[0])[:16] if frozen else "",
     }
     path = folder / "fit.json"
     if path.exists():
