@@ -6,7 +6,7 @@ Four ways from the same folder and weights to a trained model, every run a proce
   are in its time; its second part trains the last two blocks, enough for the tutorial's accuracy;
 * ``default``: the same with the default recipe, which trains the last 30 % of the blocks;
 * ``cached``: ``tutorial.py --cache``, decoded pictures in memory: the best a careful user does;
-* ``uncached``: ``tutorial.py``, as the tutorial stands.
+* ``uncached``: ``tutorial.py``, reading the files in every epoch.
 
     python benchmarks/speed.py --data=IMAGES --weights=WEIGHTS --results=FILE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -95,7 +96,9 @@ class Config(Spec, name="config"):
             object.__setattr__(self, "name", _titled(self.source))
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
         self.require(self.seed >= 0, "seed", "at least 0")
-        self.require(self.feature_cache_gb >= 0, "feature_cache_gb", "at least 0")
+        self.require(
+            0 <= self.feature_cache_gb < math.inf, "feature_cache_gb", "a number of at least 0"
+        )
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
         require_distinct(self.exporters)
         self.require(self.max_drop >= 0, "max_drop", "at least 0")

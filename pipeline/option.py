@@ -113,13 +113,13 @@ def usage(options: Iterable[Option]) -> str:
         family = waiting.pop(0)
         if family not in lines:
             members = spec.names(family).values()
-            written = "\n".join(
+            ways = "\n".join(
                 textwrap.fill(
                     spec.usage(member), 100, initial_indent=" " * 6, subsequent_indent=" " * 10
                 )
                 for member in members
             )
-            lines[family] = f"  {_kind(family)}\n{written}"
+            lines[family] = f"  {_kind(family)}\n{ways}"
             kinds = [kind for member in members for kind in spec.fields(member).values()]
             waiting += [inner for kind in kinds for inner in spec.families(kind)]
     return "\n".join(

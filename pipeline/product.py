@@ -13,6 +13,7 @@ import fcntl
 import functools
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -253,7 +254,9 @@ def _git() -> str | None:
 def _versions() -> dict[str, str]:
     """Returns the versions of the libraries that are loaded; imports none."""
     loaded = {module.partition(".")[0] for module in list(sys.modules)}
-    found = dict(_version(library) for library, holds in _libraries() if holds & loaded)
+    found: dict[str, str] = {}
+    for name, version in (_version(library) for library, holds in _libraries() if holds & loaded):
+        found.setdefault(name, version)  # The first on the path is the one that is imported.
     return dict(sorted(found.items(), key=lambda each: each[0].lower()))
 
 
@@ -270,7 +273,8 @@ def _modules(library: importlib.metadata.Distribution) -> set[str]:
     if declared := library.read_text("top_level.txt"):
         return {*declared.split()}
     files = (line.split(",")[0] for line in (library.read_text("RECORD") or "").splitlines())
-    return {file.partition("/")[0].removesuffix(".py") for file in files if file.endswith(".py")}
+    parts = (file.partition("/") for file in files)
+    return {top if rest else inspect.getmodulename(top) or top for top, _, rest in parts}
 
 
 @functools.cache

@@ -110,6 +110,15 @@ def test_of_features_no_more_are_kept_than_of_their_targets(data, tmp_path, monk
     assert kept == {HEAD: 16, features.TARGETS: 16}
 
 
+def test_of_targets_no_more_are_kept_than_of_any_features(data, tmp_path):
+    limit = (
+        data.count("train") * 12 + 20 * features._row_bytes(make().body.output, "float16")
+    ) / 1e9
+    features.at(make(), data, [Cut("train", HEAD)], Cache(tmp_path, limit), "float16")
+    kept = {name.split("-")[1]: len(shards.Rows(tmp_path / name)) for name in entries(tmp_path)}
+    assert kept == {HEAD: 16, features.TARGETS: 16}
+
+
 def test_a_finished_fit_runs_no_network_again(data, tmp_path, monkeypatch):
     model = make()
     logs = FineTune(TWO).fit(model, data, tmp_path)

@@ -226,9 +226,10 @@ def test_the_loss_of_a_worker_is_told_and_a_restarted_run_ends_like_an_unbroken_
     environments = [{"TF_CONFIG": text} for text in configs()]
     with workers([str(HERE / "fitting.py"), *arguments], environments) as (chief, broken):
         state = tmp_path / "scratch" / "phase1" / "state.json"
-        is_over = False  # Until the worker is lost; what follows is timed.
+        is_over, end = False, time.monotonic() + 1200  # Until the worker is lost.
         while not (state.exists() and json.loads(state.read_text())["epoch"] == 1):
             assert not is_over, chief.communicate()
+            assert time.monotonic() < end
             is_over = chief.poll() is not None or broken.poll() is not None
             time.sleep(0.02)
         began = time.monotonic()

@@ -249,8 +249,10 @@ def test_a_run_killed_in_the_second_phase_ends_like_an_unbroken_one(pictures, tm
     process = subprocess.Popen(broken, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     runs = tmp_path / "broken" / "runs" / "model"
     state = "*.partial/_scratch/phase1/state.json"
+    end = time.monotonic() + 1200
     while not any(_epoch(path) for path in runs.glob(state)):
         assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.communicate()

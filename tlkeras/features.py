@@ -7,6 +7,7 @@ cache is computed in every epoch, in the same graph that trains on it.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -247,12 +248,16 @@ def _missing(
     if hardware.is_chief():
         wanted = {names[cut]: (size, data.count(cut.split)) for cut, size in sizes.items()}
         granted = shards.granted(cache.folder, wanted, int(cache.gigabytes * 1e9))
-        for cut, name in names.items():
-            targets = names[dataclasses.replace(cut, block=TARGETS)]
-            # One is of no use without the other.
-            entry, stop = cache.folder / name, min(granted[name], granted[targets])
-            if hardware.replicas() > 1 and stop < data.count(cut.split):
-                stop = 0  # See `_is_enough`.
+        # Rows are of no use without their targets, nor these without any rows.
+        stops: dict[Cut, int] = collections.Counter()
+        for cut in (cut for cut in names if cut.block != TARGETS):
+            targets = dataclasses.replace(cut, block=TARGETS)
+            stops[cut] = min(granted[names[cut]], granted[names[targets]])
+            if hardware.replicas() > 1 and stops[cut] < data.count(cut.split):
+                stops[cut] = 0  # See `_is_enough`.
+            stops[targets] = max(stops[targets], stops[cut])
+        for cut, stop in stops.items():
+            entry = cache.folder / names[cut]
             found[cut] = len(shards.Rows(entry)), stop
             if entry.is_dir():
                 os.utime(entry)  # The least recently used go first.

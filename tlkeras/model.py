@@ -40,18 +40,6 @@ def computing_in(precision: Precision) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seeds what Keras draws from; what the user draws afterwards is as if nothing had been."""
-    before, arrays_before = random.getstate(), np.random.get_state()
-    keras.utils.set_random_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before)
-        np.random.set_state(arrays_before)
-
-
 class TransferModel:
     """A backbone with a task's head on it.
 
@@ -62,10 +50,8 @@ class TransferModel:
         full: Inputs to outputs.
         blocks: The layers of `body` by block, in order.
         trainable: Block name to bool, readable and settable. Compile after setting.
-        seed: What the head's weights were drawn from; None of a model that was read.
+        seed: What the head's first weights were drawn from.
     """
-
-    seed: int | None = None
 
     def __init__(
         self, backbone: Backbone, task: Task, classes: Sequence[str], seed: int = 0
@@ -79,7 +65,7 @@ class TransferModel:
             head = keras.Model(inputs, task.head(inputs, len(classes)), name=HEAD)
             full = keras.Model(body.input, head(body.output), name=backbone.name)
         self._hold(backbone, task, classes, body, head, full)
-        self.seed = seed
+        self.seed: int = seed
 
     def _hold(self, backbone, task, classes, body, head, full) -> None:
         self.backbone: Backbone = backbone
@@ -206,6 +192,7 @@ class TransferModel:
             "backbone": self.backbone.full(),
             "task": self.task.full(),
             "classes": self.classes,
+            "seed": self.seed,
         }
         (folder / "model.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
 
@@ -225,6 +212,7 @@ class TransferModel:
             head,
             full,
         )
+        loaded.seed = description["seed"]
         return loaded
 
     def _known(self, name: str) -> None:
@@ -269,6 +257,18 @@ def _set_trainable(layers: Sequence[keras.Layer], value: bool, *, batch_norm: bo
     for layer in layers:
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = value and (batch_norm or not is_norm)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds what Keras draws from; Python and NumPy then draw as if nothing had been."""
+    before, arrays_before = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(arrays_before)
 
 
 def _input_like(tensor: Any) -> Any:

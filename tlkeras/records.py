@@ -144,15 +144,6 @@ def remove(folder: Path, split: str) -> None:
         path.unlink()
 
 
-@functools.lru_cache(maxsize=16)
-def _opened(index: Path, changed: int) -> np.ndarray:
-    """Returns an index, mapped once: TensorFlow never forgets what a data set reads by.
-
-    `changed` is when that was, in ns.
-    """
-    return np.load(index, mmap_mode="r")
-
-
 class Records:
     """The records of one split by their number in file order; holds its index, nothing else."""
 
@@ -160,7 +151,8 @@ class Records:
         """Reads the index."""
         self._folder, self._split = folder, split
         path = _index(folder, split)
-        self._rows = _opened(path.absolute(), path.stat().st_mtime_ns)
+        about = path.stat()
+        self._rows = _mapped(path.absolute(), about.st_ino, about.st_size, about.st_mtime_ns)
 
     def __len__(self) -> int:
         """Returns the number of records."""
@@ -241,6 +233,12 @@ _FORMS: dict[Kind, _Form] = {
     "number": _Form(lambda value: _numbers([value]), _one("float32")),
     "boxes": _Form(_boxes, _many([4], "float32")),
 }
+
+
+@functools.lru_cache(maxsize=16)
+def _mapped(index: Path, *version: int) -> np.ndarray:
+    """Returns an index, mapped once: TensorFlow never forgets what a data set reads by."""
+    return np.load(index, mmap_mode="r")
 
 
 def _shard(folder: Path, split: str, number: int) -> Path:

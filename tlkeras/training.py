@@ -73,6 +73,9 @@ def fit(
         folder: Keeps the weights and the state. Called again there after a kill, goes on.
         callbacks: Keras callbacks; every epoch is a `fit` of its own to them, and one that sets
             ``stop_training`` ends this fit.
+
+    Raises:
+        ValueError: The loss is no finite number; the model is as after the last finished epoch.
     """
     # The slots are kept, and come back, only if they exist before.
     with hardware.scope():

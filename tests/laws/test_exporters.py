@@ -69,8 +69,8 @@ REPRESENTATIVES = (
     "xception",
 )
 
-DEEPEST = {"densenet121": 8, "inception_resnet_v2": 8, "nasnet_mobile": 8, "resnet50v2": 8}
-"""The largest stride of what is converted: beyond it, the same blocks come again, only wider."""
+DEEPEST = {"densenet121": 8, "inception_resnet_v2": 16, "nasnet_mobile": 8, "resnet50v2": 8}
+"""The largest stride of what is converted: behind it come the same kinds of layers."""
 
 FLOAT_ONLY = {"convnext_tiny": "NEG"}
 """What keeps a network from being all integer."""

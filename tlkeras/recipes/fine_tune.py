@@ -198,12 +198,12 @@ def _claim(
     """
     if not hardware.is_chief():
         return  # Whether the workers agree is found out when they meet.
-    # What no phase changes; so it tells a model that has been fitted before from a new one, too.
+    # What no phase changes: it tells whether the weights are others before the first that train.
     frozen = starts[-1] != next(iter(model.blocks))
     fitted = {
         "recipe": recipe.full(),
         "backbone": model.backbone.full(),
-        "precision": keras.config.dtype_policy().name,
+        "precision": sorted({layer.dtype_policy.name for layer in model.full.layers}),
         "task": model.task.full(),
         "classes": list(data.classes),
         "examples": {
