@@ -92,10 +92,13 @@ def train(
         0.0, steps - warm, warmup_target=2e-3, warmup_steps=warm
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.AdamW(rate, weight_decay=0.05), loss)
+    # A schedule would be built into the step once for every variable that decays.
+    optimizer = keras.optimizers.AdamW(0.0, weight_decay=0.05)
+    model.compile(optimizer, loss)
     random = np.random.default_rng(seed)
     reach = pictures.shape[1] // 12
-    for _ in shown(range(steps), steps, "training in full"):
+    for step in shown(range(steps), steps, "training in full"):
+        optimizer.learning_rate = float(rate(step))
         places = random.choice(len(labels), BATCH)
         shift = tuple(random.integers(-reach, reach + 1, size=2))
         batch = np.roll(pictures[places], shift, axis=(1, 2))[:, :, :: random.choice([-1, 1])]
