@@ -168,12 +168,11 @@ def _one_of(text: str, annotations: Sequence[Any]) -> Any:
 
 
 def _truth(text: str) -> bool:
-    if text.lower() not in (*_TRUE, *_FALSE):
+    yes, no = ("true", "t", "1"), ("false", "f", "0")
+    if text.lower() not in yes + no:
         raise ValueError
-    return text.lower() in _TRUE
+    return text.lower() in yes
 
-
-_TRUE, _FALSE = ("true", "t", "1"), ("false", "f", "0")
 
 _SCALARS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
     bool: (_truth, "true or false"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -69,6 +70,12 @@ def configs(count: int = 2) -> list[str]:
     cluster = {"worker": [f"localhost:{port}" for port in ports(count)]}
     tasks = [{"type": "worker", "index": i} for i in range(count)]
     return [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
+
+
+def last_of_ours(said: str) -> str:
+    """Returns the last line that is not of TensorFlow's log, which may go on until the end."""
+    logged = re.compile(r"[IWEF]\d{4} |\d{4}-\d\d-\d\d ")
+    return [line for line in said.splitlines() if not logged.match(line)][-1]
 
 
 def mounted(mount: str) -> list[str]:

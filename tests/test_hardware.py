@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Tiny, configs, draw, mounted, weights_of
+from conftest import Tiny, configs, draw, last_of_ours, mounted, weights_of
 
 from tlkeras import examples, hardware
 from tlkeras.augment import Augment
@@ -218,7 +218,7 @@ def test_what_several_devices_made_is_loaded_on_one(alone, together):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fault", "within"), [("kill", 180), ("stop", 300)])
+@pytest.mark.parametrize(("fault", "within"), [("kill", 60), ("stop", 120)])
 def test_the_loss_of_a_worker_is_told_and_a_restarted_run_ends_like_an_unbroken_one(
     recorded, together, tmp_path, fault, within
 ):
@@ -235,8 +235,7 @@ def test_the_loss_of_a_worker_is_told_and_a_restarted_run_ends_like_an_unbroken_
         began = time.monotonic()
         said, _ = chief.communicate(timeout=within)
         assert chief.returncode == 1
-        # TensorFlow may tell of it, too, at any time.
-        assert "Another worker was lost" in said and "Traceback" not in said
+        assert "Another worker was lost" in last_of_ours(said)
         assert time.monotonic() - began < within
         if fault == "kill":
             assert broken.wait(1) == -signal.SIGKILL

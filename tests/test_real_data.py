@@ -40,10 +40,10 @@ def test_ants_and_bees_are_told_apart_after_two_phases(real_data, tmp_path):
     model = TransferModel(backbone, Classification(), data.classes)
     logs = FineTune().fit(model, data, tmp_path / "fit")
     # 0.837 and 0.856 were measured with a smaller training part; 0.5 is chance.
-    assert max(log["val_accuracy"] for log in logs) > 0.75
+    assert max(log["val_accuracy"] for log in logs) > 0.8
     files = sorted((real_data / "images/hymenoptera/val").glob("*/*.jpg"))
     served = model.predict(files)
     hits = [one["label"] == file.parent.name for one, file in zip(served, files, strict=True)]
-    assert np.mean(hits) > 0.75
+    assert np.mean(hits) > 0.8
     for one in served:
         assert one["probabilities"].sum() == pytest.approx(1, abs=1e-5)

@@ -226,7 +226,7 @@ def test_a_correction_gives_the_mean_that_float_gives(
     before, after = (_bias(each) for each in (file, correction.corrected(file, exact, inputs)))
     np.testing.assert_allclose(before, bias, atol=0.01)
     missing = [layer(batch, lost, stride, padding) for batch in inputs]
-    np.testing.assert_allclose(after - before, np.mean(missing, (0, 1, 2, 3)), rtol=0.03)
+    np.testing.assert_allclose(after - before, np.mean(missing, (0, 1, 2, 3)), rtol=0.01)
 
 
 def _bias(file):
