@@ -18,9 +18,9 @@ TESTS := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loa
 
 # What transfer gained is told at 64 pixels: training a whole network takes its time.
 run: .venv/installed
-	$(BIN)/python -m pipeline
-	$(BIN)/python -m pipeline.gain --backbone="starter(size=64)"
-	$(BIN)/python -m pipeline.gain --backbone="starter(size=64)" --source="embedded(data='shapes', seed=1)"
+	$(BIN)/tlkeras
+	$(BIN)/tlkeras gain --backbone="starter(size=64)"
+	$(BIN)/tlkeras gain --backbone="starter(size=64)" --source="embedded(data='shapes', seed=1)"
 
 test: .venv/developer
 	$(TESTS) -m "not slow and not data"

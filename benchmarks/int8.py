@@ -19,17 +19,19 @@ from unittest import mock
 import numpy as np
 
 from pipeline import gain
-from tlkeras import correction, examples, spec
+from tlkeras import spec
 from tlkeras.backbone import Backbone
-from tlkeras.data import Data
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.exporters.tflite import TFLite
-from tlkeras.model import TransferModel
+from tlkeras.formats import bias_correction
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.embedded import Embedded
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 STEPS = 800
-LEFT_OUT = mock.patch.object(correction, "corrected", lambda file, exact, inputs: file)
+LEFT_OUT = mock.patch.object(bias_correction, "corrected", lambda file, exact, inputs: file)
 WAYS = {
     "float32": (TFLite(), contextlib.nullcontext()),
     "int8": (TFLite(quantize="int8"), contextlib.nullcontext()),
@@ -47,7 +49,7 @@ def main() -> None:
     for name in options.backbones:
         backbone = spec.parse(f"{name}(size=48, weights=None)", Backbone)
         with tempfile.TemporaryDirectory() as folder:
-            examples.write(Embedded(), Split(), Path(folder), say=lambda text: None)
+            ingest.write_examples(Embedded(), Split(), Path(folder), say=lambda text: None)
             data = Data(Path(folder), backbone, Classification())
             for row in measured(data):
                 print(f"| {name} | {' | '.join(row)} |", flush=True)

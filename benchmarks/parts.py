@@ -20,16 +20,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tlkeras import examples, features, graph, pictures
-from tlkeras.backbone import squash
 from tlkeras.backbones.applications import MobileNetV2
-from tlkeras.data import Data
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.frameworks import tf, untuned
-from tlkeras.model import TransferModel, computing_in
+from tlkeras.images import decoding
+from tlkeras.images.pixels import squash
+from tlkeras.model import folding
+from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.recipes import fine_tune
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
+from tlkeras.training import features
 
 SIZE = 160
 BATCHES = (8, 16, 32, 64)
@@ -48,7 +51,7 @@ def main() -> None:
     backbone = MobileNetV2(size=SIZE, alpha=options.alpha, weights=str(file))
     model = TransferModel(backbone, Classification(), ("a", "b"))
     forward(backbone, model, options.rounds)
-    decoding(options.data, model, options.rounds)
+    reduction(options.data, model, options.rounds)
     waiting(options.data, backbone, options.rounds)
 
 
@@ -58,8 +61,8 @@ def forward(backbone: MobileNetV2, model: TransferModel, rounds: int) -> None:
         narrow = TransferModel(backbone, Classification(), ("a", "b"))
     forms = {
         "as Keras runs it": lambda x: model.body(x, training=False),
-        "norms folded": lambda x: graph.run(model.body, x),
-        "norms folded, bfloat16": lambda x: graph.run(narrow.body, x),
+        "norms folded": lambda x: folding.run(model.body, x),
+        "norms folded, bfloat16": lambda x: folding.run(narrow.body, x),
     }
     pixels = tf.random.stateless_uniform([max(BATCHES), SIZE, SIZE, 3], [0, 0], 0.0, 255.0)
     calls: dict[Any, Callable[[], Any]] = {}
@@ -78,16 +81,16 @@ def forward(backbone: MobileNetV2, model: TransferModel, rounds: int) -> None:
         row(name, *times, f"{np.linalg.norm(found - expected) / np.linalg.norm(expected):.1e}")
 
 
-def decoding(folder: Path, model: TransferModel, rounds: int) -> None:
+def reduction(folder: Path, model: TransferModel, rounds: int) -> None:
     """Prints what reading and shrinking a JPEG takes on a core, and what reduced reading costs."""
     table(["longer side", "whole, ms", "reduced, ms", "pixels differ by", "features differ by"])
     paths = sorted(folder.rglob("*.jpg"))
-    body = tf.function(lambda x: graph.run(model.body, x), autograph=False)
+    body = tf.function(lambda x: folding.run(model.body, x), autograph=False)
     for side in SIDES:
         encoded = [tf.constant(enlarged(path, side)) for path in paths[:: len(paths) // 24]]
         forms = {
-            "whole": lambda jpeg: squash(pictures.picture(jpeg), SIZE),
-            "reduced": lambda jpeg: squash(pictures.picture(jpeg, 4 * SIZE), SIZE),
+            "whole": lambda jpeg: squash(decoding.picture(jpeg), SIZE),
+            "reduced": lambda jpeg: squash(decoding.picture(jpeg, 4 * SIZE), SIZE),
         }
         runs = {name: tf.function(form, autograph=False) for name, form in forms.items()}
         calls = {
@@ -113,7 +116,9 @@ def waiting(folder: Path, backbone: MobileNetV2, rounds: int) -> None:
     columns = ["epoch, s", "steps wait", "for one batch again and again", "from memory, s", "more"]
     table(["what is trained, fed with", *columns])
     with tempfile.TemporaryDirectory() as place:
-        examples.write(Folder(folder), Split(test=0), Path(place) / "examples", say=lambda _: None)
+        ingest.write_examples(
+            Folder(folder), Split(test=0), Path(place) / "examples", say=lambda _: None
+        )
         data = Data(Path(place) / "examples", backbone, Classification(), exact=False)
         model = TransferModel(backbone, Classification(), data.classes)
         cuts = [features.Cut("train", block) for block in ("head", "block_12")]

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from speed import read, timed
 
-from tlkeras import charts, page
+from tlkeras.report import charts, page
 
 SIZE, CLASSES = 160, 10
 STEPS = {"examples": "example_gen", "statistics": "statistics_gen", "model": "trainer"}

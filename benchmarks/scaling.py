@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import hardware, replicas
+from tlkeras import hardware
 from tlkeras.backbones.applications import MobileNetV2
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import HEAD, TransferModel
+from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.training import replicated
 
 BATCH, STEPS, WARM = 32, 40, 15
 PHASES = {
@@ -80,7 +81,7 @@ def _phase(start: str, unfreeze: Any) -> dict[str, float]:
     model = TransferModel(backbone, task, [str(i) for i in range(10)])
     model.train_only(model.chosen(unfreeze))
     network = model.full if start == "stem" else model.split_at(start)[1]
-    trained = replicas.trained(network)
+    trained = replicated.trained(network)
     with hardware.scope():
         trained.compile(
             optimizer=keras.optimizers.SGD(1e-3), loss=task.loss(), metrics=task.metrics()

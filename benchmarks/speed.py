@@ -32,8 +32,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlkeras import charts, page
 from tlkeras.recipes.fine_tune import FineTune
+from tlkeras.report import charts, page
 
 HERE = Path(__file__).parent
 # What the second part of the default recipe is changed in.

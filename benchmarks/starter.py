@@ -29,16 +29,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
 
 from pipeline import gain
-from tlkeras import examples
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.applications import MobileNetV2
 from tlkeras.backbones.starter import Starter
-from tlkeras.data import Data
-from tlkeras.model import TransferModel
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 SIZE = 128
@@ -130,7 +130,7 @@ def pictures_of(name: str, data: Path) -> Pictures:
     """Returns pictures, uint8 [n, SIZE, SIZE, 3], and labels [n] of the splits train and test."""
     with tempfile.TemporaryDirectory() as folder:
         source, split = source_of(name, data)
-        examples.write(source, split, Path(folder), say=lambda text: None)
+        ingest.write_examples(source, split, Path(folder), say=lambda text: None)
         prepared = Data(Path(folder), MobileNetV2(size=SIZE, weights=None), Classification())
         return {"train": arrays(prepared, "train"), "test": arrays(prepared, SETS[name])}
 

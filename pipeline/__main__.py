@@ -1,17 +1,58 @@
-"""``python -m pipeline``: from a source to a pushed model."""
+"""The one door: ``tlkeras`` or ``python -m pipeline`` runs everything, or what its word names."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
-from pipeline import core, evaluator, flags, pusher, resolver
-from pipeline.config import STEPS, Config
-from tlkeras import report
+from pipeline import bulk_inferrer, flags, gain, kubeflow, store
+from pipeline.config import Config
+from pipeline.order import STEPS
+from pipeline.step import NotBlessed
+from pipeline.steps import evaluator, pusher, resolver
+from tlkeras import spec
+from tlkeras.report import report
+
+PROGRAMS = {
+    "bulk_inferrer": bulk_inferrer.command,
+    "gain": gain.command,
+    "kubeflow": kubeflow.command,
+}
+"""The programs that are not steps of the pipeline."""
 
 
-def main(config: Config) -> int:
+def main() -> NoReturn:
+    """Runs the pipeline, or the step or the program that the first word names, and exits."""
+    program = "tlkeras" if Path(sys.argv[0]).name == "tlkeras" else "python -m pipeline"
+    word, *rest = sys.argv[1:] or [""]
+    if not word or word.startswith("-"):
+        flags.run([program, *sys.argv[1:]], everything, Config, more=_commands(program))
+    flags.plainly(_one)(word, [f"{program} {word}", *rest])
+
+
+def _one(word: str, argv: Sequence[str]) -> NoReturn:
+    """Runs one step or program."""
+    components = {step.component: step for step in STEPS}
+    if word in components:
+        flags.run_alone(argv, components[word], Config)
+    if word in PROGRAMS:
+        PROGRAMS[word](argv)
+    known = [*components, *PROGRAMS]
+    raise ValueError(f"{word!r} is no step or program; {spec.nearest(word, known)}")
+
+
+def _commands(program: str) -> str:
+    steps = ", ".join(step.component for step in STEPS)
+    return (
+        f"One step alone, flags of its own: {program} STEP --help\n  {steps}\n"
+        f"Other programs: {program} PROGRAM --help\n  {', '.join(PROGRAMS)}"
+    )
+
+
+def everything(config: Config) -> int:
     """Makes every product up to ``--to``, then shows what came out.
 
     Raises:
@@ -19,8 +60,8 @@ def main(config: Config) -> int:
     """
     resolver.named(config.baseline)  # A wrong one is told before the training.
     try:
-        products = core.run(STEPS, config, core.Store(config.root), config.to)
-    except core.NotBlessed as refusal:
+        products = store.run(STEPS, config, store.Store(config.root), config.to)
+    except NotBlessed as refusal:
         _show(refusal.products)
         raise
     _show(products)
@@ -74,4 +115,4 @@ def _show_exports(infra_blessing: Path) -> None:
 
 
 if __name__ == "__main__":
-    flags.run(main, Config)
+    main()

@@ -10,21 +10,23 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 
-from pipeline import core, flags, product, pusher
-from pipeline.core import Runtime, Step
-from tlkeras import examples as records
-from tlkeras import pictures, spec
+from pipeline import flags, product
+from pipeline.step import Runtime, Step
+from pipeline.version import manifest
+from tlkeras import spec
 from tlkeras.backbone import Backbone
+from tlkeras.data import reading, records
+from tlkeras.data.parts import Workers
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
+from tlkeras.images import decoding
 from tlkeras.spec import Spec
 from tlkeras.task import Task
-from tlkeras.workers import Workers
 
 FILE = "predictions.jsonl"
 _PART = 512  # Examples of a part.
@@ -70,7 +72,7 @@ def predictions(
     backbone, task = _described(exports)
     parts = _parts(data)
     if not parts:
-        raise ValueError(f"There are no pictures in {data} ({', '.join(pictures.SUFFIXES)}).")
+        raise ValueError(f"There are no pictures in {data} ({', '.join(decoding.SUFFIXES)}).")
     classes = (exports / "labels.txt").read_text(encoding="utf-8").splitlines()
     shutil.copy(exports / "labels.txt", out / "labels.txt")
     predicting = _Predicting(
@@ -79,7 +81,7 @@ def predictions(
     done = Workers(beam_runner, beam_options).done(
         predicting, len(parts), out / "_scratch", "predicting"
     )
-    with pictures.quiet(), (out / FILE).open("wb") as file:
+    with decoding.quiet(), (out / FILE).open("wb") as file:
         for part in done:
             with (part / FILE).open("rb") as lines:
                 shutil.copyfileobj(lines, file)
@@ -88,7 +90,7 @@ def predictions(
 def _described(exports: Path) -> tuple[Backbone, Task]:
     """Returns the backbone and the task of exports, from what is known of their making."""
     is_pushed = (exports / "manifest.json").exists()
-    lineage = pusher.manifest(exports)["lineage"] if is_pushed else core.lineage(exports)
+    lineage = manifest(exports)["lineage"] if is_pushed else product.lineage(exports)
     made = product.made_by("model", lineage)
     if not made:
         raise ValueError(f"{exports} does not tell of what model it was made.")
@@ -110,7 +112,7 @@ def _is_examples(data: Path) -> bool:
 @functools.lru_cache(maxsize=1)
 def _files(data: Path) -> list[Path]:
     """Returns every picture file in a folder and below, sorted, hidden ones left out."""
-    found = (path for path in data.rglob("*") if path.suffix.lower() in pictures.SUFFIXES)
+    found = (path for path in data.rglob("*") if path.suffix.lower() in decoding.SUFFIXES)
     return sorted(x for x in found if not x.is_dir() and not _is_hidden(x.relative_to(data)))
 
 
@@ -125,7 +127,7 @@ def _loaded(exporter: Exporter, exports: Path) -> Callable[[Any], dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class _Predicting:
-    """The predictions of a part of the data; see `tlkeras.workers.Part`."""
+    """The predictions of a part of the data; see `tlkeras.data.parts.Part`."""
 
     data: Path
     exports: Path
@@ -149,14 +151,14 @@ class _Predicting:
             for path in _files(self.data)[start : start + _PART]:
                 identity = path.relative_to(self.data).as_posix()
                 try:
-                    example = {"image": records.raw("image", path.read_bytes())}
+                    example = {"image": reading.raw("image", path.read_bytes())}
                 except (ValueError, OSError) as error:
                     yield identity, None, str(error)
                 else:
                     yield identity, self.backbone.preprocess(example), ""
             return
         order = np.arange(start, min(start + _PART, records.info(self.data).counts[split]))
-        for example in records.dataset(self.data, split, order, self.backbone.reads):
+        for example in reading.dataset(self.data, split, order, self.backbone.reads):
             identity = example["id"].numpy().decode(errors="surrogateescape")
             yield identity, self.backbone.preprocess(example), ""
 
@@ -192,5 +194,6 @@ def _readable(value: Any) -> Any:
     )
 
 
-if __name__ == "__main__":
-    flags.run_alone(predictions, Inference)
+def command(argv: Sequence[str]) -> NoReturn:
+    """Runs ``tlkeras bulk_inferrer``."""
+    flags.run_alone(argv, predictions, Inference)

@@ -1,4 +1,4 @@
-"""Every option of the pipeline, once, and its steps in order."""
+"""Every option of the pipeline, once."""
 
 from __future__ import annotations
 
@@ -6,36 +6,22 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pipeline import (
-    evaluator,
-    example_gen,
-    example_validator,
-    exporter,
-    infra_validator,
-    model_card,
-    pusher,
-    resolver,
-    schema_gen,
-    statistics_gen,
-    trainer,
-)
-from tlkeras import progress
+from tlkeras import terminal
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
-from tlkeras.details import Details
-from tlkeras.exporter import Exporter, require_distinct
+from tlkeras.data.parts import Workers
+from tlkeras.data.splits import Split
+from tlkeras.exporter import Details, Exporter, require_distinct
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
-from tlkeras.model import Precision
+from tlkeras.model.transfer_model import Precision
 from tlkeras.recipe import Recipe
 from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
 from tlkeras.spec import Spec
-from tlkeras.splits import Split
 from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
-from tlkeras.workers import Workers
 
 
 class Config(Spec, name="config"):
@@ -118,19 +104,4 @@ class Config(Spec, name="config"):
 
 
 def _titled(source: Source) -> str:
-    return progress.printable(source.title()).lstrip(".") or source.member
-
-
-STEPS = (
-    example_gen.examples,
-    statistics_gen.statistics,
-    schema_gen.schema,
-    example_validator.anomalies,
-    trainer.model,
-    resolver.resolved,
-    evaluator.evaluation,
-    exporter.exports,
-    infra_validator.infra_blessing,
-    model_card.card,
-    pusher.pushed,
-)
+    return terminal.printable(source.title()).lstrip(".") or source.member

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +15,10 @@ from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, cast
 
 from absl import app, flags, logging
 
-from pipeline import core
+from pipeline import store
 from pipeline.option import REQUIRED, Option, usage, written
-from tlkeras import frameworks, hardware, progress, spec
+from pipeline.step import NotBlessed, Step
+from tlkeras import frameworks, hardware, spec, terminal
 from tlkeras.spec import Spec
 
 P = ParamSpec("P")
@@ -28,34 +28,40 @@ _HELP = {"--help", "-help", "-h", "-?", "--helpshort"}
 
 
 def run(
-    main: Callable[..., int | None], *configs: type[Spec], steps: Sequence[core.Step] = ()
+    argv: Sequence[str],
+    main: Callable[..., int | None],
+    *configs: type[Spec],
+    steps: Sequence[Step] = (),
+    more: str = "",
 ) -> NoReturn:
     """Calls `main` with the configs that the command line describes; exits with what it returns.
 
-    Given steps, the flags are ``root`` and what these read, and help tells what the last one does.
-    A ValueError is about what the user wrote: it is printed as one line, exit status 1, as is a
-    PermissionError, which names the file; `core.NotBlessed` likewise, with status 2. Any other
-    error keeps its traceback; ``--verbosity=1`` shows all.
+    Given steps, the flags are ``root`` and what these read, and help describes the last one. A
+    ValueError is about what the user wrote: it is printed as one line, exit status 1, as is a
+    PermissionError, which names the file; `NotBlessed` likewise, with status 2. Any other error
+    keeps its traceback; ``--verbosity=1`` shows all.
+
+    Args:
+        argv: The command as help is to show it, ``tlkeras gain``, then the flags.
+        main: The program.
+        configs: What it takes.
+        steps: The steps that it runs, if not all.
+        more: What help adds at its end.
     """
 
     def used(made: tuple[Any, ...]) -> int | None:
         with hardware.used(str(cast(Any, flags.FLAGS[_STRATEGY.name]).value)):
             return main(*made)
 
-    _start(used, parser(*configs, steps=steps))
+    _start(argv, used, parser(*configs, steps=steps, more=more))
 
 
-def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
+def run_alone(argv: Sequence[str], step: Step, config: type[Spec]) -> NoReturn:
     """Runs one step from its own command line, as an orchestrator does, and exits.
 
-    Every parameter is a flag. Config fields have their help and defaults from `config`, if not
-    given the pipeline's own; any other parameter is the folder of a product.
+    Every parameter is a flag. Config fields have their help and defaults from `config`; any other
+    parameter is the folder of a product. `argv` is as in `run`.
     """
-    if config is None:
-        # The one late import, by name: the config stands above the steps, and this below them.
-        config = cast("type[Spec]", importlib.import_module("pipeline.config").Config)
-    # The module's step, not the script's: what it sends to other processes is found there.
-    step = cast("core.Step", getattr(importlib.import_module(step.module), step.name))
 
     def main(values: dict[str, Any]) -> None:
         out, strategy = values.pop("out"), values.pop(_STRATEGY.name)
@@ -63,19 +69,50 @@ def run_alone(step: core.Step, config: type[Spec] | None = None) -> NoReturn:
         fields |= {name: values[name] for name in step.places if values[name] is not None}
         inputs = {name: values[name] for name in step.read if name not in fields}
         with hardware.used(strategy):
-            core.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
+            store.make(step, out, fields, inputs, lambda text: print(f"{step.name}   {text}"))
 
-    _start(main, step_parser(step, config))
+    _start(argv, main, step_parser(step, config))
 
 
-def _start(main: Callable[[Any], int | None], parse: Callable[[Sequence[str]], Any]) -> NoReturn:
+def plainly(function: Callable[P, T]) -> Callable[P, T]:
+    """Returns a function that exits with one line where the other raises what a user can mend."""
+
+    @functools.wraps(function)
+    def plain(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (ValueError, flags.Error, NotBlessed) as error:
+            logging.debug("This is where the error was raised.", exc_info=True)
+            lines = terminal.printable(str(error)).splitlines()
+            print(" ".join(line.strip() for line in lines), file=sys.stderr)
+            sys.exit(2 if isinstance(error, NotBlessed) else 1)
+        except PermissionError as error:
+            logging.debug("This is where the error was raised.", exc_info=True)
+            if error.filename is None:
+                raise
+            told = "permission denied; change its permissions, or name another file or folder."
+            print(terminal.printable(f"{error.filename}: {told}"), file=sys.stderr)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            print("Stopped; the same command goes on from here.", file=sys.stderr)
+            sys.exit(130)
+
+    return plain
+
+
+def _start(
+    argv: Sequence[str],
+    main: Callable[[Any], int | None],
+    parse: Callable[[Sequence[str]], Any],
+) -> NoReturn:
     frameworks.is_command = True
-    app.run(_plainly(main), flags_parser=parse)
+    app.run(plainly(main), argv=[*argv], flags_parser=parse)
 
 
 def parser(
     *configs: type[Spec],
-    steps: Sequence[core.Step] = (),
+    steps: Sequence[Step] = (),
+    more: str = "",
     values: flags.FlagValues = flags.FLAGS,
 ) -> Callable[[Sequence[str]], tuple[Any, ...]]:
     """Returns a `flags_parser` for `absl.app.run`: from the arguments to a config of each class."""
@@ -84,26 +121,26 @@ def parser(
         read = read_by(steps)
         options = [option for option in options if option.name in read]
     example = " ".join(f"--{option.name}=…" for option in options if option.required)
-    example = f"python -m {_program()} {example}".strip()
-    about = f"{inspect.getdoc(steps[-1] if steps else configs[0])}\n\nExample:\n  {example}"
+    about = inspect.getdoc(steps[-1] if steps else configs[0]) or ""
 
     def parse(argv: Sequence[str]) -> tuple[Any, ...]:
-        parsed = _parsed(argv, [*options, _STRATEGY], about, values)
+        described = _described(about, argv[0], example)
+        parsed = _parsed(argv, [*options, _STRATEGY], described, values, more)
         return tuple(
             config(**{name: parsed[name] for name in spec.fields(config) if name in parsed})
             for config in configs
         )
 
-    return _plainly(parse)
+    return plainly(parse)
 
 
-def read_by(steps: Sequence[core.Step]) -> set[str]:
+def read_by(steps: Sequence[Step]) -> set[str]:
     """Returns ``root`` and the names of all that the steps read."""
     return {"root", *(name for step in steps for name in step.read)}
 
 
 def step_parser(
-    step: core.Step, config: type[Spec], values: flags.FlagValues = flags.FLAGS
+    step: Step, config: type[Spec], values: flags.FlagValues = flags.FLAGS
 ) -> Callable[[Sequence[str]], dict[str, Any]]:
     """Returns a `flags_parser` for one step: to its parameters, ``out`` and ``strategy``."""
     fields = {option.name: option for option in Option.of(config)}
@@ -111,16 +148,19 @@ def step_parser(
     products = [Option.of_product(step, name) for name in step.read if name not in fields]
     options = [*products, *(_alone(fields[name]) for name in step.parameters if name in fields)]
     out = Option("out", Path, "Where the product comes to lie, whole or not at all.", REQUIRED)
-    example = " ".join(f"--{option.name}={option.name}" for option in options if option.required)
-    example = " ".join(filter(None, [f"python -m {step.module}", example, f"--out={step.name}"]))
-    about = f"{inspect.getdoc(step)}\n\nExample:\n  {example}"
+    needed = [*(option for option in options if option.required), out]
+    example = " ".join(
+        f"--{each.name}={step.name if each is out else each.name}" for each in needed
+    )
+    about = inspect.getdoc(step) or ""
 
     def parse(argv: Sequence[str]) -> dict[str, Any]:
-        parsed = _parsed(argv, [*options, *places, out, _STRATEGY], about, values)
+        described = _described(about, argv[0], example)
+        parsed = _parsed(argv, [*options, *places, out, _STRATEGY], described, values)
         _refuse(config, {name: value for name, value in parsed.items() if name in fields})
         return parsed
 
-    return _plainly(parse)
+    return plainly(parse)
 
 
 def _alone(option: Option) -> Option:
@@ -132,7 +172,7 @@ def _alone(option: Option) -> Option:
 
 
 def step_values(
-    step: core.Step, texts: Mapping[str, str], config: type[Spec]
+    step: Step, texts: Mapping[str, str], config: type[Spec]
 ) -> tuple[dict[str, Any], dict[str, Path]]:
     """Returns the config fields and the products of a step, read from the texts of its flags."""
     fields = {option.name: option for option in Option.of(config)}
@@ -180,14 +220,22 @@ class _Serializer(flags.ArgumentSerializer[Any]):
         return written(value)
 
 
+def _described(about: str, program: str, example: str) -> str:
+    return f"{about}\n\nExample:\n  {program} {example}".rstrip()
+
+
 def _parsed(
-    argv: Sequence[str], options: Sequence[Option], about: str, values: flags.FlagValues
+    argv: Sequence[str],
+    options: Sequence[Option],
+    about: str,
+    values: flags.FlagValues,
+    more: str = "",
 ) -> dict[str, Any]:
     """Returns the value of every option by its field, or prints help and exits."""
     if _HELP.intersection(argv[1:]):
-        more = "--flagfile=FILE reads flags from a file; --helpfull lists the flags of absl, too."
+        last = "--flagfile=FILE reads flags from a file; --helpfull lists the flags of absl, too."
         described = "Flags:\n" + "\n".join(option.described() for option in options)
-        print(*filter(None, [about, described, usage(options), more]), sep="\n\n")
+        print(*filter(None, [about, described, usage(options), more, last]), sep="\n\n")
         sys.exit(0)
     defined: dict[str, flags.Flag[Any]] = {}
     for option in options:
@@ -209,34 +257,3 @@ def _parsed(
         if option.required and not defined[option.name].present:
             raise ValueError(f"flag --{option.name} is missing: {option.help}")
     return {name: flag.value for name, flag in defined.items()}
-
-
-def _plainly(function: Callable[P, T]) -> Callable[P, T]:
-    """Returns a function that exits with one line where the other raises what a user can mend."""
-
-    @functools.wraps(function)
-    def plain(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(*args, **kwargs)
-        except (ValueError, flags.Error, core.NotBlessed) as error:
-            logging.debug("This is where the error was raised.", exc_info=True)
-            lines = progress.printable(str(error)).splitlines()
-            print(" ".join(line.strip() for line in lines), file=sys.stderr)
-            sys.exit(2 if isinstance(error, core.NotBlessed) else 1)
-        except PermissionError as error:
-            logging.debug("This is where the error was raised.", exc_info=True)
-            if error.filename is None:
-                raise
-            told = "permission denied; change its permissions, or name another file or folder."
-            print(progress.printable(f"{error.filename}: {told}"), file=sys.stderr)
-            sys.exit(1)
-        except KeyboardInterrupt:
-            print("Stopped; the same command goes on from here.", file=sys.stderr)
-            sys.exit(130)
-
-    return plain
-
-
-def _program() -> str:
-    script = getattr(sys.modules["__main__"], "__spec__", None)
-    return script.name.removesuffix(".__main__") if script else "pipeline"

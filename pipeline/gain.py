@@ -1,4 +1,4 @@
-"""Gain: what pretrained weights add where labels are few, ``python -m pipeline.gain``.
+"""Gain: what pretrained weights add where labels are few, ``tlkeras gain``.
 
 It stands beside the steps of the pipeline.
 """
@@ -6,20 +6,22 @@ It stands beside the steps of the pipeline.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
-from pipeline import core, example_gen, flags
+from pipeline import flags, store
 from pipeline.config import Config
-from pipeline.core import Step
+from pipeline.step import Step
+from pipeline.steps import example_gen
 from tlkeras.backbone import Backbone
-from tlkeras.data import Data
+from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
-from tlkeras.model import TransferModel
-from tlkeras.progress import shown
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.terminal import shown
 
 LABELS = 20  # Of every class, or all there are.
 STEPS = 300
@@ -107,7 +109,7 @@ def train(
 
 def main(config: Config) -> int:
     """Shows the gain in one line."""
-    made = core.run(PIPELINE, config, core.Store(config.root))
+    made = store.run(PIPELINE, config, store.Store(config.root))
     told = json.loads((made["gain"] / "gain.json").read_text(encoding="utf-8"))
     transfer, scratch = told["transfer"], told["scratch"]
     print(
@@ -118,5 +120,6 @@ def main(config: Config) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    flags.run(main, Config, steps=PIPELINE)
+def command(argv: Sequence[str]) -> NoReturn:
+    """Runs ``tlkeras gain``."""
+    flags.run(argv, main, Config, steps=PIPELINE)

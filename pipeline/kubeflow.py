@@ -1,4 +1,4 @@
-"""``python -m pipeline.kubeflow``: the same steps as a pipeline file of Kubeflow Pipelines.
+"""``tlkeras kubeflow``: the same steps as a pipeline file of Kubeflow Pipelines.
 
 Every step becomes a component, one container each. A component takes the folders of products and
 the texts of config fields, both read off the step's signature, makes its product in the store at
@@ -18,10 +18,12 @@ import runpy
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
-from pipeline import core, flags, option
-from pipeline.config import STEPS, Config
+from pipeline import flags, option, store
+from pipeline.config import Config
+from pipeline.order import STEPS
+from pipeline.step import Step
 from tlkeras import hardware, spec
 from tlkeras.spec import Spec
 
@@ -66,12 +68,12 @@ def main(target: Target, config: Config) -> int:
             "flag --beam_options holds a secret, which would stand in the file for all to read: "
             "leave it out, and give it to the pipeline when it is started."
         )
-    compile(core.chosen(STEPS, Config, config.to), config, target)
+    compile(store.chosen(STEPS, Config, config.to), config, target)
     print(f"Written: {target.out}")
     return 0
 
 
-def compile(steps: Sequence[core.Step], config: Config, target: Target) -> None:
+def compile(steps: Sequence[Step], config: Config, target: Target) -> None:
     """Writes a pipeline of these steps; the config's fields are defaults of its parameters.
 
     Raises:
@@ -119,13 +121,13 @@ def make(name: str, texts: Mapping[str, str]) -> str:
     """
     step = next(step for step in STEPS if step.name == name)
     fields, inputs = flags.step_values(step, texts, Config)
-    store = core.Store(Path(texts["root"]))
+    kept = store.Store(Path(texts["root"]))
     with hardware.used("auto"):
         told = functools.partial(print, f"{name}  ", flush=True)
-        return str(store.make(step, fields, inputs, told))
+        return str(kept.make(step, fields, inputs, told))
 
 
-def _parameters(steps: Sequence[core.Step], config: Config) -> dict[str, inspect.Parameter]:
+def _parameters(steps: Sequence[Step], config: Config) -> dict[str, inspect.Parameter]:
     """Returns a parameter of the pipeline for ``root`` and every config field that a step reads."""
     read = flags.read_by(steps)
     return {
@@ -147,7 +149,7 @@ def _about(parameters: Mapping[str, inspect.Parameter]) -> str:
     return "\n".join(["From a source to a pushed model.", "", "Args:", *lines])
 
 
-def _component(dsl: Any, step: core.Step, image: str) -> Any:
+def _component(dsl: Any, step: Step, image: str) -> Any:
     """Returns the component of a step.
 
     KFP copies the source text of a component's function into the pipeline file, its parameters
@@ -167,5 +169,6 @@ def _component(dsl: Any, step: core.Step, image: str) -> Any:
         return dsl.component(found, base_image=image, install_kfp_package=False)
 
 
-if __name__ == "__main__":
-    flags.run(main, Target, Config)
+def command(argv: Sequence[str]) -> NoReturn:
+    """Runs ``tlkeras kubeflow``."""
+    flags.run(argv, main, Target, Config)

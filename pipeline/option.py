@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, cast
 
-from pipeline import core
+from pipeline.step import Step
 from tlkeras import spec
 from tlkeras.spec import Spec
 
@@ -51,7 +51,7 @@ class Option:
         return found
 
     @classmethod
-    def of_product(cls, step: core.Step, name: str) -> Option:
+    def of_product(cls, step: Step, name: str) -> Option:
         """Returns the option of a product, or of other files that a product is made of."""
         annotation, *texts = typing.get_args(step.parameters[name]) or [step.parameters[name]]
         if annotation is not Path:
@@ -61,7 +61,7 @@ class Option:
 
     @classmethod
     def of_place(cls, name: str) -> Option:
-        """Returns the option of a step's `core.Place`."""
+        """Returns the option of a step's `Place`."""
         return cls(name, Path | None, f"The folder of {name} that several runs share.", None)
 
     @property

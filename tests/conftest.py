@@ -20,14 +20,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkeras import examples, npm
-from tlkeras.backbone import Backbone, pyramid, squash
-from tlkeras.data import Data
+from tlkeras.backbone import Backbone
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.exporter import Exporter
+from tlkeras.formats import npm
 from tlkeras.frameworks import keras
-from tlkeras.model import TransferModel
+from tlkeras.images.pixels import squash
+from tlkeras.model.pyramid import pyramid
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 COLOURS = {"blue": (40, 60, 220), "green": (30, 190, 60), "red": (220, 50, 40)}
@@ -110,7 +113,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recorded(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same pictures as examples."""
     out = tmp_path_factory.mktemp("examples")
-    examples.write(Folder(pictures), Split(validation=20, test=20), out)
+    ingest.write_examples(Folder(pictures), Split(validation=20, test=20), out)
     return out
 
 

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from conftest import Tiny, weights_of
 
-from tlkeras import hardware, replicas, shards, spec
-from tlkeras.data import Data
-from tlkeras.features import Cache
+from tlkeras import hardware, spec
+from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.tasks.classification import Classification
+from tlkeras.training import feature_store, replicated
+from tlkeras.training.features import Cache
 
 # Both phases: on kept features, recompiled, with batch norms that train; SGD, since Adam makes a
 # step of the rounding error that is the gradient of a bias before a batch norm.
@@ -61,20 +62,20 @@ def main(examples: Path, scratch: Path, out: Path, fault: str) -> None:
 def shards_made() -> list[str]:
     """Returns a list that every shard is added to as soon as this process has made it."""
     made: list[str] = []
-    end = shards.Writer._end
+    end = feature_store.Writer._end
 
-    def noted(self: shards.Writer, number: int) -> None:
+    def noted(self: feature_store.Writer, number: int) -> None:
         end(self, number)
         made.append(f"{self._entry.name}/{number:05d}")
 
-    shards.Writer._end = noted
+    feature_store.Writer._end = noted
     return made
 
 
 def measured(model: TransferModel, data: Data) -> tuple[Any, Any]:
     """Returns what `predict` and `evaluate` give for the test split."""
     own = dataclasses.replace(data, part=hardware.part()).batches("test")
-    trained = replicas.trained(model.full)
+    trained = replicated.trained(model.full)
     with hardware.scope():
         trained.compile(
             optimizer=keras.optimizers.SGD(), loss=data.task.loss(), metrics=data.task.metrics()
@@ -96,7 +97,7 @@ def breaker(number: int, scratch: Path) -> keras.callbacks.Callback:
 
 if __name__ == "__main__":
     name, *paths = sys.argv[1:5]
-    shards.LENGTH = 16  # So that there are several.
+    feature_store.LENGTH = 16  # So that there are several.
     if name == "mirrored":
         (processor,) = tf.config.list_physical_devices("CPU")
         halves = [tf.config.LogicalDeviceConfiguration()] * 2

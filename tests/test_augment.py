@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from tlkeras import augment, geometry, spec
+from tlkeras import augment, spec
 from tlkeras.augment import Augment
+from tlkeras.augments import mixing, rand_augment
 from tlkeras.frameworks import tf
+from tlkeras.images import geometry
 
 FAMILY = list(spec.names(Augment))
 STRONG = [
@@ -250,7 +252,7 @@ def enhanced(kind: str) -> Any:
 def test_the_operations_on_colour_are_those_of_pillow(place, oracle):
     noise = np.random.default_rng(1).normal(110, 35, (40, 50, 3)).clip(20, 230).astype(np.uint8)
     image = Image.fromarray(noise).filter(ImageFilter.BLUR)
-    changed = augment._OPERATIONS[place](
+    changed = rand_augment._OPERATIONS[place](
         {"image": tf.constant(np.asarray(image))}, tf.constant(0.6)
     )
     expected = np.asarray(oracle(image)).astype(int)
@@ -263,12 +265,12 @@ def test_the_operations_on_colour_are_those_of_pillow(place, oracle):
 def test_a_picture_of_one_colour_has_no_contrast_to_stretch_or_equalize():
     image = tf.fill([5, 6, 3], tf.constant(90, tf.uint8))
     for place in (1, 2):
-        changed = augment._OPERATIONS[place]({"image": image}, tf.constant(1.0))
+        changed = rand_augment._OPERATIONS[place]({"image": image}, tf.constant(1.0))
         np.testing.assert_array_equal(changed["image"], image)
 
 
 def test_rand_augment_draws_all_fourteen_operations_in_both_directions():
-    assert len(augment._OPERATIONS) == 14
+    assert len(rand_augment._OPERATIONS) == 14
     member = made("rand_augment(operations=1, magnitude=1)")
     image = example()["image"]
     found = {
@@ -293,7 +295,7 @@ def test_mix_up_blends_inputs_and_targets_by_the_same_part():
 
 @pytest.mark.parametrize("alpha", [0.001, 0.2, 1.0, 4.0])
 def test_the_parts_are_of_the_beta_distribution(alpha):
-    draws = augment._beta(alpha, 20_000, [1, 2]).numpy()
+    draws = mixing._beta(alpha, 20_000, [1, 2]).numpy()
     assert ((draws >= 0) & (draws <= 1)).all()
     assert draws.mean() == pytest.approx(0.5, abs=0.02)
     assert draws.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.06)
@@ -362,7 +364,7 @@ def test_a_parallel_map_gives_what_eager_calls_give(name):
 
 def test_several_are_applied_in_order_with_seeds_of_their_own():
     crop, image = made("crop(scale=0.5)"), example()
-    seeds = augment._seeds([3, 4], 2)
+    seeds = augment.seeds([3, 4], 2)
     expected = crop.example(crop.example(image, seeds[0]), seeds[1])
     assert_same(arrays(augment.examples([crop, crop], image, [3, 4])), arrays(expected))
     assert (seeds[0].numpy() != seeds[1].numpy()).any()
@@ -430,7 +432,7 @@ COS, SIN = np.cos(np.pi / 12), np.sin(np.pi / 12)
 )
 def test_at_half_the_magnitude_pictures_move_half_as_far_as_the_paper_has_it(place, rows, shift):
     size = np.array([64, 80])
-    changed = augment._OPERATIONS[place](example(), tf.constant(0.5))
+    changed = rand_augment._OPERATIONS[place](example(), tf.constant(0.5))
     before, after = (
         each["boxes"].numpy()[0].reshape(2, 2).mean(axis=0) * size - size / 2
         for each in (example(), changed)

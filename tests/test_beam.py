@@ -74,7 +74,7 @@ def test_bulk_inference_through_the_portability_api_gives_the_same_bytes(tmp_pat
     found = []
     for runner in ("auto", "PortableRunner"):
         run(
-            *("-m", "pipeline.bulk_inferrer", f"--data={pictures}", f"--beam_runner={runner}"),
+            *("-m", "pipeline", "bulk_inferrer", f"--data={pictures}", f"--beam_runner={runner}"),
             *(f"--exports={tmp_path}/saved_models/colours/1", f"--out={tmp_path / runner}"),
             f"--beam_options={RUNNERS.get(runner, '')}",
         )
@@ -90,13 +90,12 @@ def test_a_runner_that_beam_does_not_know_is_one_clear_message(tmp_path: Path):
 
 AUTO = """
 import atexit, sys
-from pipeline import config, flags
 from pipeline.__main__ import main
-from tlkeras import workers
+from tlkeras.data import parts
 
-workers._WORTH_BEAM = 1
+parts._WORTH_BEAM = 1
 atexit.register(lambda: print("beam", "apache_beam" in sys.modules))
-flags.run(main, config.Config)
+main()
 """
 
 

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 from conftest import Tiny
 
-from tlkeras import npm, spec
-from tlkeras.backbone import squash
+from tlkeras import spec
 from tlkeras.exporter import Exporter
 from tlkeras.exporters import browser
 from tlkeras.exporters.browser import Browser
+from tlkeras.formats import npm
 from tlkeras.frameworks import tf
-from tlkeras.model import TransferModel
+from tlkeras.images.pixels import squash
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 
 

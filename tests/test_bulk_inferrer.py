@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from conftest import Tiny
 
-from pipeline import bulk_inferrer, core
+from pipeline import bulk_inferrer, store
 from pipeline.bulk_inferrer import predictions
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import tf
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 
 CLASSES = ("blue", "green", "red")
@@ -141,7 +141,7 @@ def test_the_runner_is_in_no_key(version: Path, pictures: Path, tmp_path: Path):
     inputs = {"exports": version, "data": pictures}
     said: list[str] = []
     for runner in ("auto", "DirectRunner"):
-        core.make(
+        store.make(
             predictions, tmp_path / "out", {**fields, "beam_runner": runner}, inputs, said.append
         )
     assert said[1] == "reused" != said[0]

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tlkeras import limits, metrics, spec
-from tlkeras.card import DETAILS, card, code, plain
-from tlkeras.details import Details
+from tlkeras import spec
+from tlkeras.exporter import Details
+from tlkeras.measures import classification
+from tlkeras.report import limits
+from tlkeras.report.card import DETAILS, card, code, plain
 
 NAMES = ["daisy", "a|b <i>*", "tulip"]
 
@@ -22,7 +24,7 @@ def measured(matrix: list[list[int]], names: list[str], sure: float = 0.8) -> di
     labels, predicted = (np.repeat(side.ravel(), cells.ravel()) for side in np.indices(cells.shape))
     others = (1 - sure) / (len(names) - 1)
     probabilities = others + (sure - others) * np.eye(len(names))[predicted]
-    return {"split": "test", **metrics.classification([(labels, probabilities)], names)}
+    return {"split": "test", **classification.classification([(labels, probabilities)], names)}
 
 
 GOOD = measured([[80, 10, 10], [10, 80, 10], [10, 10, 80]], NAMES)
@@ -256,7 +258,7 @@ def test_chance_is_not_called_a_fault_of_the_probabilities():
         random = np.random.default_rng(seed)
         sure = random.uniform(0.5, 1, 100)
         labels = (random.random(100) > sure).astype(int)
-        found = metrics.classification([(labels, np.stack([sure, 1 - sure], 1))], ["a", "b"])
+        found = classification.classification([(labels, np.stack([sure, 1 - sure], 1))], ["a", "b"])
         errors.append(found["calibration_error"])
         told += any("at their word" in line for line in limits.found(found, {}, {}, []))
     assert np.mean(errors) > 0.05  # Though there is no fault, of so few examples.

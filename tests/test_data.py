@@ -7,12 +7,13 @@ import pytest
 from conftest import Tiny
 from PIL import Image
 
-from tlkeras import examples
-from tlkeras.augment import Color, MixUp
-from tlkeras.data import Data
+from tlkeras.augments.colour import Color
+from tlkeras.augments.mixing import MixUp
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 
@@ -73,7 +74,7 @@ def test_an_example_is_augmented_by_its_place_in_the_file_not_in_the_batch(data)
 
 def test_only_what_backbone_and_task_read_is_decoded(tmp_path):
     # Boxes differ in number from picture to picture and could not be batched.
-    examples.write(Embedded(data="shapes", count=60), Split(), tmp_path)
+    ingest.write_examples(Embedded(data="shapes", count=60), Split(), tmp_path)
     data = Data(tmp_path, Tiny(), Classification(), batch_size=16)
     inputs, targets = columns(data.batches("train"))
     assert inputs.shape == (data.count("train"), 32, 32, 3)
@@ -113,7 +114,9 @@ def test_large_jpegs_give_nearly_the_same_inputs_where_they_need_not_be_exact(tm
             coarse = Image.fromarray(random.integers(0, 255, (6, 8, 3)).astype(np.uint8))
             large = coarse.resize((640, 480), Image.Resampling.BICUBIC)
             large.save(tmp_path / "pictures" / name / f"{i}.jpg", quality=95)
-    examples.write(Folder(tmp_path / "pictures"), Split(validation=0, test=0), tmp_path / "out")
+    ingest.write_examples(
+        Folder(tmp_path / "pictures"), Split(validation=0, test=0), tmp_path / "out"
+    )
     exact = Data(tmp_path / "out", Tiny(), Classification(), batch_size=8)
     reduced = dataclasses.replace(exact, exact=False)
     assert {each["image"].shape for each in reduced._examples("train", None)} == {(240, 320, 3)}

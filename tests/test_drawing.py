@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkeras import drawing
+from tlkeras.images import drawing
 
 
 @pytest.fixture(scope="module")

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from conftest import Tiny
 
-from pipeline import core, evaluator, exporter, infra_validator, product
+from pipeline import product, store
 from pipeline.config import Config
-from tlkeras import examples as records
+from pipeline.step import Step
+from pipeline.steps import evaluator, exporter, infra_validator
 from tlkeras import spec
-from tlkeras.data import Data
-from tlkeras.details import Details
-from tlkeras.exporter import Origin
+from tlkeras.data import ingest, records
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.exporter import Details, Origin
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 
@@ -65,7 +66,7 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
     reached = evaluated(tmp_path / "first", recorded, model)["value"]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
     monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
-    monkeypatch.setattr(evaluator.pusher, "manifest", lambda version: {"lineage": []})
+    monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": []})
     for drop in (0.1, 0.2, 0.3):
         before = reached + drop
         monkeypatch.setattr(evaluator, "_served_by", lambda *ignored, before=before: before)
@@ -109,7 +110,9 @@ def test_the_mistakes_kept_are_the_surest_by_their_place_in_the_split(
 def test_without_a_test_split_the_validation_split_is_measured_and_told(
     pictures: Path, model: Path, tmp_path: Path
 ):
-    told = records.write(Folder(pictures), Split(validation=20, test=0), tmp_path / "examples")
+    told = ingest.write_examples(
+        Folder(pictures), Split(validation=20, test=0), tmp_path / "examples"
+    )
     evaluated(tmp_path / "out", tmp_path / "examples", model)
     measures = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert measures["split"] == "validation"
@@ -124,7 +127,7 @@ def test_a_baseline_of_another_split_is_told(
     lineage = [{"step": "examples", "asked": {"fields": {"split": {"value": cut}}}}]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
     monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
-    monkeypatch.setattr(evaluator.pusher, "manifest", lambda version: {"lineage": lineage})
+    monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": lineage})
     monkeypatch.setattr(evaluator, "_served_by", lambda *ignored: 2.0)
     (reason,) = evaluated(tmp_path / "out", recorded, model)["reasons"]
     assert ("may know these very examples" in reason) is not is_alike
@@ -157,14 +160,12 @@ def test_a_model_of_other_classes_is_refused(recorded: Path, tmp_path: Path):
     [evaluator.evaluation, exporter.exports, infra_validator.infra_blessing],
     ids=lambda step: step.name,
 )
-def test_the_code_of_backbone_and_task_is_in_the_key(
-    step: core.Step, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_code_of_backbone_and_task_is_in_the_key(step: Step, monkeypatch: pytest.MonkeyPatch):
     """A mended measure is measured again, though the model is the same to the byte."""
     read: set[str] = set()
-    monkeypatch.setattr(core.code, "digest", lambda modules: read.update(modules) or "")
+    monkeypatch.setattr(store.code, "digest", lambda modules: read.update(modules) or "")
     config, known = Config(), spec.fields(Config)
-    core._asked(step, {name: getattr(config, name) for name in step.read if name in known}, {})
+    store._asked(step, {name: getattr(config, name) for name in step.read if name in known}, {})
     assert {"tlkeras.tasks.classification", "tlkeras.backbones.starter"} <= read
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkeras import examples, ingest, records
-from tlkeras.examples import Split
+from tlkeras.data import ingest, reading, records
+from tlkeras.data.records import Info, Records
+from tlkeras.data.splits import Split
 from tlkeras.frameworks import tf
 from tlkeras.source import Kind, Source
 from tlkeras.sources.folder import Folder
@@ -74,9 +75,9 @@ def labelled(count: int) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def write(made: Source, out: Path, **shares: Any) -> tuple[examples.Info, list[str]]:
+def write(made: Source, out: Path, **shares: Any) -> tuple[Info, list[str]]:
     said: list[str] = []
-    return examples.write(made, Split(**shares), out, said.append), said
+    return ingest.write_examples(made, Split(**shares), out, said.append), said
 
 
 def test_every_kind_of_feature_comes_back_as_it_went_in(tmp_path: Path):
@@ -110,7 +111,7 @@ def test_every_kind_of_feature_comes_back_as_it_went_in(tmp_path: Path):
     ]
     told, _ = write(source(rows, EVERY_KIND), tmp_path, validation=0, test=0)
     assert told.features == EVERY_KIND
-    first, second = examples.dataset(tmp_path, "train").as_numpy_iterator()
+    first, second = reading.dataset(tmp_path, "train").as_numpy_iterator()
     assert first["id"] == b"one"
     assert (first["image"] == pixels).all()
     assert (first["mask"] == pixels[..., :1] % 3).all()
@@ -128,7 +129,7 @@ def test_the_tensors_have_the_types_and_shapes_that_are_promised(tmp_path: Path)
     row = {"image": image, "mask": png(np.zeros((2, 2))), "caption": "", "label": 0, "labels": []}
     rows = [("x", {**row, "weight": 0, "boxes": []})]
     write(source(rows, EVERY_KIND), tmp_path, validation=0, test=0)
-    got = examples.dataset(tmp_path, "train").element_spec
+    got = reading.dataset(tmp_path, "train").element_spec
     assert {key: (value.dtype.name, value.shape.as_list()) for key, value in got.items()} == {
         "id": ("string", []),
         "image": ("uint8", [None, None, 3]),
@@ -139,7 +140,7 @@ def test_the_tensors_have_the_types_and_shapes_that_are_promised(tmp_path: Path)
         "weight": ("float32", []),
         "boxes": ("float32", [None, 4]),
     }
-    few = examples.dataset(tmp_path, "train", keys=["label"]).element_spec
+    few = reading.dataset(tmp_path, "train", keys=["label"]).element_spec
     assert set(few) == {"id", "label"}
 
 
@@ -148,10 +149,10 @@ def test_examples_come_in_the_order_asked_for(tmp_path: Path, monkeypatch: pytes
     write(source(labelled(90)), tmp_path, validation=0, test=0)
     assert len(list(tmp_path.glob("train-*.tfrecord"))) > 5
     order = np.random.default_rng(1).permutation(90)[:70]
-    got = examples.dataset(tmp_path, "train", order)
+    got = reading.dataset(tmp_path, "train", order)
     assert got.cardinality() == 70
     assert [row["id"].decode() for row in got.as_numpy_iterator()] == [f"{i}.png" for i in order]
-    empty = examples.dataset(tmp_path, "train", np.zeros([0], np.int64))
+    empty = reading.dataset(tmp_path, "train", np.zeros([0], np.int64))
     assert list(empty.as_numpy_iterator()) == []
 
 
@@ -160,7 +161,7 @@ def test_any_tfrecord_reader_reads_the_shards(tmp_path: Path, monkeypatch: pytes
     write(source(labelled(40)), tmp_path, validation=0, test=0)
     shards = sorted(map(str, tmp_path.glob("train-*.tfrecord")))
     standard = list(tf.data.TFRecordDataset(shards).as_numpy_iterator())
-    held = examples.Records(tmp_path, "train")
+    held = Records(tmp_path, "train")
     assert len(held) == 40
     assert held.read(np.arange(40)) == standard
     assert held.read([7, 3, 7]) == [standard[7], standard[3], standard[7]]
@@ -186,12 +187,12 @@ def test_the_same_data_gives_the_same_bytes_and_nothing_else_is_written(tmp_path
 
 def test_info_tells_what_was_written(tmp_path: Path):
     told, said = write(source(labelled(60)), tmp_path, validation=20, test=20)
-    assert examples.info(tmp_path) == told
+    assert records.info(tmp_path) == told
     assert list(told.counts) == ["train", "validation", "test"]
     assert sum(told.counts.values()) == 60
     assert told.split == "split(validation=20.0, test=20.0, group='')"
     for split, count in told.counts.items():
-        labels = [int(row["label"]) for row in examples.dataset(tmp_path, split)]
+        labels = [int(row["label"]) for row in reading.dataset(tmp_path, split)]
         assert len(labels) == count
         assert told.class_counts[split] == (labels.count(0), labels.count(1))
     assert not said
@@ -240,9 +241,9 @@ def test_finished_parts_of_a_killed_run_are_used(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Made, "between", between)
     with monkeypatch.context() as patched, pytest.raises(Killed):
         patched.setattr(ingest, "_same_examples", killed)
-        examples.write(source(labelled(40)), Split(), tmp_path / "out", parts=parts)
+        ingest.write_examples(source(labelled(40)), Split(), tmp_path / "out", parts=parts)
     read.clear()
-    told = examples.write(source(labelled(40)), Split(), tmp_path / "out", parts=parts)
+    told = ingest.write_examples(source(labelled(40)), Split(), tmp_path / "out", parts=parts)
     assert told == expected and not parts.exists()
     assert 5 not in read and 0 in read  # Part 0 was put together, part 1 only done.
     for file in (tmp_path / "whole").iterdir():
@@ -360,7 +361,7 @@ def test_copies_on_two_sides_of_the_split_are_told(tmp_path: Path):
     sides = {
         row["id"].decode(): split
         for split in told.counts
-        for row in examples.dataset(tmp_path, split).as_numpy_iterator()
+        for row in reading.dataset(tmp_path, split).as_numpy_iterator()
     }
     apart = [i for i in range(30) if sides[f"{i}.png"] != sides[f"{59 - i}.png"]]
     assert len(said) == 1
@@ -393,7 +394,7 @@ def test_what_was_written_there_before_is_gone_before_anything_is_read(tmp_path:
     with pytest.raises(ValueError, match="1 of 30 examples cannot be used"):
         write(source(rows), tmp_path, **shares)
     with pytest.raises(ValueError, match="holds no examples"):
-        examples.info(tmp_path)
+        records.info(tmp_path)
     write(source(labelled(30)), tmp_path, validation=0, test=0)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"info.json", "train-00000.tfrecord", "train.index.npy", "train-mine.tfrecord"}
@@ -403,7 +404,7 @@ def test_what_was_written_there_before_is_gone_before_anything_is_read(tmp_path:
 def test_a_foreign_info_is_one_message(told: str, tmp_path: Path):
     (tmp_path / "info.json").write_text(told)
     with pytest.raises(ValueError, match=r"info\.json is not that of examples"):
-        examples.info(tmp_path)
+        records.info(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "ros\udce9"])
@@ -427,25 +428,25 @@ def test_a_class_missing_in_a_split_is_told(tmp_path: Path):
 
 def test_what_is_not_there_is_told_with_what_is(tmp_path: Path):
     with pytest.raises(ValueError, match=r"holds no examples: there is no info.json"):
-        examples.info(tmp_path)
+        records.info(tmp_path)
     write(source(labelled(8)), tmp_path, validation=0, test=0)
     with pytest.raises(ValueError, match=r"No 'test' in .*; there are train"):
-        examples.dataset(tmp_path, "test")
+        reading.dataset(tmp_path, "test")
     with pytest.raises(ValueError, match=r"No 'lable' in .*; did you mean 'label'"):
-        examples.dataset(tmp_path, "train", keys=["lable"])
+        reading.dataset(tmp_path, "train", keys=["lable"])
 
 
 def test_a_picture_from_outside_is_what_the_dataset_would_give(tmp_path: Path):
     clear = Image.new("RGBA", (5, 4), (9, 9, 9, 0))
     clear.save(tmp_path / "clear.png")
     for value in (str(tmp_path / "clear.png"), tmp_path / "clear.png"):
-        assert (np.asarray(examples.raw("image", value)) == 255).all()
+        assert (np.asarray(reading.raw("image", value)) == 255).all()
     pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-    assert (np.asarray(examples.raw("image", pixels)) == pixels).all()
-    assert (np.asarray(examples.raw("image", png(pixels))) == pixels).all()
-    assert examples.raw("text", "a text").numpy() == b"a text"
+    assert (np.asarray(reading.raw("image", pixels)) == pixels).all()
+    assert (np.asarray(reading.raw("image", png(pixels))) == pixels).all()
+    assert reading.raw("text", "a text").numpy() == b"a text"
     with pytest.raises(ValueError, match=r"has shape \(4, 5\), expected \[height, width, 3\]"):
-        examples.raw("image", pixels[..., 0])
+        reading.raw("image", pixels[..., 0])
 
 
 def test_pictures_whose_names_are_no_utf_8_are_examples_like_others(tmp_path: Path):
@@ -456,7 +457,7 @@ def test_pictures_whose_names_are_no_utf_8_are_examples_like_others(tmp_path: Pa
         path.write_bytes(png(np.full((2, 2, 3), number)))
     assert Folder(photos).fingerprint()
     write(Folder(photos), tmp_path / "out", validation=0, test=0)
-    rows = examples.dataset(tmp_path / "out", "train").as_numpy_iterator()
+    rows = reading.dataset(tmp_path / "out", "train").as_numpy_iterator()
     assert {row["id"] for row in rows} == {b"a/1.png", b"a/ros\xe9.png", b"b/1.png"}
 
 
@@ -469,8 +470,8 @@ def test_an_info_names_no_split_outside_its_folder(pictures: Path, tmp_path: Pat
     told = {"classes": [], "features": {}, "class_counts": {}, "split": ""}
     (out / "info.json").write_text(json.dumps({**told, "counts": {"../other/train": 1}}))
     with pytest.raises(ValueError, match="not that of examples"):
-        examples.info(out)
-    examples.write(Folder(pictures), Split(validation=20, test=20), out)
+        records.info(out)
+    ingest.write_examples(Folder(pictures), Split(validation=20, test=20), out)
     assert len([*other.iterdir()]) == 2
 
 
@@ -478,6 +479,6 @@ def test_names_cannot_command_the_terminal(pictures: Path, tmp_path: Path):
     shutil.copytree(pictures, tmp_path / "photos")
     (tmp_path / "photos" / "\x1b]0;x\x07.txt").touch()
     said: list[str] = []
-    examples.write(Folder(tmp_path / "photos"), Split(), tmp_path / "out", said.append)
+    ingest.write_examples(Folder(tmp_path / "photos"), Split(), tmp_path / "out", said.append)
     assert any(r"\x1b]0;x\x07.txt" in line for line in said)
     assert "\x1b" not in "".join(said)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import configs, last_of_ours, mounted
 
-from pipeline import core
-from pipeline.config import STEPS
+from pipeline import product
+from pipeline.order import STEPS
 
 ROOT = Path(__file__).parents[1]
 RECIPE = "--recipe=fine_tune(phases=[phase(epochs=1), phase(epochs=1, unfreeze=0.2)])"
@@ -24,38 +24,38 @@ RECIPE = "--recipe=fine_tune(phases=[phase(epochs=1), phase(epochs=1, unfreeze=0
 # times: nothing of it may be believed, and what stands beside it in the store is untouched.
 KILLED = """
 import os, signal, sys
-from pipeline import config, core, flags
 from pipeline.__main__ import main
+from pipeline.order import STEPS
+from pipeline.step import Step
 
 name = sys.argv.pop(1)
 
-class Killed(core.Step):
+class Killed(Step):
     def run(self, out, **values):
         super().run(out, **values)
         if self.name == name:
             os.kill(os.getpid(), signal.SIGKILL)
 
-for step in config.STEPS:
+for step in STEPS:
     step.__class__ = Killed
-flags.run(main, config.Config)
+main()
 """
 
 # Runs the pipeline; it is killed before the first epoch of the second phase is kept.
 LOST = """
 import os, signal
-from pipeline import config, flags
 from pipeline.__main__ import main
-from tlkeras import training
+from tlkeras.training import loop
 
-save = training._save
+save = loop._save
 
 def killed(model, state, folder):
     if folder.name == "phase1" and state.epoch == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     save(model, state, folder)
 
-training._save = killed
-flags.run(main, config.Config)
+loop._save = killed
+main()
 """
 
 
@@ -82,7 +82,7 @@ def pipeline(
 
 def products(place: Path) -> dict[str, dict]:
     """Returns the manifest of every product."""
-    found = (core.manifest(path.parent) for path in place.glob("runs/*/*/_manifest.json"))
+    found = (product.manifest(path.parent) for path in place.glob("runs/*/*/_manifest.json"))
     return {kept["step"]: kept for kept in found}
 
 

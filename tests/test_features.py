@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 from conftest import Tiny
 
-from tlkeras import features, graph, shards, training
-from tlkeras.augment import Color, Flip
-from tlkeras.features import Cache, Cut
+from tlkeras.augments.colour import Color
+from tlkeras.augments.geometric import Flip
 from tlkeras.frameworks import keras
-from tlkeras.model import HEAD, TransferModel
+from tlkeras.model import graph
+from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
+from tlkeras.training import feature_store, features, loop
+from tlkeras.training.features import Cache, Cut
 
 CUTS = (Cut("train", HEAD), Cut("train", "block3"), Cut("validation", "block3"))
 TWO = (Phase(epochs=1), Phase(epochs=2, unfreeze="block3", learning_rate=1e-3))
@@ -30,7 +32,7 @@ TWO = (Phase(epochs=1), Phase(epochs=2, unfreeze="block3", learning_rate=1e-3))
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(shards, "LENGTH", 16)
+    monkeypatch.setattr(feature_store, "LENGTH", 16)
 
 
 def make(task=Classification()):  # noqa: B008 - a spec is frozen
@@ -71,9 +73,9 @@ def test_a_fit_that_is_over_holds_neither_its_network_nor_its_features(data, tmp
         made(self, *arguments)
         held.append(weakref.ref(self))
 
-    made = shards.Rows.__init__
+    made = feature_store.Rows.__init__
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards.Rows, "__init__", watch)
+        patch.setattr(feature_store.Rows, "__init__", watch)
         model = make()
         FineTune(TWO).fit(model, data, tmp_path)
     held += [weakref.ref(model.full), weakref.ref(model.body)]
@@ -106,7 +108,9 @@ def test_of_features_no_more_are_kept_than_of_their_targets(data, tmp_path, monk
     monkeypatch.setattr(features, "_row_bytes", lambda tensors, dtype: sizes[dtype])
     features.at(make(), data, [Cut("train", HEAD)], Cache(tmp_path, limit), "float16")
     assert "of 16 examples of" in capsys.readouterr().out
-    kept = {name.split("-")[1]: len(shards.Rows(tmp_path / name)) for name in entries(tmp_path)}
+    kept = {
+        name.split("-")[1]: len(feature_store.Rows(tmp_path / name)) for name in entries(tmp_path)
+    }
     assert kept == {HEAD: 16, features.TARGETS: 16}
 
 
@@ -115,7 +119,9 @@ def test_of_targets_no_more_are_kept_than_of_any_features(data, tmp_path):
         data.count("train") * 12 + 20 * features._row_bytes(make().body.output, "float16")
     ) / 1e9
     features.at(make(), data, [Cut("train", HEAD)], Cache(tmp_path, limit), "float16")
-    kept = {name.split("-")[1]: len(shards.Rows(tmp_path / name)) for name in entries(tmp_path)}
+    kept = {
+        name.split("-")[1]: len(feature_store.Rows(tmp_path / name)) for name in entries(tmp_path)
+    }
     assert kept == {HEAD: 16, features.TARGETS: 16}
 
 
@@ -278,8 +284,8 @@ def test_another_process_finds_the_same_names(recorded, data, tmp_path):
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from pathlib import Path\n"
         "from test_features import *\n"
-        "from tlkeras.data import Data\n"
-        "shards.LENGTH = 16\n"
+        "from tlkeras.data.batches import Data\n"
+        "feature_store.LENGTH = 16\n"
         f"data = Data(Path({str(recorded)!r}), Tiny(), Classification(), batch_size=4)\n"
         "make(), make()\n"
         f"found = features.at(make(), data, CUTS, Cache(Path({str(tmp_path)!r})), 'float16')\n"
@@ -350,7 +356,7 @@ def test_a_fit_killed_and_gone_on_with_under_another_limit_goes_on(data, tmp_pat
     class Killed(Exception):
         pass
 
-    fit, calls = training.fit, []
+    fit, calls = loop.fit, []
 
     def stop(*arguments, **options):
         calls.append(1)
@@ -360,7 +366,7 @@ def test_a_fit_killed_and_gone_on_with_under_another_limit_goes_on(data, tmp_pat
 
     recipe = FineTune(TWO)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(training, "fit", stop)
+        patched.setattr(loop, "fit", stop)
         with pytest.raises(Killed):
             recipe.fit(make(), data, tmp_path / "fit", shared=Cache(tmp_path / "cache"))
     shutil.rmtree(tmp_path / "cache")

@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 from conftest import Tiny, weights_of
 
-from tlkeras import examples, replicas, spec, training
+from tlkeras import spec
 from tlkeras.augment import Augment
-from tlkeras.data import Data
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import TransferModel, computing_in
+from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.recipe import Recipe
 from tlkeras.recipes import fine_tune
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
+from tlkeras.training import loop, replicated
 
 
 def make(task=Classification()):  # noqa: B008 - a spec is frozen
@@ -143,10 +145,10 @@ def test_progress_in_another_precision_is_refused(data, tmp_path):
 def test_a_mixed_model_has_its_loss_scaled_wherever_it_is_fitted():
     with computing_in("mixed_float16"):
         model = make()
-    trained = replicas.trained(model.full)
+    trained = replicated.trained(model.full)
     trained.compile("sgd", "mse")
     assert isinstance(trained.optimizer, keras.optimizers.LossScaleOptimizer)
-    plain = replicas.trained(make().full)
+    plain = replicated.trained(make().full)
     plain.compile("sgd", "mse")
     assert not isinstance(plain.optimizer, keras.optimizers.LossScaleOptimizer)
 
@@ -162,7 +164,7 @@ def test_other_examples_in_equal_numbers_need_another_folder(data, pictures, tmp
     for old, new in (("blue", "once"), ("red", "blue"), ("once", "red")):
         (tmp_path / "pictures" / old).rename(tmp_path / "pictures" / new)
     source = Folder(tmp_path / "pictures")
-    examples.write(source, Split(validation=20, test=20), tmp_path / "examples")
+    ingest.write_examples(source, Split(validation=20, test=20), tmp_path / "examples")
     other = dataclasses.replace(data, folder=tmp_path / "examples")
     assert other.info.counts == data.info.counts
     recipe = FineTune((Phase(epochs=1),))
@@ -270,14 +272,14 @@ def test_smoothing_and_decay_are_those_asked_for():
 
 
 def test_a_phase_has_to_beat_those_before_it(data, tmp_path, monkeypatch):
-    fit, states = training.fit, [training.State()]
+    fit, states = loop.fit, [loop.State()]
 
     def watched(*arguments, **options):
         assert options["start"] == states[-1]
         states.append(fit(*arguments, **options))
         return states[-1]
 
-    monkeypatch.setattr(training, "fit", watched)
+    monkeypatch.setattr(loop, "fit", watched)
     phases = (Phase(epochs=1), Phase(epochs=1, unfreeze="block3"))
     FineTune(phases).fit(make(), data, tmp_path)
     assert len(states) == 3
@@ -311,7 +313,7 @@ def test_an_unknown_block_is_named_with_the_nearest(data, tmp_path):
 
 @pytest.mark.parametrize("cache", ["float16", "none"])
 def test_data_without_a_validation_split_is_fitted(pictures, tmp_path, cache):
-    examples.write(Folder(pictures), Split(validation=0, test=20), tmp_path / "examples")
+    ingest.write_examples(Folder(pictures), Split(validation=0, test=20), tmp_path / "examples")
     data = Data(tmp_path / "examples", Tiny(), Classification(), batch_size=8)
     recipe = FineTune((Phase(epochs=1), Phase(epochs=1, unfreeze=0.5)), cache=cache)
     logs = recipe.fit(make(), data, tmp_path / "fit")

@@ -15,7 +15,7 @@ import pytest
 from absl import flags as absl_flags
 
 from pipeline import flags, option
-from pipeline.core import Place, Step
+from pipeline.step import Place, Step
 from tlkeras import spec
 from tlkeras.spec import Spec
 
@@ -174,7 +174,7 @@ def test_a_file_that_may_not_be_read_is_told_in_one_line(capsys):
         raise PermissionError(errno.EACCES, "Permission denied", "photos/a.jpg")
 
     with pytest.raises(SystemExit) as stopped:
-        flags._plainly(main)()
+        flags.plainly(main)()
     assert stopped.value.code == 1
     assert capsys.readouterr().err.startswith("photos/a.jpg: permission denied; change its")
 
@@ -256,7 +256,7 @@ def test_help_of_a_step_is_its_docstring_an_example_and_its_flags(capsys):
     with pytest.raises(SystemExit):
         parse_step("--help")
     out = capsys.readouterr().out
-    assert out.startswith("Cooks for the guests.\n\nExample:\n  python -m ")
+    assert out.startswith("Cooks for the guests.\n\nExample:\n  program --rice=rice")
     assert " --rice=rice --out=stew\n" in out
     assert "  --guests=INT\n      How many come. (default: 4)\n" in out
     assert "--heat" not in out
@@ -282,8 +282,8 @@ def test_a_step_that_asks_for_what_no_config_has_is_refused():
 PROGRAM = """
 import sys
 from pathlib import Path
-from pipeline import core, flags
-from pipeline.core import Step
+from pipeline import flags
+from pipeline.step import NotBlessed
 sys.path.insert(0, {tests!r})
 from test_flags import Config, stew
 
@@ -292,7 +292,7 @@ def main(config):
     if config.guests == 5:
         raise ValueError("Five are\\n  too many.")
     if config.guests == 6:
-        raise core.NotBlessed("Six are worse.")
+        raise NotBlessed("Six are worse.")
     if config.guests == 7:
         raise KeyError("seven")
     return 3 if config.guests == 8 else None
@@ -300,8 +300,8 @@ def main(config):
 if __name__ == "__main__":
     if "--alone" in sys.argv:
         sys.argv.remove("--alone")
-        flags.run_alone(stew, Config)
-    flags.run(main, Config)
+        flags.run_alone(sys.argv, stew, Config)
+    flags.run(sys.argv, main, Config)
 """
 
 

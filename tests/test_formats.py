@@ -15,15 +15,15 @@ import pytest
 from conftest import Tiny
 from PIL import Image
 
-from tlkeras import examples, spec
+from tlkeras import spec
 from tlkeras.backbone import Backbone
-from tlkeras.card import card
-from tlkeras.details import Details
-from tlkeras.exporter import Exporter, Origin
+from tlkeras.exporter import Details, Exporter, Origin
 from tlkeras.exporters.keras import Keras
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import keras, tf, writing
-from tlkeras.model import TransferModel
+from tlkeras.images import decoding
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.report.card import card
 from tlkeras.tasks.classification import Classification
 
 CLASSES = ("blue", "green", "red")
@@ -133,7 +133,7 @@ def test_the_graph_takes_a_photo_as_it_lies_and_ingest_turns_it_upright(model, l
     file = encoded(pixels, "JPEG", exif=exif, quality=95)
     served = loaded.signatures["encoded"](image=tf.constant([file]))["probabilities"][0]
     (upright,) = model.predict([file])
-    (lying,) = model.predict([examples.picture(tf.constant(file)).numpy()])
+    (lying,) = model.predict([decoding.picture(tf.constant(file)).numpy()])
     np.testing.assert_allclose(served, lying["probabilities"], atol=1e-6)
     assert np.abs(served - upright["probabilities"]).max() > 1e-4
 

@@ -9,11 +9,11 @@ from conftest import Tiny, weights_of
 
 from pipeline import flags, gain
 from pipeline.config import Config
-from tlkeras import examples
-from tlkeras.data import Data
-from tlkeras.model import TransferModel
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 
@@ -73,7 +73,7 @@ def test_both_are_trained_alike_and_measured_on_examples_that_neither_saw(
 
 
 def test_data_without_a_test_is_refused(pictures, tmp_path):
-    examples.write(Folder(pictures), Split(validation=0, test=0), tmp_path / "examples")
+    ingest.write_examples(Folder(pictures), Split(validation=0, test=0), tmp_path / "examples")
     with pytest.raises(ValueError, match="neither a test nor a validation split"):
         gain.gain.run(tmp_path, examples=tmp_path / "examples", backbone=Tiny(), seed=0)
 

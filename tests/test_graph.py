@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tlkeras import graph
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import computing_in
+from tlkeras.model import folding, graph
+from tlkeras.model.transfer_model import computing_in
 
 
 def dense(name: str, units: int = 3):
@@ -149,9 +149,9 @@ PIXELS = np.random.default_rng(1).normal(size=(2, 20, 20, 3)).astype("float32")
 )
 def test_folding_norms_changes_nothing_but_the_rounding(order, folded):
     model = convolutions(*order)
-    assert len(graph._foldable(model, training=False)) == folded
+    assert len(folding._foldable(model, training=False)) == folded
     expected = model(PIXELS, training=False)
-    np.testing.assert_allclose(graph.run(model, PIXELS), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(folding.run(model, PIXELS), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_run_inside_a_layer_rounds_as_one_outside():
@@ -163,10 +163,10 @@ def test_a_run_inside_a_layer_rounds_as_one_outside():
 
         class Inside(keras.layers.Layer):
             def call(self, x):
-                return graph.run(network, x)
+                return folding.run(network, x)
 
         pixels = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype(np.float32)
-        np.testing.assert_array_equal(Inside()(pixels), graph.run(network, tf.constant(pixels)))
+        np.testing.assert_array_equal(Inside()(pixels), folding.run(network, tf.constant(pixels)))
 
 
 def test_a_convolution_that_others_read_too_is_not_folded():
@@ -175,7 +175,7 @@ def test_a_convolution_that_others_read_too_is_not_folded():
     norm = keras.layers.BatchNormalization()
     model = keras.Model(inputs, {"early": x, "late": norm(x)})
     norm.set_weights([np.full(3, value) for value in (2.0, 1.0, 0.5, 3.0)])
-    found, expected = graph.run(model, PIXELS), model(PIXELS)
+    found, expected = folding.run(model, PIXELS), model(PIXELS)
     for name in ("early", "late"):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
 
@@ -186,13 +186,13 @@ def test_a_norm_called_twice_is_folded_where_it_follows_a_convolution_and_called
     x = keras.layers.ReLU()(norm(keras.layers.Conv2D(3, 3)(inputs)))
     model = keras.Model(inputs, norm(x))
     norm.set_weights([np.full(3, value) for value in (2.0, 1.0, 0.5, 3.0)])
-    assert len(graph._foldable(model, training=False)) == 1
-    np.testing.assert_allclose(graph.run(model, PIXELS), model(PIXELS), rtol=1e-5, atol=1e-6)
+    assert len(folding._foldable(model, training=False)) == 1
+    np.testing.assert_allclose(folding.run(model, PIXELS), model(PIXELS), rtol=1e-5, atol=1e-6)
 
 
 def test_a_run_takes_a_branched_model_and_reads_its_weights_anew(forked: keras.Model):
     for _ in range(2):
-        found, expected = graph.run(forked, X), forked(X)
+        found, expected = folding.run(forked, X), forked(X)
         for name in ("early", "late"):
             np.testing.assert_array_equal(found[name], expected[name])
         forked.get_layer("first").kernel.assign_add(tf.ones([4, 3]))
@@ -202,9 +202,9 @@ def test_gradients_reach_the_kernels_as_without_folding_and_norms_that_learn_are
     model = convolutions("conv", "norm", "relu", "depthwise", "norm")
     first, second = (x for x in model.layers if isinstance(x, keras.layers.BatchNormalization))
     first.trainable = False
-    assert [node.operation for node in graph._foldable(model, training=True).values()] == [first]
+    assert [node.operation for node in folding._foldable(model, training=True).values()] == [first]
     second.trainable = False
-    assert len(graph._foldable(model, training=True)) == 2
+    assert len(folding._foldable(model, training=True)) == 2
 
     def gradients(call):
         with tf.GradientTape() as tape:
@@ -212,5 +212,5 @@ def test_gradients_reach_the_kernels_as_without_folding_and_norms_that_learn_are
         return tape.gradient(loss, [variable.value for variable in model.trainable_variables])
 
     plain = gradients(lambda called, pixels, training: called(pixels, training=training))
-    for found, expected in zip(gradients(graph.run), plain, strict=True):
+    for found, expected in zip(gradients(folding.run), plain, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 from conftest import Tiny, configs, draw, last_of_ours, mounted, weights_of
 
-from tlkeras import examples, hardware
+from tlkeras import hardware
 from tlkeras.augment import Augment
-from tlkeras.data import Data
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.spec import parse
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 HERE = Path(__file__).parent
@@ -98,7 +99,9 @@ def fitted(
 def recorded(tmp_path_factory):
     """Examples of which there are 43, 18 and 14 in the splits: no batch size fits."""
     place = tmp_path_factory.mktemp("recorded")
-    examples.write(Folder(draw(place / "pictures", 25)), Split(validation=20, test=20), place)
+    ingest.write_examples(
+        Folder(draw(place / "pictures", 25)), Split(validation=20, test=20), place
+    )
     return place
 
 
@@ -390,7 +393,7 @@ def test_a_batch_that_workers_cannot_share_evenly_is_refused(data):
 
 
 def test_the_pieces_of_a_batch_are_its_rows_in_order_filled_up():
-    from tlkeras.replicas import _pieces
+    from tlkeras.training.replicated import _pieces
 
     batch = (tf.range(5)[:, None], tf.range(5) + 10)
     for size in (None, 3):
@@ -405,7 +408,7 @@ def test_the_pieces_of_a_batch_are_its_rows_in_order_filled_up():
 
 
 def test_a_step_compiles_with_the_fixed_shapes_that_a_tpu_needs(data):
-    from tlkeras import replicas
+    from tlkeras.training import replicated
 
     silent: Any = 0
 
@@ -420,18 +423,18 @@ def test_a_step_compiles_with_the_fixed_shapes_that_a_tpu_needs(data):
     models = [TransferModel(Tiny(), data.task, data.classes) for _ in range(2)]
     for each in models:
         each.train_only(list(each.blocks))
-        for layer in replicas._layers(each.full):
+        for layer in replicated._layers(each.full):
             if isinstance(layer, keras.layers.Dropout):
                 layer.rate = 0  # XLA draws other numbers.
     start, expected = (each.full for each in models)
     compiled(expected).fit(batches, shuffle=False, verbose=silent)
 
-    model = compiled(replicas._replicated()(start, None))
+    model = compiled(replicated._replicated()(start, None))
     model.is_static = True
     dealt, steps = model._dealt(batches)
     assert all(each.shape.is_fully_defined() for each in keras.tree.flatten(dealt.element_spec))
     step = tf.function(model.train_step, jit_compile=True, autograph=False)
-    with replicas._over_the_batch(model.network):
+    with replicated._over_the_batch(model.network):
         for element in dealt.take(steps):
             step(element)
     assert step.experimental_get_tracing_count() == 1

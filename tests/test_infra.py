@@ -10,16 +10,17 @@ import pytest
 from conftest import COLOURS
 from PIL import Image
 
-from pipeline import exporter, flags, infra_validator, model_card, product, pusher, resolver
+from pipeline import flags, product
 from pipeline.config import Config
-from pipeline.core import NotBlessed
-from tlkeras import examples as records
+from pipeline.step import NotBlessed
+from pipeline.steps import exporter, infra_validator, model_card, pusher, resolver
 from tlkeras.backbones.starter import Starter
-from tlkeras.data import Data
+from tlkeras.data import ingest, reading
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.exporters.tflite import TFLite
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 BACKBONE, TASK = Starter(size=32), Classification()
@@ -247,14 +248,16 @@ def test_comments_in_pictures_are_not_in_the_report(tmp_path):
         (tmp_path / "photos" / name).mkdir(parents=True)
         picture = Image.new("RGB", (200, 200), (200, 30, 30))
         picture.save(tmp_path / "photos" / name / "1.jpg", comment=b"Jane Doe")
-    records.write(Folder(tmp_path / "photos"), Split(validation=0, test=0), tmp_path / "examples")
+    ingest.write_examples(
+        Folder(tmp_path / "photos"), Split(validation=0, test=0), tmp_path / "examples"
+    )
     told = {"index": 0, "label": "a", "predicted": "b", "probability": 1.0}
     (shown,) = model_card._mistakes(tmp_path / "examples", "train", [told])
     assert b"Jane Doe" not in shown.image
 
 
 def test_the_pictures_of_mistakes_are_those_that_were_named(recorded):
-    ids = [row["id"].decode() for row in records.dataset(recorded, "test").as_numpy_iterator()]
+    ids = [row["id"].decode() for row in reading.dataset(recorded, "test").as_numpy_iterator()]
     told = {"label": "a", "predicted": "b", "probability": 0.9}
     shown = model_card._mistakes(recorded, "test", [{"index": i, **told} for i in range(len(ids))])
     assert [each.id for each in shown] == ids

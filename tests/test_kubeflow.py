@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from pipeline import kubeflow
-from pipeline.config import STEPS, Config
+from pipeline.config import Config
 from pipeline.kubeflow import Target
+from pipeline.order import STEPS
 
 ROOT = Path(__file__).parents[1]
 IMAGE = "registry.example/tlkeras-python:1"
@@ -125,7 +126,7 @@ def test_the_file_runs_from_data_to_a_pushed_model_and_its_products_are_found_ag
         f"--root={tmp_path}/runs", f"--saved_models={tmp_path}/saved_models",
         "--source=embedded(count=120)", "--recipe=fine_tune(phases=[phase(epochs=1)])",
     )  # fmt: skip
-    run("-m", "pipeline.kubeflow", "--out=pipeline.yaml", f"--image={IMAGE}", *options)
+    run("-m", "pipeline", "kubeflow", "--out=pipeline.yaml", f"--image={IMAGE}", *options)
     (tmp_path / "run.py").write_text(RUN)
     told = run("run.py", "pipeline.yaml", str(tmp_path / "kfp"))
     assert "reused" not in told

@@ -10,36 +10,48 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = """
-tlkeras.spec tlkeras.frameworks tlkeras.progress tlkeras.hardware
-tlkeras.details
-tlkeras.source tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.recipe
-tlkeras.pixels tlkeras.geometry tlkeras.augment
-tlkeras.graph tlkeras.replicas tlkeras.precision tlkeras.litert tlkeras.correction
-tlkeras.drawing tlkeras.splits tlkeras.pictures tlkeras.records tlkeras.workers
-tlkeras.ingest tlkeras.examples
-tlkeras.data tlkeras.model tlkeras.metadata tlkeras.shards tlkeras.features tlkeras.training
-tlkeras.npm
-tlkeras.metrics tlkeras.page tlkeras.charts tlkeras.figures tlkeras.report tlkeras.limits
-tlkeras.card
+tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.files tlkeras.hardware
+tlkeras.kind tlkeras.kinds.*
+tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
+tlkeras.source tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
+tlkeras.data.splits tlkeras.data.records tlkeras.data.parts tlkeras.data.ingest
+tlkeras.data.reading tlkeras.data.batches
+tlkeras.model.graph tlkeras.model.folding tlkeras.model.pyramid tlkeras.model.precision
+tlkeras.model.transfer_model
+tlkeras.measures.classification
+tlkeras.training.replicated tlkeras.training.feature_store tlkeras.training.features
+tlkeras.training.loop
+tlkeras.formats.litert tlkeras.formats.bias_correction tlkeras.formats.litert_metadata
+tlkeras.formats.npm
 tlkeras.*.*
+tlkeras.report.page tlkeras.report.charts tlkeras.report.figures tlkeras.report.report
+tlkeras.report.limits tlkeras.report.card
 tlkeras
-pipeline.code pipeline.product pipeline.core pipeline.option pipeline.flags
-pipeline.example_gen pipeline.statistics_gen pipeline.schema_gen pipeline.example_validator
-pipeline.trainer pipeline.pusher pipeline.resolver pipeline.evaluator pipeline.exporter
-pipeline.infra_validator pipeline.model_card pipeline.bulk_inferrer
-pipeline.config pipeline.gain pipeline.kubeflow pipeline.__main__
+pipeline.code pipeline.product pipeline.step pipeline.version
+pipeline.option
+pipeline.steps.example_gen pipeline.steps.statistics_gen pipeline.steps.schema_gen
+pipeline.steps.example_validator pipeline.steps.trainer pipeline.steps.pusher
+pipeline.steps.resolver pipeline.steps.evaluator pipeline.steps.exporter
+pipeline.steps.infra_validator pipeline.steps.model_card
+pipeline.config pipeline.order
+pipeline.store pipeline.flags
+pipeline.bulk_inferrer pipeline.gain pipeline.kubeflow pipeline.__main__
 pipeline
 """
 LAYERS = ORDER.split()
 """From below to above. All members of the families are on one layer: none may import another."""
 
-FAMILIES = ["sources", "backbones", "tasks", "recipes", "exporters"]
+FAMILIES = ["sources", "backbones", "tasks", "recipes", "augments", "exporters"]
 
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for package in ("tlkeras", "pipeline")
     for path in sorted((ROOT / package).rglob("*.py"))
 }
+
+
+PACKAGES = [name for name, path in FILES.items() if path.name == "__init__.py"]
+"""Folders of mechanisms hold a docstring; nothing is imported from the folder itself."""
 
 
 def place(module: str) -> int:
@@ -68,7 +80,13 @@ def imported(module: str) -> Iterator[str]:
                 waiting += ast.iter_child_nodes(node)
 
 
-@pytest.mark.parametrize("module", FILES)
+@pytest.mark.parametrize("package", [name for name in PACKAGES if name.count(".")])
+def test_a_package_within_holds_nothing_but_a_docstring(package):
+    (only,) = ast.parse(FILES[package].read_bytes()).body
+    assert isinstance(only, ast.Expr) and isinstance(only.value, ast.Constant)
+
+
+@pytest.mark.parametrize("module", [name for name in FILES if name not in PACKAGES[1:]])
 def test_a_module_imports_only_what_stands_below_it(module):
     below = [name for name in imported(module) if name.split(".")[0] in ("tlkeras", "pipeline")]
     upwards = [name for name in below if place(name) >= place(module)]

@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 from conftest import Tiny
 
-from tlkeras import examples, metadata, spec
+from tlkeras import spec
 from tlkeras.backbones.applications import MobileNetV2
-from tlkeras.data import Data
-from tlkeras.details import Details
-from tlkeras.exporter import Origin
+from tlkeras.data import ingest, reading
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.exporter import Details, Origin
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.formats import litert_metadata
 from tlkeras.frameworks import tf
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 CLASSES = ("blue", "green", "sea red")
@@ -54,7 +55,7 @@ def plain(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def described(model, plain):
-    return metadata.described(plain, model, ORIGIN)
+    return litert_metadata.described(plain, model, ORIGIN)
 
 
 def embedded(file):
@@ -93,7 +94,7 @@ def test_the_metadata_reads_back_by_the_published_schema(described):
 
 def test_what_was_not_stated_is_not_written(model, plain):
     schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
-    buffer = embedded(metadata.described(plain, model, Origin())).tobytes()
+    buffer = embedded(litert_metadata.described(plain, model, Origin())).tobytes()
     read = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAs(buffer))
     assert (read.author, read.license, read.version) == (None, None, None)
 
@@ -142,7 +143,7 @@ def test_nothing_of_the_old_model_is_lost(plain, described):
 
 
 def test_equal_models_are_equal_files(model, plain, described):
-    assert metadata.described(plain, model, ORIGIN) == described
+    assert litert_metadata.described(plain, model, ORIGIN) == described
 
 
 @pytest.mark.parametrize(
@@ -151,13 +152,13 @@ def test_equal_models_are_equal_files(model, plain, described):
 )
 def test_what_is_no_model_is_refused(model, file, message):
     with pytest.raises(ValueError, match=message):
-        metadata.described(file, model, ORIGIN)
+        litert_metadata.described(file, model, ORIGIN)
 
 
 def test_labels_that_do_not_fit_the_outputs_are_refused(plain):
     other = TransferModel(Tiny(), Classification(), ("one", "two", "three", "four"), seed=0)
     with pytest.raises(ValueError, match=r"has 4 classes, .* end in 3 \(probabilities\)"):
-        metadata.described(plain, other, ORIGIN)
+        litert_metadata.described(plain, other, ORIGIN)
 
 
 def told(path, pictures):
@@ -184,7 +185,7 @@ def sure(probabilities, margin):
 def digits(tmp_path_factory):
     """A model that tells the embedded digits apart, and their examples."""
     folder = tmp_path_factory.mktemp("digits")
-    examples.write(Embedded(count=400), Split(), folder / "examples")
+    ingest.write_examples(Embedded(count=400), Split(), folder / "examples")
     data = Data(folder / "examples", Tiny(), Classification())
     model = TransferModel(data.backbone, data.task, data.classes, seed=0)
     FineTune(phases=(Phase(epochs=15, learning_rate=3e-3, unfreeze="all"),)).fit(
@@ -212,7 +213,7 @@ def test_mediapipe_names_real_flowers_as_keras_does(flowers, tmp_path, exporter)
     exporter.write(model, data.singles("train"), tmp_path, ORIGIN)
     served = model.predict(photos)
     chosen = sure(np.stack([one["probabilities"] for one in served]), 0.2)
-    pictures = [examples.raw("image", photo).numpy() for photo in photos]
+    pictures = [reading.raw("image", photo).numpy() for photo in photos]
     named = told(tmp_path / exporter.files()[0], pictures)
     equal = np.array([one["label"] == name for one, name in zip(served, named, strict=True)])
     # MediaPipe scales photos of other sizes down in its own way, so a few may fall otherwise.
@@ -231,7 +232,7 @@ def flowers(real_data, tmp_path_factory):
             shutil.copy(photo, folder / "photos" / place.name)
     weights = real_data / "weights/imagenet/MobileNetV2_0.35_224_notop.weights.h5"
     backbone = MobileNetV2(size=160, alpha=0.35, weights=str(weights))
-    examples.write(Folder(folder / "photos"), Split(test=0), folder / "examples")
+    ingest.write_examples(Folder(folder / "photos"), Split(test=0), folder / "examples")
     data = Data(folder / "examples", backbone, Classification())
     model = TransferModel(backbone, data.task, data.classes, seed=0)
     FineTune(phases=(Phase(epochs=8),)).fit(model, data, folder / "fit")

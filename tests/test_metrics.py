@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
-from tlkeras import metrics
+from tlkeras.measures import classification
 
 oracle: Any = sklearn.metrics
 
@@ -29,7 +29,7 @@ def guesses(count: int = 400, classes: int = 7, seed: int = 0) -> tuple[np.ndarr
 def test_the_measures_are_those_of_scikit_learn():
     labels, probabilities = guesses()
     predicted, classes = probabilities.argmax(axis=-1), range(7)
-    measures = metrics.classification([(labels, probabilities)], NAMES)
+    measures = classification.classification([(labels, probabilities)], NAMES)
     assert measures["count"] == 400
     assert measures["accuracy"] == pytest.approx(oracle.accuracy_score(labels, predicted))
     assert measures["top5_accuracy"] == pytest.approx(
@@ -72,7 +72,7 @@ def test_the_calibration_error_is_the_weighted_gap_of_the_bins():
         inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
         if inside.any():
             error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    measures = metrics.classification([(labels, probabilities)], NAMES)
+    measures = classification.classification([(labels, probabilities)], NAMES)
     assert measures["calibration_error"] == pytest.approx(error)
     bins = measures["reliability"]
     assert sum(row["count"] for row in bins) == 400
@@ -83,7 +83,9 @@ def test_the_calibration_error_is_the_weighted_gap_of_the_bins():
 
 def test_four_examples_are_measured_as_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
-    measures = metrics.classification([(np.array([0, 1, 1, 1]), probabilities)], ["no", "yes"])
+    measures = classification.classification(
+        [(np.array([0, 1, 1, 1]), probabilities)], ["no", "yes"]
+    )
     assert measures["accuracy"] == 0.75
     assert measures["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
     assert measures["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
@@ -96,9 +98,11 @@ def test_four_examples_are_measured_as_by_hand():
 
 def test_measures_do_not_depend_on_the_cut_into_batches_and_are_json():
     labels, probabilities = guesses()
-    whole = metrics.classification([(labels, probabilities)], NAMES)
+    whole = classification.classification([(labels, probabilities)], NAMES)
     parts = np.split(np.arange(400), [1, 1, 50, 300])
-    cut = metrics.classification([(labels[part], probabilities[part]) for part in parts], NAMES)
+    cut = classification.classification(
+        [(labels[part], probabilities[part]) for part in parts], NAMES
+    )
     assert json.loads(json.dumps(cut, allow_nan=False)) == cut
     for name in whole.keys() - {"reliability"}:
         assert cut[name] == (
@@ -111,7 +115,7 @@ def test_memory_does_not_grow_with_the_examples():
 
     def peak(batches: int) -> int:
         tracemalloc.start()
-        metrics.classification(((labels, probabilities) for _ in range(batches)), NAMES)
+        classification.classification(((labels, probabilities) for _ in range(batches)), NAMES)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
@@ -122,14 +126,16 @@ def test_memory_does_not_grow_with_the_examples():
 
 def test_of_equally_probable_classes_the_first_is_predicted():
     flat = np.full([6, 6], 1 / 6)
-    measures = metrics.classification([(np.arange(6), flat)], NAMES[:6])
+    measures = classification.classification([(np.arange(6), flat)], NAMES[:6])
     assert measures["accuracy"] == pytest.approx(1 / 6)
     assert measures["top5_accuracy"] == pytest.approx(5 / 6)
 
 
 def test_a_share_of_nothing_is_zero():
     probabilities = np.array([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
-    measures = metrics.classification([(np.array([0, 1, 1]), probabilities)], ["a", "b", "c"])
+    measures = classification.classification(
+        [(np.array([0, 1, 1]), probabilities)], ["a", "b", "c"]
+    )
     assert measures["per_class"][2] == {
         "class": "c",
         "precision": 0.0,
@@ -147,26 +153,26 @@ def test_a_share_of_nothing_is_zero():
     [(0, 10, 0, 0.2775), (8, 10, 0.4902, 0.9433), (10, 10, 0.7225, 1), (500, 1000, 0.4691, 0.5309)],
 )
 def test_the_interval_is_wilsons(right, count, low, high):
-    assert metrics.interval(right, count) == pytest.approx((low, high), abs=5e-5)
+    assert classification.interval(right, count) == pytest.approx((low, high), abs=5e-5)
 
 
 def test_slices_are_measured_as_if_alone():
     labels, probabilities = guesses(60)
     groups = np.where(np.arange(60) % 3 == 0, "indoors", "outdoors")
     halves = [slice(0, 31), slice(31, 60)]
-    found = metrics.slices(
+    found = classification.slices(
         [(labels[half], probabilities[half], list(groups[half])) for half in halves], NAMES
     )
     assert list(found) == ["indoors", "outdoors"]
     for group, measures in found.items():
         chosen = groups == group
-        alone = metrics.classification([(labels[chosen], probabilities[chosen])], NAMES)
+        alone = classification.classification([(labels[chosen], probabilities[chosen])], NAMES)
         assert measures["confusion_matrix"] == alone["confusion_matrix"]
         assert measures["brier"] == pytest.approx(alone["brier"])
 
 
 def test_a_confusion_counts_labels_by_row_and_predictions_by_column():
-    found = metrics.confusion(np.array([0, 0, 2]), np.array([1, 1, 2]), 3)
+    found = classification.confusion(np.array([0, 0, 2]), np.array([1, 1, 2]), 3)
     assert found.dtype == np.int64
     assert found.tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 1]]
 
@@ -174,10 +180,12 @@ def test_a_confusion_counts_labels_by_row_and_predictions_by_column():
 def test_a_quantized_softmax_may_miss_one_by_its_rounding():
     """Thirty equal classes: each is 1/30 = 8.53/256, given as 9/256, which adds up to 1.05."""
     rounded = np.full([2, 30], 9 / 256, np.float32)
-    measures = metrics.classification([(np.array([0, 1]), rounded)], [str(i) for i in range(30)])
+    measures = classification.classification(
+        [(np.array([0, 1]), rounded)], [str(i) for i in range(30)]
+    )
     assert measures["accuracy"] == 0.5
     with pytest.raises(ValueError, match="do not add up to 1"):
-        metrics.classification(
+        classification.classification(
             [(np.array([0, 1]), rounded + np.float32(1e-4))], [str(i) for i in range(30)]
         )
 
@@ -207,24 +215,24 @@ def test_what_is_not_a_label_or_a_probability_is_refused_by_its_number(
 ):
     batches = [(np.array([0, 1]), GOOD), (np.array(labels), np.array(probabilities))]
     with pytest.raises(ValueError, match=message):
-        metrics.classification(batches, ["no", "yes"])
+        classification.classification(batches, ["no", "yes"])
 
 
 def test_no_example_cannot_be_measured():
     nothing = (np.zeros(0, np.int64), np.zeros([0, 2]))
     for batches in ([], [nothing]):
         with pytest.raises(ValueError, match="no example to measure"):
-            metrics.classification(batches, ["no", "yes"])
+            classification.classification(batches, ["no", "yes"])
 
 
 def test_groups_and_predictions_must_be_as_many_as_labels():
     with pytest.raises(ValueError, match=r"There are \(1,\) groups of \(2,\) labels"):
-        metrics.slices([(np.array([0, 1]), GOOD, ["only one"])], ["no", "yes"])
+        classification.slices([(np.array([0, 1]), GOOD, ["only one"])], ["no", "yes"])
     with pytest.raises(ValueError, match="Predictions are int64 of shape"):
-        metrics.confusion(np.array([0, 1]), np.array([0]), 2)
+        classification.confusion(np.array([0, 1]), np.array([0]), 2)
 
 
 def test_the_example_of_a_wrong_label_is_counted_over_all_groups():
     batch = (np.array([0, 1, 9]), np.full([3, 2], 0.5), ["a", "b", "a"])
     with pytest.raises(ValueError, match="xample 2 has the label 9"):
-        metrics.slices([batch], ["no", "yes"])
+        classification.slices([batch], ["no", "yes"])

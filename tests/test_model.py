@@ -7,7 +7,7 @@ import pytest
 from conftest import Tiny
 from PIL import Image
 
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 
 CLASSES = ("blue", "green", "red")

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from tlkeras import pictures
 from tlkeras.frameworks import tf
+from tlkeras.images import decoding
 
 RED, BLUE, WHITE = (220, 30, 30), (30, 30, 220), (255, 255, 255)
 
@@ -30,7 +30,7 @@ def flag(mode: str = "RGB") -> Image.Image:
 
 
 def seen(data: bytes) -> np.ndarray:
-    return np.asarray(pictures.picture(pictures.normalized(data, "x.jpg")))
+    return np.asarray(decoding.picture(decoding.normalized(data, "x.jpg")))
 
 
 def looks_like(pixels: np.ndarray, image: Image.Image) -> bool:
@@ -49,7 +49,7 @@ def looks_like(pixels: np.ndarray, image: Image.Image) -> bool:
     ids=["rgb jpeg", "grey jpeg", "rgb png", "grey png"],
 )
 def test_a_plain_picture_keeps_its_bytes(data: bytes):
-    assert pictures.normalized(data, "x") is data
+    assert decoding.normalized(data, "x") is data
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_cameras_orientation_is_applied(orientation: int, kind: str):
 def test_a_turned_jpeg_stays_one():
     notes = Image.Exif()
     notes[0x0112] = 6
-    turned = pictures.normalized(encoded(flag(), "JPEG", exif=notes), "x")
+    turned = decoding.normalized(encoded(flag(), "JPEG", exif=notes), "x")
     assert Image.open(io.BytesIO(turned)).format == "JPEG"
     assert not Image.open(io.BytesIO(turned)).getexif()
     found, fine = (
@@ -162,13 +162,13 @@ def _wrong_sum() -> bytes:
 )
 def test_what_is_wrong_with_a_file_is_told_with_its_name(data: bytes, message: str):
     with pytest.raises(ValueError, match=message):
-        pictures.normalized(data, "roses/1.jpg")
+        decoding.normalized(data, "roses/1.jpg")
 
 
 def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match=r"x.png is too large to be decoded safely: .*4608 pixels"):
-        pictures.normalized(encoded(flag()), "x.png")
+        decoding.normalized(encoded(flag()), "x.png")
 
 
 def test_warnings_of_pillow_do_not_leak(monkeypatch: pytest.MonkeyPatch):
@@ -177,7 +177,7 @@ def test_warnings_of_pillow_do_not_leak(monkeypatch: pytest.MonkeyPatch):
     )  # There are 4,608: a warning, not an error.
     with warnings.catch_warnings(record=True) as leaked:
         warnings.simplefilter("always")
-        pictures.normalized(encoded(flag()), "x.png")
+        decoding.normalized(encoded(flag()), "x.png")
     assert not leaked
 
 
@@ -197,7 +197,7 @@ def test_damaged_notes_do_not_make_a_picture_damaged():
 )
 def test_masks_keep_their_class_numbers(stored: Callable[[np.ndarray], Image.Image]):
     numbers = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    standard = pictures.standard_mask(encoded(stored(numbers)))
+    standard = decoding.standard_mask(encoded(stored(numbers)))
     image = Image.open(io.BytesIO(standard))
     assert image.mode == "L"
     assert (np.asarray(image) == numbers).all()
@@ -221,7 +221,7 @@ def _with_palette(numbers: np.ndarray) -> Image.Image:
 )
 def test_what_is_no_mask_is_refused(data: bytes, message: str):
     with pytest.raises(ValueError, match=message):
-        pictures.standard_mask(data)
+        decoding.standard_mask(data)
 
 
 @pytest.mark.parametrize(
@@ -242,10 +242,10 @@ def test_a_large_jpeg_is_decoded_at_the_part_of_its_size_that_keeps_enough(
     buffer = io.BytesIO()
     ramp = np.linspace(0, 255, sides[0] * sides[1]).reshape(sides[1], sides[0])
     Image.fromarray(ramp.astype(np.uint8)).convert("RGB").save(buffer, kind)
-    found = pictures.picture(tf.constant(buffer.getvalue()), least).numpy()
+    found = decoding.picture(tf.constant(buffer.getvalue()), least).numpy()
     width, height = expected if kind == "JPEG" else sides
     assert found.shape == (height, width, 3)
-    whole = tf.image.resize(pictures.picture(tf.constant(buffer.getvalue())), found.shape[:2])
+    whole = tf.image.resize(decoding.picture(tf.constant(buffer.getvalue())), found.shape[:2])
     assert np.abs(found - whole.numpy()).mean() < 2
 
 

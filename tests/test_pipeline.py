@@ -115,10 +115,10 @@ def test_the_command_in_the_card_makes_the_same_again(pushed, pictures):
 
     place, _ = pushed
     text = (place / "saved_models" / "colours" / "1" / "card.md").read_text()
-    (line,) = re.findall(r"^python -m pipeline .*$", text, re.MULTILINE)
+    (line,) = re.findall(r"^tlkeras .*$", text, re.MULTILINE)
     # Where things lie is not told.
     expected = read(command(pictures, place, RECIPE, "--baseline=none")[2:])
-    found = read(shlex.split(line)[2:])
+    found = read(shlex.split(line))
     assert found.replace(root=expected.root, saved_models=expected.saved_models) == expected
 
 
@@ -357,11 +357,28 @@ def test_the_weights_of_another_network_are_one_clear_message(pictures, tmp_path
 
 
 def test_help_imports_no_tensorflow():
-    for module in ("pipeline", "pipeline.trainer"):
-        ended = run([sys.executable, "-X", "importtime", "-m", module, "--help"])
+    for words in (["pipeline"], ["pipeline", "trainer"]):
+        ended = run([sys.executable, "-X", "importtime", "-m", *words, "--help"])
         assert ended.returncode == 0
-        assert f"python -m {module}" in ended.stdout
+        assert f"python -m {' '.join(words)}" in ended.stdout
         assert "--recipe" in ended.stdout
         assert not {"tensorflow", "keras"} & {
             line.rsplit("|", 1)[-1].strip() for line in ended.stderr.splitlines()
         }
+
+
+def test_the_first_word_names_a_step_or_a_program():
+    for word in ("evaluator", "bulk_inferrer", "gain", "kubeflow"):
+        ended = run([sys.executable, "-m", "pipeline", word, "--help"])
+        assert ended.returncode == 0 and f"python -m pipeline {word}" in ended.stdout
+    ended = run([sys.executable, "-m", "pipeline", "trianer"])
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr == "'trianer' is no step or program; did you mean 'trainer'?\n"
+
+
+def test_the_console_script_is_the_same_door():
+    script = Path(sys.executable).with_name("tlkeras")
+    if not script.exists():
+        pytest.skip("tlkeras is not installed beside this Python")
+    ended = run([str(script), "trainer", "--help"])
+    assert ended.returncode == 0 and "\n  tlkeras trainer --examples=examples" in ended.stdout

@@ -20,7 +20,7 @@ def commands() -> list[str]:
     """Returns every command line of the pages that runs the pipeline, or measures the gain."""
     texts = [(ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ") for page in PAGES]
     lines = [line for text in texts for line in text.splitlines()]
-    found = (re.search(r"(?<!`)python -m (pipeline|pipeline\.gain)( --.*)?$", x) for x in lines)
+    found = (re.search(r"(?<!`)\btlkeras( gain)?( --.*)?$", x) for x in lines)
     return [match[0] for match in found if match]
 
 
@@ -30,8 +30,9 @@ def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatc
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(absl_flags, "FLAGS", absl_flags.FlagValues())
-    _, _, *arguments = shlex.split(command)
-    steps = gain.PIPELINE if "pipeline.gain" in command else ()
+    arguments = shlex.split(command)
+    steps = gain.PIPELINE if arguments[1:2] == ["gain"] else ()
+    arguments = arguments[1:] if steps else arguments
     (config,) = flags.parser(Config, steps=steps, values=absl_flags.FlagValues())(arguments)
     assert isinstance(config, Config)
 

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tlkeras import examples
 from tlkeras.backbones.applications import MobileNetV2
-from tlkeras.data import Data
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.frameworks import keras
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
 pytestmark = pytest.mark.data
@@ -35,7 +35,9 @@ def test_published_weights_give_the_features_of_plain_keras(real_data):
 
 def test_ants_and_bees_are_told_apart_after_two_phases(real_data, tmp_path):
     backbone = MobileNetV2(size=160, alpha=0.35, weights=str(real_data / WEIGHTS))
-    examples.write(Folder(real_data / "images/hymenoptera"), Split(test=0), tmp_path / "examples")
+    ingest.write_examples(
+        Folder(real_data / "images/hymenoptera"), Split(test=0), tmp_path / "examples"
+    )
     data = Data(tmp_path / "examples", backbone, Classification())
     model = TransferModel(backbone, Classification(), data.classes)
     logs = FineTune().fit(model, data, tmp_path / "fit")

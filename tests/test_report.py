@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkeras import charts, metrics, report
-from tlkeras import page as pages
-from tlkeras.report import Mistake, Report
+from tlkeras.measures import classification
+from tlkeras.report import charts, page, report
+from tlkeras.report.report import Mistake, Report
 
 HOSTILE = "<script>alert('&')</script>\"|\x1b\udcff"
 NAMES = [HOSTILE, "rose", "tulip"]
@@ -55,7 +55,7 @@ def measured(names: list[str], seed: int = 0) -> dict[str, Any]:
     random = np.random.default_rng(seed)
     labels = random.integers(len(names), size=200)
     probabilities = random.dirichlet(np.ones(len(names)), 200) + np.eye(len(names))[labels]
-    return {"split": "test", **metrics.classification([(labels, probabilities / 2)], names)}
+    return {"split": "test", **classification.classification([(labels, probabilities / 2)], names)}
 
 
 def picture(kind: str) -> bytes:
@@ -230,7 +230,7 @@ def test_phases_are_marked_and_not_joined_by_a_line(tmp_path):
 )
 def test_confidence_and_confusions_are_told_the_right_way_round(labels, sure, told, tmp_path):
     batch = (np.array(labels), np.tile([sure, 1 - sure], (4, 1)))
-    measures = metrics.classification([batch], ["a", "b"])
+    measures = classification.classification([batch], ["a", "b"])
     assert told in written(Report(title="x", measures=measures), tmp_path).text
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     (mark,) = re.findall(r'<line[^>]*class="mark"[^>]*>', text)
@@ -261,7 +261,7 @@ def test_many_classes_are_listed_by_weakness_and_drawn_no_more(tmp_path):
 
 
 def test_a_model_without_mistakes_is_said_to_have_none(tmp_path):
-    measures = metrics.classification([(np.array([0, 1]), np.eye(2))], ["a", "b"])
+    measures = classification.classification([(np.array([0, 1]), np.eye(2))], ["a", "b"])
     page = written(Report(title="right", measures=measures), tmp_path)
     assert "No example was taken for another class." in page.text
 
@@ -308,7 +308,7 @@ def test_bars_are_as_wide_as_their_numbers_and_told_in_words():
 
 
 def test_a_chart_is_a_picture_file_of_its_own():
-    file = pages.picture(charts.bars("seconds", {"a": {"ours": 1.0}}))
+    file = page.picture(charts.bars("seconds", {"a": {"ours": 1.0}}))
     root = xml.etree.ElementTree.fromstring(file)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.find("{*}style") is not None

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import resolver
+from pipeline.steps import resolver
 
 
 def test_the_baseline_is_the_newest_version_of_another_model(tmp_path: Path):

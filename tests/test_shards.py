@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlkeras import shards
+from tlkeras.training import feature_store
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
-    monkeypatch.setattr(shards, "LENGTH", 4)
+    monkeypatch.setattr(feature_store, "LENGTH", 4)
 
 
 def filled(entry, count, start=0, stop=None, batch=3):
     """Writes rows of two arrays and returns them."""
     random = np.random.default_rng(count)
     columns = [random.normal(size=(count, 2)).astype("float16"), np.arange(count)]
-    writer = shards.Writer(entry, start, count if stop is None else stop)
+    writer = feature_store.Writer(entry, start, count if stop is None else stop)
     for first in range(start, count, batch):
         writer.add(first, [column[first : first + batch] for column in columns])
     return columns
@@ -33,7 +33,7 @@ def filled(entry, count, start=0, stop=None, batch=3):
 @pytest.mark.parametrize("count", [1, 4, 11])
 def test_rows_are_read_as_they_were_written_in_any_order(tmp_path, count):
     columns = filled(tmp_path / "entry", count)
-    rows = shards.Rows(tmp_path / "entry")
+    rows = feature_store.Rows(tmp_path / "entry")
     assert len(rows) == count
     for seed in range(5):
         chosen = np.random.default_rng(seed).integers(count, size=7)
@@ -47,17 +47,17 @@ def test_a_writer_stopped_in_the_middle_of_a_shard_leaves_the_whole_ones_and_is_
 ):
     entry = tmp_path / "entry"
     columns = [np.arange(10), np.arange(10) * 0.5]
-    shards.Writer(entry, 0, 10).add(0, [column[:7] for column in columns])
-    assert len(shards.Rows(entry)) == 4
-    shards.Writer(entry, 4, 10).add(0, columns)  # Rows before the start are passed over.
-    for found, column in zip(shards.Rows(entry).read(np.arange(10)), columns, strict=True):
+    feature_store.Writer(entry, 0, 10).add(0, [column[:7] for column in columns])
+    assert len(feature_store.Rows(entry)) == 4
+    feature_store.Writer(entry, 4, 10).add(0, columns)  # Rows before the start are passed over.
+    for found, column in zip(feature_store.Rows(entry).read(np.arange(10)), columns, strict=True):
         np.testing.assert_array_equal(found, column)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 3), (0, 43), (4, 40), (8, 4), (11, 11)])
 @pytest.mark.parametrize("workers", [1, 2, 3, 20])
 def test_the_parts_of_the_workers_are_whole_shards_and_all_of_them(start, stop, workers):
-    parts = [range(*shards.part(start, stop, worker, workers)) for worker in range(workers)]
+    parts = [range(*feature_store.part(start, stop, worker, workers)) for worker in range(workers)]
     assert [row for part in parts for row in part] == [*range(start, stop)]
     assert all(part.start % 4 == 0 for part in parts if part)
     counts = [-(-len(part) // 4) for part in parts]
@@ -66,10 +66,10 @@ def test_the_parts_of_the_workers_are_whole_shards_and_all_of_them(start, stop, 
 
 def test_a_shard_behind_a_gap_is_written_anew(tmp_path):
     entry = tmp_path / "entry"
-    shards.Writer(entry, 4, 8).add(4, [np.zeros(4)])
-    assert len(shards.Rows(entry)) == 0
-    shards.Writer(entry, 0, 8).add(0, [np.arange(8)])
-    np.testing.assert_array_equal(shards.Rows(entry).read(np.arange(8))[0], np.arange(8))
+    feature_store.Writer(entry, 4, 8).add(4, [np.zeros(4)])
+    assert len(feature_store.Rows(entry)) == 0
+    feature_store.Writer(entry, 0, 8).add(0, [np.arange(8)])
+    np.testing.assert_array_equal(feature_store.Rows(entry).read(np.arange(8))[0], np.arange(8))
 
 
 def test_a_full_disk_leaves_whole_shards_only(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_a_full_disk_leaves_whole_shards_only(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         filled(tmp_path / "entry", 11)
     assert [path.name for path in (tmp_path / "entry").iterdir()] == ["00000"]
-    assert len(shards.Rows(tmp_path / "entry")) == 4
+    assert len(feature_store.Rows(tmp_path / "entry")) == 4
 
 
 def test_more_shards_than_files_may_be_open_are_read(tmp_path):
@@ -94,14 +94,14 @@ def test_more_shards_than_files_may_be_open_are_read(tmp_path):
     open_now = len([*Path("/proc/self/fd").iterdir()])
     resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 20, hard))
     try:
-        assert len(shards.Rows(tmp_path / "entry").read(np.arange(200))[1]) == 200
+        assert len(feature_store.Rows(tmp_path / "entry").read(np.arange(200))[1]) == 200
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_what_another_process_removes_meanwhile_counts_nothing(tmp_path, monkeypatch):
     filled(tmp_path / "gone", 8)
-    entries = shards._entries
+    entries = feature_store._entries
 
     def raced(folder):
         found = entries(folder)
@@ -109,8 +109,8 @@ def test_what_another_process_removes_meanwhile_counts_nothing(tmp_path, monkeyp
             shutil.rmtree(path)
         return found
 
-    monkeypatch.setattr(shards, "_entries", raced)
-    assert shards.granted(tmp_path, {"mine": (1, 4)}, 10) == {"mine": 4}
+    monkeypatch.setattr(feature_store, "_entries", raced)
+    assert feature_store.granted(tmp_path, {"mine": (1, 4)}, 10) == {"mine": 4}
 
 
 def test_a_process_killed_while_it_makes_room_leaves_nothing_to_be_read(tmp_path, monkeypatch):
@@ -126,11 +126,11 @@ def test_a_process_killed_while_it_makes_room_leaves_nothing_to_be_read(tmp_path
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            shards.granted(tmp_path, {"mine": (1, 4)}, 10)
-    assert len(shards.Rows(tmp_path / "old")) == 0
+            feature_store.granted(tmp_path, {"mine": (1, 4)}, 10)
+    assert len(feature_store.Rows(tmp_path / "old")) == 0
     filled(tmp_path / "kept", 4)
     (tmp_path / "kept" / "00001.left.gone").mkdir()
-    assert shards.granted(tmp_path, {"old": (1, 4)}, 10**9) == {"old": 4}
+    assert feature_store.granted(tmp_path, {"old": (1, 4)}, 10**9) == {"old": 4}
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["00000"]
     shutil.rmtree(tmp_path / "kept")
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
@@ -142,16 +142,16 @@ def test_a_folder_that_is_no_entry_is_never_dropped(tmp_path, name):
     file.parent.mkdir(parents=True)
     file.write_bytes(bytes(100))
     filled(tmp_path / "old", 8)
-    assert shards.granted(tmp_path, {"mine": (1, 4)}, 4) == {"mine": 4}
+    assert feature_store.granted(tmp_path, {"mine": (1, 4)}, 4) == {"mine": 4}
     assert file.exists() and not (tmp_path / "old").exists()
 
 
 def test_what_fits_is_granted_small_rows_first_and_cut_at_the_end_of_a_shard(tmp_path):
     wanted = {"large": (100, 10), "small": (1, 10)}
-    assert shards.granted(tmp_path, wanted, 1010) == {"large": 10, "small": 10}
-    assert shards.granted(tmp_path, wanted, 1009) == {"large": 8, "small": 10}
-    assert shards.granted(tmp_path, wanted, 400) == {"large": 0, "small": 10}
-    assert shards.granted(tmp_path, wanted, 0) == {"large": 0, "small": 0}
+    assert feature_store.granted(tmp_path, wanted, 1010) == {"large": 10, "small": 10}
+    assert feature_store.granted(tmp_path, wanted, 1009) == {"large": 8, "small": 10}
+    assert feature_store.granted(tmp_path, wanted, 400) == {"large": 0, "small": 10}
+    assert feature_store.granted(tmp_path, wanted, 0) == {"large": 0, "small": 0}
 
 
 def test_a_disk_without_room_for_what_is_granted_is_told_before_anything_is_written(
@@ -163,14 +163,14 @@ def test_a_disk_without_room_for_what_is_granted_is_told_before_anything_is_writ
 
     free(999)
     with pytest.raises(OSError, match="No space left"):
-        shards.granted(tmp_path, {"large": (100, 10)}, 10**9)
+        feature_store.granted(tmp_path, {"large": (100, 10)}, 10**9)
     free(1000)
-    assert shards.granted(tmp_path, {"large": (100, 10)}, 10**9) == {"large": 10}
+    assert feature_store.granted(tmp_path, {"large": (100, 10)}, 10**9) == {"large": 10}
     filled(tmp_path / "large", 8)  # What is there already needs no room.
     free(0)
-    assert shards.granted(tmp_path, {"large": (100, 8)}, 10**9) == {"large": 8}
+    assert feature_store.granted(tmp_path, {"large": (100, 8)}, 10**9) == {"large": 8}
     with pytest.raises(OSError, match="No space left"):  # Others may still have it open.
-        shards.granted(tmp_path, {"other": (100, 8)}, 800)
+        feature_store.granted(tmp_path, {"other": (100, 8)}, 800)
 
 
 def test_the_least_recently_used_entries_make_room_but_for_those_in_work(tmp_path):
@@ -178,9 +178,9 @@ def test_the_least_recently_used_entries_make_room_but_for_those_in_work(tmp_pat
         filled(tmp_path / name, 4)
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
     size = sum(path.stat().st_size for path in (tmp_path / "old").rglob("*.npy"))
-    open_rows = shards.Rows(tmp_path / "old")
-    with shards.locked(tmp_path, ["busy"]):
-        granted = shards.granted(tmp_path, {"mine": (1, 4)}, 2 * size + 4)
+    open_rows = feature_store.Rows(tmp_path / "old")
+    with feature_store.locked(tmp_path, ["busy"]):
+        granted = feature_store.granted(tmp_path, {"mine": (1, 4)}, 2 * size + 4)
     assert granted == {"mine": 4}
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "busy"}
     assert len(open_rows.read(np.arange(4))[1]) == 4  # Who has it open reads on.
@@ -188,12 +188,12 @@ def test_the_least_recently_used_entries_make_room_but_for_those_in_work(tmp_pat
 
 def test_one_at_a_time_works_at_an_entry_and_others_at_others(tmp_path, capsys):
     def work(name):
-        with shards.locked(tmp_path, [name]):
+        with feature_store.locked(tmp_path, [name]):
             done.append(name)
 
     done = []
     threads = {name: threading.Thread(target=work, args=[name]) for name in ("a", "c")}
-    with shards.locked(tmp_path, ["a", "b"]):
+    with feature_store.locked(tmp_path, ["a", "b"]):
         threads["a"].start()
         threads["c"].start()
         threads["c"].join()

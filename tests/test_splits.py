@@ -4,8 +4,9 @@ import hashlib
 
 import pytest
 
-from tlkeras import spec, splits
-from tlkeras.splits import Split
+from tlkeras import spec
+from tlkeras.data import splits
+from tlkeras.data.splits import Split
 
 
 def spot(text: str) -> float:

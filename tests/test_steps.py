@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import example_gen, example_validator, schema_gen, statistics_gen
+from pipeline.steps import example_gen, example_validator, schema_gen, statistics_gen
+from tlkeras.data.splits import Split
 from tlkeras.sources.folder import Folder
-from tlkeras.splits import Split
 
 
 def made(tmp_path, counts, sizes=(16, 20)):

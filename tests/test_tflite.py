@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from conftest import Tiny
 
-from tlkeras import correction, litert, precision, spec
+from tlkeras import spec
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.formats import bias_correction, litert
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import TransferModel
+from tlkeras.model import precision
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 
 KINDS = ("none", "dynamic", "float16", "int8")
@@ -91,13 +93,13 @@ def test_weights_are_stored_as_the_kind_says(written, kind, stored, may_lose):
 
 def test_int8_is_corrected_by_as_many_pictures_as_calibrate_it(model, tmp_path, monkeypatch):
     seen = []
-    correct = correction.corrected
+    correct = bias_correction.corrected
 
     def watched(file, exact, inputs):
         seen.extend(inputs)
         return correct(file, exact, seen[:2])
 
-    monkeypatch.setattr(correction, "corrected", watched)
+    monkeypatch.setattr(bias_correction, "corrected", watched)
     TFLite(quantize="int8").write(model, samples(), tmp_path)
     assert len(seen) == 128
 
@@ -223,7 +225,7 @@ def test_a_correction_gives_the_mean_that_float_gives(
             converter.representative_dataset = lambda: ([batch] for batch in inputs)
         files.append(converter.convert())
     exact, file = files
-    before, after = (_bias(each) for each in (file, correction.corrected(file, exact, inputs)))
+    before, after = (_bias(each) for each in (file, bias_correction.corrected(file, exact, inputs)))
     np.testing.assert_allclose(before, bias, atol=0.01)
     missing = [layer(batch, lost, stride, padding) for batch in inputs]
     np.testing.assert_allclose(after - before, np.mean(missing, (0, 1, 2, 3)), rtol=0.01)

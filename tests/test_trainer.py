@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from conftest import Tiny
 
-from pipeline import trainer
-from tlkeras.data import Data
+from pipeline.steps import trainer
+from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
 
@@ -63,7 +63,7 @@ def test_the_fit_is_given_what_the_flags_say(recorded, tmp_path, monkeypatch):
     data, shared = seen["data"], seen["shared"]
     assert (data.seed, data.batch_size, seen["folder"]) == (5, 4, tmp_path / "out" / "_scratch")
     assert (shared.folder, shared.gigabytes) == (tmp_path / "features", 2.0)
-    modules = {Tiny.__module__, Classification.__module__, "tlkeras.features"}
+    modules = {Tiny.__module__, Classification.__module__, "tlkeras.training.features"}
     assert {*shared.code.split()} >= modules
     expected = TransferModel(Tiny(), Classification(), data.classes, seed=5)
     kernels = (each.head.get_weights()[0] for each in (seen["model"], expected))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from conftest import weights_of
 
-from tlkeras import training
 from tlkeras.frameworks import keras, tf
+from tlkeras.training import loop
 
 
 def make(rate=0.05):
@@ -36,8 +36,8 @@ def fit(model, folder, epochs=6, patience=0, callbacks=(), feed=train, held_out=
 
 
 def run(model, folder, epochs, patience, callbacks, feed, held_out, start=None, metric=None):
-    start = start or training.State()
-    return training.fit(
+    start = start or loop.State()
+    return loop.fit(
         model,
         feed,
         validation() if held_out else None,
@@ -135,7 +135,7 @@ def test_a_history_among_the_callbacks_changes_nothing(tmp_path):
 def test_a_fit_that_beats_nothing_ends_with_the_weights_it_began_with(tmp_path):
     model = make()
     before = weights_of(model)
-    logs = fit(model, tmp_path, epochs=2, start=training.State(best=(0.0,)))
+    logs = fit(model, tmp_path, epochs=2, start=loop.State(best=(0.0,)))
     assert len(logs) == 2
     for path, value in weights_of(model).items():
         np.testing.assert_array_equal(before[path], value)
@@ -202,7 +202,7 @@ def test_no_dropout_repeats_at_a_later_step_what_another_drew():
     for _ in range(2):
         x = keras.layers.Dropout(0.5)(x)
     model = keras.Model(inputs, x)
-    training._reseed(model, 0, 0)
+    loop._reseed(model, 0, 0)
     layers = [each for each in model.layers if isinstance(each, keras.layers.Dropout)]
     first, second = (each.seed_generator for each in layers)
     first.next()

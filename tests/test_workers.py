@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tlkeras.workers import Workers
+from tlkeras.data.parts import Workers
 
 
 class Doing:

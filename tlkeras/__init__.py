@@ -10,51 +10,57 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tlkeras.augment import Color, Crop, CutMix, Erase, Flip, MixUp, RandAugment, Rotate
+    from tlkeras.augments.colour import Color
+    from tlkeras.augments.erase import Erase
+    from tlkeras.augments.geometric import Crop, Flip, Rotate
+    from tlkeras.augments.mixing import CutMix, MixUp
+    from tlkeras.augments.rand_augment import RandAugment
     from tlkeras.backbones.applications import *  # noqa: F403
     from tlkeras.backbones.starter import Starter
-    from tlkeras.data import Data
-    from tlkeras.examples import Split
+    from tlkeras.data.batches import Data
+    from tlkeras.data.ingest import write_examples
+    from tlkeras.data.splits import Split
     from tlkeras.exporters.browser import Browser
     from tlkeras.exporters.keras import Keras
     from tlkeras.exporters.onnx import ONNX
     from tlkeras.exporters.saved_model import SavedModel
     from tlkeras.exporters.tflite import TFLite
-    from tlkeras.features import Cache
-    from tlkeras.model import TransferModel
+    from tlkeras.model.transfer_model import TransferModel
     from tlkeras.recipes.fine_tune import FineTune, Phase
     from tlkeras.sources.csv import CSV
     from tlkeras.sources.embedded import Embedded
     from tlkeras.sources.folder import Folder
     from tlkeras.sources.tfds import TFDS
     from tlkeras.tasks.classification import Classification
+    from tlkeras.training.features import Cache
 
 _MODULES = {
     "Browser": "exporters.browser",
     "CSV": "sources.csv",
-    "Cache": "features",
+    "Cache": "training.features",
     "Classification": "tasks.classification",
-    "Color": "augment",
-    "Crop": "augment",
-    "CutMix": "augment",
-    "Data": "data",
+    "Color": "augments.colour",
+    "Crop": "augments.geometric",
+    "CutMix": "augments.mixing",
+    "Data": "data.batches",
     "Embedded": "sources.embedded",
-    "Erase": "augment",
+    "Erase": "augments.erase",
     "FineTune": "recipes.fine_tune",
-    "Flip": "augment",
+    "Flip": "augments.geometric",
     "Folder": "sources.folder",
     "Keras": "exporters.keras",
-    "MixUp": "augment",
+    "MixUp": "augments.mixing",
     "ONNX": "exporters.onnx",
     "Phase": "recipes.fine_tune",
-    "RandAugment": "augment",
-    "Rotate": "augment",
+    "RandAugment": "augments.rand_augment",
+    "Rotate": "augments.geometric",
     "SavedModel": "exporters.saved_model",
-    "Split": "examples",
+    "Split": "data.splits",
     "Starter": "backbones.starter",
     "TFDS": "sources.tfds",
     "TFLite": "exporters.tflite",
-    "TransferModel": "model",
+    "TransferModel": "model.transfer_model",
+    "write_examples": "data.ingest",
 }
 
 __all__ = [
@@ -83,6 +89,7 @@ __all__ = [
     "Starter",
     "TFLite",
     "TransferModel",
+    "write_examples",
 ]
 
 

@@ -8,15 +8,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlkeras.details import Details
 from tlkeras.frameworks import tf
 from tlkeras.spec import Spec
 
 if TYPE_CHECKING:
-    from tlkeras.model import TransferModel
+    from tlkeras.model.transfer_model import TransferModel
 
 Predict = Callable[[Any], dict[str, Any]]
 """From a numpy batch of preprocessed inputs to the task's served outputs, as numpy."""
+
+
+class Details(Spec, name="details"):
+    """What the model card and the exports say of a model; an empty text has not been stated."""
+
+    description: str = ""
+    authors: str = ""
+    contact: str = ""
+    licence: str = ""
+    citation: str = ""
+    intended_use: str = ""
+    out_of_scope: str = ""
+    ethics: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

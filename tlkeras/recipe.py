@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from tlkeras.spec import Spec
 
 if TYPE_CHECKING:
-    from tlkeras.data import Data
-    from tlkeras.features import Cache
-    from tlkeras.model import TransferModel
+    from tlkeras.data.batches import Data
+    from tlkeras.model.transfer_model import TransferModel
+    from tlkeras.training.features import Cache
 
 
 class Recipe(Spec, plugins="tlkeras.recipes"):

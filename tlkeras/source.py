@@ -1,7 +1,7 @@
 """Source: where examples come from.
 
 A source yields every example once, in a fixed order, as ``(id, features)``. Images stay the encoded
-bytes of their files; `tlkeras.examples` checks them, cuts the splits and writes them down.
+bytes of their files; `tlkeras.data` checks them, cuts the splits and writes them down.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from tlkeras.spec import Spec
 
 Kind = Literal["image", "mask", "text", "integer", "integers", "number", "boxes"]
-"""What a feature holds, as Python gives it and as `tlkeras.examples` keeps it.
+"""What a feature holds, as Python gives it and as `tlkeras.data.records` keeps it.
 
 ``image``: encoded bytes of a picture file. ``mask``: encoded bytes of a one-channel picture file
 whose pixel values are class numbers. ``text``: str. ``integer``: int. ``integers``: list of int.

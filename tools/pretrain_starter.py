@@ -33,7 +33,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
-from tlkeras.graph import segment
+from tlkeras.model.graph import segment
 
 KEPT = 160  # Pixels of a kept picture; the held-out sets have photos of up to 320.
 HELD_OUT = 256  # Pictures that no step sees.

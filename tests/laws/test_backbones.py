@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tlkeras import graph, spec
-from tlkeras.backbone import STRIDES, Backbone
+from tlkeras import spec
+from tlkeras.backbone import Backbone
 from tlkeras.backbones.applications import Application
 from tlkeras.frameworks import keras, tf
+from tlkeras.model import graph
+from tlkeras.model.pyramid import STRIDES
 
 # One small network of nearly every family.
 QUICK = (

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from conftest import Tiny, export
 
-from tlkeras import litert, precision, spec
-from tlkeras.backbone import STRIDES
+from tlkeras import spec
 from tlkeras.backbones.applications import TABLE, Application
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.formats import litert
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import TransferModel
+from tlkeras.model import precision
+from tlkeras.model.pyramid import STRIDES
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 
 

@@ -6,7 +6,7 @@ from conftest import Tiny, weights_of
 
 from tlkeras import spec
 from tlkeras.frameworks import keras
-from tlkeras.model import TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.tasks.classification import Classification
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkeras import examples, spec
-from tlkeras.examples import Split
+from tlkeras import spec
+from tlkeras.data import ingest, reading
+from tlkeras.data.splits import Split
+from tlkeras.images import decoding
 from tlkeras.source import Source
 from tlkeras.sources.csv import CSV
 from tlkeras.sources.embedded import Embedded
@@ -175,7 +177,7 @@ def test_features_are_of_the_kinds_declared(source: Source):
     kinds = source.features()
     for identity, features in source.examples():
         assert features.keys() == kinds.keys()
-        assert examples.records.encode(identity, features, kinds)
+        assert reading.records.encode(identity, features, kinds)
 
 
 def test_labels_are_in_range_and_told_without_the_pictures(source: Source):
@@ -201,16 +203,16 @@ def test_the_spec_survives_its_text(source: Source):
 def test_examples_come_back_from_the_disk_as_they_were(source: Source, tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()
-    told = examples.write(source, Split(), out, lambda text: None)
+    told = ingest.write_examples(source, Split(), out, lambda text: None)
     expected = dict(source.examples())
     given = {identity: source.split(identity) for identity in expected}
     for split in told.counts:
-        for row in examples.dataset(out, split).as_numpy_iterator():
+        for row in reading.dataset(out, split).as_numpy_iterator():
             identity = row["id"].decode()
             features = expected.pop(identity)
             assert given[identity] in (None, split) or given[identity] == "train"
             assert row["label"] == features["label"]
-            assert (row["image"] == np.asarray(examples.picture(features["image"]))).all()
+            assert (row["image"] == np.asarray(decoding.picture(features["image"]))).all()
             if "mask" in features:
                 mask = np.asarray(Image.open(io.BytesIO(features["mask"])))
                 assert (row["mask"][..., 0] == mask).all()

@@ -8,8 +8,8 @@ import pytest
 from conftest import Tiny
 
 from tlkeras import spec
-from tlkeras.data import Data
-from tlkeras.model import TransferModel
+from tlkeras.data.batches import Data
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
 
 

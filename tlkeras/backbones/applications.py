@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from tlkeras.backbone import Backbone, pyramid, squash
+from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras
+from tlkeras.images.pixels import squash
+from tlkeras.model.pyramid import pyramid
 
 IMAGENET = "imagenet"
 SUFFIXES = (".weights.h5", ".h5", ".keras")

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.backbone import Backbone, pyramid, squash
+from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras
+from tlkeras.images.pixels import squash
+from tlkeras.model.pyramid import pyramid
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 

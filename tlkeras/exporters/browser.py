@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import litert, npm
-from tlkeras.backbone import squash
 from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.formats import litert, npm
+from tlkeras.images.pixels import squash
 
-PAGE = Path(__file__).parents[1] / "try_page"
+PAGE = Path(__file__).parents[1] / "formats" / "try_page"
 
 # Pinned to the byte: what runs on the page is what was tested. `npm view NAME dist.integrity` tells
 # the digest of another version.

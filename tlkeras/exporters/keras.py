@@ -8,7 +8,7 @@ import numpy as np
 
 from tlkeras.exporter import UNSTATED, Exporter
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import save_network
+from tlkeras.model.transfer_model import save_network
 
 
 class Keras(Exporter, name="keras"):

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import examples
 from tlkeras.exporter import UNSTATED, Exporter
 from tlkeras.frameworks import tf
+from tlkeras.images import decoding
 
 # https://github.com/tensorflow/serving/blob/master/tensorflow_serving/g3doc/saved_model_warmup.md
 _WARM_UP = "assets.extra/tf_serving_warmup_requests"
@@ -54,7 +54,7 @@ class SavedModel(Exporter, name="saved_model"):
 
         def serve_encoded(image):
             prepared = tf.map_fn(
-                lambda encoded: model.backbone.preprocess({"image": examples.picture(encoded)}),
+                lambda encoded: model.backbone.preprocess({"image": decoding.picture(encoded)}),
                 image,
                 fn_output_signature=tf.float32,
             )

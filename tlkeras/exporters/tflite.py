@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from tlkeras import correction, litert, metadata
 from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.formats import bias_correction, litert, litert_metadata
 from tlkeras.frameworks import tf
 
 CALIBRATION = 128
@@ -45,7 +45,7 @@ class TFLite(Exporter, name="tflite"):
         with _beside(out / name) as folder:
             file = _KINDS[self.quantize].file(litert.saved(model, folder / "saved"), samples)
             file = litert.written(litert.parsed(file))
-            (folder / name).write_bytes(metadata.described(file, model, origin))
+            (folder / name).write_bytes(litert_metadata.described(file, model, origin))
             (folder / name).replace(out / name)
 
     def load(self, out):
@@ -115,7 +115,7 @@ def _int8(saved: Path, samples: Any) -> bytes:
             f"LiteRT has its {', '.join(named)} in float only; take quantize='dynamic' or "
             "'float16', or another backbone."
         )
-    return correction.corrected(file, _none(saved, samples), _calibration(samples))
+    return bias_correction.corrected(file, _none(saved, samples), _calibration(samples))
 
 
 # 1 where the numbers are rounded too much to be promised: of these the accuracy judges.

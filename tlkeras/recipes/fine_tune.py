@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkeras import features, graph, hardware, replicas, training
+from tlkeras import hardware
 from tlkeras.augment import Augment
-from tlkeras.features import Cache, Cut, Features
 from tlkeras.frameworks import as_written, keras, tf
-from tlkeras.model import HEAD
+from tlkeras.model import graph
+from tlkeras.model.transfer_model import HEAD
 from tlkeras.recipe import Recipe
 from tlkeras.spec import Spec
 from tlkeras.task import Task
+from tlkeras.training import features, loop, replicated
+from tlkeras.training.features import Cache, Cut, Features
 
 if TYPE_CHECKING:
-    from tlkeras.data import Data
-    from tlkeras.model import TransferModel
+    from tlkeras.data.batches import Data
+    from tlkeras.model.transfer_model import TransferModel
 
 # Measured: at 8 an epoch of a head takes half of its time at 1, at 32 hardly less.
 _STEPS_ON_FEATURES = 8
@@ -126,13 +128,13 @@ class FineTune(Recipe, name="fine_tune"):
         todo = [
             (phase, start)
             for number, (phase, start) in enumerate(zip(self.phases, starts, strict=True))
-            if not training.is_finished(_place(folder, number), phase.epochs, phase.patience)
+            if not loop.is_finished(_place(folder, number), phase.epochs, phase.patience)
         ]
         kept = self._kept(model, data, todo, shared or Cache(folder / "features"))
         balance = _class_weights(data) if self.class_weight == "balanced" else None
         metric = next(iter(model.task.metrics()), None)
         logs: list[dict[str, Any]] = []
-        first, state = 0, training.State()
+        first, state = 0, loop.State()
         for number, (phase, start) in enumerate(zip(self.phases, starts, strict=True)):
             print(f"phase {number + 1} of {len(self.phases)}: {phase}")
             model.train_only(model.chosen(phase.unfreeze), batch_norm=phase.batch_norm)
@@ -147,7 +149,7 @@ class FineTune(Recipe, name="fine_tune"):
                     steps_per_execution=_STEPS_ON_FEATURES if is_fast else 1,
                 )
             train = functools.partial(_train, data, phase, start, feeds)
-            state = training.fit(
+            state = loop.fit(
                 trained,
                 train if balance is None else _weighted(train, model.task, balance),
                 _validation(data, start, feeds),
@@ -272,9 +274,9 @@ def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
     with when it was built, and its dropout would drop.
     """
     if start == next(iter(model.blocks)):
-        return replicas.trained(model.full)
+        return replicated.trained(model.full)
     prefix, suffix = model.split_at(start)
-    return replicas.trained(suffix, functools.partial(features.entrance, prefix, dtype=dtype))
+    return replicated.trained(suffix, functools.partial(features.entrance, prefix, dtype=dtype))
 
 
 def _class_weights(data: Data) -> Any:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from tlkeras import spec, splits
+from tlkeras import spec
+from tlkeras.data import splits
 from tlkeras.source import Kind, Source, content, stamp
 
 # How many wrong lines an error tells.

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from tlkeras import drawing
+from tlkeras.images import drawing
 from tlkeras.source import Kind, Source
 
 # scikit-learn's digits are 8 x 8 with values 0 to 16.

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tlkeras import pictures, splits
+from tlkeras.data import splits
+from tlkeras.images import decoding
 from tlkeras.source import Kind, Source, content, stamp
 
 _EXPECTED = "expected CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS/* or test/CLASS/*"
@@ -116,7 +117,7 @@ class Folder(Source, name="folder"):
             if empty:
                 raise ValueError(
                     f"The class folder {folder} has no pictures "
-                    f"({', '.join(pictures.SUFFIXES)}); fill or remove it."
+                    f"({', '.join(decoding.SUFFIXES)}); fill or remove it."
                 )
 
     def _left_out(self) -> list[str]:
@@ -147,6 +148,6 @@ def _refuse(error: OSError) -> None:
 
 
 def _is_picture(file: Path, root: Path) -> bool:
-    if file.suffix.lower() not in pictures.SUFFIXES:
+    if file.suffix.lower() not in decoding.SUFFIXES:
         return False
     return not file.is_symlink() or (file.is_file() and file.resolve().is_relative_to(root))

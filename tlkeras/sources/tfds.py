@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tlkeras import spec, splits
+from tlkeras import spec
+from tlkeras.data import splits
 from tlkeras.source import Kind, Source
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tlkeras import metrics
 from tlkeras.frameworks import keras, tf
+from tlkeras.measures import classification
 from tlkeras.task import Task
 
 
@@ -63,7 +63,7 @@ class Classification(Task, name="classification"):
 
     def measure(self, batches, classes):
         pairs = ((target.argmax(axis=-1), served["probabilities"]) for target, served in batches)
-        return metrics.classification(pairs, classes)
+        return classification.classification(pairs, classes)
 
     def mistakes(self, target, served):
         labels, predicted = target.argmax(axis=-1), served["probabilities"].argmax(axis=-1)

@@ -1,0 +1,40 @@
+"""Exporter: a blessed model is written in the formats that leave the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import product
+from pipeline.step import Step
+from pipeline.steps import evaluator
+from tlkeras.backbone import Backbone
+from tlkeras.data.batches import Data
+from tlkeras.exporter import Details, Exporter, Origin, require_distinct
+from tlkeras.frameworks import writing
+from tlkeras.task import Task
+
+
+@Step
+def exports(
+    out: Path,
+    *,
+    model: Path,
+    examples: Path,
+    evaluation: Path,
+    backbone: Backbone,
+    task: Task,
+    exporters: tuple[Exporter, ...],
+    name: str,
+    details: Details,
+) -> None:
+    """Writes every export and the class names, one a line, in ``labels.txt``."""
+    evaluator.require_blessed(evaluation)
+    require_distinct(exporters)
+    data = Data(examples, backbone, task)
+    fitted, samples = evaluator.loaded(model, data), data.singles("train")
+    origin = Origin(name, product.contents(model), details)
+    for exporter in exporters:
+        print(f"  {exporter}")
+        with writing():
+            exporter.write(fitted, samples, out, origin)
+    (out / "labels.txt").write_text("\n".join(fitted.classes) + "\n", encoding="utf-8")

@@ -1,0 +1,132 @@
+"""Pusher: what is blessed goes to ``saved_models/<name>/<version>/``, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import product
+from pipeline.step import NotBlessed, Step
+from pipeline.version import manifest, versions
+
+
+# Always run: a version may have been removed since, and looking takes no time.
+@Step(always=True)
+def pushed(
+    out: Path,
+    *,
+    exports: Path,
+    evaluation: Path,
+    infra_blessing: Path,
+    card: Path,
+    name: str,
+    saved_models: Path,
+) -> None:
+    """Copies exports, labels, measures, report and card into a new version.
+
+    A version that holds these very exports, whole and with the same statements of their makers, is
+    found again instead. ``pushed.json`` names the folder.
+
+    Raises:
+        NotBlessed: An export was found unfit; a version holds all that was asked for, or is not.
+    """
+    require_fit(infra_blessing)
+    products = {"exports": exports, "evaluation": evaluation, "card": card}
+    products["infra_blessing"] = infra_blessing
+    digests = {made: product.manifest(path)["digest"] for made, path in products.items()}
+    contents = {"name": name, "products": digests, "lineage": _lineage(products)}
+    folder = saved_models / name
+    try:
+        with product.locked(folder / ".push", lambda text: print(f"  pushed {text}")):
+            version = _found(saved_models, contents)
+            version = version or _push(folder, [exports, card, evaluation], contents)
+    except OSError as error:
+        place, why = error.filename or folder, error.strerror
+        if isinstance(error, shutil.Error):  # Of several files, each with its error as a text.
+            (_, place, why), *_ = error.args[0]
+        raise ValueError(
+            f"--saved_models={saved_models}: cannot write to {place} ({why}); "
+            "free some space or choose another folder."
+        ) from error
+    (out / "pushed.json").write_text(json.dumps({"folder": str(version)}), encoding="utf-8")
+
+
+def require_fit(infra_blessing: Path) -> None:
+    """Raises `NotBlessed`, and why, if an export was found unfit."""
+    rows = json.loads((infra_blessing / "infra.json").read_text(encoding="utf-8"))
+    if unfit := [f"{row['export']} {reason}" for row in rows for reason in row["reasons"]]:
+        raise NotBlessed(
+            f"Nothing pushed: {'; '.join(unfit)}. Leave it out of --exporters, and the others are "
+            "pushed."
+        )
+
+
+def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """Returns the manifests of all products and of what they were made of, each once."""
+    # Where the store and other versions lie is nobody's business but their owner's.
+    told = []
+    for made in product.lineage(*products.values()):
+        kept = {key: made[key] for key in made if key not in ("path", "from")}
+        if made["step"] == "resolved" and "asked" in made:
+            fields = {"name": made["asked"]["fields"]["name"]}
+            kept["asked"] = {**made["asked"], "fields": fields}
+        told.append(kept)
+    return told
+
+
+def _found(saved_models: Path, contents: Mapping[str, Any]) -> Path | None:
+    """Returns the first version with these very exports and statements, or None."""
+    damaged = []
+    for version in versions(saved_models, contents["name"]):
+        kept = manifest(version)
+        if kept["products"]["exports"] != contents["products"]["exports"]:
+            continue
+        if _stated(kept) != _stated(contents):
+            continue  # Some exports have no room for what the card states.
+        found = product.files(version)
+        made = _manifest_of("exports", kept)["files"]
+        if changed := [name for name, digest in made.items() if found.get(name) != digest]:
+            damaged.append(version / changed[0])
+        else:
+            return version
+    for path in damaged:
+        print(f"  {path} is not as it was pushed, so all is pushed again")
+    return None
+
+
+def _stated(contents: Mapping[str, Any]) -> Any:
+    """Returns what the makers of a version have stated of it."""
+    return _manifest_of("card", contents)["asked"]["fields"].get("details")
+
+
+def _manifest_of(name: str, contents: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the manifest of a product of a version; the lineage may hold others of its step."""
+    made = product.made_by(name, contents["lineage"])
+    return next(each for each in made if each["digest"] == contents["products"][name])
+
+
+def _push(folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Path:
+    """Returns the new version, written to the side and renamed; call it under the lock."""
+    for left in folder.glob(".partial*"):  # By a push that was killed.
+        shutil.rmtree(left)
+    partial = folder / ".partial"
+    try:
+        partial.mkdir(parents=True)
+        for path in products:
+            ignored = shutil.ignore_patterns(product.MANIFEST, "served", "mistakes.json")
+            shutil.copytree(path, partial, ignore=ignored, dirs_exist_ok=True)
+        # TensorFlow Serving, told the model's folder, looks for a SavedModel in the version itself.
+        for part in (partial / "saved_model").glob("*"):
+            (partial / part.name).symlink_to(part.relative_to(partial))
+        taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+        number = max(taken, default=0) + 1
+        text = json.dumps({"version": number, **contents}, indent=2)
+        (partial / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        product.sync(partial)
+        return partial.rename(folder / str(number))
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -1,0 +1,62 @@
+"""Resolver: which pushed version the new model has to be as good as."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline import product
+from pipeline.step import Step
+from pipeline.version import manifest, versions
+
+
+# Always run: versions come and go outside the store. What it finds is a key of what follows.
+@Step(always=True)
+def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: Path) -> None:
+    """Finds the baseline and writes it to ``resolved.json``; null if there is none.
+
+    ``last`` is the newest pushed version that was not made of this very model.
+    """
+    found = named(baseline)
+    if baseline == "last" and (found := _last(model, name, saved_models)):
+        _require(found, baseline)
+    contents: dict[str, Any] = {"version": None}
+    if found:
+        contents = {"version": str(found), "products": manifest(found)["products"]}
+    (out / "resolved.json").write_text(json.dumps(contents, indent=2), encoding="utf-8")
+
+
+def named(baseline: str) -> Path | None:
+    """Returns the folder of a version that a baseline names, None of ``last`` and ``none``.
+
+    Raises:
+        ValueError: There is no such version, or no saved_model in it.
+    """
+    found = None if baseline in ("last", "none") else Path(baseline)
+    if found:
+        _require(found, baseline)
+    return found
+
+
+def _require(version: Path, baseline: str) -> None:
+    if not (version / "saved_model").is_dir():
+        raise ValueError(
+            f"--baseline={baseline}: there is no saved_model in {version} to compare with; "
+            "give another version, or none."
+        )
+
+
+def read(resolved: Path) -> Path | None:
+    """Returns the folder of the version that the step found."""
+    version = json.loads((resolved / "resolved.json").read_text(encoding="utf-8"))["version"]
+    return Path(version) if version else None
+
+
+def _last(model: Path, name: str, saved_models: Path) -> Path | None:
+    digest = product.manifest(model)["digest"]
+    for version in reversed(versions(saved_models, name)):
+        made_of = {made["step"]: made["digest"] for made in manifest(version)["lineage"]}
+        if made_of["model"] != digest:
+            return version
+    return None

@@ -1,0 +1,178 @@
+"""StatisticsGen: what every feature holds, split by split, as a TFMD statistics proto.
+
+TensorFlow Data Validation and Facets read the file. Memory: 8 bytes an example and number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipeline.step import Runtime, Step
+from tlkeras.data import records
+from tlkeras.data.parts import Workers
+from tlkeras.data.records import Info, Records
+
+FILE = "statistics.pb"
+_PART = 4096  # Records of a part.
+_FOUND = "found.json"  # What was found in it.
+_BUCKETS = 10
+
+
+_Numbers = dict[str, list[np.ndarray]]
+_Words = dict[str, Counter[str]]
+
+
+@Step
+def statistics(
+    out: Path,
+    *,
+    examples: Path,
+    beam_runner: Runtime[str] = Workers.runner,
+    beam_options: Runtime[str] = Workers.options,
+) -> None:
+    """Counts and summarizes every feature, pictures by their height, width and bytes."""
+    info = records.info(examples)
+    numbers: dict[str, _Numbers] = {split: defaultdict(list) for split in info.counts}
+    words: dict[str, _Words] = {split: defaultdict(Counter) for split in info.counts}
+    reading = _Reading(examples.absolute(), info)
+    workers = Workers(beam_runner, beam_options)
+    for part in workers.done(reading, len(reading.parts), out / "_scratch", "statistics"):
+        split, columns, counts = json.loads((part / _FOUND).read_text(encoding="utf-8"))
+        for name, values in columns.items():
+            numbers[split][name].append(np.array(values, np.float64))
+        for name, times in counts.items():
+            words[split][name].update(times)
+    found = protos("statistics").DatasetFeatureStatisticsList()
+    for split in info.counts:
+        dataset = found.datasets.add(name=split, num_examples=info.counts[split])
+        for name, columns in sorted(numbers[split].items()):
+            _add_numbers(dataset, name, np.concatenate(columns))
+        for name, counts in sorted(words[split].items()):
+            _add_words(dataset, name, counts)
+    (out / FILE).write_bytes(found.SerializeToString(deterministic=True))
+
+
+def read(statistics: Path) -> Any:
+    """Returns the proto that the step wrote."""
+    return protos("statistics").DatasetFeatureStatisticsList.FromString(
+        (statistics / FILE).read_bytes()
+    )
+
+
+def protos(name: str) -> Any:
+    """Returns a module of TFMD's protos; their classes are made when it is imported."""
+    return importlib.import_module(f"tensorflow_metadata.proto.v0.{name}_pb2")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reading:
+    """The values of a part of a split: every numeric column, and counts of words; see `Part`."""
+
+    examples: Path
+    info: Info
+
+    @property
+    def parts(self) -> list[tuple[str, int]]:
+        """The split and the number of the first record of every part, in order."""
+        return [(s, start) for s, n in self.info.counts.items() for start in range(0, n, _PART)]
+
+    def __call__(self, number: int, out: Path) -> None:
+        split, start = self.parts[number]
+        numbers: dict[str, list[float]] = defaultdict(list)
+        words: _Words = defaultdict(Counter)
+        for record in Records(self.examples, split).between(start, start + _PART):
+            found = records.values(record)
+            for name, kind in self.info.features.items():
+                _SUMMARIES[kind](name, found[name], self.info, numbers, words)
+        (out / _FOUND).write_text(json.dumps([split, numbers, words]), encoding="utf-8")
+
+
+def _picture(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
+    # Opening reads the header only.
+    with Image.open(io.BytesIO(values[0])) as picture:
+        width, height = picture.size
+    numbers[f"{name}.height"].append(height)
+    numbers[f"{name}.width"].append(width)
+    numbers[f"{name}.bytes"].append(len(values[0]))
+
+
+def _integer(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
+    if name == "label":
+        words[name][info.classes[values[0]]] += 1
+    else:
+        numbers[name].append(values[0])
+
+
+def _text(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
+    text = values[0].decode(errors="replace")
+    numbers[f"{name}.characters"].append(len(text))
+    numbers[f"{name}.words"].append(len(text.split()))
+
+
+def _integers(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
+    numbers[f"{name}.count"].append(len(values))
+
+
+def _boxes(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
+    numbers[f"{name}.count"].append(len(values) // 4)
+
+
+def _number(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
+    numbers[name].append(values[0])
+
+
+_SUMMARIES = {
+    "image": _picture,
+    "mask": _picture,
+    "integer": _integer,
+    "text": _text,
+    "integers": _integers,
+    "boxes": _boxes,
+    "number": _number,
+}
+
+
+def _add_numbers(dataset: Any, name: str, values: np.ndarray) -> None:
+    kinds = protos("statistics").FeatureNameStatistics
+    feature = dataset.features.add(name=name, type=kinds.FLOAT)
+    summary = feature.num_stats
+    _set_common(summary.common_stats, len(values))
+    summary.mean, summary.std_dev = float(values.mean()), float(values.std())
+    summary.min, summary.max = float(values.min()), float(values.max())
+    summary.median = float(np.median(values))
+    summary.num_zeros = int((values == 0).sum())
+    histogram = summary.histograms.add(type=protos("statistics").Histogram.STANDARD)
+    counts, edges = np.histogram(values, bins=_BUCKETS)
+    for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
+        histogram.buckets.add(low_value=low, high_value=high, sample_count=count)
+
+
+def _add_words(dataset: Any, name: str, counts: Counter[str]) -> None:
+    kinds = protos("statistics").FeatureNameStatistics
+    feature = dataset.features.add(name=name, type=kinds.STRING)
+    summary = feature.string_stats
+    _set_common(summary.common_stats, counts.total())
+    summary.unique = len(counts)
+    summary.avg_length = sum(len(word) * n for word, n in counts.items()) / counts.total()
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    for rank, (word, count) in enumerate(ranked):
+        summary.top_values.add(value=word, frequency=count)
+        summary.rank_histogram.buckets.add(
+            low_rank=rank, high_rank=rank, label=word, sample_count=count
+        )
+
+
+def _set_common(common: Any, count: int) -> None:
+    common.num_non_missing = count
+    common.min_num_values = common.max_num_values = 1
+    common.avg_num_values = 1.0
+    common.tot_num_values = count

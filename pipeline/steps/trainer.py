@@ -1,0 +1,52 @@
+"""Trainer: a recipe is fitted to the examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pipeline import code
+from pipeline.step import Place, Runtime, Step
+from tlkeras import hardware
+from tlkeras.backbone import Backbone
+from tlkeras.data.batches import Data
+from tlkeras.model.transfer_model import Precision, TransferModel, computing_in
+from tlkeras.recipe import Recipe
+from tlkeras.task import Task
+from tlkeras.training.features import Cache
+
+
+@Step(together=True)
+def model(
+    out: Path,
+    *,
+    examples: Path,
+    backbone: Backbone,
+    task: Task,
+    recipe: Recipe,
+    batch_size: int,
+    seed: int,
+    precision: Precision,
+    feature_cache_gb: Runtime[float],
+    features: Place,
+) -> None:
+    """Fits the recipe and keeps the whole Keras model and its logs.
+
+    What the frozen layers give is kept in `features`, where other runs find it. The model that is
+    kept computes in float32, whatever the training did: exporters and phones want nothing else.
+    """
+    hardware.meet("the model's folder")  # From here on it is there.
+    print(f"  training on {hardware.told()}")
+    data = Data(examples, backbone, task, batch_size, seed, exact=False)
+    modules = {type(backbone).__module__, type(task).__module__, "tlkeras.training.features"}
+    shared = Cache(features, feature_cache_gb, code.digest(modules))
+    with computing_in(precision):
+        trained = TransferModel(backbone, task, data.classes, seed)
+        logs = recipe.fit(trained, data, out / "_scratch", shared=shared)
+    kept = trained
+    if precision != "float32":
+        kept = TransferModel(backbone, task, data.classes, seed)
+        kept.full.set_weights(trained.full.get_weights())
+    if hardware.is_chief():
+        kept.save(out)
+        (out / "logs.json").write_text(json.dumps(logs, indent=2), encoding="utf-8")

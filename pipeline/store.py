@@ -1,0 +1,230 @@
+"""Steps run in order, and the store where their products are found again.
+
+The key of a product is a digest of all it depends on: the code, the config fields that the step
+reads, and the contents of the products that it reads. So a product is found again while these are
+the same, and a step that runs again but writes equal bytes makes no other step run.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pipeline import code, product
+from pipeline.product import manifest
+from pipeline.step import NotBlessed, Step
+from tlkeras import hardware, spec
+from tlkeras.spec import Spec
+
+Say = Callable[[str], None]
+
+PATIENCE = 60.0
+"""Seconds that a worker waits for a product that the chief is neither making nor has made."""
+
+
+class Store:
+    """A folder of products, ``<step>/<key>/``; several processes may use it at the same time."""
+
+    def __init__(self, root: Path) -> None:
+        """Names the folder; it is made when first written to."""
+        self.root = root
+
+    def make(
+        self, step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path], say: Say = print
+    ) -> Path:
+        """Returns the product of a step for these config fields and products, found or made."""
+        asked = _asked(step, fields, inputs)
+        out = self.root / step.name / product.digest(asked)[:16]
+        places = {name: self.root / name for name in step.places}
+        return _made(step, out, asked, {**fields, **places}, inputs, say)
+
+    @staticmethod
+    def verify(made: Path) -> list[str]:
+        """Returns the names of a product's files that are changed, missing or new since."""
+        return product.differing(made)
+
+
+def run(
+    steps: Sequence[Step], config: Spec, store: Store, to: str | None = None, say: Say = print
+) -> dict[str, Path]:
+    """Returns the products of the steps by name, found or made in order, up to and with `to`.
+
+    Raises:
+        ValueError: Before anything runs: `to` is no step, or a step asks for what there is not.
+    """
+    width = max(len(step.name) for step in steps)
+    products: dict[str, Path] = {}
+    for step in chosen(steps, type(config), to):
+        inputs = {name: products[name] for name in step.read if name in products}
+        fields = {name: getattr(config, name) for name in step.read if name not in inputs}
+        line = functools.partial("{:<{}}   {}".format, step.name, width)
+        try:
+            products[step.name] = store.make(
+                step, fields, inputs, lambda told, line=line: say(line(told))
+            )
+        except NotBlessed as refusal:
+            refusal.products = products
+            raise
+        if step.together and not hardware.is_chief():
+            break
+    return products
+
+
+def chosen(steps: Sequence[Step], config: type[Spec], to: str | None) -> Sequence[Step]:
+    """Returns the steps up to and with `to`, all if None.
+
+    Raises:
+        ValueError: `to` is no step, or a step asks for what there is not.
+    """
+    _check(steps, config, to)
+    names = [step.name for step in steps]
+    return steps[: names.index(to) + 1] if to else steps
+
+
+def make(
+    step: Step, out: Path, fields: Mapping[str, Any], inputs: Mapping[str, Path], say: Say = print
+) -> Path:
+    """Returns `out`, the product of a step in a folder of the caller's choice, found or made.
+
+    A place that is not among the fields is in the step's own scratch.
+
+    Raises:
+        ValueError: The folder holds something else, or is where a file system is mounted.
+    """
+    if out.is_mount():
+        raise ValueError(
+            f"{out} is a mount point, which nothing can be moved to; name a folder in it."
+        )
+    return _made(step, out, _asked(step, fields, inputs), fields, inputs, say)
+
+
+def _check(steps: Sequence[Step], config: type[Spec], to: str | None) -> None:
+    names = [step.name for step in steps]
+    fields = spec.fields(config)
+    if to is not None and to not in names:
+        raise ValueError(f"{to!r} is not a product; {spec.nearest(to, names)}")
+    names_of_places = {name for step in steps for name in step.places}
+    if twice := [x for x in names if names.count(x) > 1 or x in fields or x in names_of_places]:
+        raise ValueError(f"{twice[0]!r} names a product and something else.")
+    for i, step in enumerate(steps):
+        for name, annotation in step.parameters.items():
+            is_product = name in names[:i] and _bare(annotation) is Path
+            if name not in {*fields, *step.places} and not is_product:
+                raise ValueError(
+                    f"Step {step.name} asks for {name!r}, which is neither a product of a step "
+                    "before it, annotated Path, nor a field of the config; "
+                    f"{spec.nearest(name, [*names[:i], *fields])}"
+                )
+
+
+def _bare(annotation: Any) -> Any:
+    arguments = typing.get_args(annotation)
+    return arguments[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def _asked(step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Returns all that a product depends on: what its key is a digest of."""
+    fields = {
+        name: value
+        for name, value in fields.items()
+        if name not in step.places and name not in step.runtime
+    }
+    chosen = {name: list(spec.inside(value)) for name, value in fields.items()}
+    specs = (each for values in chosen.values() for value in values for each in value.specs())
+    return {
+        "step": step.name,
+        "code": code.digest({step.module, *(type(each).__module__ for each in specs)}),
+        "fields": {
+            name: {
+                "value": spec.text(value, everything=True),
+                "fingerprint": " ".join(each.fingerprint() for each in chosen[name]),
+            }
+            for name, value in fields.items()
+        },
+        "inputs": {name: product.contents(path) for name, path in inputs.items()},
+    }
+
+
+def _made(
+    step: Step,
+    out: Path,
+    asked: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    say: Say,
+) -> Path:
+    is_shared = step.together and hardware.part()[1] > 1
+    if not is_shared and _found(step, out, asked, say):
+        return out
+    partial = product.partial(out)
+    places = {name: partial / product.SCRATCH / name for name in step.places}
+    values = {**places, **fields, **inputs}
+    if is_shared:
+        told = (f"{name}={each['value']}" for name, each in asked["fields"].items())
+        hardware.meet(f"{step.name}, {', '.join(told)}, key {product.digest(asked)[:16]}")
+    if not hardware.is_chief():
+        if not is_shared:
+            _await(step, out, asked, say)
+        elif hardware.gathered(0)[0]:
+            say("reused")
+        else:
+            step.run(partial, **values)
+            say("done, the chief keeps it")
+        return out
+    with product.locked(out, say):
+        # Another process may have made it while this one waited.
+        found = _found(step, out, asked, say)
+        # Whether they run what all run together, the workers know from the chief.
+        if is_shared:
+            hardware.gathered(int(found))
+        if found:
+            return out
+        if damaged := _damaged(step, out):
+            say(f"damaged ({', '.join(damaged)} in {out}), so it is made again")
+        with product.appearing(out, asked, inputs):
+            step.run(partial, **values)
+    say(f"{manifest(out)['seconds']:.1f} s")
+    return out
+
+
+def _found(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> bool:
+    """Returns whether the product is there and will do; raises if something else is there."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / product.MANIFEST).exists() or manifest(out)["key"] != product.digest(asked):
+        raise ValueError(f"{out} holds something else; remove it or choose another folder.")
+    if step.always or _damaged(step, out):
+        return False
+    say("reused")
+    return True
+
+
+def _damaged(step: Step, out: Path) -> list[str]:
+    """Returns the files of a product that are not as they were made; others than the chief trust.
+
+    What is made anew in any case is not looked at.
+    """
+    there = (out / product.MANIFEST).exists() and not step.always
+    return product.differing(out) if there and hardware.is_chief() else []
+
+
+def _await(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> None:
+    """Returns when the chief has made a product."""
+    say("waits for the chief")
+    end = time.monotonic() + PATIENCE
+    while not _found(step, out, asked, say):
+        began = time.monotonic()
+        with product.locked(out, lambda _: None):
+            pass  # Had at once, unless the chief is at work.
+        end += time.monotonic() - began
+        if time.monotonic() > end:
+            raise ValueError(
+                f"The chief does not make {step.name}: for {PATIENCE:.0f} s it has not been at "
+                f"work on {out}. Do all workers share this folder? Look for the chief's error, "
+                "then start all again."
+            )
+        time.sleep(0.2)

@@ -1,0 +1,24 @@
+"""A pushed version: a folder ``<saved_models>/<name>/<number>/`` and its manifest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def versions(saved_models: Path, name: str) -> list[Path]:
+    """Returns the folders of a model's pushed versions, oldest first."""
+    found = (path for path in (saved_models / name).glob("*") if path.name.isdigit())
+    return sorted(found, key=lambda path: int(path.name))
+
+
+def manifest(version: Path) -> dict[str, Any]:
+    """Returns ``manifest.json`` of a pushed version: its products and all they were made of."""
+    path = version / "manifest.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}); remove {version} or put it elsewhere."
+        ) from None

@@ -1,0 +1,1 @@
+"""Data: examples that are split, recorded, read and batched."""

@@ -1,0 +1,1 @@
+"""Formats: what exporters need to write and read their files."""

@@ -1,0 +1,155 @@
+"""LiteRT files: converted from a fitted model, run, looked into, and written without repetition."""
+
+from __future__ import annotations
+
+import collections
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tlkeras.exporter import Predict
+from tlkeras.frameworks import keras, muted, tf
+from tlkeras.model import precision
+
+if TYPE_CHECKING:
+    from tlkeras.model.transfer_model import TransferModel
+
+INPUT = "image"
+"""The name of the one input, [1, size, size, 3] in [0, 255]; scaling is inside."""
+
+# Weights are read where they lie in the file; the schema asks for this alignment.
+_ALIGNMENT = 16
+
+
+def saved(model: TransferModel, folder: Path) -> Path:
+    """Returns `folder`, now a SavedModel in float32 that serves one preprocessed example."""
+    network = precision.float32(model.full)
+    shape = [1, *network.inputs[0].shape[1:]]
+
+    def serve(image: Any) -> dict[str, Any]:
+        return model.task.served(network(image, training=False))
+
+    archive: Any = keras.export.ExportArchive()
+    archive.track(network)
+    signature = [tf.TensorSpec(shape, tf.float32, name=INPUT)]
+    archive.add_endpoint("serving_default", serve, input_signature=signature)
+    archive.write_out(folder, verbose=False)
+    return folder
+
+
+def converter(saved: Path) -> Any:
+    """Returns what converts a SavedModel to built-in operations, to be set before `converted`."""
+    made = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+    made.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return made
+
+
+def converted(converter: Any) -> bytes:
+    """Returns the file that a converter makes."""
+    with muted():  # The converter tells what it was asked for.
+        return converter.convert()
+
+
+def load(path: Path, threads: int | None = None) -> Predict:
+    """Returns a function that runs a file, one example after another.
+
+    Where the file takes integers, inputs are rounded; where it gives them, outputs are what the
+    integers stand for.
+    """
+    run = interpreter(path, threads).get_signature_runner("serving_default")
+    kind = run.get_input_details()[INPUT]["dtype"]
+    scales = {key: told["quantization"] for key, told in run.get_output_details().items()}
+
+    def predict(inputs: Any) -> dict[str, Any]:
+        pixels = np.clip(np.rint(inputs), 0, 255) if kind == np.uint8 else inputs
+        rows = [run(**{INPUT: row[None]}) for row in pixels.astype(kind)]
+        served = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        return {name: _real(array, *scales[name]) for name, array in served.items()}
+
+    return predict
+
+
+def interpreter(path: Path, threads: int | None = None) -> Any:
+    """Returns an interpreter of a file, on so many threads or as many as LiteRT chooses.
+
+    Raises:
+        ValueError: There is no such file, or it is damaged.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}.")
+    try:
+        with muted():  # It tells which delegate it has made.
+            opened = Interpreter(model_path=str(path), num_threads=threads)
+            opened.allocate_tensors()
+    except (RuntimeError, ValueError) as error:
+        size = path.stat().st_size
+        raise ValueError(
+            f"{path} cannot be loaded: its {size:,} bytes are damaged, cut off or no TFLite file "
+            f"({error}). Export it again."
+        ) from None
+    return opened
+
+
+def operations(file: bytes) -> tuple[dict[str, int], list[str]]:
+    """Returns how often each operation occurs, and which of them compute in anything but integers.
+
+    An operation computes in what its widest tensor holds: one that turns float into integer, too,
+    is no integer operation.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    # Delegates would stand in for the operations that they take over.
+    plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    opened: Any = Interpreter(model_content=file, experimental_op_resolver_type=plain)
+    kinds = {tensor["index"]: tensor["dtype"] for tensor in opened.get_tensor_details()}
+    counts: collections.Counter[str] = collections.Counter()
+    inexact: set[str] = set()
+    for operation in opened._get_ops_details():
+        name = operation["op_name"]
+        counts[name] += 1
+        touched = (kinds.get(i) for i in (*operation["inputs"], *operation["outputs"]))
+        if any(kind is not None and np.issubdtype(kind, np.floating) for kind in touched):
+            inexact.add(name)
+    return dict(counts.most_common()), sorted(inexact)
+
+
+def parsed(file: bytes) -> Any:
+    """Returns a model as the mutable objects of the schema."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAs(file, 0))
+
+
+def written(model: Any) -> bytes:
+    """Returns the file of a model, equal arrays written once.
+
+    Every output channel of an integer network has a zero point of eight bytes, and all are 0: a
+    twelfth of MobileNetV2's file.
+    """
+    import flatbuffers
+
+    class Builder(flatbuffers.Builder):
+        """Writes equal arrays once, buffers aligned as the schema asks."""
+
+        known: dict[tuple[str, bytes], int]
+
+        def CreateNumpyVector(self, x: Any) -> int:
+            key = (x.dtype.str, x.tobytes())
+            if key not in self.known:
+                if x.dtype == np.uint8:
+                    self.Prep(_ALIGNMENT, x.nbytes)
+                self.known[key] = super().CreateNumpyVector(x)
+            return self.known[key]
+
+    builder = Builder(1024)
+    builder.known = {}
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _real(array: Any, scale: float, zero: int) -> Any:
+    """Returns the numbers that the integers of a tensor stand for; floats as they are."""
+    return (array.astype(np.float32) - zero) * np.float32(scale) if scale else array

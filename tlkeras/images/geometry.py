@@ -1,0 +1,108 @@
+"""Geometry: an example's picture, mask and boxes, moved together.
+
+Places and sizes are (y, x). Of Keras only the affine transform is used: it has no state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tlkeras.frameworks import keras, tf
+from tlkeras.images.pixels import Example, converted, image_of
+
+# How pictures and masks are read between pixels, and what they hold beyond their edge: the grey of
+# the published policies, and the class number that segmentation ignores.
+_BETWEEN_AND_BEYOND = {"image": ("bilinear", 128), "mask": ("nearest", 255)}
+
+# A box of which less of its area than this is left in the picture is dropped.
+_LEAST_LEFT = 1e-3
+
+
+def size_of(example: Example) -> Any:
+    """Returns height and width of an example's picture, float32 [2]."""
+    return tf.cast(tf.shape(image_of(example))[:2], tf.float32)
+
+
+def rectangle(size: Any, area: Any, widest: float, draw: Any) -> tuple[Any, Any]:
+    """Returns corner and sides, (y, x) in whole pixels, of a rectangle inside a picture.
+
+    Three draws from [0, 1) decide the ratio of its sides, as a multiple of the picture's own in
+    [1 / widest, widest], and where it lies; `area` is its part of the picture.
+    """
+    ratio = tf.minimum(widest, 1 / area) ** (2 * draw[0] - 1)  # A side is at most the picture's.
+    sides = tf.minimum(tf.math.ceil(tf.sqrt([area / ratio, area * ratio]) * size), size)
+    return tf.minimum(tf.floor(draw[1:] * (size - sides + 1)), size - sides), sides
+
+
+def rotated(example: Example, degrees: Any) -> dict[str, Any]:
+    """Returns an example turned about its centre, anticlockwise if `degrees` is above 0."""
+    angle = degrees * (math.pi / 180)
+    return warped(example, [[tf.cos(angle), -tf.sin(angle)], [tf.sin(angle), tf.cos(angle)]])
+
+
+def shifted(example: Example, part: Any) -> dict[str, Any]:
+    """Returns an example shifted down and to the right by parts (y, x) of its sides."""
+    return warped(example, [[1.0, 0.0], [0.0, 1.0]], size_of(example) * part)
+
+
+def warped(example: Example, rows: Any, shift: Any = (0.0, 0.0)) -> dict[str, Any]:
+    """Returns an example whose point p, (y, x) in pixels from the centre, went to rows p + shift.
+
+    The determinant of `rows` is 1.
+    """
+    size = size_of(example)
+    (a, b), (c, d) = rows
+    forward, backward = tf.stack([[a, b], [c, d]]), tf.stack([[d, -b], [-c, a]])
+    shift = tf.convert_to_tensor(shift)
+
+    def move(pixels: Any, between: str, beyond: int) -> Any:
+        centre = (size - 1) / 2  # Pixels are counted by their centres.
+        start = centre - tf.linalg.matvec(backward, centre + shift)
+        inverse = tf.concat([backward[::-1, ::-1], start[::-1, None]], axis=1)  # In (x, y).
+        result = keras.ops.image.affine_transform(
+            tf.cast(pixels, tf.float32),
+            tf.concat([tf.reshape(inverse, [6]), [0.0, 0.0]], axis=0),
+            between,
+            "constant",
+            beyond,
+            data_format="channels_last",
+        )
+        return converted(pixels.dtype, result)
+
+    def place(corners: Any) -> Any:
+        low, high = tf.unstack(corners * size - size / 2, axis=1)
+        middle = tf.matmul((low + high) / 2, forward, transpose_b=True) + size / 2 + shift
+        half = tf.matmul((high - low) / 2, tf.abs(forward), transpose_b=True)
+        return tf.stack([middle - half, middle + half], axis=1) / size
+
+    return moved(example, move, place)
+
+
+def moved(
+    example: Example, move: Callable[[Any, str, int], Any], place: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """Returns an example moved.
+
+    Args:
+        example: What to move.
+        move: From pixels, how to read between and what is beyond them, to pixels.
+        place: From corners, float [n, 2, 2], to corners: lower and upper, each (y, x) in [0, 1].
+    """
+    image_of(example)
+    result = dict(example)
+    for key, between_and_beyond in _BETWEEN_AND_BEYOND.items():
+        if key in example:
+            result[key] = move(example[key], *between_and_beyond)
+    if "boxes" in example:
+        corners = place(tf.reshape(example["boxes"], [-1, 2, 2]))
+        clipped = tf.clip_by_value(corners, 0.0, 1.0)
+        before, left = (
+            tf.reduce_prod(both[:, 1] - both[:, 0], axis=-1) for both in (corners, clipped)
+        )
+        kept = left > _LEAST_LEFT * before
+        result["boxes"] = tf.reshape(tf.boolean_mask(clipped, kept), [-1, 4])
+        if "box_labels" in example:
+            result["box_labels"] = tf.boolean_mask(example["box_labels"], kept)
+    return result

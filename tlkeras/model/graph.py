@@ -1,0 +1,122 @@
+"""Networks: cut in two that share their layers, hence their variables; their digest.
+
+Keras notes on every symbolic tensor which call made it; a cut needs no more. So it works where
+several tensors cross (Inception, NASNet) and where operations are not layers (ConvNeXt adds with
+one).
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tlkeras.frameworks import keras
+
+
+def cut(model: keras.Model, layers: Collection[keras.Layer]) -> tuple[keras.Model, keras.Model]:
+    """Returns ``(prefix, suffix)``: the model up to the end of these layers, and the rest.
+
+    Suffix after prefix is the model. What passes between them is one tensor, or a list where
+    several cross. `layers` holds all that any of them depends on; the inputs need not be named.
+    """
+    crossing = boundary(model, layers)
+    return segment(model, model.input, crossing), segment(model, crossing, model.output)
+
+
+def boundary(model: keras.Model, layers: Collection[keras.Layer]) -> Any:
+    """Returns the tensors that cross from these layers to the rest: one, or a list in fixed order.
+
+    An operation that is no layer lies before the boundary if one of `layers` depends on it, or if
+    no more tensors cross with it than without. An output of the model that is made before the
+    boundary crosses it.
+    """
+    calls = nodes(model)
+    uses = collections.Counter(id(tensor) for tensor in model.outputs)
+    uses.update(id(tensor) for node in calls for tensor in _distinct(node.input_tensors))
+    before = _before(calls, layers)
+    for node in calls:
+        if id(node) in before:
+            uses.subtract(id(tensor) for tensor in _distinct(node.input_tensors))
+        elif not isinstance(node.operation, keras.Layer) and before.issuperset(_parents(node)):
+            inputs = list(_distinct(node.input_tensors))
+            ended = [tensor for tensor in inputs if uses[id(tensor)] == 1]
+            if len(ended) >= len(node.output_tensors):
+                before.add(id(node))
+                uses.subtract(map(id, inputs))
+    made = [tensor for node in calls if id(node) in before for tensor in node.output_tensors]
+    crossing = [tensor for tensor in made if uses[id(tensor)]]
+    return crossing[0] if len(crossing) == 1 else crossing
+
+
+def segment(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
+    """Returns the part of a model from tensors inside it to tensors inside it, layers shared.
+
+    An input that is an output too is passed through.
+    """
+    passed = {id(t) for t in keras.tree.flatten(inputs)} - {id(t) for t in model.inputs}
+    # Keras loses an input that is among the outputs, unless something is done with it.
+    ends = keras.tree.map_structure(
+        lambda t: keras.layers.Identity()(t) if id(t) in passed else t, outputs
+    )
+    return keras.Model(inputs, ends)
+
+
+def nodes(model: keras.Model) -> list[Any]:
+    """Returns the calls of layers and operations that make up a model, inputs first."""
+    depths = model._nodes_by_depth
+    return [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
+
+
+def _parents(node: Any) -> Iterator[int]:
+    return (id(parent) for parent in node.parent_nodes)
+
+
+def _distinct(tensors: Sequence[Any]) -> Collection[Any]:
+    return {id(tensor): tensor for tensor in tensors}.values()
+
+
+def _before(nodes: Sequence[Any], layers: Collection[keras.Layer]) -> set[int]:
+    """Returns the ids of the nodes that these layers are and need."""
+    chosen = {id(layer) for layer in layers}
+    before: set[int] = set()
+    for node in reversed(nodes):
+        operation = node.operation
+        if id(operation) in chosen or node.is_input:
+            before.add(id(node))
+        elif id(node) in before and isinstance(operation, keras.Layer):
+            raise ValueError(
+                f"A model cannot be cut after these {len(chosen)} layers: one of them depends on "
+                f"{operation.name!r}, which is not among them."
+            )
+        if id(node) in before:
+            before.update(_parents(node))
+    return before
+
+
+def digest(network: keras.Model) -> str:
+    """Returns the digest of the layers, how they are connected, and their weights.
+
+    Where the generators of dropout stand is not in it, nor the numbers that Keras appends to names,
+    nor what is trainable: a network behind which one trains is in inference mode.
+    """
+    names = {each.name: f"layer {place}" for place, each in enumerate(network.operations)}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            left_out = ("shared_object_id", "trainable")
+            return {key: plain(item) for key, item in value.items() if key not in left_out}
+        if isinstance(value, (list, tuple)):
+            return [plain(item) for item in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    config = {key: value for key, value in network.get_config().items() if key != "name"}
+    found = hashlib.sha256(json.dumps(plain(config), default=str).encode())
+    for variable in network.variables:
+        if variable.name != "seed_generator_state":
+            found.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return found.hexdigest()

@@ -1,0 +1,307 @@
+"""TransferModel: body, head and full, three Keras models that share their variables."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import random
+import re
+import zipfile
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tlkeras import hardware, spec
+from tlkeras.backbone import Backbone
+from tlkeras.data import reading
+from tlkeras.frameworks import keras, tf
+from tlkeras.model import graph
+from tlkeras.task import Task
+
+if TYPE_CHECKING:
+    from tlkeras.data.batches import Data
+
+HEAD = "head"
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+"""What is computed in; weights are float32 in all of them."""
+
+
+@contextlib.contextmanager
+def computing_in(precision: Precision) -> Iterator[None]:
+    """Makes what Keras builds and compiles meanwhile compute in a precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+class TransferModel:
+    """A backbone with a task's head on it.
+
+    Attributes:
+        body: Inputs to summary: the backbone's network and the task's `summarize`, one flat graph;
+            of pictures and `Classification`, [b, size, size, 3] in [0, 255] to [b, channels].
+        head: Summary to outputs; of `Classification` these are logits [b, classes].
+        full: Inputs to outputs.
+        blocks: The layers of `body` by block, in order.
+        trainable: Block name to bool, readable and settable. Compile after setting.
+        seed: What the head's first weights were drawn from.
+    """
+
+    def __init__(
+        self, backbone: Backbone, task: Task, classes: Sequence[str], seed: int = 0
+    ) -> None:
+        """Builds the network, its pretrained weights loaded and the head's drawn from `seed`."""
+        with _seeded(seed), hardware.scope():
+            network = backbone.build()
+            features: Any = network.output
+            body = keras.Model(network.input, task.summarize(features), name="body")
+            inputs = keras.tree.map_structure(_input_like, body.output)
+            head = keras.Model(inputs, task.head(inputs, len(classes)), name=HEAD)
+            full = keras.Model(body.input, head(body.output), name=backbone.name)
+        self._hold(backbone, task, classes, body, head, full)
+        self.seed: int = seed
+
+    def _hold(self, backbone, task, classes, body, head, full) -> None:
+        self.backbone: Backbone = backbone
+        self.task: Task = task
+        self.classes: tuple[str, ...] = tuple(classes)
+        self.body: keras.Model = body
+        self.head: keras.Model = head
+        self.full: keras.Model = full
+        self.blocks: dict[str, list[keras.Layer]] = backbone.blocks(body)
+
+    def require(self, data: Data) -> None:
+        """Raises ValueError unless the data are of this backbone, this task and these classes."""
+        for name in ("backbone", "task", "classes"):
+            own, theirs = getattr(self, name), getattr(data, name)
+            if own != theirs:
+                raise ValueError(f"The model is of the {name} {own}, not {theirs} as the data.")
+
+    @property
+    def trainable(self) -> MutableMapping[str, bool]:
+        """The trainable flag of every block; batch norms stay frozen when it is set."""
+        return _Trainable(self.blocks)
+
+    def chosen(self, unfreeze: str | float | Sequence[str]) -> list[str]:
+        """Returns the blocks that a phase's `unfreeze` names, in order.
+
+        ``'block_13'``: from there to the end. ``('conv4', 'conv5')``: just these. ``'all'``: every
+        block. ``0.3``: the last 30 % of the blocks, rounded up. ``()``: none.
+        """
+        if unfreeze == "all":
+            return list(self.blocks)
+        if isinstance(unfreeze, str):
+            return self.blocks_from(unfreeze)
+        if isinstance(unfreeze, (int, float)):
+            first = len(self.blocks) - math.ceil(unfreeze * len(self.blocks))
+            return list(self.blocks)[first:]
+        for name in unfreeze:
+            self._known(name)
+        return [name for name in self.blocks if name in unfreeze]
+
+    def blocks_from(self, name: str) -> list[str]:
+        """Returns the names of a block and of all after it."""
+        self._known(name)
+        names = list(self.blocks)
+        return names[names.index(name) :]
+
+    def train_only(self, blocks: Sequence[str], *, batch_norm: bool = False) -> None:
+        """Makes these blocks and the head trainable and nothing else; compile afterwards.
+
+        A batch norm stays frozen, statistics and all, unless `batch_norm` is given: with
+        ``trainable=False`` it uses its moving statistics, however the model is called.
+        """
+        for name in blocks:
+            self._known(name)
+        for name, layers in self.blocks.items():
+            _set_trainable(layers, name in blocks, batch_norm=batch_norm)
+        self.head.trainable = True
+
+    def split_at(self, block: str) -> tuple[keras.Model, keras.Model]:
+        """Returns ``(prefix, suffix)``: all before a block (or ``'head'``), and the rest.
+
+        Both share the variables of `full`, and suffix after prefix is `full`.
+        """
+        if block == HEAD:
+            return self.body, self.head
+        self._known(block)
+        names = list(self.blocks)
+        before = [layer for name in names[: names.index(block)] for layer in self.blocks[name]]
+        return graph.cut(self.full, before)
+
+    def served(self, inputs: Any) -> dict[str, Any]:
+        """Returns the task's served outputs of a batch of preprocessed inputs."""
+        return self.task.served(self.full(inputs, training=False))
+
+    def predict(self, values: Sequence[Any], batch_size: int = 32) -> list[dict[str, Any]]:
+        """Returns the served outputs, class names added, of raw examples, one dict each.
+
+        Of `Classification` a dict has ``label``, ``classes`` and their ``scores``, best first, and
+        ``probabilities``, float32 [classes] in the order of the model's classes.
+
+        Args:
+            values: What the backbone reads: for pictures, paths of files, their bytes, or arrays
+                [h, w, 3], RGB in [0, 255] and of any size.
+            batch_size: Examples in memory and in the network at a time.
+
+        Raises:
+            ValueError: This is one example and no list; one is no picture.
+        """
+        if isinstance(values, (str, bytes, os.PathLike)):
+            raise ValueError(f"{repr(values)[:60]} is one example; give a list of examples.")
+        key = self.backbone.reads[0]
+        found: list[dict[str, Any]] = []
+        for start in range(0, len(values), batch_size):
+            inputs = [
+                self.backbone.preprocess({key: reading.raw(key, value)})
+                for value in values[start : start + batch_size]
+            ]
+            stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *inputs)
+            named = self.task.named(self.served(stacked), self.classes)
+            arrays = {name: np.asarray(tensor) for name, tensor in named.items()}
+            found += [
+                {name: _readable(array[i]) for name, array in arrays.items()}
+                for i in range(len(inputs))
+            ]
+        return found
+
+    def summary(self) -> str:
+        """Returns one line per block: its trainable flag, layers and parameters."""
+        rows = [("block", "trainable", "layers", "parameters")]
+        for name, layers in {**self.blocks, HEAD: [self.head]}.items():
+            flag = "yes" if any(layer.trainable_variables for layer in layers) else "no"
+            count = sum(layer.count_params() for layer in layers)
+            rows.append((name, flag, str(len(layers)), f"{count:,}"))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  "
+            f"{row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}"
+            for row in rows
+        )
+
+    def save(self, folder: Path) -> None:
+        """Writes ``model.keras``, the full network, and ``model.json``, what it is, to a folder."""
+        save_network(self.full, folder / "model.keras")
+        description = {
+            "backbone": self.backbone.full(),
+            "task": self.task.full(),
+            "classes": self.classes,
+            "seed": self.seed,
+        }
+        (folder / "model.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> TransferModel:
+        """Returns the model that `save` wrote; no weights file of the backbone's is needed."""
+        description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        full: Any = keras.saving.load_model(folder / "model.keras", compile=False)
+        head = full.get_layer(HEAD)
+        body = keras.Model(full.input, _called_with(head), name="body")
+        loaded = cls.__new__(cls)
+        loaded._hold(
+            spec.parse(description["backbone"], Backbone),
+            spec.parse(description["task"], Task),
+            description["classes"],
+            body,
+            head,
+            full,
+        )
+        loaded.seed = description["seed"]
+        return loaded
+
+    def _known(self, name: str) -> None:
+        if name not in self.blocks:
+            raise ValueError(
+                f"No block {name!r} in {self.backbone.name}; {spec.nearest(name, [*self.blocks])}"
+            )
+
+
+def save_network(network: keras.Model, path: Path) -> None:
+    """Writes a ``.keras`` file, without date and addresses: equal networks are equal files."""
+    network.save(path)
+    _without_circumstances(path)
+
+
+class _Trainable(MutableMapping[str, bool]):
+    """The live view behind `TransferModel.trainable`."""
+
+    def __init__(self, blocks: Mapping[str, list[keras.Layer]]) -> None:
+        self._blocks = blocks
+
+    def __getitem__(self, name: str) -> bool:
+        return any(layer.trainable_variables for layer in self._blocks[name])
+
+    def __setitem__(self, name: str, value: bool) -> None:
+        _set_trainable(self._blocks[name], value, batch_norm=False)
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("A block cannot be taken out of a model.")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._blocks)
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+def _set_trainable(layers: Sequence[keras.Layer], value: bool, *, batch_norm: bool) -> None:
+    for layer in layers:
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = value and (batch_norm or not is_norm)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seeds what Keras draws from; Python and NumPy then draw as if nothing had been."""
+    before, arrays_before = random.getstate(), np.random.get_state()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        np.random.set_state(arrays_before)
+
+
+def _input_like(tensor: Any) -> Any:
+    return keras.Input(tensor.shape[1:], dtype=tensor.dtype)
+
+
+def _called_with(layer: keras.Layer) -> Any:
+    """Returns the symbolic tensors, as they were nested, that a layer was last called with."""
+    return layer._inbound_nodes[-1].arguments.args[0]
+
+
+def _without_circumstances(path: Path) -> None:
+    """Rewrites a ``.keras`` archive without date and addresses."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    metadata = json.loads(members["metadata.json"])
+    del metadata["date_saved"]
+    members["metadata.json"] = json.dumps(metadata).encode()
+    numbers: dict[bytes, bytes] = {}
+    # Objects that layers share are numbered by where they lay; only which are the same matters.
+    members["config.json"] = re.sub(
+        rb'("shared_object_id": )(\d+)',
+        lambda match: match[1] + numbers.setdefault(match[2], b"%d" % len(numbers)),
+        members["config.json"],
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_readable(one) for one in value]
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,1 @@
+"""Report and model card, and the charts in them."""

@@ -1,0 +1,1 @@
+"""Training: the epoch loop, kept features and replicas."""
