@@ -28,7 +28,8 @@ from tlkeras.exporter import Exporter
 from tlkeras.formats import npm
 from tlkeras.frameworks import keras
 from tlkeras.images.pixels import squash
-from tlkeras.model.pyramid import pyramid
+from tlkeras.kinds.image import Image as ImageKind
+from tlkeras.model.pyramid import features
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
@@ -51,7 +52,10 @@ class Tiny(Backbone, name="tiny"):
             x = keras.layers.ReLU(name=f"block{i}_relu")(x)
             x = keras.layers.Dropout(0.1, name=f"block{i}_dropout")(x)
         network = keras.Model(inputs, x)
-        return keras.Model(inputs, pyramid(network), name=self.name)
+        return keras.Model(inputs, features(network), name=self.name)
+
+    def raw(self):
+        return {"image": ImageKind()}
 
     def preprocess(self, example):
         return squash(example["image"], self.size)

@@ -466,7 +466,7 @@ def test_after_a_kill_only_the_progress_is_left_and_the_step_goes_on_from_it(tmp
     (product,) = (path.parent for path in root.glob("model/*/_manifest.json"))
     assert (product / "weights").read_text() == "epoch 1, _scratch"
     assert {path.name for path in product.iterdir()} == {"weights", "_manifest.json"}
-    assert not list(root.glob("model/*.partial")) and product.manifest(product)["resumed"]
+    assert not list(root.glob("model/*.partial")) and store.manifest(product)["resumed"]
 
 
 @pytest.mark.parametrize("place", ["_described", "sync", "_replace"])

@@ -1,44 +1,56 @@
-"""Backbone: a pretrained network, its pixel scaling inside, its layers in named blocks."""
+"""Backbone: a pretrained network, its layers in named blocks."""
 
 from __future__ import annotations
 
 import abc
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from tlkeras.frameworks import keras
+from tlkeras.kind import Kind
 from tlkeras.spec import Spec
 
-if TYPE_CHECKING:
-    Example = Mapping[str, Any]
+Example = Mapping[str, Any]
 
 
 class Backbone(Spec, plugins="tlkeras.backbones"):
     """A network from preprocessed inputs to a dict of features.
 
-    Picture networks give ``{"stride4", "stride8", "stride16", "stride32"}`` (those they have), maps
-    of [b, h / stride, w / stride, channels].
+    ``"pooled"``, [b, channels], is always among them: a summary of the whole example. Networks of
+    pictures add ``"stride4"``, ``"stride8"``, ``"stride16"`` and ``"stride32"``, those they have:
+    maps of [b, h / stride, w / stride, channels]. Networks of texts add ``"tokens"``,
+    [b, n, channels], and ``"mask"``, bool [b, n].
     """
 
     block_pattern: ClassVar[str]
     """Its first group that matched names the block that a layer begins or belongs to."""
 
-    reads: ClassVar[tuple[str, ...]] = ("image",)
-    """The example keys that `preprocess` reads."""
+    @abc.abstractmethod
+    def raw(self) -> Mapping[str, Kind]:
+        """Returns what a client sends, ``{"image": Image()}``: the keys that `preprocess` reads."""
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The example keys that `preprocess` reads."""
+        return tuple(self.raw())
 
     @abc.abstractmethod
     def build(self) -> keras.Model:
-        """Returns a new flat Functional model with the pretrained weights; its output is a dict."""
+        """Returns a new flat Functional model with the pretrained weights; its output is a dict.
+
+        Its input is one tensor, or a dict of named ones if `preprocess` gives a dict. What the
+        weights expect of values, such as the scaling of pixels, is inside; shapes are static.
+        """
 
     @abc.abstractmethod
     def preprocess(self, example: Example) -> Any:
-        """Returns the network's input for one decoded example, unbatched.
+        """Returns the network's inputs for one decoded example, unbatched: a tensor or a dict.
 
         Picture backbones take ``example["image"]``, uint8 or float [h, w, 3] in [0, 255], to
-        float32 [size, size, 3] in [0, 255]. A batch [b, h, w, 3] works as well: exported models
-        call this very function. It is traced as it stands, so what a tensor's value decides is
-        written with `tf.cond`, not with ``if``.
+        float32 [size, size, 3] in [0, 255]; nothing but size changes here. A batch works as well,
+        pictures [b, h, w, 3] or texts [b]: exported models call this very function. It is traced as
+        it stands, so what a tensor's value decides is written with `tf.cond`, not with ``if``.
         """
 
     def blocks(self, network: keras.Model) -> dict[str, list[keras.Layer]]:

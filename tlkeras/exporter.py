@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tlkeras.frameworks import tf
+from tlkeras.kind import Kind
 from tlkeras.spec import Spec
 
 if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
 
 Predict = Callable[[Any], dict[str, Any]]
-"""From a numpy batch of preprocessed inputs to the task's served outputs, as numpy."""
+"""From a NumPy batch of preprocessed inputs, an array or a dict, to the served outputs as NumPy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Usage:
+    """How one file of an export is used, for the model card.
+
+    Attributes:
+        file: The file or folder, as in `Exporter.files`.
+        language: Of the code, ``python`` or ``sh``.
+        code: What runs beside the file, complete.
+    """
+
+    file: str
+    language: str
+    code: str
 
 
 class Details(Spec, name="details"):
@@ -79,12 +95,19 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
 
     @property
     def max_drop(self) -> float:
-        """How many points of the task's primary measure it may cost, where nothing else is said."""
-        return 1.0
+        """The share of the primary measure that it may lose to Keras; see `Scalar.lost`."""
+        return 0.01
 
     @abc.abstractmethod
     def files(self) -> tuple[str, ...]:
         """Returns the file or folder names, relative to the export folder, that `write` makes."""
+
+    def fits(self, model: TransferModel) -> None:
+        """Checks, before the training, that the format can hold such a model.
+
+        Raises:
+            ValueError: What it cannot hold, and what to choose instead.
+        """
 
     @abc.abstractmethod
     def write(
@@ -114,13 +137,22 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
         return self.load(out)
 
     def facts(self, out: Path) -> dict[str, Any]:
-        """Returns what else there is to tell of the written export, JSON-ready, by column."""
+        """Returns other properties of the written export, JSON-ready, by column of the report."""
         return {}
 
-    def endpoints(self, out: Path) -> dict[str, Callable[[Any, bytes], dict[str, Any]]]:
-        """Returns the other ways in which clients call the export, by name.
+    def endpoints(
+        self, out: Path, kinds: Mapping[str, Kind]
+    ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+        """Returns the ways in which clients call the export with raw examples, by name.
 
-        Each takes one example as a client has it, a decoded picture uint8 [h, w, 3] of any size and
-        the encoded bytes of the same, and returns the served outputs of a batch of one.
+        Each takes the standard values of one example by key, of these kinds (`Backbone.raw`), and
+        returns the served outputs, NumPy arrays of a batch of one.
         """
         return {}
+
+    def usage(self, kinds: Mapping[str, Kind]) -> list[Usage]:
+        """Returns, for the model card, how each file is used on raw examples of these kinds.
+
+        The code prepares an example as ingest does; see `Kind.reading`.
+        """
+        return []

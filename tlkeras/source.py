@@ -1,7 +1,7 @@
 """Source: where examples come from.
 
-A source yields every example once, in a fixed order, as ``(id, features)``. Images stay the encoded
-bytes of their files; `tlkeras.data` checks them, cuts the splits and writes them down.
+A source yields every example once, in a fixed order, as ``(id, features)``. Pictures stay the
+encoded bytes of their files; `tlkeras.data` checks them, cuts the splits and writes records.
 """
 
 from __future__ import annotations
@@ -9,20 +9,12 @@ from __future__ import annotations
 import abc
 import hashlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from tlkeras.kind import Kind
 from tlkeras.spec import Spec
-
-Kind = Literal["image", "mask", "text", "integer", "integers", "number", "boxes"]
-"""What a feature holds, as Python gives it and as `tlkeras.data.records` keeps it.
-
-``image``: encoded bytes of a picture file. ``mask``: encoded bytes of a one-channel picture file
-whose pixel values are class numbers. ``text``: str. ``integer``: int. ``integers``: list of int.
-``number``: float. ``boxes``: list of ``(top, left, bottom, right)`` in [0, 1] of the picture's
-height and width.
-"""
 
 
 class Source(Spec, plugins="tlkeras.sources"):
@@ -30,11 +22,11 @@ class Source(Spec, plugins="tlkeras.sources"):
 
     @abc.abstractmethod
     def features(self) -> Mapping[str, Kind]:
-        """Returns the kind of every key that `examples` yields, ``{"image": "image", …}``."""
+        """Returns the kind of every key that `examples` yields, what a network reads first."""
 
     @abc.abstractmethod
     def classes(self) -> tuple[str, ...]:
-        """Returns the class names; a ``label`` is an index into them."""
+        """Returns the names of the classes, whose numbers features hold; none if there are none."""
 
     @abc.abstractmethod
     def examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -55,14 +47,15 @@ class Source(Spec, plugins="tlkeras.sources"):
         """Returns what the data, and models made of them if nobody says otherwise, are called."""
         return self.member
 
-    def labels(self) -> Iterator[tuple[str, int | None]]:
-        """Yields ``(id, label)`` of every example, in order; overridden to read no pictures.
+    def labels(self) -> Iterator[tuple[str, Sequence[int]]]:
+        """Yields ``(id, numbers of its classes)`` of every example, in order.
 
-        The label is None unless the data has one of kind ``integer``.
+        The classes are those of the first feature that names any. Overridden where they can be had
+        without reading the pictures.
         """
-        labelled = self.features().get("label") == "integer"
+        naming = [(key, kind) for key, kind in self.features().items() if kind.least_classes][:1]
         for identity, features in self.examples():
-            yield identity, features["label"] if labelled else None
+            yield identity, [x for key, kind in naming for x in kind.classes_in(features[key])]
 
     def split(self, identity: str) -> str | None:
         """Returns the split the user has put an example in; None where it is to be cut by hash."""

@@ -3,36 +3,78 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from tlkeras.frameworks import keras
 from tlkeras.spec import Spec
 
+if TYPE_CHECKING:
+    from tlkeras.measures.measures import Measures
+
+Meaning = Literal["scores", "boxes", "category", "count", "mask", "tokens", "vector"]
+"""What a served tensor holds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """One served tensor.
+
+    Attributes:
+        name: Its key in what `Task.served` returns.
+        meaning: What it holds; ``scores`` has a number for each class, in their order.
+        labelled: Whether the class names say what its values, or the numbers in it, stand for.
+    """
+
+    name: str
+    meaning: Meaning
+    labelled: bool = False
+
+
+class Tally(Protocol):
+    """Measures of a task, from batches that are added one after the other."""
+
+    def add(self, target: Any, served: Mapping[str, Any], first: int) -> None:
+        """Adds a batch of targets and served outputs as NumPy arrays.
+
+        `first` is the number of its first example, by which a gallery shows examples.
+
+        Raises:
+            ValueError: A value that cannot be, and the number of its example; nothing is added.
+        """
+        ...
+
+    def measures(self) -> Measures:
+        """Returns the measures of all examples added.
+
+        Raises:
+            ValueError: None was added.
+        """
+        ...
+
 
 class Task(Spec, plugins="tlkeras.tasks"):
-    """Target, head, loss, metrics and served outputs of one kind of prediction."""
+    """Target, head, loss, metrics, served outputs and measures of one kind of prediction."""
 
     reads: ClassVar[tuple[str, ...]]
     """The example keys that `target` reads."""
 
     primary: ClassVar[str]
-    """The number in what `measure` returns that blesses a model or not; larger is better."""
+    """The scalar of the measures that blesses a model or not."""
 
     @abc.abstractmethod
     def target(self, example: Mapping[str, Any], inputs: Any, classes: int) -> Any:
-        """Returns the training target of one example.
+        """Returns the training target of one example, of a fixed shape.
 
-        `inputs` is what the backbone's `preprocess` gave for it; `classes` counts the classes.
-        Traced as it stands, like `preprocess`.
+        `inputs` is what the backbone's `preprocess` gave for it; with None it is the target at the
+        example's own size. `classes` counts the classes. Traced as it stands, like `preprocess`.
         """
 
     def weighted(self, target: Any, class_weights: Any) -> tuple[Any, Any]:
-        """Returns a batch of targets and a weight for each, given a weight for each class.
+        """Returns (targets, sample weights) so that each class counts by its weight in the loss.
 
-        With both the loss weighs the part of every class as that class; metrics see the weighted
-        targets, so of mixed ones the accuracy of training is of these. Traced as it stands, like
-        `target`.
+        Metrics see the returned targets. Traced as it stands, like `target`.
         """
         raise ValueError(f"{self.name} has no class weights; use class_weight='none'.")
 
@@ -50,7 +92,7 @@ class Task(Spec, plugins="tlkeras.tasks"):
 
     @abc.abstractmethod
     def metrics(self) -> Sequence[keras.metrics.Metric]:
-        """Returns new metrics to show while training."""
+        """Returns new metrics to show while training; of the first, larger is better."""
 
     @abc.abstractmethod
     def served(self, outputs: Any) -> dict[str, Any]:
@@ -58,6 +100,10 @@ class Task(Spec, plugins="tlkeras.tasks"):
 
         It is called with tensors and, for networks that are shipped whole, symbolically.
         """
+
+    @abc.abstractmethod
+    def outputs(self) -> tuple[Output, ...]:
+        """Returns what `served` holds, in any order."""
 
     def named(self, served: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
         """Returns the served tensors with class names as strings added, for servers.
@@ -68,12 +114,16 @@ class Task(Spec, plugins="tlkeras.tasks"):
         return dict(served)
 
     @abc.abstractmethod
-    def measure(self, batches: Iterable[tuple[Any, Any]], classes: Sequence[str]) -> dict[str, Any]:
-        """Returns the test measures, JSON-ready, of numpy batches ``(target, served)``."""
+    def tally(self, classes: Sequence[str]) -> Tally:
+        """Returns a new tally of the test measures."""
 
-    def mistakes(self, target: Any, served: Mapping[str, Any]) -> list[tuple[int, int, int, float]]:
-        """Returns ``(place, class, predicted class, its probability)`` of a batch's wrong examples.
+    def kept(self, served: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the part of a batch of served NumPy arrays by which exports are judged.
 
-        Empty where a prediction is not one class.
+        It is kept for every test example, each array [b, ...] of a fixed size.
         """
-        return []
+        return dict(served)
+
+    @abc.abstractmethod
+    def agree(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> Any:
+        """Returns bool [b]: whether two batches of `kept` give the same answer to each example."""

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import io
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from pipeline.step import Runtime, Step
 from tlkeras.data import records
@@ -90,55 +88,14 @@ class _Reading:
         numbers: dict[str, list[float]] = defaultdict(list)
         words: _Words = defaultdict(Counter)
         for record in Records(self.examples, split).between(start, start + _PART):
-            found = records.values(record)
+            _, values = records.values(record, self.info.features)
             for name, kind in self.info.features.items():
-                _SUMMARIES[kind](name, found[name], self.info, numbers, words)
+                columns, found = kind.summary(values[name], self.info.classes)
+                for column, number in columns.items():
+                    numbers[f"{name}{column}"].append(number)
+                if found:
+                    words[name].update(found)
         (out / _FOUND).write_text(json.dumps([split, numbers, words]), encoding="utf-8")
-
-
-def _picture(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
-    # Opening reads the header only.
-    with Image.open(io.BytesIO(values[0])) as picture:
-        width, height = picture.size
-    numbers[f"{name}.height"].append(height)
-    numbers[f"{name}.width"].append(width)
-    numbers[f"{name}.bytes"].append(len(values[0]))
-
-
-def _integer(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
-    if name == "label":
-        words[name][info.classes[values[0]]] += 1
-    else:
-        numbers[name].append(values[0])
-
-
-def _text(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
-    text = values[0].decode(errors="replace")
-    numbers[f"{name}.characters"].append(len(text))
-    numbers[f"{name}.words"].append(len(text.split()))
-
-
-def _integers(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
-    numbers[f"{name}.count"].append(len(values))
-
-
-def _boxes(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
-    numbers[f"{name}.count"].append(len(values) // 4)
-
-
-def _number(name: str, values: Any, info: Any, numbers: Any, words: Any) -> None:
-    numbers[name].append(values[0])
-
-
-_SUMMARIES = {
-    "image": _picture,
-    "mask": _picture,
-    "integer": _integer,
-    "text": _text,
-    "integers": _integers,
-    "boxes": _boxes,
-    "number": _number,
-}
 
 
 def _add_numbers(dataset: Any, name: str, values: np.ndarray) -> None:

@@ -22,7 +22,8 @@ import numpy as np
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras
 from tlkeras.images.pixels import squash
-from tlkeras.model.pyramid import pyramid
+from tlkeras.kinds.image import Image
+from tlkeras.model.pyramid import features
 
 IMAGENET = "imagenet"
 SUFFIXES = (".weights.h5", ".h5", ".keras")
@@ -166,7 +167,10 @@ class Application(Backbone):
             with _published_scaling(network):
                 if self._path is not None:
                     self._load(network, self._path)
-        return keras.Model(network.input, pyramid(network), name=self.name)
+        return keras.Model(network.input, features(network), name=self.name)
+
+    def raw(self):
+        return {"image": Image()}
 
     def preprocess(self, example):
         return squash(example["image"], self.size)

@@ -14,7 +14,8 @@ import numpy as np
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras
 from tlkeras.images.pixels import squash
-from tlkeras.model.pyramid import pyramid
+from tlkeras.kinds.image import Image
+from tlkeras.model.pyramid import features
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -44,7 +45,10 @@ class Starter(Backbone, name="starter"):
                 alpha=0.35, weights=none, include_top=False, input_tensor=scaled, input_shape=shape
             )
         network.set_weights(read(WEIGHTS))
-        return keras.Model(inputs, pyramid(keras.Model(inputs, network.output)), name=self.name)
+        return keras.Model(inputs, features(keras.Model(inputs, network.output)), name=self.name)
+
+    def raw(self):
+        return {"image": Image()}
 
     def preprocess(self, example):
         return squash(example["image"], self.size)

@@ -206,15 +206,31 @@ class Data:
         """Returns the decoded examples, with what backbone and task read and nothing else."""
         return reading.dataset(self.folder, split, order, self._keys, self._least)
 
-    @property
+    @functools.cached_property
     def _keys(self) -> tuple[str, ...]:
+        """What backbone and task read.
+
+        Raises:
+            ValueError: The examples do not have it.
+        """
+        held = self.info.features
+        for key, kind in self.backbone.raw().items():
+            if held.get(key) != kind:
+                raise ValueError(
+                    f"{self.backbone.name} reads {key!r} of kind {kind}; the examples have "
+                    f"{', '.join(f'{name!r} of kind {each}' for name, each in held.items())}."
+                )
+        for key in self.task.reads:
+            if key not in held:
+                raise ValueError(
+                    f"{self.task.name} reads {key!r}; the examples have {', '.join(held)}."
+                )
         return (*self.backbone.reads, *self.task.reads)
 
     @functools.cached_property
     def _least(self) -> int | None:
         """How many pixels a side of a picture has to keep, None for all of them."""
-        kinds = [self.info.features.get(key) for key in self._keys]
-        if self.exact or "image" not in kinds or "mask" in kinds:  # A mask has the picture's size.
+        if self.exact or any(self.info.features[key].pixelwise for key in self._keys):
             return None
         split = next(iter(self.info.counts))
         decoded = reading.dataset(self.folder, split, None, self._keys)

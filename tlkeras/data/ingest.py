@@ -23,16 +23,14 @@ from tlkeras.data.parts import Workers
 from tlkeras.data.records import Info
 from tlkeras.data.splits import Split
 from tlkeras.images import decoding
-from tlkeras.source import Kind, Source
+from tlkeras.kind import Kind
+from tlkeras.source import Source
 
 # Examples of a part: many enough that its files are no burden, few enough to share the work evenly.
 _PART = 512
 
 # What a part tells of its examples.
 _FOUND = "found.json"
-
-# Keys of lists of classes.
-_CLASS_LISTS = {"labels", "box_labels"}
 
 # How many of many names an error or a warning tells.
 _TOLD = 10
@@ -93,7 +91,7 @@ def write_examples(
         except BaseException:
             _clear(out, planned)
             raise
-    text = json.dumps(dataclasses.asdict(planned), indent=2, ensure_ascii=False)
+    text = json.dumps(planned.plain(), indent=2, ensure_ascii=False)
     (out / "info.json").write_text(text + "\n", encoding="utf-8")
     return planned
 
@@ -113,30 +111,35 @@ def _planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
     kinds, classes = dict(source.features()), source.classes()
     if "id" in kinds:
         raise ValueError(f"{source.member} has a feature 'id', which is the example's own name.")
-    labelled = kinds.get("label") == "integer"
-    if labelled and len(classes) < 2:
-        raise ValueError(
-            f"{source} has {len(classes)} class{'' if classes else 'es'}"
-            f"{f', {classes[0]!r}' if classes else ''}; choosing a label takes at least two."
-        )
+    naming = [key for key, kind in kinds.items() if kind.least_classes]
+    for key in naming:
+        if len(classes) < (least := kinds[key].least_classes):
+            raise ValueError(
+                f"{source} has {len(classes)} class{'' if len(classes) == 1 else 'es'}"
+                f"{f', {classes[0]!r}' if classes else ''}; its {key!r} needs at least {least}."
+            )
     for name in classes:
         if name.splitlines() != [name] or name != terminal.printable(name):
             raise ValueError(
                 f"{source} has the class {name!r}; a class is named by one line of UTF-8."
             )
     ids, labels = [], []
-    for identity, label in source.labels():
+    for identity, numbers in source.labels():
         ids.append(identity)
-        labels.append(label)
+        labels.append(tuple(numbers))
     if not ids:
         raise ValueError(f"{source} has no examples.")
     if len(set(ids)) < len(ids):
         twice = [identity for identity, times in collections.Counter(ids).items() if times > 1]
         raise ValueError(f"{source} gives {len(twice):,} ids more than once: {_told(twice)}.")
-    pairs = zip(ids, labels, strict=True)
-    if labelled and (wrong := [(i, x) for i, x in pairs if not _in_range(x, classes)]):
-        told = _told([f"{identity} has {label}" for identity, label in wrong])
-        raise ValueError(f"Labels must be from 0 to {len(classes) - 1}: {told}.")
+    wrong = [
+        f"{identity} has {number}"
+        for identity, numbers in zip(ids, labels, strict=True)
+        for number in numbers
+        if not 0 <= number < len(classes)
+    ]
+    if wrong:
+        raise ValueError(f"Labels must be from 0 to {len(classes) - 1}: {_told(wrong)}.")
     sides = splits.cut(split, ids, labels, [source.split(identity) for identity in ids])
     if strange := [name for name in {*sides} if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has the split {strange[0]!r}, expected a plain word.")
@@ -148,13 +151,15 @@ def _planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
     known = (splits.TRAIN, splits.VALIDATION, splits.TEST)
     ordered = [name for name in known if name in sides] + sorted({*sides} - {*known})
     counts = collections.Counter(sides)
-    pairs = collections.Counter(zip(sides, labels, strict=True))
+    pairs = collections.Counter(
+        (side, number) for side, numbers in zip(sides, labels, strict=True) for number in {*numbers}
+    )
     rows = {name: tuple(pairs[name, label] for label in range(len(classes))) for name in ordered}
     return dict(zip(ids, sides, strict=True)), Info(
         classes=tuple(classes),
         features=kinds,
         counts={name: counts[name] for name in ordered},
-        class_counts=rows if labelled else {},
+        class_counts=rows if naming else {},
         split=split.full(),
     )
 
@@ -280,38 +285,39 @@ def _prepared(
     try:
         if set(features) != set(kinds):
             raise ValueError(f"has the features {[*features]}, expected {[*kinds]}")
-        for key in _CLASS_LISTS & kinds.keys():
-            if not all(_in_range(label, classes) for label in features[key]):
-                raise ValueError(f"has the {key} {features[key]}, expected 0 to {len(classes) - 1}")
-        standard = {key: _STANDARD.get(kinds[key], _same)(features[key]) for key in kinds}
-        seen = [standard[key] for key, kind in kinds.items() if kind in _STANDARD]
-        if len({decoding.size(encoded) for encoded in seen}) > 1:
+        standard = {
+            key: _standard(key, kind, features[key], classes) for key, kind in kinds.items()
+        }
+        sizes = {kind.size(standard[key]) for key, kind in kinds.items()} - {None}
+        if len(sizes) > 1 and any(kind.pixelwise for kind in kinds.values()):
             raise ValueError("has an image and a mask of different sizes")
         record = records.encode(identity, standard, kinds)
     except ValueError as error:
         return _Ready(problem=f"{error}")
-    shown = [value for key, value in standard.items() if kinds[key] == "image"]
-    shown = shown or [repr(value).encode() for key, value in standard.items() if key != "label"]
-    return _Ready(record, hashlib.sha256(b"".join(shown)).hexdigest())
+    shared = (kind.same(standard[key]) for key, kind in kinds.items())
+    seen = next((each for each in shared if each is not None), record)
+    return _Ready(record, hashlib.sha256(seen).hexdigest())
 
 
-def _same(value: Any) -> Any:
-    return value
+def _standard(key: str, kind: Kind, value: Any, classes: Sequence[str]) -> Any:
+    """Returns a value in its standard form.
 
-
-_STANDARD: dict[Kind, Callable[[bytes], bytes]] = {
-    "image": decoding.standard,
-    "mask": decoding.standard_mask,
-}
+    Raises:
+        ValueError: It is not of its kind, or names a class that there is not.
+    """
+    try:
+        standard = kind.checked(value)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"has a {key!r} that is not of kind {kind}: {error}") from None
+    for number in kind.classes_in(standard):
+        if not 0 <= number < len(classes):
+            raise ValueError(f"has the {key} {number}, expected 0 to {len(classes) - 1}")
+    return standard
 
 
 def _printable(say: Say) -> Say:
     """Returns what says a text as it can be printed: names of files may hold any bytes."""
     return lambda text: say(terminal.printable(text))
-
-
-def _in_range(label: Any, classes: Sequence[str]) -> bool:
-    return 0 <= label < len(classes)
 
 
 def _told(names: Sequence[str], separator: str = ", ") -> str:

@@ -12,8 +12,6 @@ from tlkeras import spec
 from tlkeras.data import records
 from tlkeras.data.records import Records, info
 from tlkeras.frameworks import PARALLEL, as_written, tf, untuned
-from tlkeras.images.decoding import normalized, picture
-from tlkeras.source import Kind
 
 # Records fetched by one call into Python.
 _FETCHED = 32
@@ -39,9 +37,7 @@ def dataset(
     for name, known in [(split, [*held.counts]), *((key, [*held.features]) for key in keys or ())]:
         if name not in known:
             raise ValueError(f"No {name!r} in {folder}; {spec.nearest(name, known)}")
-    kinds: dict[str, Kind] = {
-        key: held.features[key] for key in held.features if keys is None or key in keys
-    }
+    kinds = {key: kind for key, kind in held.features.items() if keys is None or key in keys}
     rows = Records(folder, split)
     order = np.arange(len(rows)) if order is None else order
 
@@ -64,20 +60,3 @@ def dataset(
             deterministic=True,
         )
     )
-
-
-def raw(key: str, value: Any) -> Any:
-    """Returns the tensor that `dataset` would give under a key, of a value from outside.
-
-    An ``image`` may be the path of a file, its bytes, or an array [h, w, 3] in [0, 255]; values of
-    other keys are taken as they are.
-    """
-    if key != "image":
-        return tf.convert_to_tensor(value)
-    if isinstance(value, (str, Path)):
-        return picture(normalized(Path(value).read_bytes(), str(value)))
-    if isinstance(value, bytes):
-        return picture(normalized(value, "the picture"))
-    if np.ndim(value) != 3 or np.shape(value)[-1] != 3:
-        raise ValueError(f"A picture has shape {np.shape(value)}, expected [height, width, 3].")
-    return tf.convert_to_tensor(value)

@@ -11,18 +11,16 @@ import array
 import dataclasses
 import functools
 import json
-import math
-import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tlkeras import spec
 from tlkeras.frameworks import tf
-from tlkeras.images import decoding
-from tlkeras.source import Kind
+from tlkeras.kind import Kind, bytes_feature
 
 _SHARD_BYTES = 128 * 2**20
 
@@ -38,7 +36,7 @@ class Info:
         classes: Class names; a label is an index into them.
         features: The kind of every key.
         counts: Examples by split: train, validation, test, then others.
-        class_counts: Examples of each class by split; empty if the data has no ``label``.
+        class_counts: Examples that name each class, by split; empty if the data name none.
         split: The text of the `Split` that cut it.
     """
 
@@ -48,9 +46,15 @@ class Info:
     class_counts: Mapping[str, tuple[int, ...]]
     split: str
 
+    def plain(self) -> dict[str, Any]:
+        """Returns the same as JSON can hold it, every kind as its text."""
+        kinds = {key: kind.full() for key, kind in self.features.items()}
+        held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**held, "features": kinds}
+
 
 def info(folder: Path) -> Info:
-    """Returns what `write` told about a folder."""
+    """Returns what `info.json` says of a folder of examples."""
     try:
         told = json.loads((folder / "info.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -65,22 +69,15 @@ def info(folder: Path) -> Info:
             f"{folder / 'info.json'} is not that of examples, which holds {', '.join(fields)}."
         )
     told["classes"] = tuple(told["classes"])
+    told["features"] = {key: spec.parse(text, Kind) for key, text in told["features"].items()}
     told["class_counts"] = {name: tuple(row) for name, row in told["class_counts"].items()}
     return Info(**told)
 
 
 def encode(identity: str, features: Mapping[str, Any], kinds: Mapping[str, Kind]) -> bytes:
-    """Returns the record of one example, the same bytes for the same example.
-
-    Raises:
-        ValueError: A value that is not of its kind.
-    """
-    feature = {"id": _texts(identity)}
-    for key, kind in kinds.items():
-        try:
-            feature[key] = _FORMS[kind].put(features[key])
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"has a {key!r} that is not of kind {kind!r}: {error}") from None
+    """Returns the record of one example of standard values, the same bytes for the same example."""
+    feature = {"id": bytes_feature(identity.encode("utf-8", "surrogateescape"))}
+    feature |= {key: kind.put(features[key]) for key, kind in kinds.items()}
     example = tf.train.Example(features=tf.train.Features(feature=feature))
     return example.SerializeToString(deterministic=True)
 
@@ -88,23 +85,23 @@ def encode(identity: str, features: Mapping[str, Any], kinds: Mapping[str, Kind]
 def decode(record: Any, kinds: Mapping[str, Kind], least: int | None = None) -> dict[str, Any]:
     """Returns the tensors of one record, inside any graph: its ``id`` and the given keys.
 
-    `least` is how many pixels `pictures.picture` has to leave a side of a large picture.
-
-    ``image``: uint8 [h, w, 3]. ``mask``: uint8 [h, w, 1]. ``text``: string []. ``integer``: int64
-    []. ``integers``: int64 [n]. ``number``: float32 []. ``boxes``: float32 [n, 4].
+    They are what `Kind.decoded` gives; `least` is how many pixels it leaves of a side of a picture.
     """
-    parsing = {key: _FORMS[kind].parsing() for key, kind in kinds.items()}
-    parsed = tf.io.parse_single_example(record, {"id": _FORMS["text"].parsing(), **parsing})
-    getters = {kind: form.get for kind, form in _FORMS.items()}
-    getters["image"] = lambda encoded: decoding.picture(encoded, least)
-    got = {key: getters[kind](parsed[key]) for key, kind in kinds.items()}
+    parsing = {key: kind.parsing() for key, kind in kinds.items()}
+    names = {"id": tf.io.FixedLenFeature([], tf.string)}
+    parsed = tf.io.parse_single_example(record, {**names, **parsing})
+    got = {key: kind.decoded(parsed[key], least) for key, kind in kinds.items()}
     return {"id": parsed["id"], **got}
 
 
-def values(record: bytes) -> dict[str, Any]:
-    """Returns what a record holds under every key, each a list, pictures as encoded bytes."""
+def values(record: bytes, kinds: Mapping[str, Kind]) -> tuple[str, dict[str, Any]]:
+    """Returns the id and the standard values of a record."""
     held = tf.train.Example.FromString(record).features.feature
-    return {key: getattr(held[key], held[key].WhichOneof("kind")).value for key in held}
+    lists = {key: getattr(each, each.WhichOneof("kind")).value for key, each in held.items()}
+    (identity,) = lists["id"]
+    name = identity.decode("utf-8", "surrogateescape")
+    # Of an empty list the record does not tell the type.
+    return name, {key: kind.taken(lists.get(key, ())) for key, kind in kinds.items()}
 
 
 class Writer:
@@ -178,61 +175,6 @@ class Records:
                     file.seek(rows[place, 1])
                     found[place] = file.read(rows[place, 2])
         return found
-
-
-@dataclasses.dataclass(frozen=True)
-class _Form:
-    """How values of one kind are put into a record, parsed, and, pictures apart, made a tensor."""
-
-    put: Callable[[Any], Any]
-    parsing: Callable[[], Any]
-    get: Callable[[Any], Any] = lambda tensor: tensor
-
-
-def _bytes(value: bytes) -> Any:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def _texts(value: str) -> Any:
-    return _bytes(value.encode("utf-8", "surrogateescape"))
-
-
-def _integers(values: Sequence[int]) -> Any:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=map(operator.index, values)))
-
-
-def _numbers(values: Sequence[float]) -> Any:
-    if not all(map(math.isfinite, values)):
-        raise ValueError(f"{list(values)} is not finite")
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
-
-
-def _boxes(boxes: Sequence[Sequence[float]]) -> Any:
-    for top, left, bottom, right in boxes:
-        if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
-            raise ValueError(
-                f"the box {(top, left, bottom, right)} is not (top, left, bottom, right) in [0, 1]"
-            )
-    return _numbers([side for box in boxes for side in box])
-
-
-def _one(kind: str) -> Callable[[], Any]:
-    return lambda: tf.io.FixedLenFeature([], kind)
-
-
-def _many(shape: Sequence[int], kind: str) -> Callable[[], Any]:
-    return lambda: tf.io.FixedLenSequenceFeature(shape, kind, allow_missing=True)
-
-
-_FORMS: dict[Kind, _Form] = {
-    "image": _Form(_bytes, _one("string")),
-    "mask": _Form(_bytes, _one("string"), lambda encoded: tf.io.decode_png(encoded, channels=1)),
-    "text": _Form(_texts, _one("string")),
-    "integer": _Form(lambda value: _integers([value]), _one("int64")),
-    "integers": _Form(_integers, _many([], "int64")),
-    "number": _Form(lambda value: _numbers([value]), _one("float32")),
-    "boxes": _Form(_boxes, _many([4], "float32")),
-}
 
 
 @functools.lru_cache(maxsize=16)

@@ -93,7 +93,7 @@ class Split(Spec, name="split"):
 def cut(
     split: Split,
     ids: Sequence[str],
-    labels: Sequence[int | None],
+    labels: Sequence[Sequence[int]],
     given: Sequence[str | None],
 ) -> list[str]:
     """Returns the split of every example.
@@ -101,7 +101,7 @@ def cut(
     Args:
         split: The shares wanted.
         ids: The examples.
-        labels: Their classes; None where there are none.
+        labels: The numbers of the classes that each names; empty where there are none.
         given: The splits the user has put them in; None where free. A split the user made keeps
             exactly its examples; missing ones are cut from ``train`` and from the free examples.
     """
@@ -138,28 +138,31 @@ def _side(spot: float, shares: Mapping[str, float]) -> str:
 
 
 def _by_class(
-    ordered: Sequence[str], groups: Sequence[str | None], labels: Sequence[int | None]
-) -> dict[int | None, list[str]]:
-    """Returns the groups of every class, by label, each list in the given order."""
-    classes: dict[str, set[int | None]] = {}
-    for group, label in zip(groups, labels, strict=True):
+    ordered: Sequence[str], groups: Sequence[str | None], labels: Sequence[Sequence[int]]
+) -> dict[int, list[str]]:
+    """Returns the groups of every class, by its number, each list in the given order.
+
+    Examples that name no class are of the class -1.
+    """
+    classes: dict[str, set[int]] = {}
+    for group, numbers in zip(groups, labels, strict=True):
         if group is not None:
-            classes.setdefault(group, set()).add(label)
-    members: dict[int | None, list[str]] = {}
+            classes.setdefault(group, set()).update(numbers or [-1])
+    members: dict[int, list[str]] = {}
     for group in ordered:
-        for label in classes[group]:
-            members.setdefault(label, []).append(group)
-    return dict(sorted(members.items(), key=lambda item: -1 if item[0] is None else item[0]))
+        for number in classes[group]:
+            members.setdefault(number, []).append(group)
+    return dict(sorted(members.items()))
 
 
 def _lend(
-    sides: dict[str, str], members: Mapping[int | None, Sequence[str]], wanted: Sequence[str]
+    sides: dict[str, str], members: Mapping[int, Sequence[str]], wanted: Sequence[str]
 ) -> None:
     """Moves a group of training to each wanted split that has none of a class, in place."""
     training = {
         label: sum(sides[group] == TRAIN for group in groups) for label, groups in members.items()
     }
-    labels_of: dict[str, list[int | None]] = {}
+    labels_of: dict[str, list[int]] = {}
     for label, groups in members.items():
         for group in groups:
             labels_of.setdefault(group, []).append(label)

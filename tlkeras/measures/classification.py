@@ -243,3 +243,11 @@ def _rounding(found: np.ndarray) -> np.ndarray:
     """
     on_grid = (found * 256 == np.round(found * 256)).all(axis=-1)
     return on_grid * found.shape[-1] / 512
+
+
+class ClassificationTally:
+    """The tally of a classifier."""
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        """Begins with no example."""
+        raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Pyramid: the maps of a picture network, one for every stride."""
+"""Pyramid: the features of a picture network, pooled and as a map for every stride."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from typing import Any
 from tlkeras.frameworks import keras
 
 STRIDES = (4, 8, 16, 32)
+
+
+def features(network: keras.Model) -> dict[str, Any]:
+    """Returns ``{"stride4": …, "pooled": …}``: the maps of `pyramid` and the mean of the last."""
+    maps = pyramid(network)
+    last = maps[max(maps, key=lambda name: int(name.removeprefix("stride")))]
+    return {**maps, "pooled": keras.layers.GlobalAveragePooling2D(name="pooled")(last)}
 
 
 def pyramid(network: keras.Model) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import numpy as np
 
 from tlkeras import hardware, spec
 from tlkeras.backbone import Backbone
-from tlkeras.data import reading
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import graph
 from tlkeras.task import Task
@@ -51,6 +50,7 @@ class TransferModel:
         head: Summary to outputs; of `Classification` these are logits [b, classes].
         full: Inputs to outputs.
         blocks: The layers of `body` by block, in order.
+        inputs: The symbolic inputs by name; of pictures ``{"image": [b, size, size, 3]}``.
         trainable: Block name to bool, readable and settable. Compile after setting.
         seed: What the head's first weights were drawn from.
     """
@@ -77,6 +77,12 @@ class TransferModel:
         self.head: keras.Model = head
         self.full: keras.Model = full
         self.blocks: dict[str, list[keras.Layer]] = backbone.blocks(body)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The symbolic inputs by name: those of a dict, or one called like what a client sends."""
+        given: Any = self.full.input
+        return dict(given) if isinstance(given, Mapping) else {"_".join(self.backbone.reads): given}
 
     def require(self, data: Data) -> None:
         """Raises ValueError unless the data are of this backbone, this task and these classes."""
@@ -148,22 +154,20 @@ class TransferModel:
         ``probabilities``, float32 [classes] in the order of the model's classes.
 
         Args:
-            values: What the backbone reads: for pictures, paths of files, their bytes, or arrays
-                [h, w, 3], RGB in [0, 255] and of any size.
+            values: What the backbone reads: of pictures, paths of files, their bytes, or arrays
+                [h, w, 3], RGB in [0, 255] and of any size; of texts, str. Dicts if it reads several
+                keys.
             batch_size: Examples in memory and in the network at a time.
 
         Raises:
-            ValueError: This is one example and no list; one is no picture.
+            ValueError: This is one example and no list; one is not of the backbone's kind.
         """
         if isinstance(values, (str, bytes, os.PathLike)):
             raise ValueError(f"{repr(values)[:60]} is one example; give a list of examples.")
-        key = self.backbone.reads[0]
         found: list[dict[str, Any]] = []
         for start in range(0, len(values), batch_size):
-            inputs = [
-                self.backbone.preprocess({key: reading.raw(key, value)})
-                for value in values[start : start + batch_size]
-            ]
+            batch = values[start : start + batch_size]
+            inputs = [self.backbone.preprocess(self._given(value)) for value in batch]
             stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *inputs)
             named = self.task.named(self.served(stacked), self.classes)
             arrays = {name: np.asarray(tensor) for name, tensor in named.items()}
@@ -172,6 +176,16 @@ class TransferModel:
                 for i in range(len(inputs))
             ]
         return found
+
+    def _given(self, value: Any) -> dict[str, Any]:
+        """Returns the decoded example of one raw one."""
+        kinds = self.backbone.raw()
+        whole = value if isinstance(value, Mapping) else {next(iter(kinds)): value}
+        if missing := [key for key in kinds if key not in whole]:
+            raise ValueError(
+                f"An example has no {missing[0]!r}; give a dict of {', '.join(kinds)}."
+            )
+        return {key: kind.given(whole[key]) for key, kind in kinds.items()}
 
     def summary(self) -> str:
         """Returns one line per block: its trainable flag, layers and parameters."""

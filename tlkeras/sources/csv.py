@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 from tlkeras import spec
 from tlkeras.data import splits
-from tlkeras.source import Kind, Source, content, stamp
+from tlkeras.kinds.image import Image
+from tlkeras.kinds.label import Label
+from tlkeras.source import Source, content, stamp
 
 # How many wrong lines an error tells.
 _TOLD = 10
@@ -32,8 +34,8 @@ class CSV(Source, name="csv"):
     def title(self):
         return self.path.stem
 
-    def features(self) -> dict[str, Kind]:
-        return {"image": "image", "label": "integer"}
+    def features(self):
+        return {"image": Image(), "label": Label()}
 
     def classes(self):
         return self._table().classes
@@ -47,7 +49,8 @@ class CSV(Source, name="csv"):
             yield identity, {"image": content(rows[identity].file), "label": label}
 
     def labels(self):
-        yield from self._table().labels
+        for identity, label in self._table().labels:
+            yield identity, [label]
 
     def fingerprint(self):
         files = ((identity, row.file) for identity, row in self._table().rows.items())

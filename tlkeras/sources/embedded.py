@@ -9,10 +9,16 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image as Pillow
 
 from tlkeras.images import drawing
-from tlkeras.source import Kind, Source
+from tlkeras.kinds.boxes import Boxes
+from tlkeras.kinds.image import Image
+from tlkeras.kinds.label import Label
+from tlkeras.kinds.labels import Labels
+from tlkeras.kinds.mask import Mask
+from tlkeras.kinds.text import Text
+from tlkeras.source import Source
 
 # scikit-learn's digits are 8 x 8 with values 0 to 16.
 _BRIGHTEST = 16
@@ -38,16 +44,16 @@ class Embedded(Source, name="embedded"):
     def title(self):
         return self.data
 
-    def features(self) -> dict[str, Kind]:
+    def features(self):
         if self.data == "digits":
-            return {"image": "image", "label": "integer"}
+            return {"image": Image(), "label": Label()}
         return {
-            "image": "image",
-            "label": "integer",
-            "caption": "text",
-            "boxes": "boxes",
-            "box_labels": "integers",
-            "mask": "mask",
+            "image": Image(),
+            "label": Label(),
+            "caption": Text(),
+            "boxes": Boxes(),
+            "box_labels": Labels(),
+            "mask": Mask(),
         }
 
     def classes(self):
@@ -64,10 +70,10 @@ class Embedded(Source, name="embedded"):
     def labels(self):
         if self.data == "digits":
             for number, label in enumerate(_digits()[1][: self.count]):
-                yield _digit_id(number), int(label)
+                yield _digit_id(number), [int(label)]
         else:
             for number in range(self.count):
-                yield _shape_id(number), drawing.main_label(number)
+                yield _shape_id(number), [drawing.main_label(number)]
 
     def fingerprint(self):
         if self.data == "digits":
@@ -78,9 +84,9 @@ class Embedded(Source, name="embedded"):
         pictures, labels = _digits()
         for number in numbers[: max(0, len(labels) - numbers.start)]:
             label = labels[number]
-            image = Image.fromarray((pictures[number] * (255 / _BRIGHTEST)).astype(np.uint8))
+            image = Pillow.fromarray((pictures[number] * (255 / _BRIGHTEST)).astype(np.uint8))
             buffer = io.BytesIO()
-            image.resize((_DIGIT_SIZE, _DIGIT_SIZE), Image.Resampling.BICUBIC).save(buffer, "PNG")
+            image.resize((_DIGIT_SIZE, _DIGIT_SIZE), Pillow.Resampling.BICUBIC).save(buffer, "PNG")
             yield _digit_id(number), {"image": buffer.getvalue(), "label": int(label)}
 
     def _shapes(self, numbers: range) -> Iterator[tuple[str, dict[str, Any]]]:

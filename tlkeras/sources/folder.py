@@ -10,7 +10,9 @@ from typing import Any
 
 from tlkeras.data import splits
 from tlkeras.images import decoding
-from tlkeras.source import Kind, Source, content, stamp
+from tlkeras.kinds.image import Image
+from tlkeras.kinds.label import Label
+from tlkeras.source import Source, content, stamp
 
 _EXPECTED = "expected CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS/* or test/CLASS/*"
 
@@ -28,8 +30,8 @@ class Folder(Source, name="folder"):
     def title(self):
         return self.path.resolve().name
 
-    def features(self) -> dict[str, Kind]:
-        return {"image": "image", "label": "integer"}
+    def features(self):
+        return {"image": Image(), "label": Label()}
 
     def classes(self):
         return tuple(sorted({folder.name for folder in self._class_folders()}))
@@ -43,7 +45,7 @@ class Folder(Source, name="folder"):
     def labels(self):
         label = self._labeller()
         for identity, _ in self._files():
-            yield identity, label(identity)
+            yield identity, [label(identity)]
 
     def fingerprint(self):
         return stamp(self._files())

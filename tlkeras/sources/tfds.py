@@ -10,7 +10,9 @@ from typing import Any
 
 from tlkeras import spec
 from tlkeras.data import splits
-from tlkeras.source import Kind, Source
+from tlkeras.kinds.image import Image
+from tlkeras.kinds.label import Label
+from tlkeras.source import Source
 
 
 class TFDS(Source, name="tfds"):
@@ -30,8 +32,8 @@ class TFDS(Source, name="tfds"):
     def title(self):
         return self.name.partition("/")[0].partition(":")[0]
 
-    def features(self) -> dict[str, Kind]:
-        return {"image": "image", "label": "integer"}
+    def features(self):
+        return {"image": Image(), "label": Label()}
 
     def classes(self):
         return tuple(self._builder().info.features[self.label].names)
@@ -45,7 +47,7 @@ class TFDS(Source, name="tfds"):
 
     def labels(self):
         for identity, row in self._rows(0, sys.maxsize, self.label):
-            yield identity, int(row[self.label])
+            yield identity, [int(row[self.label])]
 
     def fingerprint(self):
         builder = self._builder()

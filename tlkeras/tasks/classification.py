@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from tlkeras.frameworks import keras, tf
-from tlkeras.measures import classification
-from tlkeras.task import Task
+from tlkeras.measures.classification import ClassificationTally
+from tlkeras.task import Output, Task
 
 
 class Classification(Task, name="classification"):
@@ -36,8 +33,8 @@ class Classification(Task, name="classification"):
         return tf.math.divide_no_nan(parts, weights[:, None]), weights
 
     def summarize(self, features):
-        """Returns [b, channels]: the mean over the map of the largest stride."""
-        return keras.layers.GlobalAveragePooling2D(name="pooled")(_last(features))
+        """Returns [b, channels]: the pooled features."""
+        return features["pooled"]
 
     def head(self, summary, classes):
         """Returns logits [b, classes]."""
@@ -61,18 +58,12 @@ class Classification(Task, name="classification"):
         names = tf.gather(tf.constant(classes), order)
         return {**served, "label": names[:, 0], "classes": names, "scores": scores}
 
-    def measure(self, batches, classes):
-        pairs = ((target.argmax(axis=-1), served["probabilities"]) for target, served in batches)
-        return classification.classification(pairs, classes)
+    def outputs(self):
+        return (Output("probabilities", "scores", labelled=True),)
 
-    def mistakes(self, target, served):
-        labels, predicted = target.argmax(axis=-1), served["probabilities"].argmax(axis=-1)
-        return [
-            (int(i), int(labels[i]), int(predicted[i]), float(served["probabilities"][i].max()))
-            for i in (labels != predicted).nonzero()[0]
-        ]
+    def tally(self, classes):
+        return ClassificationTally(classes)
 
-
-def _last(features: Mapping[str, Any]) -> Any:
-    """Returns the map of the largest stride."""
-    return features[max(features, key=lambda name: int(name.removeprefix("stride")))]
+    def agree(self, one, other):
+        """Returns whether the most probable classes are equal."""
+        return one["probabilities"].argmax(-1) == other["probabilities"].argmax(-1)

@@ -1,0 +1,180 @@
+"""Kind: what one feature of an example holds.
+
+A kind is the one place that knows how such a value is checked, recorded, parsed, compared, counted,
+sent by a client and shown. The *standard form* of a value is what `Kind.checked` returns and what a
+record holds: the encoded bytes of a picture, a str, an int, a list.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tlkeras.frameworks import tf
+from tlkeras.spec import Spec
+
+SERVING = "serving_default"
+"""The entrance that every kind has."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entrance:
+    """One form in which clients send a value to a server.
+
+    Attributes:
+        dtype: Of the tensor that holds a batch of them, ``"uint8"`` or ``"string"``.
+        shape: Of one value in it; None where its size is not fixed.
+        request: From a standard value to what a client sends for it.
+        decoded: From the tensor of one value to what `Kind.decoded` gives. None if a batch goes to
+            `Backbone.preprocess` as it was sent.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...]
+    request: Callable[[Any], Any]
+    decoded: Callable[[Any], Any] | None = None
+
+
+class Kind(Spec, plugins="tlkeras.kinds"):
+    """The form of one feature, from the source to the report."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """The endings, in lower case, of files that hold one such value; none if no file does."""
+
+    pixelwise: ClassVar[bool] = False
+    """Whether it has a value for every pixel of the picture, whose size it must keep."""
+
+    span: ClassVar[tuple[float, float] | None] = None
+    """The least and the largest number in a network's input of this kind, where it has bounds."""
+
+    meaning: ClassVar[str] = "vector"
+    """What a network's input of this kind is, a key of `litert_metadata.MEANINGS`."""
+
+    least_classes: ClassVar[int] = 0
+    """How many classes the data need at least; 0 if a value names no class."""
+
+    @abc.abstractmethod
+    def checked(self, value: Any) -> Any:
+        """Returns the standard form of a value that a source yields.
+
+        Raises:
+            ValueError: What is wrong with it, as it follows the name of an example: ``is damaged``.
+        """
+
+    @abc.abstractmethod
+    def put(self, value: Any) -> Any:
+        """Returns the `tf.train.Feature` of a standard value; equal values give equal bytes."""
+
+    @abc.abstractmethod
+    def taken(self, held: Sequence[Any]) -> Any:
+        """Returns the standard value of the list in a `tf.train.Feature`."""
+
+    @abc.abstractmethod
+    def parsing(self) -> Any:
+        """Returns what `tf.io.parse_example` reads of a record."""
+
+    def decoded(self, stored: Any, least: int | None = None) -> Any:
+        """Returns the tensor of a parsed value, inside any graph.
+
+        `least` is how many pixels a side of a large picture has to keep; None is all.
+        """
+        return stored
+
+    def classes_in(self, value: Any) -> Sequence[int]:
+        """Returns the numbers of the classes that a standard value names."""
+        return ()
+
+    def same(self, value: Any) -> bytes | None:
+        """Returns what two copies of a standard value share; None if copies mean nothing."""
+        return None
+
+    def size(self, value: Any) -> tuple[int, int] | None:
+        """Returns the height and width of a standard value in pixels, if it has any."""
+        return None
+
+    def summary(
+        self, value: Any, classes: Sequence[str]
+    ) -> tuple[Mapping[str, float], Sequence[str]]:
+        """Returns numbers by column of the statistics (``""`` is the feature itself), and words."""
+        return {}, []
+
+    def given(self, value: Any) -> Any:
+        """Returns the tensor that `decoded` gives, of a value from a Python user.
+
+        Raises:
+            ValueError: The value is not of this kind.
+        """
+        return self.decoded(tf.convert_to_tensor(self.checked(value), self.parsing().dtype))
+
+    def read(self, file: Path) -> Any:
+        """Returns the value in a file that has one of the `suffixes`, for `checked`."""
+        return file.read_bytes()
+
+    def entrances(self) -> Mapping[str, Entrance]:
+        """Returns the forms in which clients send a value, by name, `SERVING` among them."""
+        stored = self.parsing()
+        is_list = isinstance(stored, tf.io.FixedLenSequenceFeature)
+        shape = (*((None,) if is_list else ()), *stored.shape)
+        return {SERVING: Entrance(stored.dtype.name, shape, request=lambda value: value)}
+
+    @abc.abstractmethod
+    def sample(self) -> Any:
+        """Returns a standard value that is nobody's, by which a server is warmed up."""
+
+    def shown(self, value: Any) -> bytes | str:
+        """Returns a standard value for the report: a small PNG or JPEG file, or a text."""
+        return str(value)
+
+    def reading(self) -> str:
+        """Returns Python code for the card: it sets ``value`` to what ingest makes of a file.
+
+        Empty if a client needs no code to make a value.
+        """
+        return ""
+
+
+def bytes_feature(value: bytes) -> Any:
+    """Returns the feature of one string of bytes."""
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def integers_feature(values: Sequence[int]) -> Any:
+    """Returns the feature of whole numbers."""
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=map(operator.index, values)))
+
+
+def numbers_feature(values: Sequence[float]) -> Any:
+    """Returns the feature of numbers, kept as float32."""
+    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
+
+
+def finite(value: Any) -> float:
+    """Returns a number as a float.
+
+    Raises:
+        ValueError: It is no finite number.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, (str, bytes)) or not math.isfinite(number):
+        raise ValueError(f"has {value!r} where a finite number is expected")
+    return number
+
+
+def whole(value: Any) -> int:
+    """Returns a whole number as an int.
+
+    Raises:
+        ValueError: It is none.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"has {value!r} where a whole number is expected") from None

@@ -1,0 +1,1 @@
+"""Kinds: one file for each form that a feature may have."""

@@ -1,0 +1,107 @@
+"""Image: the encoded bytes of a picture file."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+
+from tlkeras.frameworks import tf
+from tlkeras.images import decoding
+from tlkeras.kind import SERVING, Entrance, Kind, bytes_feature
+
+_THUMBNAIL = 144  # Pixels of the longer side.
+_SAMPLE = 224  # Pixels of each side.
+
+
+class Image(Kind, name="image"):
+    """A picture. Standard: a JPEG or PNG, RGB or grey, upright, without alpha.
+
+    Decoded: uint8 [h, w, 3] in [0, 255].
+    """
+
+    suffixes = decoding.SUFFIXES
+    span = (0.0, 255.0)
+    meaning = "image"
+
+    def checked(self, value):
+        return decoding.standard(value)
+
+    def put(self, value):
+        return bytes_feature(value)
+
+    def taken(self, held):
+        (value,) = held
+        return value
+
+    def parsing(self):
+        return tf.io.FixedLenFeature([], tf.string)
+
+    def decoded(self, stored, least=None):
+        return decoding.picture(stored, least)
+
+    def same(self, value):
+        return value
+
+    def size(self, value):
+        return decoding.size(value)
+
+    def summary(self, value, classes):
+        height, width = decoding.size(value)
+        return {".height": height, ".width": width, ".bytes": len(value)}, []
+
+    def given(self, value):
+        """Returns uint8 or float [h, w, 3], of a file's path, its bytes, or such an array."""
+        if isinstance(value, (str, Path)):
+            return self.decoded(decoding.normalized(Path(value).read_bytes(), str(value)))
+        if isinstance(value, bytes):
+            return self.decoded(decoding.normalized(value, "the picture"))
+        if np.ndim(value) != 3 or np.shape(value)[-1] != 3:
+            raise ValueError(f"A picture has shape {np.shape(value)}, expected [height, width, 3].")
+        return tf.convert_to_tensor(value)
+
+    def entrances(self):
+        """Returns pixels as uint8 or float32 in [0, 255], or the bytes of a file."""
+        pixels = (None, None, 3)
+        return {
+            SERVING: Entrance("uint8", pixels, lambda value: self.decoded(value).numpy()),
+            "float": Entrance(
+                "float32", pixels, lambda value: self.decoded(value).numpy().astype(np.float32)
+            ),
+            "encoded": Entrance("string", (), lambda value: value, self.decoded),
+        }
+
+    def sample(self):
+        """Returns a grey picture."""
+        buffer = io.BytesIO()
+        Pillow.new("RGB", (_SAMPLE, _SAMPLE), (128, 128, 128)).save(buffer, "JPEG")
+        return buffer.getvalue()
+
+    def shown(self, value):
+        with Pillow.open(io.BytesIO(value)) as picture:
+            small = picture.convert("RGB")
+        small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        small.info.clear()  # A comment in the picture need not be for all who see the report.
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=85)
+        return buffer.getvalue()
+
+    def reading(self):
+        return _READING
+
+
+# What `decoding.standard` does, for a reader without tlkeras.
+_READING = """\
+import numpy as np
+from PIL import Image, ImageOps
+
+picture = ImageOps.exif_transpose(Image.open("picture.jpg"))
+if picture.mode.startswith("I"):  # 16 bits: the upper eight.
+    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+if picture.has_transparency_data:
+    white = Image.new("RGBA", picture.size, "white")
+    picture = Image.alpha_composite(white, picture.convert("RGBA"))
+value = np.asarray(picture.convert("RGB"))
+"""

@@ -1,0 +1,34 @@
+"""Label: one class of several."""
+
+from __future__ import annotations
+
+from tlkeras.frameworks import tf
+from tlkeras.kind import Kind, integers_feature, whole
+
+
+class Label(Kind, name="label"):
+    """The number of a class, an int. Decoded: int64 []."""
+
+    least_classes = 2
+
+    def checked(self, value):
+        return whole(value)
+
+    def put(self, value):
+        return integers_feature([value])
+
+    def taken(self, held):
+        (value,) = held
+        return value
+
+    def parsing(self):
+        return tf.io.FixedLenFeature([], tf.int64)
+
+    def classes_in(self, value):
+        return [value]
+
+    def summary(self, value, classes):
+        return {}, [classes[value]]
+
+    def sample(self):
+        return 0

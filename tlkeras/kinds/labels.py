@@ -1,0 +1,33 @@
+"""Labels: any number of classes."""
+
+from __future__ import annotations
+
+from tlkeras.frameworks import tf
+from tlkeras.kind import Kind, integers_feature, whole
+
+
+class Labels(Kind, name="labels"):
+    """The numbers of classes, a list of int. Decoded: int64 [n]."""
+
+    least_classes = 1
+
+    def checked(self, value):
+        return [whole(each) for each in value]
+
+    def put(self, value):
+        return integers_feature(value)
+
+    def taken(self, held):
+        return list(held)
+
+    def parsing(self):
+        return tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+
+    def classes_in(self, value):
+        return value
+
+    def summary(self, value, classes):
+        return {".count": len(value)}, [classes[each] for each in value]
+
+    def sample(self):
+        return []

@@ -1,0 +1,61 @@
+"""Mask: a class for every pixel of a picture."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image as Pillow
+
+from tlkeras.frameworks import tf
+from tlkeras.images import decoding
+from tlkeras.kind import Kind, bytes_feature
+
+
+class Mask(Kind, name="mask"):
+    """Class numbers of pixels. Standard: a grey 8-bit PNG. Decoded: uint8 [h, w, 1]."""
+
+    pixelwise = True
+    least_classes = 1
+
+    ignore: int = 255
+    """The value of pixels that count for no class."""
+
+    def validate(self):
+        self.require(0 <= self.ignore <= 255, "ignore", "a value from 0 to 255")
+
+    def checked(self, value):
+        return decoding.standard_mask(value)
+
+    def put(self, value):
+        return bytes_feature(value)
+
+    def taken(self, held):
+        (value,) = held
+        return value
+
+    def parsing(self):
+        return tf.io.FixedLenFeature([], tf.string)
+
+    def decoded(self, stored, least=None):
+        return tf.io.decode_png(stored, channels=1)
+
+    def classes_in(self, value):
+        with Pillow.open(io.BytesIO(value)) as picture:
+            numbers = np.unique(np.asarray(picture))
+        return [int(number) for number in numbers if number != self.ignore]
+
+    def size(self, value):
+        return decoding.size(value)
+
+    def summary(self, value, classes):
+        height, width = decoding.size(value)
+        return {".height": height, ".width": width, ".bytes": len(value)}, []
+
+    def sample(self):
+        buffer = io.BytesIO()
+        Pillow.new("L", (8, 8)).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def shown(self, value):
+        return value

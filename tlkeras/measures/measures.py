@@ -1,0 +1,215 @@
+"""Measures: numbers with intervals, views to draw and remarks in words, the same for every task.
+
+A task's tally makes them; the terminal, the report and the model card draw these shapes and know no
+task. `Measures.plain` is what ``metrics.json`` holds: a number is on its top level under its own
+name, so that a script reads ``accuracy``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FILE = "metrics.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scalar:
+    """One number and its 95 % interval, if it is known."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+    more_is_better: bool = True
+
+    def lost(self, other: Scalar) -> float:
+        """Returns by how much this is worse than another, as a share; below 0 if it is better.
+
+        A share loses the difference: 0.90 is 0.05 worse than 0.95. Where less is better, it is the
+        part of the other's value: 2.2 is 0.1 worse than 2.0.
+        """
+        if self.more_is_better:
+            return other.value - self.value
+        difference = self.value - other.value
+        return difference / abs(other.value) if other.value else difference
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of cells; the first cell of a row is its name.
+
+    With more rows than a page shows at once, those with the smallest numbers in the column
+    `weakest` come first; the others are folded away.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    note: str = ""
+    weakest: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """Counts by label (row) and prediction (column)."""
+
+    title: str
+    names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """Lines through points ``(x, y)``, by the name of each line."""
+
+    title: str
+    x: str
+    y: str
+    series: Mapping[str, Sequence[Sequence[float]]]
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """A bar from `low` to `high` of the axis, with the share of all examples that it is of.
+
+    `mark` is the height at which it should end.
+    """
+
+    low: float
+    high: float
+    height: float
+    mark: float
+    share: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Bars:
+    """Bars over ranges of a number, all in [0, 1]."""
+
+    title: str
+    x: str
+    y: str
+    bars: Sequence[Bar]
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """An example of the measured split by its number, and what to say of it."""
+
+    number: int
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Gallery:
+    """Examples to look at."""
+
+    title: str
+    examples: Sequence[Example]
+    note: str = ""
+
+
+View = Table | Matrix | Curve | Bars | Gallery
+
+_VIEWS: Mapping[str, Any] = {
+    cls.__name__.lower(): cls for cls in (Table, Matrix, Curve, Bars, Gallery)
+}
+_PARTS: Mapping[str, tuple[str, Any]] = {"bars": ("bars", Bar), "gallery": ("examples", Example)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """What was measured on a split.
+
+    Attributes:
+        primary: The scalar that blesses a model or not.
+        count: The number of examples.
+        scalars: By name; the first ones are shown first.
+        views: What to draw, in order.
+        remarks: What the numbers say against the model, the gravest first, in full sentences.
+        split: The split that was measured.
+    """
+
+    primary: str
+    count: int
+    scalars: Mapping[str, Scalar]
+    views: Sequence[View] = ()
+    remarks: Sequence[str] = ()
+    split: str = ""
+
+    @property
+    def score(self) -> Scalar:
+        """The primary scalar."""
+        return self.scalars[self.primary]
+
+    def plain(self) -> dict[str, Any]:
+        """Returns the same as JSON can hold it."""
+        return {
+            "split": self.split,
+            "count": self.count,
+            "primary": self.primary,
+            **{name: scalar.value for name, scalar in self.scalars.items()},
+            "intervals": {
+                name: list(scalar.interval)
+                for name, scalar in self.scalars.items()
+                if scalar.interval
+            },
+            "less_is_better": [
+                name for name, scalar in self.scalars.items() if not scalar.more_is_better
+            ],
+            "remarks": list(self.remarks),
+            "views": [
+                {"view": type(view).__name__.lower(), **dataclasses.asdict(view)}
+                for view in self.views
+            ],
+        }
+
+
+_NO_SCALARS = {"split", "count", "primary", "intervals", "less_is_better", "remarks", "views"}
+
+
+def parsed(plain: Mapping[str, Any]) -> Measures:
+    """Returns the measures that `Measures.plain` gave."""
+    intervals = plain["intervals"]
+    scalars = {
+        name: Scalar(
+            value,
+            tuple(intervals[name]) if name in intervals else None,
+            name not in plain["less_is_better"],
+        )
+        for name, value in plain.items()
+        if name not in _NO_SCALARS
+    }
+    return Measures(
+        primary=plain["primary"],
+        count=plain["count"],
+        scalars=scalars,
+        views=[_view(each) for each in plain["views"]],
+        remarks=plain["remarks"],
+        split=plain["split"],
+    )
+
+
+def read(folder: Path) -> Measures:
+    """Returns the measures in the file `FILE` of a folder."""
+    return parsed(json.loads((folder / FILE).read_text(encoding="utf-8")))
+
+
+def write(measures: Measures, folder: Path) -> None:
+    """Writes the file `FILE` into a folder."""
+    text = json.dumps(measures.plain(), indent=2, ensure_ascii=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def _view(plain: Mapping[str, Any]) -> View:
+    kind = plain["view"]
+    fields = {name: value for name, value in plain.items() if name != "view"}
+    if kind in _PARTS:
+        key, part = _PARTS[kind]
+        fields[key] = [part(**each) for each in fields[key]]
+    return _VIEWS[kind](**fields)
