@@ -53,7 +53,7 @@ def predictions(
     out: Path,
     *,
     exports: Annotated[Path, "A pushed version, or the product exports."],
-    data: Annotated[Path, "A folder of pictures, at any depth, or the product examples."],
+    data: Annotated[Path, "A folder of files, at any depth, or the product examples."],
     exporter: Exporter,
     batch_size: int,
     beam_runner: Runtime[str] = Workers.runner,
@@ -63,20 +63,28 @@ def predictions(
 
     Each has the ``id``, a path below `data` or the example's own name, and what the export serves:
     for classification ``label``, ``classes`` and ``scores``, best first, and ``probabilities`` in
-    the order of ``labels.txt``. A picture that cannot be read has ``error`` instead.
+    the order of ``labels.txt``. A file that cannot be read has ``error`` instead.
     """
     if missing := [name for name in exporter.files() if not (exports / name).exists()]:
         raise ValueError(f"There is no {missing[0]} in {exports}; choose another --exporter.")
     _files.cache_clear()  # What lay there when the process last looked is old.
     _loaded.cache_clear()
     backbone, task = _described(exports)
-    parts = _parts(data)
+    suffixes = _suffixes(backbone) if not _is_examples(data) else ()
+    parts = _parts(data, suffixes)
     if not parts:
-        raise ValueError(f"There are no pictures in {data} ({', '.join(decoding.SUFFIXES)}).")
-    classes = (exports / "labels.txt").read_text(encoding="utf-8").splitlines()
+        raise ValueError(f"There are no files in {data} that end in {', '.join(suffixes)}.")
+    classes = tuple((exports / "labels.txt").read_text(encoding="utf-8").splitlines())
     shutil.copy(exports / "labels.txt", out / "labels.txt")
     predicting = _Predicting(
-        data.absolute(), exports.absolute(), exporter, backbone, task, tuple(classes), batch_size
+        data.absolute(),
+        suffixes,
+        exports.absolute(),
+        exporter,
+        backbone,
+        task,
+        tuple(classes),
+        batch_size,
     )
     done = Workers(beam_runner, beam_options).done(
         predicting, len(parts), out / "_scratch", "predicting"
@@ -99,9 +107,24 @@ def _described(exports: Path) -> tuple[Backbone, Task]:
     return backbone, spec.parse(fields["task"]["value"], Task)
 
 
-def _parts(data: Path) -> list[tuple[str, int]]:
+def _suffixes(backbone: Backbone) -> tuple[str, ...]:
+    """Returns the endings of files that hold an example for the backbone.
+
+    Raises:
+        ValueError: No single file holds one.
+    """
+    (kind, *others) = backbone.raw().values()
+    if others or not kind.suffixes:
+        raise ValueError(
+            f"{backbone.name} reads {', '.join(backbone.reads)}, which no single file holds; give "
+            "--data the product examples."
+        )
+    return kind.suffixes
+
+
+def _parts(data: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
     """Returns the split, if there are any, and the first example's number of every part."""
-    counts = records.info(data).counts if _is_examples(data) else {"": len(_files(data))}
+    counts = records.info(data).counts if _is_examples(data) else {"": len(_files(data, suffixes))}
     return [(split, start) for split, n in counts.items() for start in range(0, n, _PART)]
 
 
@@ -110,9 +133,9 @@ def _is_examples(data: Path) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _files(data: Path) -> list[Path]:
-    """Returns every picture file in a folder and below, sorted, hidden ones left out."""
-    found = (path for path in data.rglob("*") if path.suffix.lower() in decoding.SUFFIXES)
+def _files(data: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Returns every file with one of these endings in a folder and below, but hidden ones."""
+    found = (path for path in data.rglob("*") if path.suffix.lower() in suffixes)
     return sorted(x for x in found if not x.is_dir() and not _is_hidden(x.relative_to(data)))
 
 
@@ -130,6 +153,7 @@ class _Predicting:
     """The predictions of a part of the data; see `tlkeras.data.parts.Part`."""
 
     data: Path
+    suffixes: tuple[str, ...]
     exports: Path
     exporter: Exporter
     backbone: Backbone
@@ -138,7 +162,7 @@ class _Predicting:
     batch_size: int
 
     def __call__(self, number: int, out: Path) -> None:
-        examples = self._examples(*_parts(self.data)[number])
+        examples = self._examples(*_parts(self.data, self.suffixes)[number])
         # Of a file name that is no UTF-8 the odd bytes become JSON's own escapes.
         with (out / FILE).open("w", encoding="utf-8", errors="backslashreplace") as file:
             while batch := list(itertools.islice(examples, self.batch_size)):
@@ -148,10 +172,11 @@ class _Predicting:
     def _examples(self, split: str, start: int) -> Iterator[tuple[str, Any, str]]:
         """Yields ``(id, preprocessed inputs, problem)`` of every example of a part."""
         if not _is_examples(self.data):
-            for path in _files(self.data)[start : start + _PART]:
+            ((key, kind),) = self.backbone.raw().items()
+            for path in _files(self.data, kind.suffixes)[start : start + _PART]:
                 identity = path.relative_to(self.data).as_posix()
                 try:
-                    example = {"image": reading.raw("image", path.read_bytes())}
+                    example = {key: kind.given(kind.read(path))}
                 except (ValueError, OSError) as error:
                     yield identity, None, str(error)
                 else:

@@ -23,11 +23,22 @@ SHOWING = ("tlkeras.terminal",)
 def digest(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> str:
     """Returns a digest of these modules and of all that they import from `roots`, transitively.
 
+    Raises:
+        ValueError: The code of a module is not in a file.
+    """
+    found = reached(modules, roots)
+    lines = (f"{module} {found[module]}" for module in sorted(found))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def reached(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> dict[str, str]:
+    """Returns these modules and all that they import from `roots`, each with its own digest.
+
     Imports inside functions count, those under ``if TYPE_CHECKING:`` do not. What is reached only
     by a name in a text, as the members of a family are, does not count: name the chosen ones.
 
     Raises:
-        ValueError: A module's code is not in a file.
+        ValueError: The code of a module is not in a file.
     """
     found: dict[str, str] = {}
     waiting = list(modules)
@@ -42,8 +53,7 @@ def digest(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> str:
         package = module if file.name == "__init__.py" else module.rpartition(".")[0]
         for level, base, name in imported:
             waiting += _project_modules(_absolute(level, base, package), name, roots)
-    lines = (f"{module} {found[module]}" for module in sorted(found))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return found
 
 
 class _Bare(ast.NodeTransformer):

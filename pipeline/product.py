@@ -8,8 +8,6 @@ visible. What a killed process left is wiped by the next one, but for ``_scratch
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -25,22 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from tlkeras import files
+
 MANIFEST = "_manifest.json"
 SCRATCH = "_scratch"
 """Where a step keeps its own progress: it outlives a kill and is dropped when the step is done."""
 
 _OWNER = ".key"
-
-_ADVICE = {
-    errno.ENOSPC: "free some space there, or choose another folder, and run again",
-    errno.EDQUOT: "free some space there, or choose another folder, and run again",
-    errno.EROFS: "choose a folder that can be written to",
-    errno.EACCES: "choose a folder that you may write to, or change its permissions",
-    errno.EPERM: "choose a folder that you may write to, or change its permissions",
-    errno.ENOTDIR: "a file is in the way; choose another folder",
-    errno.EEXIST: "a file is in the way; choose another folder",
-    errno.ELOOP: "a link is in the way; remove it, or choose another folder",
-}
 
 
 def manifest(product: Path) -> dict[str, Any]:
@@ -52,7 +41,7 @@ def manifest(product: Path) -> dict[str, Any]:
     ``versions``, ``python``, ``platform``.
     """
     try:
-        return json.loads((product / MANIFEST).read_text(encoding="utf-8"))
+        return files.read_json(product / MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{product} is not the product of a step: no {MANIFEST} there.") from None
     except ValueError:
@@ -91,7 +80,7 @@ def made_by(step: str, lineage: Iterable[Mapping[str, Any]]) -> list[Mapping[str
 
 def differing(product: Path) -> list[str]:
     """Returns the names of the files that are not as they were made: changed, missing or new."""
-    kept, found = manifest(product)["files"], files(product)
+    kept, found = manifest(product)["files"], digests(product)
     return sorted(name for name in {*kept, *found} if kept.get(name) != found.get(name))
 
 
@@ -101,7 +90,7 @@ def contents(folder: Path) -> str:
         return manifest(folder)["digest"]
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}.")
-    return digest(files(folder))
+    return digest(digests(folder))
 
 
 def digest(value: Any) -> str:
@@ -116,23 +105,11 @@ def partial(out: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(out: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Lets one process at a time work at `out`; who has to wait says so, once."""
-    with _explained(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Never what a link leads to: that would be written to.
-        access = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-        descriptor = os.open(out.with_name(f"{out.name}.lock"), access, 0o666)
-        lock = os.fdopen(descriptor, "a+", encoding="utf-8")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            say(f"waits for PID {lock.read()}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    """Lets one process at a time work at `out`; one that has to wait says so, once."""
+    with contextlib.ExitStack() as stack:
+        with files.explained(out.parent):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.locked(out.with_name(f"{out.name}.lock"), say))
         yield
 
 
@@ -149,7 +126,7 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
         ValueError: The disk is full or may not be written to; the message names the folder.
     """
     work, aside = partial(out), out.with_name(f"{out.name}.scratch")
-    with _explained(out):
+    with files.explained(out.parent):
         _wipe(work)
         if aside.exists():  # By a process that was killed before all was done.
             shutil.rmtree(work / SCRATCH, ignore_errors=True)
@@ -162,7 +139,7 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
             with contextlib.suppress(FileNotFoundError):  # A step may have dropped it itself.
                 (work / SCRATCH).rename(aside)
             kept = {**_described(work, asked, inputs, started), "resumed": resumed}
-            (work / MANIFEST).write_text(json.dumps(kept, indent=2), encoding="utf-8")
+            files.write_json(work / MANIFEST, kept)
             sync(work)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -190,7 +167,7 @@ def _own_scratch(scratch: Path, key: str) -> bool:
 def _described(
     partial: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path], started: datetime
 ) -> dict[str, Any]:
-    kept = files(partial)
+    kept = digests(partial)
     finished = datetime.now(UTC)
     # Relative, so that a store may be moved.
     paths = {
@@ -215,7 +192,7 @@ def _described(
     }
 
 
-def files(folder: Path) -> dict[str, str]:
+def digests(folder: Path) -> dict[str, str]:
     """Returns the sha256 of every file by its name within the folder, but of the manifest.
 
     Of one that may not be read it is ``unreadable``.
@@ -317,19 +294,3 @@ def _replace(out: Path, partial: Path) -> None:
     partial.replace(out)
     _sync(out.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _explained(out: Path) -> Iterator[None]:
-    """Turns what the disk refuses into one message; other errors pass."""
-    try:
-        yield
-    except OSError as error:
-        named = error.filename if isinstance(error.filename, str) else str(out.parent)
-        place, folder = Path(named).absolute(), out.parent.absolute()
-        near = place.is_relative_to(folder) or folder.is_relative_to(place)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if error.errno not in _ADVICE or not (near or full):
-            raise
-        advice = _ADVICE[error.errno]
-        raise ValueError(f"Cannot write to {named}: {error.strerror}; {advice}.") from error

@@ -9,9 +9,11 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, overload
+
+from tlkeras import files
 
 T = TypeVar("T")
 
@@ -25,6 +27,9 @@ Place = Annotated[Path, _PLACE]
 
 The step keys what it keeps there by itself, and promises the same product with and without it.
 """
+
+
+_MODULES = "modules.json"
 
 
 class NotBlessed(Exception):
@@ -114,6 +119,20 @@ class Step:
     def run(self, out: Path, **values: Any) -> None:
         """Calls the function, nothing more."""
         self._function(out, **values)
+
+
+def name_modules(out: Path, modules: Iterable[str]) -> None:
+    """Writes into a product which modules its readers run, because it names specs by their texts.
+
+    Their code then belongs to the keys of all products that are made of this one.
+    """
+    files.write_json(out / _MODULES, sorted(set(modules)))
+
+
+def modules_named(product: Path) -> list[str]:
+    """Returns the modules that a product names; none of most."""
+    path = product / _MODULES
+    return files.read_json(path) if path.exists() else []
 
 
 def _is(mark: str, annotation: Any) -> bool:

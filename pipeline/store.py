@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pipeline import code, product
 from pipeline.product import manifest
-from pipeline.step import NotBlessed, Step
+from pipeline.step import NotBlessed, Step, modules_named
 from tlkeras import hardware, spec
 from tlkeras.spec import Spec
 
@@ -135,9 +135,10 @@ def _asked(step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]) ->
     }
     chosen = {name: list(spec.inside(value)) for name, value in fields.items()}
     specs = (each for values in chosen.values() for value in values for each in value.specs())
+    named = (module for path in inputs.values() for module in modules_named(path))
     return {
         "step": step.name,
-        "code": code.digest({step.module, *(type(each).__module__ for each in specs)}),
+        "code": code.digest({step.module, *(type(each).__module__ for each in specs), *named}),
         "fields": {
             name: {
                 "value": spec.text(value, everything=True),

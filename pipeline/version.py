@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tlkeras import files
+
 
 def versions(saved_models: Path, name: str) -> list[Path]:
     """Returns the folders of a model's pushed versions, oldest first."""
@@ -17,7 +19,7 @@ def manifest(version: Path) -> dict[str, Any]:
     """Returns ``manifest.json`` of a pushed version: its products and all they were made of."""
     path = version / "manifest.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} cannot be read ({error}); remove {version} or put it elsewhere."

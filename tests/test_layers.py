@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.files tlkeras.hardware
-tlkeras.kind tlkeras.kinds.*
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
+tlkeras.kind tlkeras.kinds.*
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
 tlkeras.data.splits tlkeras.data.records tlkeras.data.parts tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
@@ -42,6 +42,11 @@ LAYERS = ORDER.split()
 """From below to above. All members of the families are on one layer: none may import another."""
 
 FAMILIES = ["sources", "backbones", "tasks", "recipes", "augments", "exporters"]
+MEMBERS = {
+    "tlkeras.kinds": "tlkeras.kinds.*",
+    **{f"tlkeras.{family}": "tlkeras.*.*" for family in FAMILIES},
+}
+"""The layer of the members of a family, which never import each other."""
 
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -55,8 +60,8 @@ PACKAGES = [name for name, path in FILES.items() if path.name == "__init__.py"]
 
 
 def place(module: str) -> int:
-    member = any(f"{module}.".startswith(f"tlkeras.{family}.") for family in FAMILIES)
-    known = "tlkeras.*.*" if member else module
+    family = module.rpartition(".")[0]
+    known = MEMBERS.get(family, module) if family else module
     assert known in LAYERS, f"{module} has no place in the ORDER of tests/test_layers.py"
     return LAYERS.index(known)
 
@@ -76,8 +81,15 @@ def imported(module: str) -> Iterator[str]:
                 yield from (name if name in FILES else base for name in full)
             case ast.ImportFrom():
                 raise AssertionError(f"{module} has a relative import")
+            case ast.Call(args=[ast.Constant(value=str(name)), *_]) if _imports_by_name(node.func):
+                yield name
+                waiting += node.args
             case _:
                 waiting += ast.iter_child_nodes(node)
+
+
+def _imports_by_name(function: ast.expr) -> bool:
+    return ast.unparse(function).rpartition(".")[2] in ("import_module", "__import__")
 
 
 @pytest.mark.parametrize("package", [name for name in PACKAGES if name.count(".")])

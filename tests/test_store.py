@@ -541,7 +541,7 @@ def test_a_link_beside_a_product_is_never_followed(tmp_path):
 def test_a_file_that_may_not_be_read_is_so_to_a_digest(tmp_path, monkeypatch):
     for name in ("a", "b"):
         (tmp_path / name).write_text(name)
-    before = product.files(tmp_path)
+    before = product.digests(tmp_path)
     read = Path.open
 
     def guarded(path, *arguments, **options):
@@ -550,7 +550,7 @@ def test_a_file_that_may_not_be_read_is_so_to_a_digest(tmp_path, monkeypatch):
         return read(path, *arguments, **options)
 
     monkeypatch.setattr(Path, "open", guarded)
-    assert product.files(tmp_path) == {"a": before["a"], "b": "unreadable"}
+    assert product.digests(tmp_path) == {"a": before["a"], "b": "unreadable"}
 
 
 def test_of_two_runs_at_once_the_second_waits_and_finds_what_the_first_made(tmp_path):

@@ -120,7 +120,9 @@ class Kind(Spec, plugins="tlkeras.kinds"):
         stored = self.parsing()
         is_list = isinstance(stored, tf.io.FixedLenSequenceFeature)
         shape = (*((None,) if is_list else ()), *stored.shape)
-        return {SERVING: Entrance(stored.dtype.name, shape, request=lambda value: value)}
+        is_ready = type(self).decoded is Kind.decoded
+        decoded = None if is_ready else self.decoded
+        return {SERVING: Entrance(stored.dtype.name, shape, lambda value: value, decoded)}
 
     @abc.abstractmethod
     def sample(self) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.step import Runtime, Step
+from pipeline.step import Runtime, Step, name_modules
 from tlkeras.data import ingest
 from tlkeras.data.parts import Workers
 from tlkeras.data.splits import Split
@@ -20,8 +20,9 @@ def examples(
     beam_runner: Runtime[str] = Workers.runner,
     beam_options: Runtime[str] = Workers.options,
 ) -> None:
-    """Reads every example, checks its picture and writes it into its split."""
+    """Reads every example, checks its features and writes it into its split."""
     workers = Workers(beam_runner, beam_options)
     info = ingest.write_examples(source, split, out, workers=workers, parts=out / "_scratch")
+    name_modules(out, (type(kind).__module__ for kind in info.features.values()))
     counts = ", ".join(f"{count:,} {name}" for name, count in info.counts.items())
     print(f"  {len(info.classes)} classes; {counts}")

@@ -86,7 +86,7 @@ def _found(saved_models: Path, contents: Mapping[str, Any]) -> Path | None:
             continue
         if _stated(kept) != _stated(contents):
             continue  # Some exports have no room for what the card states.
-        found = product.files(version)
+        found = product.digests(version)
         made = _manifest_of("exports", kept)["files"]
         if changed := [name for name, digest in made.items() if found.get(name) != digest]:
             damaged.append(version / changed[0])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline import product
 from pipeline.step import Step
 from pipeline.version import manifest, versions
+from tlkeras import files
 
 
 # Always run: versions come and go outside the store. What it finds is a key of what follows.
@@ -24,7 +24,7 @@ def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: 
     contents: dict[str, Any] = {"version": None}
     if found:
         contents = {"version": str(found), "products": manifest(found)["products"]}
-    (out / "resolved.json").write_text(json.dumps(contents, indent=2), encoding="utf-8")
+    files.write_json(out / "resolved.json", contents)
 
 
 def named(baseline: str) -> Path | None:
@@ -49,7 +49,7 @@ def _require(version: Path, baseline: str) -> None:
 
 def read(resolved: Path) -> Path | None:
     """Returns the folder of the version that the step found."""
-    version = json.loads((resolved / "resolved.json").read_text(encoding="utf-8"))["version"]
+    version = files.read_json(resolved / "resolved.json")["version"]
     return Path(version) if version else None
 
 

@@ -91,8 +91,8 @@ class _Reading:
             _, values = records.values(record, self.info.features)
             for name, kind in self.info.features.items():
                 columns, found = kind.summary(values[name], self.info.classes)
-                for column, number in columns.items():
-                    numbers[f"{name}{column}"].append(number)
+                for column, value in columns.items():
+                    numbers[f"{name}{column}"].append(value)
                 if found:
                     words[name].update(found)
         (out / _FOUND).write_text(json.dumps([split, numbers, words]), encoding="utf-8")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 from pipeline import code
 from pipeline.step import Place, Runtime, Step
-from tlkeras import hardware
+from tlkeras import files, hardware
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
 from tlkeras.model.transfer_model import Precision, TransferModel, computing_in
@@ -27,13 +27,16 @@ def model(
     batch_size: int,
     seed: int,
     precision: Precision,
+    exporters: Runtime[tuple[Any, ...]],
     feature_cache_gb: Runtime[float],
     features: Place,
 ) -> None:
-    """Fits the recipe and keeps the whole Keras model and its logs.
+    """Fits the recipe and writes the whole Keras model and its logs.
 
-    What the frozen layers give is kept in `features`, where other runs find it. The model that is
-    kept computes in float32, whatever the training did: exporters and phones want nothing else.
+    Activations of frozen layers are cached in `features`, where other runs find them. The model
+    computes in float32, whatever the training did: exporters and phones want nothing else. What
+    an exporter cannot hold is refused first. Exporters change no model, so their code is not
+    imported.
     """
     hardware.meet("the model's folder")  # From here on it is there.
     print(f"  training on {hardware.told()}")
@@ -42,6 +45,8 @@ def model(
     shared = Cache(features, feature_cache_gb, code.digest(modules))
     with computing_in(precision):
         trained = TransferModel(backbone, task, data.classes, seed)
+        for exporter in exporters:
+            exporter.fits(trained)
         logs = recipe.fit(trained, data, out / "_scratch", shared=shared)
     kept = trained
     if precision != "float32":
@@ -49,4 +54,4 @@ def model(
         kept.full.set_weights(trained.full.get_weights())
     if hardware.is_chief():
         kept.save(out)
-        (out / "logs.json").write_text(json.dumps(logs, indent=2), encoding="utf-8")
+        files.write_json(out / "logs.json", logs)

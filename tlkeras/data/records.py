@@ -10,7 +10,6 @@ from __future__ import annotations
 import array
 import dataclasses
 import functools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import spec
+from tlkeras import files, spec
 from tlkeras.frameworks import tf
 from tlkeras.kind import Kind, bytes_feature
 
@@ -56,7 +55,7 @@ class Info:
 def info(folder: Path) -> Info:
     """Returns what `info.json` says of a folder of examples."""
     try:
-        told = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+        told = files.read_json(folder / "info.json")
     except FileNotFoundError:
         raise ValueError(f"{folder} holds no examples: there is no info.json in it.") from None
     except ValueError as error:

@@ -19,7 +19,9 @@ class Mask(Kind, name="mask"):
     least_classes = 1
 
     ignore: int = 255
-    """The value of pixels that count for no class."""
+    """The value of pixels that nothing is said about."""
+    background: bool = False
+    """Whether 0 is the value of pixels of no class; that of class 0 is then 1, and so on."""
 
     def validate(self):
         self.require(0 <= self.ignore <= 255, "ignore", "a value from 0 to 255")
@@ -43,7 +45,8 @@ class Mask(Kind, name="mask"):
     def classes_in(self, value):
         with Pillow.open(io.BytesIO(value)) as picture:
             numbers = np.unique(np.asarray(picture))
-        return [int(number) for number in numbers if number != self.ignore]
+        first = int(self.background)
+        return [int(each) - first for each in numbers if first <= each != self.ignore]
 
     def size(self, value):
         return decoding.size(value)

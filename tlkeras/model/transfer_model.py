@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkeras import hardware, spec
+from tlkeras import files, hardware, spec
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import graph
@@ -210,12 +210,12 @@ class TransferModel:
             "classes": self.classes,
             "seed": self.seed,
         }
-        (folder / "model.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
+        files.write_json(folder / "model.json", description)
 
     @classmethod
     def load(cls, folder: Path) -> TransferModel:
         """Returns the model that `save` wrote; no weights file of the backbone's is needed."""
-        description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        description = files.read_json(folder / "model.json")
         full: Any = keras.saving.load_model(folder / "model.keras", compile=False)
         head = full.get_layer(HEAD)
         body = keras.Model(full.input, _called_with(head), name="body")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkeras import hardware
+from tlkeras import files, hardware
 from tlkeras.augment import Augment
 from tlkeras.frameworks import as_written, keras, tf
 from tlkeras.model import graph
@@ -219,7 +218,7 @@ def _claim(
     }
     path = folder / "fit.json"
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = files.read_json(path)
         for name, value in fitted.items():
             if (other := before.get(name)) != value:
                 raise ValueError(
@@ -228,9 +227,7 @@ def _claim(
                 )
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / "fit.json.partial"
-        partial.write_text(json.dumps(fitted), encoding="utf-8")
-        partial.replace(path)
+        files.write_json(path, fitted)
 
 
 def _cuts(data: Data, phase: Phase, start: str) -> list[Cut]:

@@ -53,7 +53,7 @@ class Embedded(Source, name="embedded"):
             "caption": Text(),
             "boxes": Boxes(),
             "box_labels": Labels(),
-            "mask": Mask(),
+            "mask": Mask(background=True),
         }
 
     def classes(self):

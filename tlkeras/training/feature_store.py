@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import functools
 import os
 import re
 import resource
@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tlkeras import files
 
 _SHARD = re.compile(r"\d{5}(\..*)?")
 _GONE = re.compile(r"\.[0-9a-f]{32}\.gone$")
@@ -137,12 +139,7 @@ def allocated(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
         OSError: The disk is full; without the reserve, writing would end the process by SIGBUS.
     """
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            error.filename = str(path)
-            raise
+    files.reserve(path, path.stat().st_size)
     return array
 
 
@@ -153,12 +150,9 @@ def locked(folder: Path, names: Sequence[str]) -> Iterator[None]:
     _allow_open_files()
     with contextlib.ExitStack() as stack:
         for name in sorted(names):  # In one order, so that no two wait for each other.
-            lock = stack.enter_context(_lock(folder, name).open("a"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"  waits for another process that works at {folder / name}")
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            place = folder / name
+            waiting = functools.partial(lambda place, text: print(f"  {place} {text}"), place)
+            stack.enter_context(files.locked(_lock(folder, name), waiting))
         yield
 
 
@@ -182,7 +176,7 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
     for entry in sorted(others, key=_last_used):
         if total + sum(others.values()) <= limit:
             break
-        with _idle(folder, entry.name) as is_idle:
+        with files.free(_lock(folder, entry.name)) as is_idle:
             if is_idle:
                 # Who reads it has it open, and reads on. Another process may have been faster.
                 with contextlib.suppress(FileNotFoundError):
@@ -233,12 +227,12 @@ def _entries(folder: Path) -> list[Path]:
 def _holds_shards(folder: Path) -> bool:
     """Returns whether there are shards, whole or not, and no other file."""
     top, *below = [*os.walk(folder)] or [("", [], [])]
-    files = [name for _, _, names in below for name in names]
+    inner = [name for _, _, names in below for name in names]
     return (
         bool(top[1])
         and not top[2]
         and all(_SHARD.fullmatch(name) for name in top[1])
-        and all(name.endswith(".npy") for name in files)
+        and all(name.endswith(".npy") for name in inner)
     )
 
 
@@ -265,18 +259,6 @@ def _allow_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-@contextlib.contextmanager
-def _idle(folder: Path, name: str) -> Iterator[bool]:
-    """Yields whether no other process works at an entry, and none can meanwhile."""
-    with _lock(folder, name).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 def _lock(folder: Path, name: str) -> Path:

@@ -10,16 +10,14 @@ the others read what it wrote.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlkeras import hardware
+from tlkeras import files, hardware
 from tlkeras.frameworks import keras, tf
 
 Logs = dict[str, float]
@@ -170,9 +168,7 @@ def _write(model: keras.Model, state: State, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     _reserve([*model.variables, *model.optimizer.variables], folder)
     model.save_weights(_weights(folder, state.epoch))
-    written = folder / "state.json.partial"
-    written.write_text(json.dumps(dataclasses.asdict(state)), encoding="utf-8")
-    written.replace(folder / "state.json")
+    files.write_json(folder / "state.json", dataclasses.asdict(state))
     kept = {_weights(folder, state.epoch), _weights(folder, state.best_epoch)}
     for path in folder.glob("epoch*.weights.h5"):
         if path not in kept:
@@ -189,8 +185,8 @@ def _reserve(variables: Sequence[Any], folder: Path) -> None:
     size = sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size + 4096 for each in variables)
     room = folder / "room.partial"
     try:
-        with room.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+        room.touch()
+        files.reserve(room, size)
     finally:
         room.unlink(missing_ok=True)
 
@@ -205,5 +201,5 @@ def _read(folder: Path) -> State | None:
     path = folder / "state.json"
     if not path.exists():
         return None
-    read = json.loads(path.read_text(encoding="utf-8"))
+    read = files.read_json(path)
     return State(**{**read, "best": tuple(read["best"]), "history": tuple(read["history"])})
