@@ -23,8 +23,9 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import feature_store, replicated
+from tlkeras.training import feature_store
 from tlkeras.training.features import Cache
+from tlkeras.training.trainable import trainable
 
 # Both phases: on kept features, recompiled, with batch norms that train; SGD, since Adam makes a
 # step of the rounding error that is the gradient of a bias before a batch norm.
@@ -75,7 +76,7 @@ def shards_made() -> list[str]:
 def measured(model: TransferModel, data: Data) -> tuple[Any, Any]:
     """Returns what `predict` and `evaluate` give for the test split."""
     own = dataclasses.replace(data, part=hardware.part()).batches("test")
-    trained = replicated.trained(model.full)
+    trained = trainable(model.full)
     with hardware.scope():
         trained.compile(
             optimizer=keras.optimizers.SGD(), loss=data.task.loss(), metrics=data.task.metrics()

@@ -21,7 +21,8 @@ from tlkeras.recipes import fine_tune
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import loop, replicated
+from tlkeras.training import loop
+from tlkeras.training.trainable import trainable
 
 
 def make(task=Classification()):  # noqa: B008 - a spec is frozen
@@ -145,10 +146,10 @@ def test_progress_in_another_precision_is_refused(data, tmp_path):
 def test_a_mixed_model_has_its_loss_scaled_wherever_it_is_fitted():
     with computing_in("mixed_float16"):
         model = make()
-    trained = replicated.trained(model.full)
+    trained = trainable(model.full)
     trained.compile("sgd", "mse")
     assert isinstance(trained.optimizer, keras.optimizers.LossScaleOptimizer)
-    plain = replicated.trained(make().full)
+    plain = trainable(make().full)
     plain.compile("sgd", "mse")
     assert not isinstance(plain.optimizer, keras.optimizers.LossScaleOptimizer)
 

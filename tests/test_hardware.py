@@ -429,7 +429,7 @@ def test_a_step_compiles_with_the_fixed_shapes_that_a_tpu_needs(data):
     start, expected = (each.full for each in models)
     compiled(expected).fit(batches, shuffle=False, verbose=silent)
 
-    model = compiled(replicated._replicated()(start, None))
+    model = compiled(replicated.Replicated(start, None))
     model.is_static = True
     dealt, steps = model._dealt(batches)
     assert all(each.shape.is_fully_defined() for each in keras.tree.flatten(dealt.element_spec))

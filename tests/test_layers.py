@@ -19,8 +19,8 @@ tlkeras.data.reading tlkeras.data.batches
 tlkeras.model.graph tlkeras.model.folding tlkeras.model.pyramid tlkeras.model.precision
 tlkeras.model.transfer_model
 tlkeras.measures.classification
-tlkeras.training.replicated tlkeras.training.feature_store tlkeras.training.features
-tlkeras.training.loop
+tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
+tlkeras.training.features tlkeras.training.loop
 tlkeras.formats.litert tlkeras.formats.bias_correction tlkeras.formats.litert_metadata
 tlkeras.formats.npm
 tlkeras.*.*

@@ -18,8 +18,9 @@ from tlkeras.model.transfer_model import HEAD
 from tlkeras.recipe import Recipe
 from tlkeras.spec import Spec
 from tlkeras.task import Task
-from tlkeras.training import features, loop, replicated
+from tlkeras.training import features, loop
 from tlkeras.training.features import Cache, Cut, Features
+from tlkeras.training.trainable import trainable
 
 if TYPE_CHECKING:
     from tlkeras.data.batches import Data
@@ -271,9 +272,9 @@ def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
     with when it was built, and its dropout would drop.
     """
     if start == next(iter(model.blocks)):
-        return replicated.trained(model.full)
+        return trainable(model.full)
     prefix, suffix = model.split_at(start)
-    return replicated.trained(suffix, functools.partial(features.entrance, prefix, dtype=dtype))
+    return trainable(suffix, functools.partial(features.entrance, prefix, dtype=dtype))
 
 
 def _class_weights(data: Data) -> Any:

@@ -58,7 +58,7 @@ def fit(
     without validation data the last are the best.
 
     Args:
-        model: Compiled, made by `replicas.trained` if there may be several replicas. Its weights at
+        model: Compiled, made by `trainable` if there may be several replicas. Its weights at
             the start must be the same when called again.
         train: Returns the batches of an epoch, counted from `first`.
         validation: Batches, or None.
