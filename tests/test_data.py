@@ -15,6 +15,8 @@ from tlkeras.sources.folder import Folder
 from tlkeras.splits import Split
 from tlkeras.tasks.classification import Classification
 
+pytestmark = pytest.mark.equality
+
 
 def columns(batches):
     pairs = list(batches.as_numpy_iterator())
