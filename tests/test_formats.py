@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Tiny
+from conftest import SUMMANDS, Tiny, assert_near
 from PIL import Image
 
 from tlkeras import spec
@@ -65,6 +65,7 @@ def serialized(picture):
     return example.SerializeToString()
 
 
+@pytest.mark.equality
 def test_every_signature_answers_as_the_model_does(model, loaded):
     pixels = np.random.default_rng(1).integers(0, 256, (2, 50, 40, 3)).astype(np.uint8)
     files = [encoded(one) for one in pixels]
@@ -106,6 +107,7 @@ def test_written_again_an_export_takes_the_place_of_the_first(model, samples, tm
     np.testing.assert_allclose(served, model.served(inputs)["probabilities"], atol=1e-5)
 
 
+@pytest.mark.equality
 def test_classes_and_their_scores_come_best_first(model, loaded):
     pixels = np.random.default_rng(2).integers(0, 256, (4, 32, 32, 3)).astype(np.uint8)
     served = loaded.signatures["serving_default"](image=tf.constant(pixels))
@@ -113,18 +115,20 @@ def test_classes_and_their_scores_come_best_first(model, loaded):
     order = np.argsort(-by_hand, axis=-1)
     np.testing.assert_array_equal(served["classes"], np.array(CLASSES, dtype="S")[order])
     expected = np.take_along_axis(by_hand, order, axis=-1)
-    np.testing.assert_allclose(served["scores"], expected, atol=1e-6)
+    assert_near(served["scores"], expected, SUMMANDS["logits"])
 
 
+@pytest.mark.equality
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("PNG", "L"), ("JPEG", "RGB")])
 def test_files_are_decoded_in_the_graph_as_they_are_for_training(model, loaded, kind, mode):
     pixels = np.random.default_rng(3).integers(0, 256, (37, 53, 3)).astype(np.uint8)
     file = encoded(np.asarray(Image.fromarray(pixels).convert(mode)), kind)
     (expected,) = model.predict([file])  # Through ingest's normalization and preprocess.
     served = loaded.signatures["encoded"](image=tf.constant([file]))
-    np.testing.assert_allclose(served["probabilities"][0], expected["probabilities"], atol=1e-6)
+    assert_near(served["probabilities"][0], expected["probabilities"], SUMMANDS["logits"])
 
 
+@pytest.mark.equality
 def test_the_graph_takes_a_photo_as_it_lies_and_ingest_turns_it_upright(model, loaded):
     pixels = np.zeros((32, 48, 3), np.uint8)
     pixels[:, :16] = 255, 0, 0
@@ -134,7 +138,7 @@ def test_the_graph_takes_a_photo_as_it_lies_and_ingest_turns_it_upright(model, l
     served = loaded.signatures["encoded"](image=tf.constant([file]))["probabilities"][0]
     (upright,) = model.predict([file])
     (lying,) = model.predict([decoding.picture(tf.constant(file)).numpy()])
-    np.testing.assert_allclose(served, lying["probabilities"], atol=1e-6)
+    assert_near(served, lying["probabilities"], SUMMANDS["logits"])
     assert np.abs(served - upright["probabilities"]).max() > 1e-4
 
 

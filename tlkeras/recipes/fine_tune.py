@@ -102,9 +102,10 @@ class FineTune(Recipe, name="fine_tune"):
     """Phases one after the other; each starts with the best weights up to then.
 
     What no phase up to now has unfrozen is run once over the data and its activations are kept:
-    at float16 they lose the digits past the third, at float32 nothing; ``cache='none'`` runs the
-    frozen layers in every epoch. So does a phase that augments, but for validation, unless it has
-    `views`.
+    at float16 they lose the digits past the third, at float32 nothing but the order in which sums
+    were rounded; ``cache='none'`` runs the frozen layers in every epoch. So does a phase that
+    augments, but for validation, unless it has `views`. On one machine two fits of a seed are equal
+    to the bit, if each has made its features itself.
     Frozen batch norms are in inference mode, and so is all before the first block ever trained.
     ``class_weight='balanced'`` weighs each class by n / (classes * its count).
     """

@@ -3,6 +3,10 @@
 What stays frozen is a function of the example alone, so training may start from its output. The
 activations lie in memory-mapped arrays; a batch is in memory at a time. What does not fit into the
 cache is computed in every epoch, in the same graph that trains on it.
+
+Kept activations are those that training would compute, but for the rounding: the last bits of a row
+depend on the processor, the number of threads and the batch it is in, and none of these is in the
+key.
 """
 
 from __future__ import annotations
@@ -288,9 +292,10 @@ def _run(
 ) -> None:
     """Runs one view of a split through the cuts, from the first row that is missing."""
     cut = next(iter(writers))
-    start = min(writer.next for writer in writers.values())
-    order = np.arange(start, max(writer.stop for writer in writers.values()))
     size = min(data.batch_size, 64)  # One for many replicas may be too large for a device.
+    # Batches are those of an unbroken pass: in others a row may round otherwise.
+    start = min(writer.next for writer in writers.values()) // size * size
+    order = np.arange(start, max(writer.stop for writer in writers.values()))
     batches = data.pairs(cut.split, order, cut.augments, cut.view).batch(size)
     at_once = tf.data.Options()
     # The first pictures are read while the network is traced.
