@@ -354,13 +354,13 @@ def test_features_gone_on_with_after_a_kill_are_those_of_an_unbroken_pass(data, 
         return found.read(np.arange(len(found)))[0]
 
     def kill(writer, first, columns):
-        if first >= 2 * shards.LENGTH:
+        if first >= 2 * feature_store.LENGTH:
             raise Killed
         add(writer, first, columns)
 
-    add = shards.Writer.add
+    add = feature_store.Writer.add
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(shards.Writer, "add", kill)
+        patched.setattr(feature_store.Writer, "add", kill)
         with pytest.raises(Killed):
             rows("broken")
     assert len([*(tmp_path / "broken").glob("*block3*/?????")]) == 2
