@@ -110,6 +110,7 @@ def full(**changes: Any) -> Report:
         "exports": [
             {"export": HOSTILE, "files": ["model.tflite"], "bytes": 1234567, "difference": 2e-7},
             {"export": "saved_model", "files": ["saved_model"], "bytes": 89, "p50_ms": 1.5},
+            {"export": "onnx", "files": ["model.onnx"], "bytes": 9, "reasons": ["is too weak"]},
         ],
         "examples": dict.fromkeys(range(200), Shown(HOSTILE, picture("PNG")))
         | dict.fromkeys(range(100, 200), Shown("17.jpg", picture("JPEG"))),
@@ -158,6 +159,7 @@ def test_every_part_has_a_section(tmp_path):
         "Measured on 200 examples of the test split.",
         "1,234,567",
         "2.0e-07",
+        "onnx is unfit: it is too weak.",
         "abababababab",
         "12.3",
     ):

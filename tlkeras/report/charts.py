@@ -73,8 +73,8 @@ def lines(view: Curve) -> Markup:
     styles = dict(zip(series, _STROKES, strict=False))
     start = 2
     for name, style in styles.items():
-        drawn.append(_line(f"curve {style}", start, 34, start + 24, 34))
-        drawn.append(_text(start + 30, 38, name))
+        drawn.append(_line(f"curve {style}", start, 32, start + 24, 32))
+        drawn.append(_text(start + 30, 36, name))
         start += 44 + 7 * len(name)
     # The coloured ones last, so that no other line hides them.
     for name, line in reversed(series.items()):

@@ -126,13 +126,22 @@ def _measured_on(measures: Measures) -> Markup:
 
 
 def _exports(contents: Report) -> Markup:
+    if not contents.exports:
+        return Markup()
     names = dict.fromkeys(name for row in contents.exports for name in row)
-    names.pop("primary", None)
+    for name in ("primary", "reasons"):
+        names.pop(name, None)
     primary = next((row["primary"] for row in contents.exports if "primary" in row), "value")
     titles = {"value": primary, **_COLUMNS}
     columns = [titles.get(name, name).replace("_", " ") for name in names]
     rows = [[_export_cell(name, row.get(name)) for name in names] for row in contents.exports]
-    return table("The measures of each export", columns, rows) if rows else Markup()
+    unfit = [
+        element("li", f"{row['export']} is unfit: it {reason}.")
+        for row in contents.exports
+        for reason in row.get("reasons", ())
+    ]
+    measured = table("The measures of each export", columns, rows)
+    return joined([measured, element("ul", *unfit, class_="remarks") if unfit else ""])
 
 
 def _export_cell(name: str, value: Any) -> Any:
@@ -185,7 +194,6 @@ _COLUMNS = {
     "p95_ms": "95 % within ms",
     "p50_ms_2_threads": "median ms on 2 threads",
     "p95_ms_2_threads": "95 % within ms on 2 threads",
-    "reasons": "not pushed because it",
 }
 _FORMS = {"difference": "{:.1e}"} | {name: "{:.2f}" for name in _COLUMNS if name[0] == "p"}
 

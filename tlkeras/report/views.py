@@ -39,7 +39,8 @@ def long_table(view: Table) -> Markup:
         return element("p", view.note) if view.note else Markup()
     columns, rows = view.columns, _with_bars(view.rows)
     if len(rows) <= ROWS:
-        return table(view.note or view.title, columns, rows)
+        # The title is the heading above; only those who cannot see it need it once more.
+        return table(view.note or element("span", view.title, class_="unseen"), columns, rows)
     half = ROWS // 2
     place = columns.index(view.weakest) if view.weakest else None
     known = [i for i in range(len(rows)) if place is None or view.rows[i][place] is not None]
