@@ -48,17 +48,26 @@ class Config(Spec, name="config"):
         float, "Gigabytes that features of frozen layers may take on the disk."
     ] = 20.0
     lower_bound: Annotated[
-        float, "The least accuracy of a blessed model, a share: 0.9 is 90 %."
-    ] = 0.0
+        float | None,
+        "The least value of the primary measure of a blessed model, where more is better; a share: "
+        "0.9 is 90 %.",
+    ] = None
+    upper_bound: Annotated[
+        float | None,
+        "The largest value of the primary measure of a blessed model, where less is better.",
+    ] = None
     max_drop: Annotated[
-        float, "How far its accuracy may be below the baseline's, a share: 0.01 is one point."
+        float,
+        "The share of the primary measure that a blessed model may lose to the baseline: 0.01 is "
+        "one point of accuracy.",
     ] = 0.0
     baseline: Annotated[
         str, "What to compare with: 'last', 'none', or the folder of a pushed version."
     ] = "last"
-    max_accuracy_drop: Annotated[
+    max_export_drop: Annotated[
         float | None,
-        "Points of the primary measure that an export may lose to Keras; None: 1, and 2 for int8.",
+        "The share of the primary measure that an export may lose to Keras; None: 0.01, and 0.02 "
+        "for int8.",
     ] = None
     # The member's own name is a class variable; a field of that name hides it, as it may.
     name: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -87,9 +96,10 @@ class Config(Spec, name="config"):
         )
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
         require_distinct(self.exporters)
-        self.require(self.max_drop >= 0, "max_drop", "at least 0")
-        allowed = self.max_accuracy_drop
-        self.require(allowed is None or allowed >= 0, "max_accuracy_drop", "at least 0, or None")
+        self.require(0 <= self.max_drop <= 1, "max_drop", "a share from 0 to 1")
+        for name in ("lower_bound", "max_export_drop"):
+            share = getattr(self, name)
+            self.require(share is None or 0 <= share <= 1, name, "a share from 0 to 1, or None")
         self.require(
             bool(self.name) and self.name == Path(self.name).name and self.name[0] != ".",
             "name",

@@ -7,7 +7,6 @@ of specs are parsed only where they are given.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import textwrap
 import types
 import typing
@@ -95,14 +94,6 @@ def written(value: Any) -> str:
     if isinstance(value, tuple):
         return "|".join(map(str, cast("tuple[Any, ...]", value))) or "[]"
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def quoted(words: Iterable[str]) -> str:
-    """Returns a line for the shell; a text with quotes in it stands in double quotes."""
-    return " ".join(
-        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
-        for word in words
-    )
 
 
 def usage(options: Iterable[Option]) -> str:

@@ -16,7 +16,7 @@ from absl import flags as absl_flags
 
 from pipeline import flags, option
 from pipeline.step import Place, Step
-from tlkeras import spec
+from tlkeras import spec, terminal
 from tlkeras.spec import Spec
 
 ROOT = Path(__file__).parents[1]
@@ -101,20 +101,7 @@ CONFIGS = [
 def test_the_quoted_command_of_a_config_makes_it_again(config):
     values = {name: getattr(config, name) for name in spec.fields(Config)}
     words = [f"--{name}={option.written(value)}" for name, value in values.items()]
-    assert parse(*shlex.split(option.quoted(words))) == config
-
-
-@pytest.mark.parametrize(
-    ("word", "quoted"),
-    [
-        ("--guests=5", "--guests=5"),
-        ("--pans=wok|grill", "'--pans=wok|grill'"),
-        ("--pan=grill(kind='gas')", "\"--pan=grill(kind='gas')\""),
-        ("--dish=it's $5", "'--dish=it'\"'\"'s $5'"),
-    ],
-)
-def test_a_word_is_quoted_only_where_a_shell_needs_it(word, quoted):
-    assert option.quoted([word]) == quoted and shlex.split(quoted) == [word]
+    assert parse(*shlex.split(terminal.quoted(words))) == config
 
 
 @pytest.mark.parametrize(
