@@ -18,17 +18,25 @@ from tlkeras.data import ingest, reading, records
 from tlkeras.data.records import Info, Records
 from tlkeras.data.splits import Split
 from tlkeras.frameworks import tf
-from tlkeras.source import Kind, Source
+from tlkeras.kind import Kind
+from tlkeras.kinds.boxes import Boxes
+from tlkeras.kinds.image import Image as ImageKind
+from tlkeras.kinds.label import Label
+from tlkeras.kinds.labels import Labels
+from tlkeras.kinds.mask import Mask
+from tlkeras.kinds.number import Number
+from tlkeras.kinds.text import Text
+from tlkeras.source import Source
 from tlkeras.sources.folder import Folder
 
 EVERY_KIND: dict[str, Kind] = {
-    "image": "image",
-    "mask": "mask",
-    "caption": "text",
-    "label": "integer",
-    "labels": "integers",
-    "weight": "number",
-    "boxes": "boxes",
+    "image": ImageKind(),
+    "mask": Mask(),
+    "caption": Text(),
+    "label": Label(),
+    "labels": Labels(),
+    "weight": Number(),
+    "boxes": Boxes(),
 }
 
 made: dict[str, tuple[dict[str, Kind], tuple[str, ...], list[tuple[str, dict[str, Any]]]]] = {}
@@ -63,7 +71,7 @@ def source(
     kinds: dict[str, Kind] | None = None,
     classes: tuple[str, ...] = ("a", "b"),
 ) -> Made:
-    made["it"] = (kinds or {"image": "image", "label": "integer"}, classes, rows)
+    made["it"] = (kinds or {"image": ImageKind(), "label": Label()}, classes, rows)
     return Made("it")
 
 
@@ -200,7 +208,7 @@ def test_info_tells_what_was_written(tmp_path: Path):
 
 def test_data_without_labels_has_no_class_counts(tmp_path: Path):
     rows = [(f"{i}", {"text": f"text {i}", "score": i / 7}) for i in range(20)]
-    told, _ = write(source(rows, {"text": "text", "score": "number"}, ()), tmp_path)
+    told, _ = write(source(rows, {"text": Text(), "score": Number()}, ()), tmp_path)
     assert told.class_counts == {}
     assert told.counts["test"] >= 1
     assert told.counts["validation"] >= 1
@@ -269,7 +277,7 @@ def test_data_that_changes_while_it_is_read_is_refused(
     monkeypatch.setattr(
         Made,
         "labels",
-        lambda made: iter([(identity, row["label"]) for identity, row in labelled(20)]),
+        lambda made: iter([(identity, [row["label"]]) for identity, row in labelled(20)]),
     )
     with pytest.raises(ValueError, match=f"^The data changed while it was read: {message}; run"):
         write(changing, tmp_path)
@@ -314,22 +322,24 @@ def _with(**features: Any) -> Callable[[], Made]:
     ("make", "message"),
     [
         (lambda: source([]), "has no examples"),
-        (lambda: source(labelled(9), classes=("cat",)), "has 1 class, 'cat'; .* at least two"),
-        (lambda: source(labelled(9), classes=()), "has 0 classes; .* at least two"),
+        (lambda: source(labelled(9), classes=("cat",)), "has 1 class, 'cat'; .* at least 2"),
+        (lambda: source(labelled(9), classes=()), "has 0 classes; .* at least 2"),
         (lambda: source([*labelled(4), labelled(4)[2]]), "gives 1 ids more than once: 2.png"),
         (
             lambda: source([("x", {"image": b"", "label": 2}), ("y", {"image": b"", "label": -1})]),
             "Labels must be from 0 to 1: x has 2, y has -1",
         ),
-        (lambda: source([], {"id": "text"}), "made has a feature 'id'"),
+        (lambda: source([], {"id": Text()}), "made has a feature 'id'"),
         (
-            lambda: source([("x", {"image": b""})], {"image": "image", "caption": "text"}),
+            lambda: source([("x", {"image": b""})], {"image": ImageKind(), "caption": Text()}),
             r"x has the features \['image'\], expected \['image', 'caption'\]",
         ),
-        (_with(boxes=[(10, 20, 30, 40)]), r"the box \(10, 20, 30, 40\) is not .* in \[0, 1\]"),
-        (_with(boxes=[(0.5, 0, 0.5, 1)]), r"the box \(0.5, 0, 0.5, 1\) is not"),
-        (_with(weight=float("nan")), r"has a 'weight' that is not of kind 'number'"),
-        (_with(labels=[0, 2]), r"has the labels \[0, 2\], expected 0 to 1"),
+        (_with(boxes=[(10, 20, 30, 40)]), r"the box \(10.0, 20.0, 30.0, 40.0\), .* in \[0, 1\]"),
+        (_with(boxes=[(0.5, 0, 0.5, 1)]), r"the box \(0.5, 0.0, 0.5, 1.0\), expected"),
+        (_with(weight=float("nan")), r"x has nan where a finite number is expected \(weight\)"),
+        (_with(labels=3), r"x has a 'labels' that is not of kind labels"),
+        (_with(labels=[0, 2]), "Labels must be from 0 to 1: x has 2"),
+        (_with(label=1, labels=[0, 2]), "x has the labels 2, expected 0 to 1"),
         (
             _with(image=png(np.zeros((4, 5, 3))), mask=png(np.zeros((5, 4)))),
             "has an image and a mask of different sizes",
@@ -440,13 +450,13 @@ def test_a_picture_from_outside_is_what_the_dataset_would_give(tmp_path: Path):
     clear = Image.new("RGBA", (5, 4), (9, 9, 9, 0))
     clear.save(tmp_path / "clear.png")
     for value in (str(tmp_path / "clear.png"), tmp_path / "clear.png"):
-        assert (np.asarray(reading.raw("image", value)) == 255).all()
+        assert (np.asarray(ImageKind().given(value)) == 255).all()
     pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-    assert (np.asarray(reading.raw("image", pixels)) == pixels).all()
-    assert (np.asarray(reading.raw("image", png(pixels))) == pixels).all()
-    assert reading.raw("text", "a text").numpy() == b"a text"
+    assert (np.asarray(ImageKind().given(pixels)) == pixels).all()
+    assert (np.asarray(ImageKind().given(png(pixels))) == pixels).all()
+    assert Text().given("a text").numpy() == b"a text"
     with pytest.raises(ValueError, match=r"has shape \(4, 5\), expected \[height, width, 3\]"):
-        reading.raw("image", pixels[..., 0])
+        ImageKind().given(pixels[..., 0])
 
 
 def test_pictures_whose_names_are_no_utf_8_are_examples_like_others(tmp_path: Path):

@@ -18,18 +18,18 @@ def put(root: Path, *names: str) -> Folder:
     return Folder(root)
 
 
-def found(source: Folder) -> dict[str, int | None]:
-    return dict(source.labels())
+def found(source: Folder) -> dict[str, int]:
+    return {identity: label for identity, (label,) in source.labels()}
 
 
 def test_a_folder_is_a_class(tmp_path: Path):
     source = put(tmp_path, "rose/2.jpg", "rose/1.JPG", "daisy/deep/er/1.png", "daisy/1.tiff")
     assert source.classes() == ("daisy", "rose")
     assert list(source.labels()) == [
-        ("daisy/1.tiff", 0),
-        ("daisy/deep/er/1.png", 0),
-        ("rose/1.JPG", 1),
-        ("rose/2.jpg", 1),
+        ("daisy/1.tiff", [0]),
+        ("daisy/deep/er/1.png", [0]),
+        ("rose/1.JPG", [1]),
+        ("rose/2.jpg", [1]),
     ]
     assert [row["image"] for _, row in source.examples()][1] == b"daisy/deep/er/1.png"
     assert source.split("rose/2.jpg") is None

@@ -13,8 +13,8 @@ def spot(text: str) -> float:
     return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) / 2**48 * 100
 
 
-def free(count: int) -> tuple[list[str], list[int | None], list[str | None]]:
-    return [f"{i}.jpg" for i in range(count)], [0] * count, [None] * count
+def free(count: int) -> tuple[list[str], list[list[int]], list[str | None]]:
+    return [f"{i}.jpg" for i in range(count)], [[0]] * count, [None] * count
 
 
 def test_the_hash_alone_decides_where_there_is_plenty():
@@ -64,7 +64,7 @@ def test_only_lent_examples_are_not_where_their_hash_puts_them(count: int):
 
 def test_each_class_lends_its_own():
     ids = [f"{name}/{i}" for name in "ab" for i in range(6)]
-    labels = [0] * 6 + [1] * 6
+    labels = [[0]] * 6 + [[1]] * 6
     sides = splits.cut(Split(validation=0, test=0.01), ids, labels, [None] * 12)
     assert sides[:6].count("test") == sides[6:].count("test") == 1
 
@@ -72,7 +72,7 @@ def test_each_class_lends_its_own():
 def test_lending_leaves_no_class_without_training():
     # One group holds the only picture of class 1 beside one of class 0.
     ids = ["g0/a", "g0/b", "g1/a", "g2/a", "g3/a", "g4/a"]
-    labels = [1, 0, 0, 0, 0, 0]
+    labels = [[1], [0], [0], [0], [0], [0]]
     shares = Split(validation=0.01, test=0.01, group=r"^(g\d)")
     sides = splits.cut(shares, ids, labels, [None] * 6)
     assert sides[:2] == ["train", "train"]
@@ -81,7 +81,7 @@ def test_lending_leaves_no_class_without_training():
 
 def test_a_group_stays_together_and_the_unmatched_are_alone():
     ids = [f"rose/patient{i % 7}_{i}.jpg" for i in range(70)] + [f"x{i}" for i in range(30)]
-    sides = splits.cut(Split(20, 20, r"patient(\d+)_"), ids, [None] * 100, [None] * 100)
+    sides = splits.cut(Split(20, 20, r"patient(\d+)_"), ids, [[]] * 100, [None] * 100)
     for patient in range(7):
         assert len({sides[i] for i in range(70) if i % 7 == patient}) == 1
     assert len(set(sides[70:])) > 1

@@ -182,8 +182,8 @@ def test_features_are_of_the_kinds_declared(source: Source):
 
 def test_labels_are_in_range_and_told_without_the_pictures(source: Source):
     labels = list(source.labels())
-    assert labels == [(identity, row["label"]) for identity, row in source.examples()]
-    assert {label for _, label in labels} == set(range(len(source.classes())))
+    assert labels == [(identity, [row["label"]]) for identity, row in source.examples()]
+    assert {label for _, (label,) in labels} == set(range(len(source.classes())))
 
 
 def test_the_fingerprint_changes_with_the_data_alone(sample: tuple[Source, Changed]):
@@ -226,7 +226,7 @@ def test_the_digits_are_those_of_scikit_learn():
     from sklearn import datasets
 
     digits = Embedded()
-    labels = [label for _, label in digits.labels()]
+    labels = [label for _, (label,) in digits.labels()]
     assert len(labels) == 1_797
     assert labels[:5] == [0, 1, 2, 3, 4]
     _, first = next(digits.examples())
