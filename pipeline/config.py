@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from tlkeras import terminal
+from tlkeras import spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
 from tlkeras.data.parts import Workers
@@ -29,7 +29,7 @@ class Config(Spec, name="config"):
 
     source: Annotated[
         Source,
-        "Where the examples come from; of a folder with a folder per class the path is enough.",
+        "Where the examples come from; the bare path of a folder or a table is enough.",
     ] = Embedded()
     split: Annotated[Split, "How the examples are cut into train, validation and test."] = Split()
     backbone: Annotated[Backbone, "The pretrained network."] = Starter()
@@ -80,8 +80,10 @@ class Config(Spec, name="config"):
     def validate(self):
         if not self.name:
             object.__setattr__(self, "name", _titled(self.source))
+        if self.baseline.startswith("~"):
+            object.__setattr__(self, "baseline", str(spec.path(self.baseline)))
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
-        self.require(self.seed >= 0, "seed", "at least 0")
+        self.require(0 <= self.seed < 2**32, "seed", "a whole number from 0 to 4294967295")
         self.require(
             0 <= self.feature_cache_gb < math.inf, "feature_cache_gb", "a number of at least 0"
         )

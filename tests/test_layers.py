@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = """
-tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.files tlkeras.hardware
+tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.hardware
 tlkeras.kind tlkeras.kinds.*
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
