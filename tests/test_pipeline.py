@@ -156,7 +156,7 @@ def test_a_second_equal_run_does_nothing_and_imports_no_tensorflow(pushed, pictu
 
 def test_a_command_imports_with_keras_only_what_it_uses(pushed, pictures):
     place, _ = pushed
-    other = "--split=split(test=0.4)"
+    other = "--split=split(test=4)"
     _, modules = imported(command(pictures, place, RECIPE, other, "--to=examples"))
     assert {"tensorflow", "keras"} <= modules
     assert not modules & {"sklearn", "scipy", "matplotlib", "cv2"}
