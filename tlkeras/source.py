@@ -64,7 +64,7 @@ class Source(Spec, plugins="tlkeras.sources"):
         """
         naming = [(key, kind) for key, kind in self.features().items() if kind.least_classes][:1]
         for identity, features in self.examples():
-            yield identity, [x for key, kind in naming for x in kind.classes_in(features[key])]
+            yield identity, [x for key, kind in naming for x in _named(kind, features.get(key))]
 
     def split(self, identity: str) -> str | None:
         """Returns the split that the data have an example in; None if the hash decides."""
@@ -106,6 +106,13 @@ class Source(Spec, plugins="tlkeras.sources"):
         raise ValueError(
             f"{text!r} is no source ({', '.join(members)}). {folders.missing(Path(text))}"
         )
+
+
+def _named(kind: Kind, value: Any) -> Sequence[int]:
+    try:
+        return kind.classes_in(kind.checked(value))
+    except (ValueError, TypeError, AttributeError):
+        return ()  # Ingest refuses the example, and all others that are broken, in one message.
 
 
 def content(file: Path) -> bytes:
