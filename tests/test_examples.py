@@ -466,10 +466,11 @@ def test_a_picture_from_outside_is_what_the_dataset_would_give(tmp_path: Path):
 
 def test_paths_may_be_texts(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    told = ingest.write_examples(Folder(str(pictures)), Split(), "~/out", parts=str(tmp_path / "p"))
+    photos: Any = str(pictures)
+    told = ingest.write_examples(Folder(photos), Split(), "~/out", parts=str(tmp_path / "p"))
     assert records.info(tmp_path / "out") == told
     with pytest.raises(ValueError, match=r"no folder or file 'nowhere'"):
-        ingest.write_examples(Folder("nowhere"), Split(), tmp_path / "out")
+        ingest.write_examples(Folder(Path("nowhere")), Split(), tmp_path / "out")
 
 
 def deep(largest: int, count: int = 6) -> list[tuple[str, dict[str, Any]]]:

@@ -314,7 +314,7 @@ def test_a_model_is_called_like_its_data_unless_told_otherwise(source, name):
     ("flags", "message"),
     [
         (["--bach_size=4"], "Unknown command line flag 'bach_size'. Did you mean: batch_size"),
-        (["--batch_size=0"], "config.batch_size is 0, expected at least 1"),
+        (["--batch_size=0"], "--batch_size is 0, expected at least 1"),
         (["--batch_size=four"], "'four' is not a whole number"),
         (["--exporters=tflit"], "'tflit' is not an Exporter; did you mean 'tflite'?"),
         (
@@ -323,7 +323,7 @@ def test_a_model_is_called_like_its_data_unless_told_otherwise(source, name):
         ),
         (["--to=modl"], "'modl' is not a product; did you mean 'model'?"),
         (["--exporters=tflite|tflite"], "--exporters writes model.tflite more than once"),
-        (["--name=a/b"], "config.name is 'a/b', expected a plain folder name"),
+        (["--name=a/b"], "--name is 'a/b', expected a plain folder name"),
         (["--source=folder(path='{strange}/none')"], "{strange}/none"),
         (["--source=folder(path='{strange}/empty')"], "{strange}/empty"),
         (

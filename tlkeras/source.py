@@ -103,9 +103,7 @@ class Source(Spec, plugins="tlkeras.sources"):
             return text
         if _WORD.fullmatch(text) and difflib.get_close_matches(text.strip(), [*members]):
             return text  # A misspelled member, of which the parser says so.
-        raise ValueError(
-            f"{text!r} is no source ({', '.join(members)}). {folders.missing(Path(text))}"
-        )
+        raise ValueError(f"{text!r} is no source ({', '.join(members)}). {folders.missing(path)}")
 
 
 def _named(kind: Kind, value: Any) -> Sequence[int]:

@@ -219,16 +219,21 @@ def _text(values: dict[str, str], column: str) -> str:
 
 def _found(table: CSV, picture: str) -> tuple[str, Path]:
     """Returns the id and the file of a picture; Windows writes backslashes between folders."""
-    folder = table.path.parent / table.image_folder
-    for written in dict.fromkeys((picture, picture.replace("\\", "/"))):
+    for written in (picture, picture.replace("\\", "/")):
         identity = PurePath(written).as_posix()
-        file = folder / f"{identity}{table.suffix}"
+        file = _file(table, identity, table.suffix)
         try:
             if file.is_file():
                 return identity, file
         except OSError as error:  # A text too long for the name of a file, say.
             raise ValueError(f"names {identity[:60]!r}: {error.strerror}") from None
+    identity = PurePath(picture).as_posix()
     endings = {each for suffix in decoding.SUFFIXES for each in (suffix, suffix.upper())}
-    near = [each for each in sorted(endings) if (folder / f"{identity}{each}").is_file()]
+    near = [each for each in sorted(endings) if _file(table, identity, each).is_file()]
     hint = f"; with suffix={near[0]!r} it does" if near and not table.suffix else ""
+    file = _file(table, identity, table.suffix)
     raise ValueError(f"names {identity}, and {file} does not exist{hint}")
+
+
+def _file(table: CSV, identity: str, suffix: str) -> Path:
+    return table.path.parent / table.image_folder / f"{identity}{suffix}"
