@@ -170,7 +170,7 @@ _SCALARS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
     int: (int, "a whole number"),
     float: (float, "a number"),
     str: (str, "a text"),
-    Path: (Path, "a path"),
+    Path: (spec.path, "a path of an existing user"),
 }
 
 

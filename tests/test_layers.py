@@ -10,11 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = """
-tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.files tlkeras.hardware
+tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.hardware
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
 tlkeras.kind tlkeras.kinds.*
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
-tlkeras.data.splits tlkeras.data.records tlkeras.data.parts tlkeras.data.ingest
+tlkeras.data.splits tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
+tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
 tlkeras.model.graph tlkeras.model.folding tlkeras.model.pyramid tlkeras.model.precision
 tlkeras.model.transfer_model

@@ -156,7 +156,7 @@ def test_a_second_equal_run_does_nothing_and_imports_no_tensorflow(pushed, pictu
 
 def test_a_command_imports_with_keras_only_what_it_uses(pushed, pictures):
     place, _ = pushed
-    other = "--split=split(test=0.4)"
+    other = "--split=split(test=4)"
     _, modules = imported(command(pictures, place, RECIPE, other, "--to=examples"))
     assert {"tensorflow", "keras"} <= modules
     assert not modules & {"sklearn", "scipy", "matplotlib", "cv2"}
@@ -324,7 +324,7 @@ def test_a_model_is_called_like_its_data_unless_told_otherwise(source, name):
     ("flags", "message"),
     [
         (["--bach_size=4"], "Unknown command line flag 'bach_size'. Did you mean: batch_size"),
-        (["--batch_size=0"], "config.batch_size is 0, expected at least 1"),
+        (["--batch_size=0"], "--batch_size is 0, expected at least 1"),
         (["--batch_size=four"], "'four' is not a whole number"),
         (["--exporters=tflit"], "'tflit' is not an Exporter; did you mean 'tflite'?"),
         (
@@ -333,8 +333,8 @@ def test_a_model_is_called_like_its_data_unless_told_otherwise(source, name):
         ),
         (["--to=modl"], "'modl' is not a product; did you mean 'model'?"),
         (["--exporters=tflite|tflite"], "--exporters writes model.tflite more than once"),
-        (["--lower_bound=90"], "config.lower_bound is 90.0, expected a share from 0 to 1, or None"),
-        (["--name=a/b"], "config.name is 'a/b', expected a plain folder name"),
+        (["--lower_bound=90"], "--lower_bound is 90.0, expected a share from 0 to 1, or None"),
+        (["--name=a/b"], "--name is 'a/b', expected a plain folder name"),
         (["--source=folder(path='{strange}/none')"], "{strange}/none"),
         (["--source=folder(path='{strange}/empty')"], "{strange}/empty"),
         (
