@@ -21,7 +21,8 @@ tlkeras.model.transfer_model
 tlkeras.measures.classification
 tlkeras.training.replicated tlkeras.training.feature_store tlkeras.training.features
 tlkeras.training.loop
-tlkeras.formats.litert tlkeras.formats.bias_correction tlkeras.formats.litert_metadata
+tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
+tlkeras.formats.bias_correction tlkeras.formats.flatbuffers tlkeras.formats.litert_metadata
 tlkeras.formats.npm
 tlkeras.*.*
 tlkeras.report.page tlkeras.report.charts tlkeras.report.figures tlkeras.report.report
