@@ -119,11 +119,15 @@ def _int8(saved: Path, model: TransferModel, samples: Any) -> bytes:
             "tflite(quantize='int8') sets its ranges by training examples, and there are none; "
             "give it some, or take quantize='dynamic' or 'float16', which need none."
         )
-    spans = _spans(model)
+    spans, exact = _spans(model), _none(saved, model, samples)
+    names = litert.inputs(exact)
     converter = _eight_bits(saved)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.uint8
-    converter.representative_dataset = lambda: _calibration(samples, spans)
+    # Batches by name would make the converter take an interpreter that TensorFlow is to lose.
+    converter.representative_dataset = lambda: (
+        [batch[name] for name in names] for batch in _calibration(samples, spans)
+    )
     file = litert.converted(converter)
     _, inexact = litert.operations(file)
     if inexact:
@@ -134,7 +138,6 @@ def _int8(saved: Path, model: TransferModel, samples: Any) -> bytes:
             f"LiteRT has its {', '.join(named)} in float only; take quantize='dynamic' or "
             "'float16', or another backbone."
         )
-    exact = _none(saved, model, samples)
     return bias_correction.corrected(file, exact, _calibration(samples, spans))
 
 

@@ -145,8 +145,7 @@ def _means(file: bytes, places: Iterable[int], inputs: Iterable[Any]) -> dict[in
         num_threads=os.cpu_count(),
     )
     opened.allocate_tensors()
-    run = opened.get_signature_runner()
-    tensors = {name: input_["index"] for name, input_ in run.get_input_details().items()}
+    tensors = litert.inputs(file)
     sums: dict[int, Any] = dict.fromkeys(places, 0.0)
     count = 0
     for batch in inputs:

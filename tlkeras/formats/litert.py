@@ -126,6 +126,13 @@ def operations(file: bytes) -> tuple[dict[str, int], list[str]]:
     return dict(counts.most_common()), sorted(inexact)
 
 
+def inputs(file: bytes) -> dict[str, int]:
+    """Returns the tensor of every input by its name, in the order of the graph."""
+    model = parsed(file)
+    names = {entry.tensorIndex: entry.name.decode() for entry in model.signatureDefs[0].inputs}
+    return {names[place]: int(place) for place in model.subgraphs[0].inputs}
+
+
 def runtime(file: bytes) -> str:
     """Returns the oldest release of TensorFlow Lite that runs a file, ``2.4.0``.
 

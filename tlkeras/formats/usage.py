@@ -11,14 +11,14 @@ import re
 from collections.abc import Mapping
 
 from tlkeras.exporter import Usage
-from tlkeras.kind import Kind
+from tlkeras.kind import SERVING, Kind
 
 
 def of_values(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
     """Returns the use of a file that takes raw examples.
 
     In the lines ``FILE`` stands for the name of the file and ``INPUTS`` for keyword arguments,
-    ``image=tf.constant([value])``.
+    ``image=tf.constant([value], "uint8")``.
     """
     readings = [_reading(kind) for kind in kinds.values()]
     names = dict.fromkeys(kinds, "value")
@@ -27,7 +27,11 @@ def of_values(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
         readings = [
             f"{reading}{names[key]} = value\n" for key, reading in zip(kinds, readings, strict=True)
         ]
-    inputs = ", ".join(f"{key}=tf.constant([{name}])" for key, name in names.items())
+    # The type is written out: TensorFlow takes a list of arrays of bytes for int32.
+    dtypes = {key: kind.entrances()[SERVING].dtype for key, kind in kinds.items()}
+    inputs = ", ".join(
+        f'{key}=tf.constant([{name}], "{dtypes[key]}")' for key, name in names.items()
+    )
     code = _joined(*readings, lines.replace("INPUTS", inputs))
     return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
 
