@@ -23,7 +23,8 @@ tlkeras.measures.measures tlkeras.measures.confusions tlkeras.measures.calibrati
 tlkeras.measures.classification
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.features tlkeras.training.loop
-tlkeras.formats.litert tlkeras.formats.bias_correction tlkeras.formats.litert_metadata
+tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
+tlkeras.formats.bias_correction tlkeras.formats.flatbuffers tlkeras.formats.litert_metadata
 tlkeras.formats.npm
 tlkeras.*.*
 tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
