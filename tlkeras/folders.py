@@ -64,7 +64,9 @@ def walk(folder: Path, top: Path) -> Iterator[Path]:
 
     Arguments and errors are those of `inner`.
     """
-    yield from sorted(Path(item) for item in _entries(folder) if not _is_folder(item))
+    # The order of names is that of the paths, and costs less.
+    for name in sorted(item.name for item in _entries(folder) if not _is_folder(item)):
+        yield folder / name
     for each in inner(folder, top):
         yield from walk(each, top)
 
