@@ -42,7 +42,7 @@ class Config(Spec, name="config"):
     batch_size: Annotated[int, "Examples per step, over all replicas."] = 32
     seed: Annotated[int, "Seed of everything random."] = 0
     precision: Annotated[
-        Precision, "What training computes in; the model that is kept is float32."
+        Precision, "The numbers that training computes in; the saved model is float32."
     ] = "float32"
     feature_cache_gb: Annotated[
         float, "Gigabytes that features of frozen layers may take on the disk."
@@ -73,11 +73,11 @@ class Config(Spec, name="config"):
     name: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
         str, "The name under which the model is pushed; that of the data if empty."
     ] = ""
-    details: Annotated[Details, "What only you can tell: authors, licence, intended use…"] = (
-        Details()
-    )
+    details: Annotated[Details, "What only you know: authors, licence, intended use…"] = Details()
     saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
-    root: Annotated[Path, "The store: what was made before is found again there."] = Path("runs")
+    root: Annotated[Path, "The store, where a run finds the products of earlier runs."] = Path(
+        "runs"
+    )
     to: Annotated[
         str, "The product to stop after, such as examples, model, evaluation or exports."
     ] = "pushed"
