@@ -118,9 +118,9 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         assert text_in_it in section(text, heading)
 
 
-def test_the_seconds_of_a_fit_that_was_stopped_are_told_to_be_of_its_last_run():
+def test_the_seconds_of_a_resumed_fit_are_those_of_its_last_run():
     text = card("flowers", lineage=[LINEAGE[0], {**LINEAGE[1], "resumed": True}])
-    assert "in 61 seconds, not counting an earlier run that it went on from." in section(
+    assert "in 61 seconds, not counting the earlier run that it resumed." in section(
         text, "Model details"
     )
 

@@ -39,11 +39,11 @@ def test_boxes_and_masks_tell_the_same(drawings: list[drawing.Drawing]):
     for drawn in drawings:
         mask = np.asarray(Image.open(io.BytesIO(drawn.mask)))
         assert mask.shape == (64, 64)
-        assert set(np.unique(mask)) == {drawing.GROUND, *drawn.labels}
+        assert set(np.unique(mask)) == {0, *(label + 1 for label in drawn.labels)}
         for (top, left, bottom, right), label in zip(drawn.boxes, drawn.labels, strict=True):
             assert 0 <= top < bottom <= 1
             assert 0 <= left < right <= 1
-            rows, columns = np.nonzero(mask == label)
+            rows, columns = np.nonzero(mask == label + 1)
             if drawn.labels.count(label) == 1:  # Else the boxes are of several objects.
                 found = (rows.min(), columns.min(), rows.max() + 1, columns.max() + 1)
                 box = np.array([top, left, bottom, right]) * 64

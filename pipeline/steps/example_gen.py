@@ -26,5 +26,6 @@ def examples(
     info = ingest.write_examples(source, split, out, workers=workers, parts=out / "_scratch")
     name_modules(out, (type(kind).__module__ for kind in info.features.values()))
     counts = ", ".join(f"{count:,} {name}" for name, count in info.counts.items())
-    print(terminal.printable(f"  {len(info.classes)} classes: {spec.listed(info.classes)}"))
+    if info.classes:
+        print(terminal.printable(f"  {len(info.classes)} classes: {spec.listed(info.classes)}"))
     print(f"  {counts}")

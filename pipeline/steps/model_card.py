@@ -91,9 +91,9 @@ def _shown(examples: Path, found: Measures) -> dict[int, Shown]:
 
 
 def _lineage(*products: Path) -> list[dict[str, Any]]:
-    """Returns the manifests of products and of all they were made of, each once, oldest first.
+    """Returns the manifests of products and of their ancestors, each once, oldest first.
 
-    Of a product that was removed from the store since there is none.
+    A product that the store no longer has, has none.
     """
     made = [entry for entry in product.lineage(*products) if "asked" in entry]
     return sorted(made, key=lambda entry: entry["started"])
@@ -104,7 +104,7 @@ def _options(lineage: list[dict[str, Any]]) -> dict[str, str]:
     fields: dict[str, str] = {}
     for entry in lineage:
         if entry["step"] == "resolved":
-            continue  # Found again by its contents: another run may have asked for it otherwise.
+            continue  # Its key is its contents: another run may have had other options.
         fields |= {name: field["value"] for name, field in entry["asked"]["fields"].items()}
     return {
         name: ast.literal_eval(text) if text[0] in "'\"" else text for name, text in fields.items()

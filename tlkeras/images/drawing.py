@@ -14,9 +14,6 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-GROUND = 255
-"""The value in a mask where there is no object: `Mask` counts it for no class."""
-
 _FINER = 4
 _TRIES = 20
 
@@ -44,7 +41,7 @@ class Drawing:
         caption: The main object in words, ``a striped red star``.
         boxes: (top, left, bottom, right) in [0, 1] of every object, the main one first.
         labels: The shape of every object, an index into `SHAPES`.
-        mask: PNG, grey: the label of the object at every pixel, 255 on the ground.
+        mask: PNG, grey: 0 is the ground, 1 + label an object.
     """
 
     image: bytes
@@ -63,7 +60,7 @@ def draw(seed: int, index: int, size: int) -> Drawing:
     """Returns the picture of an index: one large object and up to three small ones beside it."""
     random = np.random.default_rng((seed, index))
     canvas = _ground(random, size)
-    mask = np.full([size, size], GROUND, np.uint8)
+    mask = np.zeros([size, size], np.uint8)
     placed: list[_Placed] = []
     for number in range(1 + random.integers(4)):
         label = int(random.integers(len(SHAPES))) if number else main_label(index)
@@ -80,7 +77,7 @@ def draw(seed: int, index: int, size: int) -> Drawing:
         part = canvas[frame.rows, frame.columns]
         part *= 1 - 0.45 * _shadow(cover, size)[..., None]
         part += cover[..., None] * (paint - part)
-        mask[frame.rows, frame.columns][cover > 0.5] = thing.label
+        mask[frame.rows, frame.columns][cover > 0.5] = 1 + thing.label
     canvas += 3 * random.standard_normal(canvas.shape, np.float32)
     return Drawing(
         image=_encoded(canvas.clip(0, 255).astype(np.uint8), "JPEG", quality=92, subsampling=0),

@@ -108,12 +108,9 @@ def _model(
     yield "\n".join(f"- {key.capitalize()}: {stated[key]}" for key in keys)
     fitted = [made for made in lineage if made["step"] == "model" and "finished" in made]
     if fitted:
-        again = (
-            ", not counting an earlier run that it went on from"
-            if fitted[-1].get("resumed")
-            else ""
-        )
-        yield f"Fitted {fitted[-1]['finished']} in {fitted[-1]['seconds']:.0f} seconds{again}."
+        is_resumed = fitted[-1].get("resumed")
+        rest = ", not counting the earlier run that it resumed" if is_resumed else ""
+        yield f"Fitted {fitted[-1]['finished']} in {fitted[-1]['seconds']:.0f} seconds{rest}."
     rows = [(plain(option), code(text)) for option, text in configuration.items()]
     yield _table(("option", "value"), rows)
 

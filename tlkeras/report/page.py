@@ -1,4 +1,4 @@
-"""Page: one HTML file that needs no other, and the elements it is made of.
+"""Page: one HTML file that needs no other, and its elements.
 
 Every text is escaped when it is put into an element, unless it is `Markup`, which only elements
 are. The page forbids the browser to fetch anything.
