@@ -42,11 +42,7 @@ class Config(Spec, name="config"):
     batch_size: Annotated[int, "Examples per step, over all replicas."] = 32
     seed: Annotated[int, "Seed of everything random."] = 0
     precision: Annotated[
-<<<<<<< HEAD
         Precision, "The number type of the training; the saved model has float32."
-=======
-        Precision, "The numbers that training computes in; the saved model is float32."
->>>>>>> hm
     ] = "float32"
     feature_cache_gb: Annotated[
         float, "The most gigabytes of disk for the features of frozen layers."
@@ -77,17 +73,11 @@ class Config(Spec, name="config"):
     name: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
         str, "The name of the pushed model; the name of the data if empty."
     ] = ""
-<<<<<<< HEAD
     details: Annotated[Details, "Statements for the card: authors, licence, intended use…"] = (
         Details()
     )
     saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
     root: Annotated[Path, "The folder of the store, where a run finds earlier products."] = Path(
-=======
-    details: Annotated[Details, "What only you know: authors, licence, intended use…"] = Details()
-    saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
-    root: Annotated[Path, "The store, where a run finds the products of earlier runs."] = Path(
->>>>>>> hm
         "runs"
     )
     to: Annotated[
