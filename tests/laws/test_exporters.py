@@ -14,7 +14,6 @@ from tlkeras.exporters.tflite import TFLite
 from tlkeras.formats import litert
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import precision
-from tlkeras.model.pyramid import STRIDES
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 
@@ -96,8 +95,9 @@ def settled(name, policy="float32"):
     def built(self):
         network = build(self)
         maps: Any = network.output
-        kept = [f"stride{stride}" for stride in STRIDES if stride <= DEEPEST.get(name, 32)]
-        return keras.Model(network.input, {each: maps[each] for each in kept})
+        deepest = f"stride{DEEPEST.get(name, 32)}"
+        pooled = keras.layers.GlobalAveragePooling2D()(maps[deepest])
+        return keras.Model(network.input, {"pooled": pooled})
 
     try:
         with mock.patch.object(member, "build", built):
