@@ -122,7 +122,7 @@ def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, ca
         card = {"step": "card", "asked": {"fields": {"details": details}}}
         lineage = [
             {**exports, "digest": "another's", "files": {}},
-            {**exports, "files": product.files(made)},
+            {**exports, "files": product.digests(made)},
             {**card, "digest": products["card"]},
         ]
         return {"name": "colours", "products": products, "lineage": lineage}
