@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -49,6 +49,7 @@ class TFLite(Exporter, name="tflite"):
         litert_metadata.require(model)
         if self.quantize == "int8":
             _spans(model)
+            _require_integers(litert.float_only(model))
 
     def write(self, model, samples, out, origin=UNSTATED):
         self.fits(model)
@@ -130,6 +131,12 @@ def _int8(saved: Path, model: TransferModel, samples: Any) -> bytes:
     )
     file = litert.converted(converter)
     _, inexact = litert.operations(file)
+    _require_integers(inexact)
+    return bias_correction.corrected(file, exact, _calibration(samples, spans))
+
+
+def _require_integers(inexact: Sequence[str]) -> None:
+    """Raises ValueError if there are operations in float."""
     if inexact:
         # These two stand only where integers end and begin.
         named = [name for name in inexact if name not in ("QUANTIZE", "DEQUANTIZE")]
@@ -138,7 +145,6 @@ def _int8(saved: Path, model: TransferModel, samples: Any) -> bytes:
             f"LiteRT has its {', '.join(named)} in float only; take quantize='dynamic' or "
             "'float16', or another backbone."
         )
-    return bias_correction.corrected(file, exact, _calibration(samples, spans))
 
 
 def _eight_bits(saved: Path) -> Any:

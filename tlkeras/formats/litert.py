@@ -21,6 +21,24 @@ _SIGNATURE = "serving_default"
 # Where the converter records which release of the runtime first had every operation of the file.
 _RUNTIME = b"min_runtime_version"
 
+# TensorFlow's operations without integers in LiteRT, and their names there; as a test finds them.
+_FLOAT_ONLY = {
+    "Ceil": "CEIL",
+    "Cos": "COS",
+    "Cumsum": "CUMSUM",
+    "Elu": "ELU",
+    "Floor": "FLOOR",
+    "FloorDiv": "FLOOR_DIV",
+    "FloorMod": "FLOOR_MOD",
+    "Neg": "NEG",
+    "NonMaxSuppressionV4": "NON_MAX_SUPPRESSION_V4",
+    "Rint": "ROUND",
+    "Round": "ROUND",
+    "Sign": "SIGN",
+    "Sin": "SIN",
+    "Square": "SQUARE",
+}
+
 # Weights are read where they lie in the file; the schema asks for this alignment.
 _ALIGNMENT = 16
 
@@ -143,6 +161,29 @@ def runtime(file: bytes) -> str:
         if entry.name == _RUNTIME:
             return bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
     return ""
+
+
+def float_only(model: TransferModel) -> list[str]:
+    """Returns the operations of a model that LiteRT has in float only, as the network is traced.
+
+    What depends on no input is left out, because the converter computes it beforehand.
+    """
+    specs = signature.specs(model, batch=1)
+
+    @tf.function(input_signature=[specs], autograph=False)
+    def serve(inputs: Any) -> Any:
+        return model.served(signature.unnamed(inputs, model.full))
+
+    graph = serve.get_concrete_function().graph
+    reached = {tensor.ref() for tensor in graph.inputs[: len(specs)]}
+    found = set()
+    for operation in graph.get_operations():
+        sources = [tensor for tensor in operation.inputs if tensor.ref() in reached]
+        if sources:
+            reached |= {tensor.ref() for tensor in operation.outputs}
+        if operation.type in _FLOAT_ONLY and any(each.dtype.is_floating for each in sources):
+            found.add(_FLOAT_ONLY[operation.type])
+    return sorted(found)
 
 
 def parsed(file: bytes) -> Any:
