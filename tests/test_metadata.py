@@ -222,7 +222,7 @@ def test_every_meaning_of_an_output_is_written_as_the_schema_has_it(
         assert list(tensor.content.contentProperties.index) == [1, 0, 3, 2]
         assert tensor.content.contentProperties.type == schema.BoundingBoxType.BOUNDARIES
         (group,) = graph.outputTensorGroups
-        assert (group.name, group.tensorNames) == (b"detection_result", [b"probabilities"])
+        assert (group.name, group.tensorNames) == (b"detection_result", [b"location"])
     else:
         assert graph.outputTensorGroups is None
     if meaning == "mask":

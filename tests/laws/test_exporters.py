@@ -69,9 +69,9 @@ class Captioned(Backbone, name="captioned"):
             "caption": keras.Input([LENGTH], dtype="int32", name="caption"),
         }
         words = keras.layers.Embedding(128, 8, name="embedding")(inputs["caption"])
+        colours = keras.layers.Rescaling(1 / 255, name="scale")(inputs["image"])
         pooled = keras.ops.concatenate(
-            [keras.ops.mean(inputs["image"], axis=(1, 2)) / 255, keras.ops.mean(words, axis=1)],
-            axis=-1,
+            [keras.ops.mean(colours, axis=(1, 2)), keras.ops.mean(words, axis=1)], axis=-1
         )
         pooled = keras.layers.Dense(8, name="dense")(pooled)
         return keras.Model(inputs, {"pooled": pooled}, name=self.name)

@@ -104,9 +104,15 @@ OUTPUTS = {
 }
 """What is written of an output, by `Output.meaning`."""
 
-# Of each box: MediaPipe's `ObjectDetector` reads the outputs of these meanings together.
+# What MediaPipe's `ObjectDetector` calls the outputs of these meanings, whatever their own names;
+# all but the count are one group.
 _DETECTION = "detection_result"
-_OF_BOXES = ("boxes", "category", "scores")
+_OF_BOXES = {
+    "boxes": "location",
+    "category": "category",
+    "scores": "score",
+    "count": "number of detections",
+}
 
 
 def require(model: TransferModel) -> None:
@@ -203,7 +209,8 @@ class _Metadata(NamedTuple):
                 labels = make("AssociatedFile", name=LABELS, type=row.labels)
                 fields["associated_files"] = [labels]
             content = make("Content", **row.content(make))
-            outputs.append(make("TensorMetadata", name=output.name, content=content, **fields))
+            name = self._name(output)
+            outputs.append(make("TensorMetadata", name=name, content=content, **fields))
         graph = make(
             "SubGraphMetadata",
             input_tensor_metadata=inputs,
@@ -213,8 +220,16 @@ class _Metadata(NamedTuple):
         root = make("ModelMetadata", **texts, subgraph_metadata=[graph], min_parser_version=_PARSER)
         return make.finished(root, b"M001")
 
+    def _finds_boxes(self) -> bool:
+        return any(output.meaning == "boxes" for output in self.outputs)
+
+    def _name(self, output: Output) -> str:
+        names = _OF_BOXES if self._finds_boxes() else {}
+        return names.get(output.meaning, output.name)
+
     def _groups(self, make: Tables) -> dict[str, Any]:
-        names = [output.name for output in self.outputs if output.meaning in _OF_BOXES]
-        if not any(output.meaning == "boxes" for output in self.outputs):
+        if not self._finds_boxes():
             return {}
+        grouped = ("boxes", "category", "scores")
+        names = [self._name(output) for output in self.outputs if output.meaning in grouped]
         return {"output_tensor_groups": [make("TensorGroup", name=_DETECTION, tensor_names=names)]}
