@@ -21,7 +21,8 @@ _SIGNATURE = "serving_default"
 # Where the converter records which release of the runtime first had every operation of the file.
 _RUNTIME = b"min_runtime_version"
 
-# TensorFlow's operations without integers in LiteRT, and their names there; as a test finds them.
+# TensorFlow's operations without an integer kernel in LiteRT, and their names there. A test checks
+# each by a conversion.
 _FLOAT_ONLY = {
     "Ceil": "CEIL",
     "Cos": "COS",
@@ -39,7 +40,7 @@ _FLOAT_ONLY = {
     "Square": "SQUARE",
 }
 
-# Weights are read where they lie in the file; the schema asks for this alignment.
+# The alignment of weights in the schema: LiteRT reads them where they lie in the file.
 _ALIGNMENT = 16
 
 
@@ -60,10 +61,10 @@ def saved(model: TransferModel, folder: Path) -> Path:
 
 
 def converter(saved: Path) -> Any:
-    """Returns what converts a SavedModel to built-in operations, to be set before `converted`."""
-    made = tf.lite.TFLiteConverter.from_saved_model(str(saved))
-    made.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return made
+    """Returns a converter of a SavedModel to built-in operations; set it before `converted`."""
+    found = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+    found.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return found
 
 
 def converted(converter: Any) -> bytes:
@@ -75,9 +76,8 @@ def converted(converter: Any) -> bytes:
 def load(path: Path, threads: int | None = None) -> Predict:
     """Returns a function that runs a file, one example after another.
 
-    A batch is an array, or a dict of them by the names of the inputs. Where the file takes float
-    numbers as uint8, they are rounded and clipped; where it gives integers, outputs are the
-    numbers that these stand for.
+    A batch is an array, or a dict of arrays by the names of the inputs. Inputs of uint8 are rounded
+    and clipped, other integers taken unchanged. Integer outputs are scaled to numbers.
     """
     run = interpreter(path, threads).get_signature_runner(_SIGNATURE)
     inputs, outputs = run.get_input_details(), run.get_output_details()
@@ -202,7 +202,7 @@ def written(model: Any) -> bytes:
     import flatbuffers
 
     class Builder(flatbuffers.Builder):
-        """Writes equal arrays once, buffers aligned as the schema asks."""
+        """Writes equal arrays once, buffers aligned as in the schema."""
 
         known: dict[tuple[str, bytes], int]
 

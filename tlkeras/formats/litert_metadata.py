@@ -1,7 +1,7 @@
-"""Metadata: what a ``.tflite`` file says of itself, for MediaPipe, Android Studio and people.
+"""Metadata of ``.tflite`` files, for MediaPipe, Android Studio and people.
 
 TFLite Metadata (https://github.com/tensorflow/tflite-support/blob/master/tensorflow_lite_support/
-metadata/metadata_schema.fbs) is a flatbuffer of its own, kept in the model as the buffer named
+metadata/metadata_schema.fbs) is a flatbuffer of its own: the model's buffer named
 ``TFLITE_METADATA``. The files that it names are appended to the model as a zip archive.
 """
 
@@ -36,7 +36,7 @@ _NORMALIZATION = 1
 
 
 class _Tensor(NamedTuple):
-    """What the metadata tells of an input or output: the fields of its `Content` and others."""
+    """The metadata of an input or output: the fields of its `Content` and others."""
 
     content: Callable[[Tables], dict[str, Any]]
     labels: int = _AXIS_LABELS
@@ -91,7 +91,7 @@ def _pixels(make: Tables) -> dict[str, Any]:
 
 
 INPUTS = {"image": _Tensor(_colours, fields=_pixels), "vector": _Tensor(_feature)}
-"""What is written of an input, by the `Kind.meaning` of what it is made of."""
+"""The metadata of an input by its `Kind.meaning`."""
 
 OUTPUTS = {
     "scores": _Tensor(_feature),
@@ -102,7 +102,7 @@ OUTPUTS = {
     "count": _Tensor(_feature),
     "tokens": _Tensor(_feature, _VALUE_LABELS),
 }
-"""What is written of an output, by `Output.meaning`."""
+"""The metadata of an output by its `Output.meaning`."""
 
 # What MediaPipe's `ObjectDetector` calls the outputs of these meanings, whatever their own names;
 # all but the count are one group.
@@ -116,7 +116,7 @@ _OF_BOXES = {
 
 
 def require(model: TransferModel) -> None:
-    """Checks that the metadata can tell what the inputs and outputs of a model are.
+    """Checks that the inputs and outputs of a model have metadata.
 
     Raises:
         ValueError: One of a meaning without a row in `INPUTS` or `OUTPUTS`.
@@ -124,15 +124,15 @@ def require(model: TransferModel) -> None:
     for key, kind in model.backbone.raw().items():
         if kind.meaning not in INPUTS:
             raise ValueError(
-                f"A .tflite file cannot tell what the input {key!r} of {model.backbone.name} is: "
+                f"A .tflite file has no metadata for the input {key!r} of {model.backbone.name}: "
                 f"{kind.meaning!r}, expected one of {', '.join(INPUTS)}; take another exporter."
             )
     for output in model.task.outputs():
         if output.meaning not in OUTPUTS:
             raise ValueError(
-                f"A .tflite file cannot tell what the output {output.name!r} of {model.task.name} "
-                f"is: {output.meaning!r}, expected one of {', '.join(OUTPUTS)}; take another "
-                "exporter."
+                f"A .tflite file has no metadata for the output {output.name!r} of "
+                f"{model.task.name}: {output.meaning!r}, expected one of {', '.join(OUTPUTS)}; "
+                "take another exporter."
             )
 
 
@@ -140,20 +140,20 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
     """Returns a converted ``.tflite`` file with meanings, class names and origin in it.
 
     Raises:
-        ValueError: The file is no model, or `require` refuses it, or an output has not one value
-            for each class, or the task does not tell what it is.
+        ValueError: The file is no model; `require` refuses the model; `Task.outputs` lacks an
+            output; an output with class names has not one value for each class.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     if not schema.Model.ModelBufferHasIdentifier(file, 0):
-        raise ValueError("What the converter gave is not a TFLite model: no TFL3 at its beginning.")
+        raise ValueError("The converter wrote no TFLite model: there is no TFL3 at its beginning.")
     require(model)
     parsed: Any = schema.Model.GetRootAs(file)
     graph, signature = parsed.Subgraphs(0), parsed.SignatureDefs(0)
     inputs = _names(signature.Inputs, signature.InputsLength())
     outputs = _names(signature.Outputs, signature.OutputsLength())
     kinds = model.backbone.raw()
-    given = {inputs[graph.Inputs(i)]: graph.Inputs(i) for i in range(graph.InputsLength())}
+    sent = {inputs[graph.Inputs(i)]: graph.Inputs(i) for i in range(graph.InputsLength())}
     served = {outputs[graph.Outputs(i)]: graph.Outputs(i) for i in range(graph.OutputsLength())}
     declared = {output.name: output for output in model.task.outputs()}
     for name, place in served.items():
@@ -170,8 +170,8 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
                 f"{values} values; class names belong to an output with one value for each class."
             )
     written = _Metadata(
-        {name: kinds[name].meaning if name in kinds else "vector" for name in given},
-        {name: kinds[name].span for name in given if name in kinds},
+        {name: kinds[name].meaning if name in kinds else "vector" for name in sent},
+        {name: kinds[name].span for name in sent if name in kinds},
         [declared[name] for name in served],
     )
     whole = with_buffer(file, _NAME, written.packed(origin.texts(model)))
