@@ -368,7 +368,7 @@ def test_every_family_runs_as_tflite(name, kind, networks, tmp_path):
     served = exporter.load(tmp_path)(pictures)["probabilities"]
     expected = model.served(pictures)["probabilities"].numpy()
     assert np.ptp(expected, axis=0).max() > 0.02  # What is the same for all proves nothing.
-    np.testing.assert_allclose(served, expected, rtol=0, atol=exporter.tolerance)
+    assert np.abs(served - expected).max() <= exporter.tolerance
     correlation = np.corrcoef(served.ravel(), expected.ravel())[0, 1]
     assert correlation > LEAST_CORRELATION[kind]
     if kind == "int8":
