@@ -150,7 +150,7 @@ def test_equal_models_are_equal_files(model, plain, described):
 
 @pytest.mark.parametrize(
     ("file", "message"),
-    [(b"", "not a TFLite model"), (b"\0" * 64, "not a TFLite model")],
+    [(b"", "wrote no TFLite model"), (b"\0" * 64, "wrote no TFLite model")],
 )
 def test_what_is_no_model_is_refused(model, file, message):
     with pytest.raises(ValueError, match=message):
@@ -169,7 +169,7 @@ def test_class_names_that_do_not_fit_the_output_are_refused(plain):
         (
             Classification,
             (Output("probabilities", typing.cast(typing.Any, "sound")),),
-            "the output 'probabilities' of classification is: 'sound', expected one of scores, ",
+            "the output 'probabilities' of classification: 'sound', expected one of scores, ",
         ),
         (Classification, (Output("other", "scores"),), "serves 'probabilities' and its outputs"),
     ],
@@ -184,7 +184,7 @@ def test_outputs_of_an_unknown_meaning_are_refused(
 
 def test_inputs_of_an_unknown_meaning_are_refused_before_the_training(model, monkeypatch):
     monkeypatch.setattr(Image, "meaning", "sound")
-    with pytest.raises(ValueError, match=r"the input 'image' of tiny is: 'sound', expected one of"):
+    with pytest.raises(ValueError, match=r"the input 'image' of tiny: 'sound', expected one of"):
         TFLite().fits(model)
 
 
@@ -222,7 +222,7 @@ def test_every_meaning_of_an_output_is_written_as_the_schema_has_it(
         assert list(tensor.content.contentProperties.index) == [1, 0, 3, 2]
         assert tensor.content.contentProperties.type == schema.BoundingBoxType.BOUNDARIES
         (group,) = graph.outputTensorGroups
-        assert (group.name, group.tensorNames) == (b"detection_result", [b"probabilities"])
+        assert (group.name, group.tensorNames) == (b"detection_result", [b"location"])
     else:
         assert graph.outputTensorGroups is None
     if meaning == "mask":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from conftest import Tiny
@@ -75,7 +77,7 @@ def test_an_int8_file_takes_pixels_as_they_are_and_computes_in_integers(written)
 
 @pytest.mark.parametrize(
     ("kind", "stored", "may_lose"),  # Numbers of types are those of LiteRT's schema.
-    [("none", 0, 1.0), ("dynamic", 9, 1.0), ("float16", 1, 1.0), ("int8", 9, 2.0)],
+    [("none", 0, 0.01), ("dynamic", 9, 0.01), ("float16", 1, 0.01), ("int8", 9, 0.02)],
 )
 def test_weights_are_stored_as_the_kind_says(written, kind, stored, may_lose):
     exporter = TFLite(quantize=kind)
@@ -137,6 +139,78 @@ def test_int8_without_training_examples_is_refused(model, tmp_path):
         with pytest.raises(ValueError, match=r"sets its ranges by training examples, and there ar"):
             TFLite(quantize="int8").write(model, nothing, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dense_weights_have_one_scale_for_old_runtimes(tmp_path):
+    model = TransferModel(Tiny(), Classification(), [f"class {i}" for i in range(60)], seed=0)
+    for kind in ("dynamic", "int8"):
+        exporter = TFLite(quantize=kind)
+        exporter.write(model, samples(), tmp_path)
+        file = litert.parsed((tmp_path / exporter.files()[0]).read_bytes())
+        (weights,) = (t for t in file.subgraphs[0].tensors if np.array_equal(t.shape, [60, 24]))
+        assert np.size(weights.quantization.scale) == 1
+
+
+FLOAT_ONLY: dict[str, Any] = {
+    "CEIL": lambda x: tf.math.ceil(x),
+    "COS": lambda x: tf.cos(x),
+    "CUMSUM": lambda x: tf.cumsum(x, axis=-1),
+    "ELU": lambda x: tf.nn.elu(x),
+    "FLOOR": lambda x: tf.floor(x),
+    "FLOOR_DIV": lambda x: x // 0.25,
+    "FLOOR_MOD": lambda x: x % 0.25,
+    "NEG": lambda x: -x,
+    "NON_MAX_SUPPRESSION_V4": lambda x: suppressed(x),
+    "ROUND": lambda x: tf.raw_ops.Rint(x=x) + tf.round(2 * x),
+    "SIGN": lambda x: tf.sign(x),
+    "SIN": lambda x: tf.sin(x),
+    "SQUARE": lambda x: tf.square(x),
+}
+
+
+def suppressed(scores):
+    kept, _ = tf.raw_ops.NonMaxSuppressionV4(
+        boxes=tf.tile(tf.reshape(scores, [-1, 1]), [1, 4]),
+        scores=tf.reshape(scores, [-1]),
+        max_output_size=3,
+        iou_threshold=0.5,
+        score_threshold=0.0,
+        pad_to_max_output_size=True,
+    )
+    return tf.cast(kept[None], tf.float32)
+
+
+def test_the_table_of_what_computes_in_float_only_is_tested():
+    assert {*FLOAT_ONLY} == {*litert._FLOAT_ONLY.values()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == "NEG" else pytest.mark.slow) for name in FLOAT_ONLY],
+)
+def test_int8_refuses_before_the_training_what_it_refuses_after(name, tmp_path, monkeypatch):
+    def served(task, outputs):
+        return {"probabilities": FLOAT_ONLY[name](tf.sigmoid(outputs))}
+
+    monkeypatch.setattr(Classification, "served", served)
+    model = TransferModel(Tiny(), Classification(), CLASSES, seed=0)
+    with pytest.raises(ValueError, match=rf"LiteRT has its {name} in float only"):
+        TFLite(quantize="int8").fits(model)
+    with monkeypatch.context() as patch:  # The converter finds the same.
+        patch.setattr(litert, "float_only", lambda model: [])
+        with pytest.raises(ValueError, match=rf"LiteRT has its .*\b{name}\b.* in float only"):
+            TFLite(quantize="int8").write(model, samples(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_depends_on_no_input_may_be_negative(model, monkeypatch):
+    weights = model.head.get_layer("logits").bias
+
+    def served(task, outputs):
+        return {"probabilities": outputs + -tf.convert_to_tensor(weights)}
+
+    monkeypatch.setattr(Classification, "served", served)
+    assert litert.float_only(model) == []
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_message(model, tmp_path):

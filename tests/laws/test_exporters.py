@@ -69,9 +69,9 @@ class Captioned(Backbone, name="captioned"):
             "caption": keras.Input([LENGTH], dtype="int32", name="caption"),
         }
         words = keras.layers.Embedding(128, 8, name="embedding")(inputs["caption"])
+        colours = keras.layers.Rescaling(1 / 255, name="scale")(inputs["image"])
         pooled = keras.ops.concatenate(
-            [keras.ops.mean(inputs["image"], axis=(1, 2)) / 255, keras.ops.mean(words, axis=1)],
-            axis=-1,
+            [keras.ops.mean(colours, axis=(1, 2)), keras.ops.mean(words, axis=1)], axis=-1
         )
         pooled = keras.layers.Dense(8, name="dense")(pooled)
         return keras.Model(inputs, {"pooled": pooled}, name=self.name)
@@ -362,13 +362,13 @@ def test_every_family_runs_as_tflite(name, kind, networks, tmp_path):
     exporter, samples = TFLite(quantize=kind), tf.data.Dataset.from_tensor_slices(pictures)
     if kind == "int8" and name in FLOAT_ONLY:
         with pytest.raises(ValueError, match=rf"LiteRT has its {FLOAT_ONLY[name]} in float only"):
-            exporter.write(model, samples, tmp_path)
+            exporter.fits(model)
         return
     exporter.write(model, samples, tmp_path)
     served = exporter.load(tmp_path)(pictures)["probabilities"]
     expected = model.served(pictures)["probabilities"].numpy()
     assert np.ptp(expected, axis=0).max() > 0.02  # What is the same for all proves nothing.
-    np.testing.assert_allclose(served, expected, rtol=0, atol=exporter.tolerance)
+    assert np.abs(served - expected).max() <= exporter.tolerance
     correlation = np.corrcoef(served.ravel(), expected.ravel())[0, 1]
     assert correlation > LEAST_CORRELATION[kind]
     if kind == "int8":

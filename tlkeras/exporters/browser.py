@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[1] / "formats" / "try_page"
 
-# Pinned to the byte: what runs on the page is what was tested. `npm view NAME dist.integrity` tells
-# the digest of another version.
+# Pinned to the byte, so the page runs the code that the tests ran. `npm view NAME dist.integrity`
+# prints the digest of another version.
 CORE = npm.Package(
     "@litertjs/core",
     "2.5.3",
@@ -49,11 +49,11 @@ _MEMBERS = {
 class Browser(Exporter, name="browser"):
     """A folder ``try`` with a page that runs the model on pictures and the camera.
 
-    Any file server shows it, ``python -m http.server --directory try``; it needs no network, and
-    its policy forbids it any. LiteRT.js, which runs the model, is fetched by npm when it is written
-    and lies in ``try/npm``, its licence beside it. The float32 network takes what `squash` gives;
-    the page does the same arithmetic, on pixels that may differ by a few levels where the browser
-    decodes JPEG otherwise than TensorFlow.
+    Any file server shows it, ``python -m http.server --directory try``. The page needs no network,
+    and its policy forbids one. npm fetches LiteRT.js, which runs the model, during the export; it
+    lies in ``try/npm``, its licence beside it. The page resizes as `squash` does, the network is
+    float32. Pixels may differ by a few levels where the browser decodes JPEG otherwise than
+    TensorFlow.
     """
 
     def files(self):
@@ -85,11 +85,11 @@ class Browser(Exporter, name="browser"):
         with tempfile.TemporaryDirectory() as saved:
             network = litert.converted(litert.converter(litert.saved(model, Path(saved))))
         (folder / "model.tflite").write_bytes(network)
-        (given,) = model.inputs
+        (name,) = model.inputs
         about = {
             "classes": model.classes,
             "network": model.backbone.name,
-            "input": given,
+            "input": name,
             "output": served,
             "size": size,
             "bytes": len(network),
@@ -116,11 +116,11 @@ def _squashed(model: TransferModel) -> int:
     """
     backbone, kinds, inputs = model.backbone, model.backbone.raw(), model.inputs
     if len(inputs) == 1 and [kind.meaning for kind in kinds.values()] == ["image"]:
-        (key,), (given,) = kinds, inputs.values()
-        size = given.shape[1]
+        (key,), (pixels,) = kinds, inputs.values()
+        size = pixels.shape[1]
         # Larger one way and smaller the other, so that every other way of resizing differs.
         probe = np.random.default_rng(0).integers(0, 256, (3 * size, size // 2 + 1, 3), np.uint8)
-        if tuple(given.shape) == (None, size, size, 3):
+        if tuple(pixels.shape) == (None, size, size, 3):
             (prepared,) = signature.named(backbone.preprocess({key: probe}), inputs).values()
             if np.allclose(prepared, squash(probe, size), atol=1e-2):
                 return size

@@ -15,7 +15,8 @@ from tlkeras.model.transfer_model import save_network
 class Keras(Exporter, name="keras"):
     """One file ``model.keras``, which ``keras.saving.load_model`` reads without tlkeras.
 
-    It takes a batch of what `Backbone.preprocess` gives and gives a dict of the served outputs.
+    Its input is a batch of what `Backbone.preprocess` returns, its output a dict of the served
+    outputs.
     Pictures are float32 [b, size, size, 3] in [0, 255], scaling inside.
     """
 
@@ -33,8 +34,8 @@ class Keras(Exporter, name="keras"):
 
     def load(self, out):
         network: Any = keras.saving.load_model(out / "model.keras", compile=False)
-        given: Any = network.input
-        inputs = signature.named(given, given if isinstance(given, dict) else ["input"])
+        tensors: Any = network.input
+        inputs = tensors if isinstance(tensors, dict) else {"input": tensors}
         specs = {name: tf.TensorSpec(each.shape, each.dtype) for name, each in inputs.items()}
 
         @tf.function(input_signature=[specs])

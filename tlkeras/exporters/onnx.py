@@ -22,8 +22,8 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 class ONNX(Exporter, name="onnx"):
     """One file ``model.onnx``, its class names and origin among its metadata.
 
-    It takes a batch of what `Backbone.preprocess` gives, by the names of the inputs, and gives the
-    served outputs. Pictures are ``image``, float32 [b, size, size, 3] in [0, 255], scaling inside.
+    Its inputs are a batch of what `Backbone.preprocess` returns, by their names, and its outputs
+    the served ones. Pictures are ``image``, float32 [b, size, size, 3] in [0, 255], scaling inside.
     """
 
     def validate(self):
@@ -56,8 +56,8 @@ class ONNX(Exporter, name="onnx"):
             serve, [*specs.values()], opset=_OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
         )
         graph = converted.graph
-        # Constants made outside of the function, as Keras's Normalization makes them, are declared
-        # as inputs; some are folded into others by now and used no more.
+        # tf2onnx declares constants from outside of the function, such as those of Keras's
+        # Normalization, as inputs; it has folded some of them into others.
         inputs = [value for value in graph.input if value.name in specs]
         del graph.input[:]
         graph.input.extend(inputs)
@@ -73,7 +73,7 @@ class ONNX(Exporter, name="onnx"):
             onnx.checker.check_model(converted, full_check=True)
         except onnx.checker.ValidationError as error:
             raise ValueError(
-                f"{model.backbone.name} cannot be written as ONNX, tf2onnx made something else: "
+                f"{model.backbone.name} cannot be written as ONNX, tf2onnx makes no valid file: "
                 f"{' '.join(str(error).split())[:300]}; use another exporter."
             ) from error
         onnx.save(converted, out / "model.onnx")
@@ -103,7 +103,7 @@ class ONNX(Exporter, name="onnx"):
 
 
 def _trace_flat(serve: Any) -> None:
-    """Traces a function with the functions that it calls made part of it.
+    """Traces a function, and those that it calls as a part of it.
 
     Keras compiles grouped convolutions, such as ConvNeXt's, as functions of their own, which
     tf2onnx cannot read.
@@ -133,7 +133,7 @@ def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
 
 
 def _converter() -> Any:
-    """Returns tf2onnx's; on import it sets TensorFlow's log level for all that is run later."""
+    """Returns tf2onnx's converter without the log level of TensorFlow that its import sets."""
     level = os.environ.get(_LEVEL)
     converter = importlib.import_module("tf2onnx.convert")
     if level is None:
@@ -149,10 +149,10 @@ import onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession(FILE)
-[given] = session.get_inputs()
-height, width = given.shape[1:3]
+[tensor] = session.get_inputs()
+height, width = tensor.shape[1:3]
 picture = Image.fromarray(value).resize((width, height), Image.Resampling.BILINEAR)
-served = session.run(None, {given.name: np.asarray(picture, "float32")[None]})
+served = session.run(None, {tensor.name: np.asarray(picture, "float32")[None]})
 for output, value in zip(session.get_outputs(), served, strict=True):
     print(output.name, value)  # Scores are in the order of labels.txt.
 """

@@ -43,9 +43,9 @@ class SavedModel(Exporter, name="saved_model"):
 
     Texts have ``serving_default``, strings [b], in the place of the first three. All but the last
     answer with the served outputs and the class names, ``classify`` with ``classes`` and ``scores``
-    alone. Picture files are decoded as they lie: a client turns photos upright and fills what is
-    transparent, as ingest does. Requests with nobody's examples are there for TensorFlow Serving to
-    warm the model up.
+    alone. Picture files are decoded as they lie: a client turns photos upright and fills
+    transparent pixels, as ingest does. TensorFlow Serving warms the model up by requests with
+    `Kind.sample`, which is nobody's.
     """
 
     def files(self):

@@ -100,7 +100,7 @@ def _weights(model: Any, layer: _Layer) -> Any:
 
 
 def _output(layer: _Layer, error: Any, mean: Any) -> Any:
-    """Returns by what wrong weights move each output channel on average, given the mean input."""
+    """Returns by how much wrong weights move each output channel at the mean input."""
     code, *shape = layer.kind
     if code == _DENSE:  # [outputs, inputs]
         return error @ mean.reshape(-1, shape[-1]).mean(0)
@@ -140,7 +140,7 @@ def _means(file: bytes, places: Iterable[int], inputs: Iterable[Any]) -> dict[in
     opened: Any = Interpreter(
         model_content=file,
         experimental_preserve_all_tensors=True,
-        # Delegates keep to themselves what is between the operations.
+        # Delegates hide the tensors between the operations.
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
         num_threads=os.cpu_count(),
     )

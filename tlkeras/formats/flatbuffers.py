@@ -47,7 +47,7 @@ _BYTES = ("content_properties_type", "color_space", "options_type", "type")
 # fields are offsets.
 _VERSION, _BUFFERS, _METADATA = 0, 4, 6
 
-# What the schema asks for buffers; the old file is moved by a multiple of it.
+# The alignment of buffers in the schema; the old file moves by a multiple of it.
 _ALIGNMENT = 16
 
 
@@ -61,7 +61,7 @@ def with_buffer(file: bytes, name: str, data: bytes) -> bytes:
     from flatbuffers.table import Table
 
     builder = Builder(len(file) + len(data) + 4096)
-    # A place counts from the end. Before its bytes a vector keeps four more with its length.
+    # A place counts from the end. A vector begins with four bytes of its length.
     begin = builder.CreateByteVector(file + bytes(-len(file) % _ALIGNMENT)) - 4
     root = Table(file, encode.Get(number_types.UOffsetTFlags.packer_type, file, 0))
 

@@ -21,7 +21,26 @@ _SIGNATURE = "serving_default"
 # Where the converter records which release of the runtime first had every operation of the file.
 _RUNTIME = b"min_runtime_version"
 
-# Weights are read where they lie in the file; the schema asks for this alignment.
+# TensorFlow's operations without an integer kernel in LiteRT, and their names there. A test checks
+# each by a conversion.
+_FLOAT_ONLY = {
+    "Ceil": "CEIL",
+    "Cos": "COS",
+    "Cumsum": "CUMSUM",
+    "Elu": "ELU",
+    "Floor": "FLOOR",
+    "FloorDiv": "FLOOR_DIV",
+    "FloorMod": "FLOOR_MOD",
+    "Neg": "NEG",
+    "NonMaxSuppressionV4": "NON_MAX_SUPPRESSION_V4",
+    "Rint": "ROUND",
+    "Round": "ROUND",
+    "Sign": "SIGN",
+    "Sin": "SIN",
+    "Square": "SQUARE",
+}
+
+# The alignment of weights in the schema: LiteRT reads them where they lie in the file.
 _ALIGNMENT = 16
 
 
@@ -42,10 +61,10 @@ def saved(model: TransferModel, folder: Path) -> Path:
 
 
 def converter(saved: Path) -> Any:
-    """Returns what converts a SavedModel to built-in operations, to be set before `converted`."""
-    made = tf.lite.TFLiteConverter.from_saved_model(str(saved))
-    made.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    return made
+    """Returns a converter of a SavedModel to built-in operations; set it before `converted`."""
+    found = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+    found.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    return found
 
 
 def converted(converter: Any) -> bytes:
@@ -57,9 +76,8 @@ def converted(converter: Any) -> bytes:
 def load(path: Path, threads: int | None = None) -> Predict:
     """Returns a function that runs a file, one example after another.
 
-    A batch is an array, or a dict of them by the names of the inputs. Where the file takes float
-    numbers as uint8, they are rounded and clipped; where it gives integers, outputs are the
-    numbers that these stand for.
+    A batch is an array, or a dict of arrays by the names of the inputs. Inputs of uint8 are rounded
+    and clipped, other integers taken unchanged. Integer outputs are scaled to numbers.
     """
     run = interpreter(path, threads).get_signature_runner(_SIGNATURE)
     inputs, outputs = run.get_input_details(), run.get_output_details()
@@ -145,6 +163,29 @@ def runtime(file: bytes) -> str:
     return ""
 
 
+def float_only(model: TransferModel) -> list[str]:
+    """Returns the operations of a model that LiteRT has in float only, as the network is traced.
+
+    What depends on no input is left out, because the converter computes it beforehand.
+    """
+    specs = signature.specs(model, batch=1)
+
+    @tf.function(input_signature=[specs], autograph=False)
+    def serve(inputs: Any) -> Any:
+        return model.served(signature.unnamed(inputs, model.full))
+
+    graph = serve.get_concrete_function().graph
+    reached = {tensor.ref() for tensor in graph.inputs[: len(specs)]}
+    found = set()
+    for operation in graph.get_operations():
+        sources = [tensor for tensor in operation.inputs if tensor.ref() in reached]
+        if sources:
+            reached |= {tensor.ref() for tensor in operation.outputs}
+        if operation.type in _FLOAT_ONLY and any(each.dtype.is_floating for each in sources):
+            found.add(_FLOAT_ONLY[operation.type])
+    return sorted(found)
+
+
 def parsed(file: bytes) -> Any:
     """Returns a model as the mutable objects of the schema."""
     from ai_edge_litert import schema_py_generated as schema
@@ -161,7 +202,7 @@ def written(model: Any) -> bytes:
     import flatbuffers
 
     class Builder(flatbuffers.Builder):
-        """Writes equal arrays once, buffers aligned as the schema asks."""
+        """Writes equal arrays once, buffers aligned as in the schema."""
 
         known: dict[tuple[str, bytes], int]
 

@@ -1,7 +1,7 @@
-"""Metadata: what a ``.tflite`` file says of itself, for MediaPipe, Android Studio and people.
+"""Metadata of ``.tflite`` files, for MediaPipe, Android Studio and people.
 
 TFLite Metadata (https://github.com/tensorflow/tflite-support/blob/master/tensorflow_lite_support/
-metadata/metadata_schema.fbs) is a flatbuffer of its own, kept in the model as the buffer named
+metadata/metadata_schema.fbs) is a flatbuffer of its own: the model's buffer named
 ``TFLITE_METADATA``. The files that it names are appended to the model as a zip archive.
 """
 
@@ -36,7 +36,7 @@ _NORMALIZATION = 1
 
 
 class _Tensor(NamedTuple):
-    """What the metadata tells of an input or output: the fields of its `Content` and others."""
+    """The metadata of an input or output: the fields of its `Content` and others."""
 
     content: Callable[[Tables], dict[str, Any]]
     labels: int = _AXIS_LABELS
@@ -91,7 +91,7 @@ def _pixels(make: Tables) -> dict[str, Any]:
 
 
 INPUTS = {"image": _Tensor(_colours, fields=_pixels), "vector": _Tensor(_feature)}
-"""What is written of an input, by the `Kind.meaning` of what it is made of."""
+"""The metadata of an input by its `Kind.meaning`."""
 
 OUTPUTS = {
     "scores": _Tensor(_feature),
@@ -102,15 +102,21 @@ OUTPUTS = {
     "count": _Tensor(_feature),
     "tokens": _Tensor(_feature, _VALUE_LABELS),
 }
-"""What is written of an output, by `Output.meaning`."""
+"""The metadata of an output by its `Output.meaning`."""
 
-# Of each box: MediaPipe's `ObjectDetector` reads the outputs of these meanings together.
+# What MediaPipe's `ObjectDetector` calls the outputs of these meanings, whatever their own names;
+# all but the count are one group.
 _DETECTION = "detection_result"
-_OF_BOXES = ("boxes", "category", "scores")
+_OF_BOXES = {
+    "boxes": "location",
+    "category": "category",
+    "scores": "score",
+    "count": "number of detections",
+}
 
 
 def require(model: TransferModel) -> None:
-    """Checks that the metadata can tell what the inputs and outputs of a model are.
+    """Checks that the inputs and outputs of a model have metadata.
 
     Raises:
         ValueError: One of a meaning without a row in `INPUTS` or `OUTPUTS`.
@@ -118,15 +124,15 @@ def require(model: TransferModel) -> None:
     for key, kind in model.backbone.raw().items():
         if kind.meaning not in INPUTS:
             raise ValueError(
-                f"A .tflite file cannot tell what the input {key!r} of {model.backbone.name} is: "
+                f"A .tflite file has no metadata for the input {key!r} of {model.backbone.name}: "
                 f"{kind.meaning!r}, expected one of {', '.join(INPUTS)}; take another exporter."
             )
     for output in model.task.outputs():
         if output.meaning not in OUTPUTS:
             raise ValueError(
-                f"A .tflite file cannot tell what the output {output.name!r} of {model.task.name} "
-                f"is: {output.meaning!r}, expected one of {', '.join(OUTPUTS)}; take another "
-                "exporter."
+                f"A .tflite file has no metadata for the output {output.name!r} of "
+                f"{model.task.name}: {output.meaning!r}, expected one of {', '.join(OUTPUTS)}; "
+                "take another exporter."
             )
 
 
@@ -134,20 +140,20 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
     """Returns a converted ``.tflite`` file with meanings, class names and origin in it.
 
     Raises:
-        ValueError: The file is no model, or `require` refuses it, or an output has not one value
-            for each class, or the task does not tell what it is.
+        ValueError: The file is no model; `require` refuses the model; `Task.outputs` lacks an
+            output; an output with class names has not one value for each class.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     if not schema.Model.ModelBufferHasIdentifier(file, 0):
-        raise ValueError("What the converter gave is not a TFLite model: no TFL3 at its beginning.")
+        raise ValueError("The converter wrote no TFLite model: there is no TFL3 at its beginning.")
     require(model)
     parsed: Any = schema.Model.GetRootAs(file)
     graph, signature = parsed.Subgraphs(0), parsed.SignatureDefs(0)
     inputs = _names(signature.Inputs, signature.InputsLength())
     outputs = _names(signature.Outputs, signature.OutputsLength())
     kinds = model.backbone.raw()
-    given = {inputs[graph.Inputs(i)]: graph.Inputs(i) for i in range(graph.InputsLength())}
+    sent = {inputs[graph.Inputs(i)]: graph.Inputs(i) for i in range(graph.InputsLength())}
     served = {outputs[graph.Outputs(i)]: graph.Outputs(i) for i in range(graph.OutputsLength())}
     declared = {output.name: output for output in model.task.outputs()}
     for name, place in served.items():
@@ -164,8 +170,8 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
                 f"{values} values; class names belong to an output with one value for each class."
             )
     written = _Metadata(
-        {name: kinds[name].meaning if name in kinds else "vector" for name in given},
-        {name: kinds[name].span for name in given if name in kinds},
+        {name: kinds[name].meaning if name in kinds else "vector" for name in sent},
+        {name: kinds[name].span for name in sent if name in kinds},
         [declared[name] for name in served],
     )
     whole = with_buffer(file, _NAME, written.packed(origin.texts(model)))
@@ -203,7 +209,8 @@ class _Metadata(NamedTuple):
                 labels = make("AssociatedFile", name=LABELS, type=row.labels)
                 fields["associated_files"] = [labels]
             content = make("Content", **row.content(make))
-            outputs.append(make("TensorMetadata", name=output.name, content=content, **fields))
+            name = self._name(output)
+            outputs.append(make("TensorMetadata", name=name, content=content, **fields))
         graph = make(
             "SubGraphMetadata",
             input_tensor_metadata=inputs,
@@ -213,8 +220,16 @@ class _Metadata(NamedTuple):
         root = make("ModelMetadata", **texts, subgraph_metadata=[graph], min_parser_version=_PARSER)
         return make.finished(root, b"M001")
 
+    def _finds_boxes(self) -> bool:
+        return any(output.meaning == "boxes" for output in self.outputs)
+
+    def _name(self, output: Output) -> str:
+        names = _OF_BOXES if self._finds_boxes() else {}
+        return names.get(output.meaning, output.name)
+
     def _groups(self, make: Tables) -> dict[str, Any]:
-        names = [output.name for output in self.outputs if output.meaning in _OF_BOXES]
-        if not any(output.meaning == "boxes" for output in self.outputs):
+        if not self._finds_boxes():
             return {}
+        grouped = ("boxes", "category", "scores")
+        names = [self._name(output) for output in self.outputs if output.meaning in grouped]
         return {"output_tensor_groups": [make("TensorGroup", name=_DETECTION, tensor_names=names)]}

@@ -1,7 +1,7 @@
 """npm: files of published JavaScript packages, fetched by the user's own client and checked.
 
-npm reads the user's settings (registry, proxy, certificates) and keeps what it fetched, so a second
-time needs no network.
+npm reads the user's settings (registry, proxy, certificates) and has a cache, so a second time
+needs no network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-_SECONDS = 600  # For npm, its own retries included, before it is given up.
+_SECONDS = 600  # The time limit of npm, its own retries included.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Package:
     integrity: str
 
     def __str__(self) -> str:
-        """Returns how npm is asked for it."""
+        """Returns the name and version as the commands of npm have them."""
         return f"{self.name}@{self.version}"
 
 
@@ -56,10 +56,10 @@ def read(package: Package, members: Sequence[str]) -> dict[str, bytes]:
         raise ValueError(
             f"npm gave an archive of {package} whose integrity is sha512-{digest[:12]}…, expected "
             f"{package.integrity[:19]}…: it is damaged or another one. Look at the registry that "
-            "'npm config get registry' tells, and run again."
+            "'npm config get registry' prints, and run again."
         )
     found: dict[str, bytes] = {}
-    # Only what was asked for is taken out: no path of the archive's is ever written to.
+    # Only the listed members are read, and no path of the archive is ever written to.
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as files:
         for member in files:
             name = member.name.partition("/")[2]  # npm puts all under one folder.
@@ -91,25 +91,27 @@ def _archive(package: Package) -> bytes:
                 timeout=_SECONDS,
             )
         except subprocess.TimeoutExpired:
-            raise Unreachable(_told(package, f"no answer in {_SECONDS} s")) from None
+            raise Unreachable(_message(package, f"no answer in {_SECONDS} s")) from None
         if ended.returncode:
-            raise Unreachable(_told(package, _reason(ended.stderr)))
+            raise Unreachable(_message(package, _reason(ended.stderr)))
         try:
             (path,) = Path(folder).glob("*.tgz")
         except ValueError:
-            raise Unreachable(_told(package, "it wrote no archive")) from None
+            raise Unreachable(_message(package, "it wrote no archive")) from None
         return path.read_bytes()
 
 
-def _told(package: Package, reason: str) -> str:
+def _message(package: Package, reason: str) -> str:
     return (
         f"npm cannot fetch {package}: {reason}. Check the network and the registry that "
-        "'npm config get registry' tells, and run again."
+        "'npm config get registry' prints, and run again."
     )
 
 
 def _reason(errors: str) -> str:
     """Returns npm's first error line after the code, or the code."""
     lines = [line.partition("npm error ")[2].strip() for line in errors.splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("code ", "syscall ", "errno "))]
-    return (kept or [line for line in lines if line] or ["no reason given"])[0].rstrip(".")
+    reasons = [
+        line for line in lines if line and not line.startswith(("code ", "syscall ", "errno "))
+    ]
+    return (reasons or [line for line in lines if line] or ["no reason given"])[0].rstrip(".")

@@ -1,7 +1,7 @@
 """Usage: the code of the model card that runs an export on a raw example.
 
-It is made of `Kind.reading`, which sets ``value`` to what ingest makes of a file, and of lines that
-run the export.
+It joins `Kind.reading`, which reads a file into ``value`` as ingest does, and lines that run the
+export.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def of_values(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
 def of_picture(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
     """Returns the use of a file that takes pictures of the network's size, none of other inputs.
 
-    The lines resize ``value``, uint8 [h, w, 3], themselves. What another input needs, such as the
-    tokens of a text, is made by `Backbone.preprocess`; a SavedModel holds that.
+    The lines resize ``value``, uint8 [h, w, 3], themselves. Other inputs, such as the tokens of a
+    text, need `Backbone.preprocess`, which only a SavedModel holds.
     """
     if [kind.meaning for kind in kinds.values()] != ["image"]:
         return []

@@ -21,7 +21,7 @@ try {
   complain(`The model cannot be run: ${error.message}`);
 }
 
-/** Returns the answer to a request of a file; asked anew, as an export may have been replaced. */
+/** Returns the answer to a request of a file; without the cache, because another export may lie there. */
 async function fetched(path) {
   const answer = await fetch(path, { cache: "no-cache" });
   if (!answer.ok) throw new Error(`${path} is not there (${answer.status}).`);
@@ -83,7 +83,7 @@ async function loaded(about) {
 }
 
 function listen(about, network) {
-  let turn = 0; // Of what is shown; who finds another turn when done was overtaken.
+  let turn = 0; // Counts what was chosen; an answer of an older turn is dropped.
   let stream = null;
 
   const classify = async (source, width, height) => {
@@ -224,11 +224,11 @@ function show(classes, { probabilities, resizing, running }) {
 }
 
 function row() {
-  const made = document.createElement("li");
+  const item = document.createElement("li");
   for (const [tag, kind] of [["span", "class"], ["data", ""], ["div", "bar"]]) {
-    made.append(Object.assign(document.createElement(tag), { className: kind }));
+    item.append(Object.assign(document.createElement(tag), { className: kind }));
   }
-  return made;
+  return item;
 }
 
 function milliseconds(time) {
