@@ -1,4 +1,4 @@
-"""What a run tells: how far it is, with the time left; and texts as they can be printed."""
+"""The terminal: progress bars, and texts that are safe to print."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import tqdm
 T = TypeVar("T")
 
 
-def shown(things: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yields the things, telling on the error stream how far it is: a bar that moves on a terminal.
+def shown(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """Yields the items and shows a progress bar on the error stream.
 
-    Where the stream is no terminal, every ten seconds only.
+    If the stream is no terminal, the bar is printed every ten seconds.
     """
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    yield from tqdm.tqdm(things, what, total, mininterval=interval, delay=2)
+    yield from tqdm.tqdm(items, label, total, mininterval=interval, delay=2)
 
 
 def printable(text: str) -> str:
-    """Returns a text in UTF-8 that commands no terminal, its lines and tabs left."""
-    shown = text.encode("utf-8", "backslashreplace").decode()
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", shown)
+    """Returns a text in UTF-8 with control characters escaped, but for newlines and tabs."""
+    valid = text.encode("utf-8", "backslashreplace").decode()
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", valid)

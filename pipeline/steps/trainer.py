@@ -39,7 +39,7 @@ def model(
     imported.
     """
     hardware.meet("the model's folder")  # From here on it is there.
-    print(f"  training on {hardware.told()}")
+    print(f"  training on {hardware.devices()}")
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     modules = {type(backbone).__module__, type(task).__module__, "tlkeras.training.features"}
     shared = Cache(features, feature_cache_gb, code.digest(modules))
