@@ -132,7 +132,7 @@ def test_what_is_not_there_is_told(version: Path, pictures: Path, tmp_path: Path
     with pytest.raises(ValueError, match=r"There is no model.tflite in .*partial"):
         predicted(tmp_path / "second", pictures, partial, exporter=TFLite())
     (partial / "manifest.json").write_text(json.dumps({"lineage": []}))
-    with pytest.raises(ValueError, match="does not tell of what model it was made"):
+    with pytest.raises(ValueError, match="has no model in its lineage"):
         predicted(tmp_path / "third", pictures, partial)
 
 

@@ -302,7 +302,7 @@ def test_a_worker_that_never_comes_is_named_after_a_time():
         (
             "multi_worker",
             '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}',
-            "names the worker a:1 alone; name at least two",
+            "names only the worker a:1; name at least two",
         ),
         (
             "multi_worker",

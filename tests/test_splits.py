@@ -19,7 +19,7 @@ def free(count: int) -> tuple[list[str], list[int | None], list[str | None]]:
 
 def test_the_hash_alone_decides_where_there_is_plenty():
     ids, labels, given = free(400)
-    sides = splits.cut(Split(validation=15, test=25), ids, labels, given)
+    sides = splits.assigned(Split(validation=15, test=25), ids, labels, given)
     for identity, side in zip(ids, sides, strict=True):
         u = spot(identity)
         assert side == ("test" if u < 25 else "validation" if u < 40 else "train")
@@ -27,9 +27,9 @@ def test_the_hash_alone_decides_where_there_is_plenty():
 
 def test_an_example_keeps_its_side_when_others_come():
     ids, labels, given = free(300)
-    before = dict(zip(ids, splits.cut(Split(), ids, labels, given), strict=True))
+    before = dict(zip(ids, splits.assigned(Split(), ids, labels, given), strict=True))
     more, labels, given = free(900)
-    after = dict(zip(more, splits.cut(Split(), more, labels, given), strict=True))
+    after = dict(zip(more, splits.assigned(Split(), more, labels, given), strict=True))
     assert before == {identity: after[identity] for identity in ids}
 
 
@@ -37,7 +37,7 @@ def test_an_example_keeps_its_side_when_others_come():
 def test_a_small_class_lends_its_smallest_hashes_and_keeps_training(count: int):
     # These shares put next to nothing anywhere by hash.
     ids, labels, given = free(count)
-    sides = splits.cut(Split(validation=0.01, test=0.01), ids, labels, given)
+    sides = splits.assigned(Split(validation=0.01, test=0.01), ids, labels, given)
     ordered = sorted(ids, key=spot)
     assert {side: ids[sides.index(side)] for side in ("test", "validation")} == {
         "test": ordered[0],
@@ -48,14 +48,14 @@ def test_a_small_class_lends_its_smallest_hashes_and_keeps_training(count: int):
 
 def test_a_class_of_four_lends_nothing():
     ids, labels, given = free(4)
-    assert splits.cut(Split(validation=0.01, test=0.01), ids, labels, given) == ["train"] * 4
+    assert splits.assigned(Split(validation=0.01, test=0.01), ids, labels, given) == ["train"] * 4
 
 
 @pytest.mark.parametrize("count", [5, 6, 12, 60, 200])
 def test_only_lent_examples_are_not_where_their_hash_puts_them(count: int):
     ids, labels, given = free(count)
     hashed = {x: "test" if spot(x) < 10 else "validation" if spot(x) < 20 else "train" for x in ids}
-    sides = dict(zip(ids, splits.cut(Split(), ids, labels, given), strict=True))
+    sides = dict(zip(ids, splits.assigned(Split(), ids, labels, given), strict=True))
     moved = {identity for identity in ids if sides[identity] != hashed[identity]}
     assert all(hashed[identity] == "train" for identity in moved)
     missing = {"test", "validation"} - set(hashed.values())
@@ -65,7 +65,7 @@ def test_only_lent_examples_are_not_where_their_hash_puts_them(count: int):
 def test_each_class_lends_its_own():
     ids = [f"{name}/{i}" for name in "ab" for i in range(6)]
     labels = [0] * 6 + [1] * 6
-    sides = splits.cut(Split(validation=0, test=0.01), ids, labels, [None] * 12)
+    sides = splits.assigned(Split(validation=0, test=0.01), ids, labels, [None] * 12)
     assert sides[:6].count("test") == sides[6:].count("test") == 1
 
 
@@ -74,14 +74,14 @@ def test_lending_leaves_no_class_without_training():
     ids = ["g0/a", "g0/b", "g1/a", "g2/a", "g3/a", "g4/a"]
     labels = [1, 0, 0, 0, 0, 0]
     shares = Split(validation=0.01, test=0.01, group=r"^(g\d)")
-    sides = splits.cut(shares, ids, labels, [None] * 6)
+    sides = splits.assigned(shares, ids, labels, [None] * 6)
     assert sides[:2] == ["train", "train"]
     assert sides.count("test") == sides.count("validation") == 1
 
 
 def test_a_group_stays_together_and_the_unmatched_are_alone():
     ids = [f"rose/patient{i % 7}_{i}.jpg" for i in range(70)] + [f"x{i}" for i in range(30)]
-    sides = splits.cut(Split(20, 20, r"patient(\d+)_"), ids, [None] * 100, [None] * 100)
+    sides = splits.assigned(Split(20, 20, r"patient(\d+)_"), ids, [None] * 100, [None] * 100)
     for patient in range(7):
         assert len({sides[i] for i in range(70) if i % 7 == patient}) == 1
     assert len(set(sides[70:])) > 1
@@ -111,7 +111,7 @@ def test_a_group_without_brackets_is_the_whole_match():
 def test_splits_the_user_made_are_kept_and_missing_ones_cut_from_training():
     ids, labels, _ = free(300)
     given = ["train" if i % 3 else "test" for i in range(300)]
-    sides = splits.cut(Split(validation=30, test=10), ids, labels, given)
+    sides = splits.assigned(Split(validation=30, test=10), ids, labels, given)
     for identity, own, side in zip(ids, given, sides, strict=True):
         by_hash = "validation" if spot(identity) < 30 else "train"
         assert side == ("test" if own == "test" else by_hash)
@@ -119,7 +119,7 @@ def test_splits_the_user_made_are_kept_and_missing_ones_cut_from_training():
 
 def test_a_split_of_no_percent_is_not_cut():
     ids, labels, given = free(50)
-    assert set(splits.cut(Split(validation=0, test=0), ids, labels, given)) == {"train"}
+    assert set(splits.assigned(Split(validation=0, test=0), ids, labels, given)) == {"train"}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import numpy as np
 
 from tlkeras import terminal
 from tlkeras.data import records, splits
-from tlkeras.data.parts import Workers
+from tlkeras.data.parts import Runner
 from tlkeras.data.records import Info
 from tlkeras.data.splits import Split
 from tlkeras.images import decoding
@@ -43,7 +43,7 @@ def write_examples(
     split: Split,
     out: Path,
     say: Say = print,
-    workers: Workers | None = None,
+    runner: Runner | None = None,
     parts: Path | None = None,
 ) -> Info:
     """Writes every example of a source into the folder `out`.
@@ -57,7 +57,7 @@ def write_examples(
         split: How they are cut.
         out: The folder to write, made if need be.
         say: What tells the user of oddities.
-        workers: Who reads and checks the examples.
+        runner: Runs the parts of the job: it reads and checks the examples.
         parts: Where finished parts lie meanwhile; those of a killed run on the same data are used.
             If None, a folder in `out`, and nothing is used again.
 
@@ -87,7 +87,7 @@ def write_examples(
         if parts is None:
             parts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="_parts", dir=out)))
         try:
-            _write_records(source, sides, planned, out, say, workers or Workers(), parts)
+            _write_records(source, sides, planned, out, say, runner or Runner(), parts)
         except BaseException:
             _clear(out, planned)
             raise
@@ -140,7 +140,7 @@ def _planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
     ]
     if wrong:
         raise ValueError(f"Labels must be from 0 to {len(classes) - 1}: {_told(wrong)}.")
-    sides = splits.cut(split, ids, labels, [source.split(identity) for identity in ids])
+    sides = splits.assigned(split, ids, labels, [source.split(identity) for identity in ids])
     if strange := [name for name in {*sides} if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has the split {strange[0]!r}, expected a plain word.")
     if splits.TRAIN not in sides:
@@ -177,7 +177,7 @@ def _write_records(
     planned: Info,
     out: Path,
     say: Say,
-    workers: Workers,
+    runner: Runner,
     parts: Path,
 ) -> None:
     """Writes the shards, then says which pictures are on two sides, or raises what is broken."""
@@ -188,7 +188,7 @@ def _write_records(
     broken, leaks, first = [], [], {}
     with contextlib.ExitStack() as stack:
         stack.enter_context(decoding.quiet())
-        done = workers.done(reading, -(-len(order) // _PART), parts / "read", "reading")
+        done = runner.run(reading, -(-len(order) // _PART), parts / "read", "reading")
         done = stack.enter_context(contextlib.closing(done))
         writers = {
             name: stack.enter_context(contextlib.closing(records.Writer(out, name)))
