@@ -121,10 +121,10 @@ def waiting(folder: Path, backbone: MobileNetV2, rounds: int) -> None:
         )
         data = Data(Path(place) / "examples", backbone, Classification(), exact=False)
         model = TransferModel(backbone, Classification(), data.classes)
-        cuts = [features.Cut("train", block) for block in ("head", "block_12")]
-        kept = features.at(model, data, cuts, features.Cache(Path(place) / "features"), "float16")
+        taps = [features.Tap("train", block) for block in ("head", "block_12")]
+        kept = features.at(model, data, taps, features.Cache(Path(place) / "features"), "float16")
         order, at_once = data.order("train", 0), fine_tune._STEPS_ON_FEATURES
-        head, block = (functools.partial(kept[cut].batches, order) for cut in cuts)
+        head, block = (functools.partial(kept[tap].batches, order) for tap in taps)
         decoded = functools.partial(data.shuffled, "train", 0)
         row("head, kept features", *shares(model, "head", head, at_once, rounds))
         row("block_12 on, kept features", *shares(model, "block_12", block, at_once, rounds))
