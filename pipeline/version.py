@@ -16,7 +16,7 @@ def versions(saved_models: Path, name: str) -> list[Path]:
 
 
 def manifest(version: Path) -> dict[str, Any]:
-    """Returns ``manifest.json`` of a pushed version: its products and all they were made of."""
+    """Returns ``manifest.json`` of a pushed version: its products and their lineage."""
     path = version / "manifest.json"
     try:
         return files.read_json(path)
