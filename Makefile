@@ -14,7 +14,7 @@ RESULTS ?= runs/results
 # A process has up to 4 GB.
 TESTS := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: run test check slow bench
+.PHONY: run test equality check slow bench
 
 # What transfer gained is told at 64 pixels: training a whole network takes its time.
 run: .venv/installed
@@ -24,6 +24,10 @@ run: .venv/installed
 
 test: .venv/developer
 	$(TESTS) -m "not slow and not data"
+
+# As on a processor without AVX-512: there TensorFlow runs its own kernels, oneDNN those of AVX2.
+equality: .venv/developer
+	TF_ENABLE_ONEDNN_OPTS=0 ONEDNN_MAX_CPU_ISA=AVX2 $(TESTS) -m "equality and not slow and not data"
 
 slow: .venv/developer
 	$(TESTS) -m "slow or data"

@@ -13,8 +13,9 @@ from pipeline.config import Config
 from pipeline.order import STEPS
 from pipeline.step import NotBlessed
 from pipeline.steps import evaluator, pusher, resolver
-from tlkeras import spec
-from tlkeras.report import report
+from tlkeras import spec, terminal
+from tlkeras.measures import measures
+from tlkeras.report.page import number
 
 PROGRAMS = {
     "bulk_inferrer": bulk_inferrer.command,
@@ -53,12 +54,12 @@ def _commands(program: str) -> str:
 
 
 def everything(config: Config) -> int:
-    """Makes every product up to ``--to``, then shows what came out.
+    """Makes every product up to ``--to``, then prints measures, exports and the pushed folder.
 
     Raises:
         NotBlessed: The model, or an export of it, is worse than it has to be.
     """
-    resolver.named(config.baseline)  # A wrong one is told before the training.
+    resolver.named(config.baseline)  # A wrong one fails before the training.
     try:
         products = store.run(STEPS, config, store.Store(config.root), config.to)
     except NotBlessed as refusal:
@@ -78,19 +79,14 @@ def _show(products: Mapping[str, Path]) -> None:
     if "infra_blessing" in products:
         _show_exports(products["infra_blessing"])
     if "pushed" in products:
-        told = json.loads((products["pushed"] / "pushed.json").read_text(encoding="utf-8"))
-        print(f"\nPushed: {told['folder']}")
+        pushed = json.loads((products["pushed"] / "pushed.json").read_text(encoding="utf-8"))
+        print(f"\nPushed: {pushed['folder']}")
 
 
 def _show_measures(evaluation: Path) -> None:
-    measures = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-    split = measures.pop("split")
-    rows = [
-        (name.replace("_", " "), f"{value:.4f}")
-        for name, value in measures.items()
-        if isinstance(value, float)
-    ]
-    print("\n" + report.table(rows, ("measure", split)))
+    found = measures.read(evaluation)
+    rows = [(name.replace("_", " "), number(each.value)) for name, each in found.scalars.items()]
+    print("\n" + terminal.table(rows, ("measure", found.split)))
 
 
 def _show_exports(infra_blessing: Path) -> None:
@@ -99,7 +95,7 @@ def _show_exports(infra_blessing: Path) -> None:
         (
             " ".join(row["files"]),
             f"{row['bytes']:,}",
-            f"{row['value']:.4f}",
+            number(row["value"]),
             f"{row['agreement']:.4f}",
             f"{row['p50_ms']:.1f}",
             f"{row['p95_ms']:.1f}",
@@ -110,8 +106,9 @@ def _show_exports(infra_blessing: Path) -> None:
         for row in exports
     ]
     times = ("ms, 1 thread", "95 % in", "ms, 2 threads", "95 % in")
-    columns = ("file", "bytes", exports[0]["primary"], "same as Keras", *times, "fit to push")
-    print("\n" + report.table(rows, columns))
+    primary = exports[0]["primary"].replace("_", " ")
+    columns = ("file", "bytes", primary, "same answer as Keras", *times, "fit to push")
+    print("\n" + terminal.table(rows, columns))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from tlkeras import terminal
+from tlkeras import spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
 from tlkeras.data.parts import Runner
@@ -29,67 +29,81 @@ class Config(Spec, name="config"):
 
     source: Annotated[
         Source,
-        "Where the examples come from; of a folder with a folder per class the path is enough.",
+        "The data: the bare path of a folder or a table, or a source with its fields.",
     ] = Embedded()
     split: Annotated[Split, "How the examples are cut into train, validation and test."] = Split()
     backbone: Annotated[Backbone, "The pretrained network."] = Starter()
     task: Annotated[Task, "What is predicted."] = Classification()
     recipe: Annotated[Recipe, "How the weights are obtained."] = FineTune()
-    exporters: Annotated[tuple[Exporter, ...], "What to ship, joined by |."] = (
+    exporters: Annotated[tuple[Exporter, ...], "The exports of the model, joined by |."] = (
         SavedModel(),
         TFLite(),
     )
     batch_size: Annotated[int, "Examples per step, over all replicas."] = 32
     seed: Annotated[int, "Seed of everything random."] = 0
     precision: Annotated[
-        Precision, "What training computes in; the model that is kept is float32."
+        Precision, "The number type of the training; the saved model has float32."
     ] = "float32"
     feature_cache_gb: Annotated[
-        float, "Gigabytes that features of frozen layers may take on the disk."
+        float, "The most gigabytes of disk for the features of frozen layers."
     ] = 20.0
     lower_bound: Annotated[
-        float, "The least accuracy of a blessed model, a share: 0.9 is 90 %."
-    ] = 0.0
+        float | None,
+        "The least value of the primary measure of a blessed model, where more is better; a share: "
+        "0.9 is 90 %.",
+    ] = None
+    upper_bound: Annotated[
+        float | None,
+        "The largest value of the primary measure of a blessed model, where less is better.",
+    ] = None
     max_drop: Annotated[
-        float, "How far its accuracy may be below the baseline's, a share: 0.01 is one point."
+        float,
+        "The share of the primary measure that a blessed model may lose to the baseline: 0.01 is "
+        "one point of accuracy.",
     ] = 0.0
     baseline: Annotated[
-        str, "What to compare with: 'last', 'none', or the folder of a pushed version."
+        str, "The model to compare with: 'last', 'none', or the folder of a pushed version."
     ] = "last"
-    max_accuracy_drop: Annotated[
+    max_export_drop: Annotated[
         float | None,
-        "Points of the primary measure that an export may lose to Keras; None: 1, and 2 for int8.",
+        "The share of the primary measure that an export may lose to Keras; None: 0.01, and 0.02 "
+        "for int8.",
     ] = None
     # The member's own name is a class variable; a field of that name hides it, as it may.
     name: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
-        str, "The name under which the model is pushed; that of the data if empty."
+        str, "The name of the pushed model; the name of the data if empty."
     ] = ""
-    details: Annotated[Details, "What only you can tell: authors, licence, intended use…"] = (
+    details: Annotated[Details, "Statements for the card: authors, licence, intended use…"] = (
         Details()
     )
     saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
-    root: Annotated[Path, "The store: what was made before is found again there."] = Path("runs")
+    root: Annotated[Path, "The folder of the store, where a run finds earlier products."] = Path(
+        "runs"
+    )
     to: Annotated[
-        str, "The product to stop after, such as examples, model, evaluation or exports."
+        str, "The last product to make, such as examples, model, evaluation or exports."
     ] = "pushed"
     beam_runner: Annotated[
-        str, "Who does the data steps: auto (by the size of the data) or a runner of Apache Beam."
+        str, "The runner of the data steps: auto (by the size of the data) or one of Apache Beam."
     ] = Runner.name
     beam_options: Annotated[str, "Options of that runner, separated by spaces."] = Runner.options
 
     def validate(self):
         if not self.name:
             object.__setattr__(self, "name", _titled(self.source))
+        if self.baseline.startswith("~"):
+            object.__setattr__(self, "baseline", str(spec.path(self.baseline)))
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
-        self.require(self.seed >= 0, "seed", "at least 0")
+        self.require(0 <= self.seed < 2**32, "seed", "a whole number from 0 to 4294967295")
         self.require(
             0 <= self.feature_cache_gb < math.inf, "feature_cache_gb", "a number of at least 0"
         )
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
         require_distinct(self.exporters)
-        self.require(self.max_drop >= 0, "max_drop", "at least 0")
-        allowed = self.max_accuracy_drop
-        self.require(allowed is None or allowed >= 0, "max_accuracy_drop", "at least 0, or None")
+        self.require(0 <= self.max_drop <= 1, "max_drop", "a share from 0 to 1")
+        for name in ("lower_bound", "max_export_drop"):
+            share = getattr(self, name)
+            self.require(share is None or 0 <= share <= 1, name, "a share from 0 to 1, or None")
         self.require(
             bool(self.name) and self.name == Path(self.name).name and self.name[0] != ".",
             "name",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -127,7 +128,7 @@ def parser(
         described = _described(about, argv[0], example)
         parsed = _parsed(argv, [*options, _STRATEGY], described, values, more)
         return tuple(
-            config(**{name: parsed[name] for name in spec.fields(config) if name in parsed})
+            _config(config, {name: parsed[name] for name in spec.fields(config) if name in parsed})
             for config in configs
         )
 
@@ -187,7 +188,17 @@ def _refuse(config: type[Spec], values: Mapping[str, Any]) -> None:
     if values.get("name") == "":  # See `_alone`.
         raise ValueError("--name is empty; set the name of the pushed model.")
     if all(option.name in values or not option.required for option in Option.of(config)):
-        config(**values)
+        _config(config, values)
+
+
+def _config(config: type[Spec], values: Mapping[str, Any]) -> Spec:
+    """Returns a config; its errors name the flag in place of the field."""
+    try:
+        return config(**values)
+    except ValueError as error:
+        raise ValueError(
+            re.sub(rf"\b{config.member}\.(\w+) is ", r"--\1 is ", f"{error}")
+        ) from None
 
 
 _STRATEGY = Option(

@@ -7,7 +7,6 @@ texts from the user are parsed, not defaults.
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import textwrap
 import types
 import typing
@@ -97,14 +96,6 @@ def written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def quoted(words: Iterable[str]) -> str:
-    """Returns a line for the shell; a word with single quotes gets double quotes."""
-    return " ".join(
-        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
-        for word in words
-    )
-
-
 def usage(options: Iterable[Option]) -> str:
     """Returns the calls of all members of the families in options or in their fields."""
     waiting = [family for option in options for family in spec.families(option.annotation)]
@@ -179,7 +170,7 @@ _SCALARS: Mapping[Any, tuple[Callable[[str], Any], str]] = {
     int: (int, "a whole number"),
     float: (float, "a number"),
     str: (str, "a text"),
-    Path: (Path, "a path"),
+    Path: (spec.path, "a path of an existing user"),
 }
 
 

@@ -131,11 +131,13 @@ class Errors:
 ''',
 }
 
+MANY_AND_NONE = ["eabe ecedeeaebee cedeeae beeace", "abad acddbacabda cdab ca badcac"]
+
 FLAGS = [
     "--source=sentences",
     "--backbone=bytes",
     "--task=amount",
-    "--recipe=fine_tune(phases=[phase(epochs=4, unfreeze='all', learning_rate=0.01)])",
+    "--recipe=fine_tune(phases=[phase(epochs=12, unfreeze='all', learning_rate=0.01)])",
     "--exporters=saved_model|tflite|keras",
 ]
 
@@ -181,14 +183,14 @@ def test_the_saved_model_takes_what_a_client_sends(pushed):
     from tlkeras.frameworks import tf
 
     loaded = tf.saved_model.load(str(pushed / "saved_model"))
-    served = loaded.signatures["serving_default"](text=tf.constant(["eeeeeeeeee", "abcd abcd"]))
+    served = loaded.signatures["serving_default"](text=tf.constant(MANY_AND_NONE))
     many, none = served["amount"].numpy()[:, 0]
     assert many > none + 3
 
 
 def test_predictions_are_made_of_files_of_the_modality(place, pushed):
     (place / "new").mkdir()
-    for name, text in (("a", "eeeeeeeeee"), ("b", "abcd abcd")):
+    for name, text in zip("ab", MANY_AND_NONE, strict=True):
         (place / "new" / f"{name}.txt").write_text(text)
     flags = (f"--exports={pushed}", "--exporter=tflite", "--data=new", "--out=predictions")
     ended = run(place, "bulk_inferrer", *flags)

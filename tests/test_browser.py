@@ -51,6 +51,8 @@ def test_a_model_that_the_page_cannot_show_is_refused(
     model = TransferModel(Tiny(), Classification(), ("a", "b"))
     monkeypatch.setattr(owner, method, other)
     with pytest.raises(ValueError, match=told):
+        Browser().fits(model)
+    with pytest.raises(ValueError, match=told):
         Browser().write(model, None, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -70,6 +72,7 @@ def test_the_folder_holds_page_packages_licence_and_network(tmp_path, monkeypatc
     told = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     size = (folder / "model.tflite").stat().st_size
     assert (told["classes"], told["size"], told["bytes"]) == (["a", "grün"], 32, size)
+    assert (told["input"], told["output"]) == ("image", "probabilities")
     inputs = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     served = Browser().load(tmp_path)(inputs)["probabilities"]
     np.testing.assert_allclose(served, model.served(inputs)["probabilities"], atol=1e-4)

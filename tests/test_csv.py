@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tlkeras import spec
+from tlkeras.source import Source
 from tlkeras.sources.csv import CSV
 
 
-def table(folder: Path, text: str, name: str = "table.csv", **fields: str) -> CSV:
+def table(folder: Path, text: str, name: str = "table.csv", **fields: Any) -> CSV:
     (folder / "pictures").mkdir(exist_ok=True)
     for number in range(4):
         (folder / "pictures" / f"{number}.jpg").write_bytes(b"%d" % number)
@@ -33,6 +36,76 @@ def test_columns_may_have_other_names_and_tabs_between_them(tmp_path: Path):
     source = table(tmp_path, text, "t.tsv", image="file", label="kind", split_column="part")
     sides = [source.split(identity) for identity, _ in source.labels()]
     assert sides == ["train", "validation", None]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["table.csv", "table.tsv", "table.txt"])
+def test_line_1_tells_the_delimiter(delimiter: str, name: str, tmp_path: Path):
+    # Other delimiters inside the cells, even more of them, do not count.
+    rows = [("image", "a;b, c;d, e\tf", "label"), ("pictures/0.jpg", "x,y;z\tw", "1,5;2\t7")]
+    text = "\n".join(delimiter.join(f'"{cell}"' for cell in row) for row in rows)
+    source = table(tmp_path, text, name)
+    assert source.classes() == ("1,5;2\t7",)
+    plain = table(tmp_path, f"no{delimiter}such{delimiter}column\n", name)
+    with pytest.raises(ValueError, match="Its columns are no, such, column"):
+        plain.classes()
+
+
+def test_pictures_may_lie_elsewhere_and_have_no_ending_in_the_table(tmp_path: Path):
+    (tmp_path / "tables").mkdir()
+    table(tmp_path, "")
+    text = "image,label\n0,a\n1,b\n"
+    for folder in (Path("../pictures"), tmp_path / "pictures"):
+        source = table(tmp_path / "tables", text, image_folder=folder, suffix=".jpg")
+        assert list(source.examples()) == [
+            ("0", {"image": b"0", "label": 0}),
+            ("1", {"image": b"1", "label": 1}),
+        ]
+
+
+@pytest.mark.parametrize(("ending", "hint"), [(".jpg", r"\.jpg"), (".PNG", r"\.PNG")])
+def test_a_missing_ending_is_found(ending: str, hint: str, tmp_path: Path):
+    (tmp_path / f"7{ending}").touch()
+    with pytest.raises(ValueError, match=f"names 7, and .*7 does not exist; with suffix='{hint}'"):
+        table(tmp_path, "image,label\n7,a\n").classes()
+
+
+def test_backslashes_part_folders_unless_they_are_in_a_name(tmp_path: Path):
+    source = table(tmp_path, "image,label\npictures\\0.jpg,a\n.\\pictures\\1.jpg,b\n")
+    assert [identity for identity, _ in source.labels()] == ["pictures/0.jpg", "pictures/1.jpg"]
+    (tmp_path / "a\\b.jpg").touch()
+    source = table(tmp_path, "image,label\na\\b.jpg,a\n")
+    assert [identity for identity, _ in source.labels()] == ["a\\b.jpg"]
+
+
+def test_a_class_may_have_a_column_of_its_own(tmp_path: Path):
+    text = "image,dog,cat,owl\npictures/0.jpg,0,1,0\npictures/1.jpg,1.0,0.0,0.0\n"
+    source = table(
+        tmp_path, text + "pictures/2.jpg,FALSE,True,false\n", label=("dog", "cat", "owl")
+    )
+    assert source.classes() == ("dog", "cat", "owl")
+    assert [numbers for _, numbers in source.labels()] == [[1], [0], [1]]
+    assert spec.parse(str(source), Source) == source
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0,0", "line 2 has a 1 in none of the columns cat, dog, expected it in one"),
+        ("1,1", "line 2 has a 1 in cat, dog of the columns cat, dog, expected it in one"),
+        ("1,", "line 2 has '' in dog, expected 0 or 1"),
+        ("0.7,0.3", "line 2 has '0.7' in cat, expected 0 or 1"),
+    ],
+)
+def test_a_row_of_no_single_class_is_told(line: str, message: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        table(tmp_path, f"image,cat,dog\npictures/0.jpg,{line}\n", label=("cat", "dog")).classes()
+
+
+@pytest.mark.parametrize("label", [(), ("cat",), ("cat", "cat")])
+def test_columns_of_classes_are_several(label: tuple[str, ...], tmp_path: Path):
+    with pytest.raises(ValueError, match=r"csv\.label is .*, expected one column, or a column for"):
+        table(tmp_path, "", label=label)
 
 
 def test_whole_numbers_are_sorted_as_numbers(tmp_path: Path):
@@ -93,9 +166,7 @@ def test_what_is_no_table_in_utf_8_is_told_with_its_name(text: str, tmp_path: Pa
 
 def test_many_wrong_lines_are_counted(tmp_path: Path):
     lines = "".join(f"nowhere/{i}.jpg,cat\n" for i in range(25))
-    with pytest.raises(
-        ValueError, match=r"line 2 names(.|\n)*line 11 names(.|\n)*and 15 more lines"
-    ):
+    with pytest.raises(ValueError, match=r"line 2 names(.|\n)*line 11 names(.|\n)*and 15 more"):
         table(tmp_path, "image,label\n" + lines).classes()
 
 
@@ -106,5 +177,10 @@ def test_an_unknown_split_is_told(tmp_path: Path):
 
 
 def test_a_missing_table_is_told(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"none.csv is not a file"):
-        CSV(tmp_path / "none.csv").classes()
+    (tmp_path / "labels.csv").touch()
+    with pytest.raises(
+        ValueError, match=r"no folder or file .*lables.csv'; did you mean .*/labels"
+    ):
+        CSV(tmp_path / "lables.csv").classes()
+    with pytest.raises(ValueError, match=r"is not a file, expected a table with column names"):
+        CSV(tmp_path).classes()

@@ -16,6 +16,8 @@ from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
+pytestmark = pytest.mark.equality
+
 
 def columns(batches):
     pairs = list(batches.as_numpy_iterator())

@@ -10,30 +10,43 @@ import pytest
 from pipeline import code
 from pipeline.order import STEPS
 
-SPECS = "tlkeras.spec tlkeras.frameworks"
-KINDS = f"{SPECS} tlkeras.kind tlkeras.data.records"
-BATCHES = f"""
-{KINDS} tlkeras.hardware tlkeras.backbone tlkeras.task tlkeras.augment tlkeras.data.reading
-tlkeras.data.batches
+KINDS = """
+tlkeras.spec tlkeras.frameworks tlkeras.files tlkeras.kind tlkeras.data.records
 """
-MODEL = f"{BATCHES} tlkeras.model.graph tlkeras.model.transfer_model"
+PARTS = f"{KINDS} tlkeras.data.parts"
+MODEL = f"""
+{KINDS} tlkeras.hardware tlkeras.backbone tlkeras.task tlkeras.augment tlkeras.data.reading
+tlkeras.data.batches tlkeras.model.graph tlkeras.model.transfer_model
+"""
+VERSIONS = "tlkeras.files pipeline.product pipeline.version"
+JUDGED = f"""
+{MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.training.feature_store tlkeras.exporter
+tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
+pipeline.steps.resolver
+"""
 
 MODULES = {
     "example_gen": f"""
-        {KINDS} tlkeras.source tlkeras.data.splits tlkeras.data.parts tlkeras.data.ingest
-        tlkeras.images.decoding
+        {PARTS} tlkeras.images.decoding tlkeras.source tlkeras.folders tlkeras.data.splits
+        tlkeras.data.planning tlkeras.data.ingest
     """,
-    "statistics_gen": f"{KINDS} tlkeras.data.parts",
-    "schema_gen": f"{KINDS} tlkeras.data.parts pipeline.steps.statistics_gen",
-    "example_validator": f"""
-        {KINDS} tlkeras.data.parts pipeline.steps.statistics_gen pipeline.steps.schema_gen
-    """,
+    "statistics_gen": PARTS,
+    "schema_gen": f"{PARTS} pipeline.steps.statistics_gen",
+    "example_validator": f"{PARTS} pipeline.steps.statistics_gen pipeline.steps.schema_gen",
     "trainer": f"""
         {MODEL} tlkeras.model.folding tlkeras.recipe tlkeras.training.feature_store
         tlkeras.training.features pipeline.code
     """,
-    "resolver": "pipeline.product pipeline.version",
-    "pusher": "pipeline.product pipeline.version",
+    "resolver": VERSIONS,
+    "evaluator": JUDGED,
+    "exporter": f"{JUDGED} pipeline.steps.evaluator",
+    "infra_validator": f"{JUDGED} pipeline.steps.evaluator",
+    "model_card": f"""
+        {KINDS} tlkeras.backbone tlkeras.exporter tlkeras.measures.measures pipeline.product
+        tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
+        tlkeras.report.report tlkeras.report.limits tlkeras.report.card
+    """,
+    "pusher": VERSIONS,
 }
 
 

@@ -1,5 +1,6 @@
 """The step that judges a model, and what else reads one."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Origin
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
+from tlkeras.measures import measures
+from tlkeras.measures.measures import Gallery, Measures, Scalar
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
@@ -39,8 +42,8 @@ def evaluated(out: Path, recorded: Path, model: Path, **changes: Any) -> dict[st
     resolved = out / "resolved"
     resolved.mkdir()
     (resolved / "resolved.json").write_text(json.dumps({"version": None}))
-    options: dict[str, Any] = {"backbone": Tiny(), "task": Classification(), "lower_bound": 0.0}
-    options |= {"max_drop": 0.0, "batch_size": 8, **changes}
+    options: dict[str, Any] = {"backbone": Tiny(), "task": Classification(), "lower_bound": None}
+    options |= {"upper_bound": None, "max_drop": 0.0, "batch_size": 8, **changes}
     evaluator.evaluation.run(out, model=model, examples=recorded, resolved=resolved, **options)
     return json.loads((out / "blessing.json").read_text())
 
@@ -54,9 +57,64 @@ def test_the_measure_is_that_of_what_was_served(recorded: Path, model: Path, tmp
     assert blessing["value"] == pytest.approx((served.argmax(-1) == labels).mean())
 
 
-def test_a_model_below_the_bound_is_not_blessed(recorded: Path, model: Path, tmp_path: Path):
-    blessing = evaluated(tmp_path / "out", recorded, model, lower_bound=1.5)
-    assert not blessing["blessed"] and "below the lower bound 1.5000" in blessing["reasons"][0]
+def test_a_model_out_of_its_bounds_is_not_blessed(recorded: Path, model: Path, tmp_path: Path):
+    blessing = evaluated(tmp_path / "out", recorded, model, lower_bound=0.999)
+    (reason,) = blessing["reasons"]
+    assert not blessing["blessed"] and "below the lower bound 0.9990" in reason
+    assert blessing["lower_bound"] == 0.999 and blessing["upper_bound"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "more", "bounds", "expected"),
+    [
+        (0.8, True, (0.8, None), []),
+        (0.8, True, (0.9, None), ["score 0.8000 is below the lower bound 0.9000"]),
+        (np.nan, True, (0.9, None), ["score nan is below the lower bound 0.9000"]),
+        (8.0, False, (None, 8.0), []),
+        (8.5, False, (None, 8.0), ["score 8.5000 is above the upper bound 8.0000"]),
+        (8.5, False, (None, None), []),
+        (
+            8.5,
+            False,
+            (0.5, None),
+            "--lower_bound=0.5: of score, .* less is better; .*--upper_bound",
+        ),
+        (0.8, True, (None, 0.9), "--upper_bound=0.9: of score, .* more is better; .*--lower_bound"),
+    ],
+)
+def test_a_bound_fits_the_side_that_is_better(value, more, bounds, expected):
+    found = Measures("score", 1, {"score": Scalar(value, more_is_better=more)})
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            evaluator._require_fitting_bound(found, Classification(), *bounds)
+    else:
+        evaluator._require_fitting_bound(found, Classification(), *bounds)
+        assert [*evaluator._out_of_bounds(found, *bounds)] == expected
+
+
+def test_a_bound_on_the_wrong_side_is_refused(recorded: Path, model: Path, tmp_path: Path):
+    match = "--upper_bound=0.9: of accuracy, the primary measure of classification, more is better"
+    with pytest.raises(ValueError, match=match):
+        evaluated(tmp_path / "out", recorded, model, upper_bound=0.9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lower_bound": 90.0}, "lower_bound is 90.0, expected a share from 0 to 1, or None"),
+        ({"lower_bound": -0.1}, "lower_bound is -0.1, expected a share"),
+        ({"max_drop": 2.0}, "max_drop is 2.0, expected a share from 0 to 1"),
+        ({"max_export_drop": 3.0}, "max_export_drop is 3.0, expected a share from 0 to 1, or None"),
+        ({"upper_bound": np.inf}, "upper_bound is inf, expected a finite float or None"),
+    ],
+)
+def test_a_threshold_that_is_no_share_is_refused(changes: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        Config(**changes)
+
+
+def before(value: float, more: bool = True) -> Measures:
+    return Measures("accuracy", 1, {"accuracy": Scalar(value, more_is_better=more)})
 
 
 def test_a_drop_of_just_what_is_allowed_is_no_reason(
@@ -64,18 +122,22 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
 ):
     """0.7 is less than 0.8 - 0.1 to a computer."""
     reached = evaluated(tmp_path / "first", recorded, model)["value"]
-    monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
+    monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("models/before"))
     monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": []})
     for drop in (0.1, 0.2, 0.3):
-        before = reached + drop
-        monkeypatch.setattr(evaluator, "_served_by", lambda *ignored, before=before: before)
+        other = before(reached + drop)
+        monkeypatch.setattr(evaluator, "_measured_before", lambda *ignored, other=other: other)
         places = (tmp_path / f"{drop}{kind}" for kind in ("just", "more"))
         just, more = (
-            evaluated(place, recorded, model, max_drop=allowed)["blessed"]
+            evaluated(place, recorded, model, max_drop=allowed)
             for place, allowed in zip(places, (drop, drop - 1e-4), strict=True)
         )
-        assert just and not more
+        assert just["blessed"] and not more["blessed"]
+        assert (
+            f"of models/before by {drop:.4f}, more than the {drop - 1e-4:.4f} of --max_drop"
+            in (more["reasons"][0])
+        )
 
 
 def test_the_same_model_as_a_baseline_has_the_same_value(
@@ -91,36 +153,61 @@ def test_the_same_model_as_a_baseline_has_the_same_value(
     assert blessing["baseline_value"] == pytest.approx(blessing["value"]) and blessing["blessed"]
 
 
-def test_the_mistakes_kept_are_the_surest_by_their_place_in_the_split(
+def test_the_gallery_has_the_surest_mistakes_by_their_place_in_the_split(
     recorded: Path, model: Path, tmp_path: Path
 ):
     evaluated(tmp_path / "out", recorded, model, batch_size=2)
-    kept = json.loads((tmp_path / "out" / "mistakes.json").read_text())
+    (gallery,) = (v for v in measures.read(tmp_path / "out").views if isinstance(v, Gallery))
     served = np.load(tmp_path / "out" / "served" / "probabilities.npy")
     data = Data(recorded, Tiny(), Classification())
     labels = np.concatenate([target.numpy() for _, target in data.batches("test")]).argmax(-1)
     wrong = np.flatnonzero(served.argmax(-1) != labels)
-    surest = wrong[np.argsort(-served[wrong].max(-1), kind="stable")][: evaluator.SHOWN]
+    surest = wrong[np.argsort(-served[wrong].max(-1), kind="stable")][:12]
     assert len(wrong) > 2
-    assert [(each["index"], each["label"], each["predicted"]) for each in kept] == [
-        (i, data.classes[labels[i]], data.classes[served[i].argmax()]) for i in surest
-    ]
+    assert [example.number for example in gallery.examples] == surest.tolist()
+    for example, i in zip(gallery.examples, surest, strict=True):
+        pair = f"{data.classes[labels[i]]} taken for {data.classes[served[i].argmax()]},"
+        assert example.caption.startswith(pair)
 
 
-def test_without_a_test_split_the_validation_split_is_measured_and_told(
+def test_a_class_that_training_never_saw_is_a_reason(
+    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    known = records.info(recorded)
+    assert evaluated(tmp_path / "seen", recorded, model)["blessed"]
+    train = (0, *known.class_counts["train"][1:])
+    counts = {**known.class_counts, "train": train}
+    monkeypatch.setattr(Data, "info", dataclasses.replace(known, class_counts=counts))
+    (reason,) = evaluated(tmp_path / "unseen", recorded, model)["reasons"]
+    assert reason == "the test split has classes without a training example: blue"
+    monkeypatch.setattr(Data, "info", dataclasses.replace(known, class_counts={}))
+    assert evaluated(tmp_path / "no counts", recorded, model)["blessed"]
+
+
+def test_targets_may_be_nested(recorded: Path, tmp_path: Path):
+    """What is kept and what is measured go by the first leaf of a target."""
+    assert evaluator.count({"boxes": np.zeros([3, 8, 4]), "labels": np.zeros([3, 8])}) == 3
+    assert evaluator.count((np.zeros([2, 1]), {"a": np.zeros([2])})) == 2
+    kept = evaluator._Kept(tmp_path / "served", 5)
+    for first, rows in ((0, 3), (3, 2)):
+        kept.write({"a": np.full([rows, 2], first, np.uint8)}, first)
+    assert np.load(tmp_path / "served" / "a.npy").tolist() == [[0, 0]] * 3 + [[3, 3]] * 2
+
+
+def test_without_a_test_split_the_validation_split_is_measured_and_named(
     pictures: Path, model: Path, tmp_path: Path
 ):
-    told = ingest.write_examples(
+    info = ingest.write_examples(
         Folder(pictures), Split(validation=20, test=0), tmp_path / "examples"
     )
     evaluated(tmp_path / "out", tmp_path / "examples", model)
-    measures = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert measures["split"] == "validation"
-    assert measures["count"] == told.counts["validation"] > 0
+    found = measures.read(tmp_path / "out")
+    assert found.split == "validation"
+    assert found.count == info.counts["validation"] > 0
 
 
 @pytest.mark.parametrize("is_alike", [True, False])
-def test_a_baseline_of_another_split_is_told(
+def test_a_baseline_of_another_split_is_doubted(
     recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_alike: bool
 ):
     cut = records.info(recorded).split if is_alike else Split(test=0).full()
@@ -128,7 +215,7 @@ def test_a_baseline_of_another_split_is_told(
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
     monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": lineage})
-    monkeypatch.setattr(evaluator, "_served_by", lambda *ignored: 2.0)
+    monkeypatch.setattr(evaluator, "_measured_before", lambda *ignored: before(2.0))
     (reason,) = evaluated(tmp_path / "out", recorded, model)["reasons"]
     assert ("may know these very examples" in reason) is not is_alike
 
@@ -174,11 +261,11 @@ def test_the_code_of_backbone_and_task_is_in_the_key(step: Step, monkeypatch: py
 def test_a_baseline_of_other_classes_is_refused_before_anything_is_measured(
     recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    before = tmp_path / "before"
-    before.mkdir()
-    (before / "labels.txt").write_text("cat\ndog\n")
-    monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: before)
-    monkeypatch.delattr(evaluator, "_served")
+    version = tmp_path / "before"
+    version.mkdir()
+    (version / "labels.txt").write_text("cat\ndog\n")
+    monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: version)
+    monkeypatch.delattr(evaluator, "_measured")
     with pytest.raises(ValueError, match=r"predicts 2 other classes than the 3 of the examples"):
         evaluated(tmp_path / "out", recorded, model)
 

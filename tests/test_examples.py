@@ -4,6 +4,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -14,21 +15,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.steps import example_gen
 from tlkeras.data import ingest, reading, records
 from tlkeras.data.records import Info, Records
 from tlkeras.data.splits import Split
 from tlkeras.frameworks import tf
-from tlkeras.source import Kind, Source
+from tlkeras.kind import Kind
+from tlkeras.kinds.boxes import Boxes
+from tlkeras.kinds.image import Image as ImageKind
+from tlkeras.kinds.label import Label
+from tlkeras.kinds.labels import Labels
+from tlkeras.kinds.mask import Mask
+from tlkeras.kinds.number import Number
+from tlkeras.kinds.text import Text
+from tlkeras.source import Source
 from tlkeras.sources.folder import Folder
 
 EVERY_KIND: dict[str, Kind] = {
-    "image": "image",
-    "mask": "mask",
-    "caption": "text",
-    "label": "integer",
-    "labels": "integers",
-    "weight": "number",
-    "boxes": "boxes",
+    "image": ImageKind(),
+    "mask": Mask(),
+    "caption": Text(),
+    "label": Label(),
+    "labels": Labels(),
+    "weight": Number(),
+    "boxes": Boxes(),
 }
 
 made: dict[str, tuple[dict[str, Kind], tuple[str, ...], list[tuple[str, dict[str, Any]]]]] = {}
@@ -63,7 +73,7 @@ def source(
     kinds: dict[str, Kind] | None = None,
     classes: tuple[str, ...] = ("a", "b"),
 ) -> Made:
-    made["it"] = (kinds or {"image": "image", "label": "integer"}, classes, rows)
+    made["it"] = (kinds or {"image": ImageKind(), "label": Label()}, classes, rows)
     return Made("it")
 
 
@@ -200,7 +210,7 @@ def test_info_tells_what_was_written(tmp_path: Path):
 
 def test_data_without_labels_has_no_class_counts(tmp_path: Path):
     rows = [(f"{i}", {"text": f"text {i}", "score": i / 7}) for i in range(20)]
-    told, _ = write(source(rows, {"text": "text", "score": "number"}, ()), tmp_path)
+    told, _ = write(source(rows, {"text": Text(), "score": Number()}, ()), tmp_path)
     assert told.class_counts == {}
     assert told.counts["test"] >= 1
     assert told.counts["validation"] >= 1
@@ -269,7 +279,7 @@ def test_data_that_changes_while_it_is_read_is_refused(
     monkeypatch.setattr(
         Made,
         "labels",
-        lambda made: iter([(identity, row["label"]) for identity, row in labelled(20)]),
+        lambda made: iter([(identity, [row["label"]]) for identity, row in labelled(20)]),
     )
     with pytest.raises(ValueError, match=f"^The data changed while it was read: {message}; run"):
         write(changing, tmp_path)
@@ -314,22 +324,27 @@ def _with(**features: Any) -> Callable[[], Made]:
     ("make", "message"),
     [
         (lambda: source([]), "has no examples"),
-        (lambda: source(labelled(9), classes=("cat",)), "has 1 class, 'cat'; .* at least two"),
-        (lambda: source(labelled(9), classes=()), "has 0 classes; .* at least two"),
-        (lambda: source([*labelled(4), labelled(4)[2]]), "gives 1 ids more than once: 2.png"),
+        (lambda: source(labelled(9), classes=("cat",)), "has 1 class, 'cat'; .* at least 2"),
+        (lambda: source(labelled(9), classes=()), "has 0 classes; .* at least 2"),
+        (lambda: source([*labelled(4), labelled(4)[2]]), "has 1 ids more than once: 2.png"),
         (
             lambda: source([("x", {"image": b"", "label": 2}), ("y", {"image": b"", "label": -1})]),
             "Labels must be from 0 to 1: x has 2, y has -1",
         ),
-        (lambda: source([], {"id": "text"}), "made has a feature 'id'"),
+        (lambda: source([], {"id": Text()}), "made has a feature 'id'"),
         (
-            lambda: source([("x", {"image": b""})], {"image": "image", "caption": "text"}),
+            lambda: source([("x", {"image": b""})], {"image": ImageKind(), "caption": Text()}),
             r"x has the features \['image'\], expected \['image', 'caption'\]",
         ),
-        (_with(boxes=[(10, 20, 30, 40)]), r"the box \(10, 20, 30, 40\) is not .* in \[0, 1\]"),
-        (_with(boxes=[(0.5, 0, 0.5, 1)]), r"the box \(0.5, 0, 0.5, 1\) is not"),
-        (_with(weight=float("nan")), r"has a 'weight' that is not of kind 'number'"),
-        (_with(labels=[0, 2]), r"has the labels \[0, 2\], expected 0 to 1"),
+        (_with(boxes=[(10, 20, 30, 40)]), r"the box \(10.0, 20.0, 30.0, 40.0\), .* in \[0, 1\]"),
+        (_with(boxes=[(0.5, 0, 0.5, 1)]), r"the box \(0.5, 0.0, 0.5, 1.0\), expected"),
+        (
+            _with(label=0, weight=float("nan")),
+            r"x has nan where a finite number is expected \(weight\)",
+        ),
+        (_with(labels=3), r"x has a 'labels' that is not of kind labels"),
+        (_with(labels=[0, 2]), "Labels must be from 0 to 1: x has 2"),
+        (_with(label=1, labels=[0, 2]), "x has the labels 2, expected 0 to 1"),
         (
             _with(image=png(np.zeros((4, 5, 3))), mask=png(np.zeros((5, 4)))),
             "has an image and a mask of different sizes",
@@ -381,7 +396,7 @@ def test_groups_that_the_user_has_torn_are_told(tmp_path: Path):
     (told,) = (text for text in said if "groups" in text)
     assert told.startswith("1 groups have examples in more than one split") and "p1" in told
     (told,) = (text for text in said if "a group of its own" in text)
-    assert told.startswith("1 of 4 ids") and "test/b/x.png" in told
+    assert told.startswith("In 1 of 4 ids") and "test/b/x.png" in told
 
 
 def test_what_was_written_there_before_is_gone_before_anything_is_read(tmp_path: Path):
@@ -409,7 +424,7 @@ def test_a_foreign_info_is_one_message(told: str, tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "ros\udce9"])
 def test_a_class_that_no_line_can_hold_is_refused(name: str, tmp_path: Path):
-    with pytest.raises(ValueError, match="a class is named by one line of UTF-8"):
+    with pytest.raises(ValueError, match="the name of a class is one line of UTF-8"):
         write(source(labelled(4), classes=("a", name)), tmp_path)
 
 
@@ -440,13 +455,73 @@ def test_a_picture_from_outside_is_what_the_dataset_would_give(tmp_path: Path):
     clear = Image.new("RGBA", (5, 4), (9, 9, 9, 0))
     clear.save(tmp_path / "clear.png")
     for value in (str(tmp_path / "clear.png"), tmp_path / "clear.png"):
-        assert (np.asarray(reading.raw("image", value)) == 255).all()
+        assert (np.asarray(ImageKind().given(value)) == 255).all()
     pixels = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-    assert (np.asarray(reading.raw("image", pixels)) == pixels).all()
-    assert (np.asarray(reading.raw("image", png(pixels))) == pixels).all()
-    assert reading.raw("text", "a text").numpy() == b"a text"
+    assert (np.asarray(ImageKind().given(pixels)) == pixels).all()
+    assert (np.asarray(ImageKind().given(png(pixels))) == pixels).all()
+    assert Text().given("a text").numpy() == b"a text"
     with pytest.raises(ValueError, match=r"has shape \(4, 5\), expected \[height, width, 3\]"):
-        reading.raw("image", pixels[..., 0])
+        ImageKind().given(pixels[..., 0])
+
+
+def test_paths_may_be_texts(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    photos: Any = str(pictures)
+    told = ingest.write_examples(Folder(photos), Split(), "~/out", parts=str(tmp_path / "p"))
+    assert records.info(tmp_path / "out") == told
+    with pytest.raises(ValueError, match=r"no folder or file 'nowhere'"):
+        ingest.write_examples(Folder(Path("nowhere")), Split(), tmp_path / "out")
+
+
+def deep(largest: int, count: int = 6) -> list[tuple[str, dict[str, Any]]]:
+    """Pictures of 16 bits; the last one alone has the largest value."""
+    rows = []
+    for i in range(count):
+        pixels = np.arange(12, dtype=np.uint16).reshape(3, 4) + 10 * i
+        pixels[0, 0] = largest if i == count - 1 else 100
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "TIFF" if i % 2 else "PNG")
+        rows.append((f"{i}", {"image": buffer.getvalue(), "label": i % 2}))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("largest", "message"),
+    [
+        (4_095, "6 pictures have 16 bits and no value above 4095, so they keep 16 grey levels"),
+        (16_383, "no value above 16383, so they keep 64 grey levels: .* Multiply them by 4 first"),
+        (1_000, "so they keep 4 grey levels: .* Multiply them by 64 first"),
+        (16_384, None),
+        (65_535, None),
+    ],
+)
+def test_sixteen_bits_that_are_mostly_unused_are_told(
+    largest: int, message: str | None, tmp_path: Path
+):
+    _, said = write(source(deep(largest) + labelled(4)), tmp_path, validation=0, test=0)
+    assert len(said) == (message is not None)
+    assert message is None or re.search(message, said[0])
+
+
+def test_dark_pictures_of_eight_bits_and_masks_are_not_told(tmp_path: Path):
+    rows = [(f"{i}", {"image": png(np.full((3, 4, 3), i)), "label": i % 2}) for i in range(4)]
+    assert write(source(rows), tmp_path, validation=0, test=0)[1] == []
+    numbers = io.BytesIO()
+    Image.fromarray(np.ones((3, 4), np.uint16)).save(numbers, "PNG")
+    for _, row in rows:
+        row["mask"] = numbers.getvalue()
+    kinds: dict[str, Kind] = {"image": ImageKind(), "label": Label(), "mask": Mask()}
+    assert write(source(rows, kinds), tmp_path, validation=0, test=0)[1] == []
+
+
+def test_the_run_prints_the_first_ten_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for number in range(12):
+        (tmp_path / "photos" / f"c{number:02d}").mkdir(parents=True)
+        (tmp_path / f"photos/c{number:02d}/1.png").write_bytes(png(np.full((2, 2, 3), number)))
+    fields = {"source": Folder(tmp_path / "photos"), "split": Split(validation=0, test=0)}
+    example_gen.examples.run(tmp_path / "out", **fields)
+    names = ", ".join(f"c{number:02d}" for number in range(10))
+    assert f"  12 classes: {names}, and 2 more\n  12 train\n" in capsys.readouterr().out
 
 
 def test_pictures_whose_names_are_no_utf_8_are_examples_like_others(tmp_path: Path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Tiny, weights_of
+from conftest import SUMMANDS, Tiny, assert_near, weights_of
 
 from tlkeras import spec
 from tlkeras.augment import Augment
@@ -42,6 +42,7 @@ def test_the_head_alone_moves_in_phase_one_and_chosen_blocks_in_phase_two(data, 
     assert changed == {"logits", "block3_conv", "block4_conv"}
 
 
+@pytest.mark.equality
 @pytest.mark.parametrize("cache", ["none", "float32"])
 def test_batch_norms_stay_bit_equal_unless_asked(data, tmp_path, cache):
     for batch_norm in (False, True):
@@ -60,8 +61,11 @@ BATCH_SIZES = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.equality
 @BATCH_SIZES
 def test_a_cached_run_gives_the_losses_of_an_uncached_one(data, tmp_path, batch_size, steps):
+    # Kept rows were computed in other batches, and with AVX2 oneDNN takes patches by six: the last
+    # one to three of a batch are added up in another order. So equality is but for the rounding.
     data, logs = dataclasses.replace(data, batch_size=batch_size), {}
     assert data.steps("train") in steps
     for cache in ("none", "float32", "float16"):
@@ -70,10 +74,11 @@ def test_a_cached_run_gives_the_losses_of_an_uncached_one(data, tmp_path, batch_
         logs[cache] = [
             [log["loss"], log["val_loss"]] for log in recipe.fit(make(), data, tmp_path / cache)
         ]
-    assert logs["float32"] == logs["none"]
+    assert_near(logs["float32"], logs["none"], SUMMANDS["logits"])
     np.testing.assert_allclose(logs["float16"], logs["none"], rtol=2e-3)
 
 
+@pytest.mark.equality
 def test_two_runs_of_a_seed_are_equal_and_another_seed_differs(data, tmp_path):
     def losses(seed, name):
         seeded = dataclasses.replace(data, seed=seed)
@@ -83,6 +88,7 @@ def test_two_runs_of_a_seed_are_equal_and_another_seed_differs(data, tmp_path):
     assert losses(1, "a") == losses(1, "b") != losses(2, "c")
 
 
+@pytest.mark.equality
 @BATCH_SIZES
 def test_a_fit_killed_in_the_second_phase_ends_like_an_unbroken_one(
     data, tmp_path, batch_size, steps

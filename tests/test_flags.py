@@ -15,8 +15,10 @@ import pytest
 from absl import flags as absl_flags
 
 from pipeline import flags, option
+from pipeline.config import Config as PipelineConfig
 from pipeline.step import Place, Step
-from tlkeras import spec
+from tlkeras import spec, terminal
+from tlkeras.sources.csv import CSV
 from tlkeras.spec import Spec
 
 ROOT = Path(__file__).parents[1]
@@ -101,20 +103,7 @@ CONFIGS = [
 def test_the_quoted_command_of_a_config_makes_it_again(config):
     values = {name: getattr(config, name) for name in spec.fields(Config)}
     words = [f"--{name}={option.written(value)}" for name, value in values.items()]
-    assert parse(*shlex.split(option.quoted(words))) == config
-
-
-@pytest.mark.parametrize(
-    ("word", "quoted"),
-    [
-        ("--guests=5", "--guests=5"),
-        ("--pans=wok|grill", "'--pans=wok|grill'"),
-        ("--pan=grill(kind='gas')", "\"--pan=grill(kind='gas')\""),
-        ("--dish=it's $5", "'--dish=it'\"'\"'s $5'"),
-    ],
-)
-def test_a_word_is_quoted_only_where_a_shell_needs_it(word, quoted):
-    assert option.quoted([word]) == quoted and shlex.split(quoted) == [word]
+    assert parse(*shlex.split(terminal.quoted(words))) == config
 
 
 @pytest.mark.parametrize(
@@ -137,6 +126,7 @@ def test_a_word_is_quoted_only_where_a_shell_needs_it(word, quoted):
         ("--hot", "hot", True),
         ("--course=sweet", "course", "sweet"),
         ("--kitchen=/tmp/x", "kitchen", Path("/tmp/x")),
+        ("--kitchen=~/x", "kitchen", Path.home() / "x"),
     ],
 )
 def test_a_flag_gives_its_field_and_no_other(word, field, value):
@@ -158,8 +148,8 @@ def test_a_flag_gives_its_field_and_no_other(word, field, value):
         ("--heat=hot", "flag --heat=hot: 'hot' is not a number."),
         ("--hot=perhaps", "flag --hot=perhaps: 'perhaps' is not true or false."),
         ("--course=man", "flag --course=man: 'man' is not a choice; did you mean 'main'?"),
-        ("--guests=0", "config.guests is 0, expected at least 1."),
-        ("--heat=nan", "config.heat is nan, expected a finite float."),
+        ("--guests=0", "--guests is 0, expected at least 1."),
+        ("--heat=nan", "--heat is nan, expected a finite float."),
         ("--guest=1", "Unknown command line flag 'guest'. Did you mean: guests ?"),
         ("--guests", "Missing value for flag --guests"),
         ("guests=1", "'guests=1' is not a flag; write --name=value."),
@@ -242,7 +232,7 @@ def test_a_step_has_a_flag_for_every_product_and_field_and_its_output():
     [
         (["--out=o"], "flag --rice is missing: The folder of the product rice."),
         (["--rice=r"], "flag --out is missing: The folder of the product, whole or not at"),
-        (["--rice=r", "--out=o", "--guests=0"], "config.guests is 0, expected at least 1."),
+        (["--rice=r", "--out=o", "--guests=0"], "--guests is 0, expected at least 1."),
         (["--rice=r", "--out=o", "--heat=1"], "Unknown command line flag 'heat'"),
     ],
 )
@@ -260,6 +250,36 @@ def test_help_of_a_step_is_its_docstring_an_example_and_its_flags(capsys):
     assert " --rice=rice --out=stew\n" in out
     assert "  --guests=INT\n      How many come. (default: 4)\n" in out
     assert "--heat" not in out
+
+
+def test_the_products_of_a_step_may_be_at_home():
+    parsed = parse_step("--rice=~/r", "--out=~/o")
+    assert (parsed["rice"], parsed["out"]) == (Path.home() / "r", Path.home() / "o")
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("--seed=-1", "--seed is -1, expected a whole number from 0 to 4294967295."),
+        ("--seed=4294967296", "--seed is 4294967296, expected a whole number from 0 to 429"),
+        ("--split=split(test=0.2)", "flag --split=split(test=0.2): split.test is 0.2, expected"),
+        ("--source=foldr(path='x')", "flag --source=foldr(path='x'): 'foldr' is not a Source; di"),
+    ],
+)
+def test_a_wrong_option_of_the_pipeline_is_told_in_one_line(capsys, word, line):
+    assert complaint(capsys, word, config=PipelineConfig).startswith(line)
+
+
+def test_every_path_of_the_pipeline_may_be_at_home():
+    words = (
+        "--root=~/r",
+        "--saved_models=~/s",
+        "--baseline=~/s/x/1",
+        "--source=csv(path='~/t.csv')",
+    )
+    made, home = parse(*words, config=PipelineConfig), Path.home()
+    assert (made.root, made.saved_models) == (home / "r", home / "s")
+    assert (made.baseline, made.source) == (str(home / "s/x/1"), CSV(home / "t.csv"))
 
 
 def test_a_place_of_a_step_may_be_given():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import assert_near
 
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import folding, graph
 from tlkeras.model.transfer_model import computing_in
+
+pytestmark = pytest.mark.equality
 
 
 def dense(name: str, units: int = 3):
@@ -177,7 +180,7 @@ def test_a_convolution_that_others_read_too_is_not_folded():
     norm.set_weights([np.full(3, value) for value in (2.0, 1.0, 0.5, 3.0)])
     found, expected = folding.run(model, PIXELS), model(PIXELS)
     for name in ("early", "late"):
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-6)
+        assert_near(found[name], expected[name], summands=27 + 3)  # And bias, scale and shift.
 
 
 def test_a_norm_called_twice_is_folded_where_it_follows_a_convolution_and_called_elsewhere():
@@ -187,7 +190,8 @@ def test_a_norm_called_twice_is_folded_where_it_follows_a_convolution_and_called
     model = keras.Model(inputs, norm(x))
     norm.set_weights([np.full(3, value) for value in (2.0, 1.0, 0.5, 3.0)])
     assert len(folding._foldable(model, training=False)) == 1
-    np.testing.assert_allclose(folding.run(model, PIXELS), model(PIXELS), rtol=1e-5, atol=1e-6)
+    # Those of the convolution, bias, scale and shift, and the second norm.
+    assert_near(folding.run(model, PIXELS), model(PIXELS), summands=27 + 3 + 2)
 
 
 def test_a_run_takes_a_branched_model_and_reads_its_weights_anew(forked: keras.Model):

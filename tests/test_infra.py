@@ -1,5 +1,6 @@
-"""What the proof of exports measures, and what it refuses."""
+"""The check of exports, the push, and the examples in a report."""
 
+import dataclasses
 import functools
 import io
 import json
@@ -19,6 +20,8 @@ from tlkeras.data import ingest, reading
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.measures import measures
+from tlkeras.measures.measures import Example, Gallery, Measures, Scalar
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
@@ -40,14 +43,13 @@ def products(recorded, tmp_path_factory):
     pairs = [(target.numpy(), model.served(inputs)) for inputs, target in data.batches("test")]
     served = np.concatenate([each["probabilities"] for _, each in pairs])
     np.save(evaluation / "served" / "probabilities.npy", served)
-    labels = np.concatenate([target for target, _ in pairs]).argmax(-1)
-    accuracy = float((served.argmax(-1) == labels).mean())
-    told = json.dumps({"split": "test", "accuracy": accuracy})
-    (evaluation / "metrics.json").write_text(told)
+    tally = TASK.tally(data.classes)
+    tally.add(np.concatenate([target for target, _ in pairs]), {"probabilities": served}, 0)
+    measures.write(dataclasses.replace(tally.measures(), split="test"), evaluation)
     return {"exports": exports, "examples": recorded, "evaluation": evaluation}
 
 
-def judged(products, out, max_accuracy_drop=None):
+def judged(products, out, max_export_drop=None):
     out.mkdir()
     infra_validator.infra_blessing.run(
         out,
@@ -55,7 +57,7 @@ def judged(products, out, max_accuracy_drop=None):
         backbone=BACKBONE,
         task=TASK,
         exporters=(TFLite(),),
-        max_accuracy_drop=max_accuracy_drop,
+        max_export_drop=max_export_drop,
     )
     (row,) = json.loads((out / "infra.json").read_text())
     return row
@@ -70,8 +72,8 @@ def changed(products, tmp_path, name):
 
 def test_an_export_is_measured_on_the_whole_test_split(products, tmp_path):
     row = judged(products, tmp_path / "out")
-    metrics = json.loads((products["evaluation"] / "metrics.json").read_text())
-    assert row["value"] == metrics["accuracy"]
+    assert row["primary"] == "accuracy"
+    assert row["value"] == measures.read(products["evaluation"]).score.value
     assert row["difference"] < 1e-4
     assert row["agreement"] == 1
     assert row["bytes"] == (products["exports"] / "model.tflite").stat().st_size
@@ -82,15 +84,14 @@ def test_an_export_is_measured_on_the_whole_test_split(products, tmp_path):
     assert row["reasons"] == []
 
 
-def test_an_export_worse_than_keras_is_told_and_nothing_is_pushed(products, tmp_path):
+def test_an_export_worse_than_keras_is_a_reason_and_nothing_is_pushed(products, tmp_path):
     better = changed(products, tmp_path, "evaluation")
-    path = better["evaluation"] / "metrics.json"
-    told = json.loads(path.read_text())
-    path.write_text(json.dumps({**told, "accuracy": told["accuracy"] + 0.05}))
+    found = measures.read(better["evaluation"])
+    scalars = {**found.scalars, "accuracy": Scalar(found.score.value + 0.05)}
+    measures.write(dataclasses.replace(found, scalars=scalars), better["evaluation"])
     (reason,) = judged(better, tmp_path / "out")["reasons"]
-    assert "5.0 points below" in reason
-    assert "more than the 1 that it may lose (--max_accuracy_drop)" in reason
-    with pytest.raises(NotBlessed, match=r"Nothing pushed: tflite has accuracy .*5\.0 points"):
+    assert "of Keras by 0.0500, more than the allowed 0.0100 (--max_export_drop)" in reason
+    with pytest.raises(NotBlessed, match=r"Nothing pushed: tflite has accuracy .* by 0\.0500"):
         pusher.pushed.run(
             tmp_path,
             exports=products["exports"],
@@ -101,7 +102,7 @@ def test_an_export_worse_than_keras_is_told_and_nothing_is_pushed(products, tmp_
             saved_models=tmp_path / "saved_models",
         )
     assert not (tmp_path / "saved_models").exists()
-    assert judged(better, tmp_path / "allowed", max_accuracy_drop=6.0)["reasons"] == []
+    assert judged(better, tmp_path / "allowed", max_export_drop=0.06)["reasons"] == []
 
 
 def test_a_push_that_fails_leaves_nothing(products, tmp_path):
@@ -121,7 +122,7 @@ def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, ca
         card = {"step": "card", "asked": {"fields": {"details": details}}}
         lineage = [
             {**exports, "digest": "another's", "files": {}},
-            {**exports, "files": product.files(made)},
+            {**exports, "files": product.digests(made)},
             {**card, "digest": products["card"]},
         ]
         return {"name": "colours", "products": products, "lineage": lineage}
@@ -142,7 +143,7 @@ def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, ca
 
 
 @pytest.mark.parametrize("step", [resolver.resolved, exporter.exports, model_card.card])
-def test_a_step_alone_has_to_be_told_the_name(step):
+def test_a_step_alone_needs_the_name(step):
     texts = {"name": "", "baseline": "last", "saved_models": "models", "details": "details"}
     texts |= {"backbone": "starter", "task": "classification", "exporters": "tflite"}
     texts |= dict.fromkeys(("model", "examples", "evaluation", "anomalies", "infra_blessing"), "x")
@@ -154,11 +155,29 @@ def test_a_step_alone_has_to_be_told_the_name(step):
 @pytest.mark.parametrize("right", range(1, 100))
 def test_an_export_may_lose_all_that_it_is_allowed_to(right):
     row = {"difference": 0.0, "primary": "accuracy", "value": right / 100}
-    assert infra_validator._reasons(TFLite(), row, (right + 1) / 100, 1.0) == []
-    assert infra_validator._reasons(TFLite(), row, (right + 1) / 100, 0.99) != []
+    keras = Scalar((right + 1) / 100)
+    assert infra_validator._reasons(TFLite(), row, keras, 0.01) == []
+    assert infra_validator._reasons(TFLite(), row, keras, 0.0099) != []
 
 
-def test_an_export_of_other_numbers_is_told(products, tmp_path):
+def test_where_less_is_better_an_export_may_have_a_little_more():
+    row = {"difference": 0.0, "primary": "perplexity", "value": 10.1}
+    keras = Scalar(10.0, more_is_better=False)
+    assert infra_validator._reasons(TFLite(), row, keras, 0.01) == []
+    (reason,) = infra_validator._reasons(TFLite(), {**row, "value": 10.2}, keras, 0.01)
+    assert "has perplexity 10.2000, worse than the 10.0000 of Keras by 0.0200" in reason
+    assert infra_validator._reasons(TFLite(), {**row, "value": 9.0}, keras, 0.01) == []
+
+
+def test_only_numbers_with_a_fraction_have_a_difference():
+    wanted = {"mask": np.zeros([2, 4], np.uint8), "score": np.array([[0.5], [0.25]], np.float32)}
+    found = {"mask": np.ones([2, 4], np.uint8), "score": np.array([[0.5], [0.5]], np.float32)}
+    assert [*infra_validator._differences(wanted, found)] == [0.25]
+    nan = {**found, "score": np.full([2, 1], np.nan, np.float32)}
+    assert np.isnan([*infra_validator._differences(wanted, nan)]).all()
+
+
+def test_an_export_of_other_numbers_is_a_reason(products, tmp_path):
     other = changed(products, tmp_path, "evaluation")
     path = other["evaluation"] / "served" / "probabilities.npy"
     np.save(path, np.load(path) + np.float32(0.01))
@@ -185,7 +204,7 @@ def test_outputs_of_another_number_are_one_message(products, tmp_path):
     other = changed(products, tmp_path, "evaluation")
     path = other["evaluation"] / "served" / "probabilities.npy"
     np.save(path, np.pad(np.load(path), ((0, 0), (0, 1))))
-    match = r"tflite serves what cannot be measured: 'probabilities' of .*, 3\), not .*, 4\)"
+    match = r"cannot be measured: 'probabilities' has shape \(\d+, 3\), expected \(\d+, 4\)"
     with pytest.raises(NotBlessed, match=match):
         judged(other, tmp_path / "out")
 
@@ -199,7 +218,9 @@ def test_an_export_that_serves_no_numbers_is_named(products, tmp_path, monkeypat
 
     monkeypatch.setattr(infra_validator, "_fresh", directly)
     monkeypatch.setattr(TFLite, "load", load)
-    with pytest.raises(NotBlessed, match=r"^tflite serves what cannot be measured: .*not finite"):
+    with pytest.raises(
+        NotBlessed, match=r"^tflite serves outputs that cannot be measured: .*not finite"
+    ):
         judged(products, tmp_path / "out")
 
 
@@ -209,14 +230,30 @@ def here(function, exporter, *rest):
 
 
 @pytest.mark.parametrize("number", [2.0, np.nan])
-def test_an_endpoint_of_other_numbers_is_told(products, tmp_path, monkeypatch, number):
-    def endpoints(self, out):
-        return {"off": lambda image, encoded: {"probabilities": np.full((1, 3), number)}}
+def test_an_endpoint_of_other_numbers_is_a_reason(products, tmp_path, monkeypatch, number):
+    values = []
+
+    def endpoints(self, out, kinds):
+        assert kinds == BACKBONE.raw()
+        return {"off": lambda one: values.append(one) or {"probabilities": np.full((1, 3), number)}}
 
     monkeypatch.setattr(infra_validator, "_fresh", here)
     monkeypatch.setattr(TFLite, "endpoints", endpoints)
     row = judged(products, tmp_path / "out")
     assert not row["difference"] < 1 and "differs from Keras by" in row["reasons"][0]
+    # Clients send the bytes of a picture file, under the key that the backbone reads.
+    assert all(one.keys() == {"image"} for one in values)
+    assert all(Image.open(io.BytesIO(one["image"])).size == (28, 24) for one in values)
+
+
+def test_an_endpoint_of_another_shape_is_one_message(products, tmp_path, monkeypatch):
+    def endpoints(self, out, kinds):
+        return {"off": lambda values: {"probabilities": np.zeros([1, 2], np.float32)}}
+
+    monkeypatch.setattr(infra_validator, "_fresh", here)
+    monkeypatch.setattr(TFLite, "endpoints", endpoints)
+    with pytest.raises(NotBlessed, match=r"^tflite serves other outputs at off: .*shape \(1, 2\)"):
+        judged(products, tmp_path / "out")
 
 
 def test_every_batch_is_compared_with_what_keras_served_for_it(products, tmp_path, monkeypatch):
@@ -233,8 +270,8 @@ def test_every_batch_is_compared_with_what_keras_served_for_it(products, tmp_pat
     monkeypatch.setattr(infra_validator, "_fresh", here)
     monkeypatch.setattr(infra_validator, "Data", functools.partial(Data, batch_size=4))
     row = judged(products, tmp_path / "out")
-    told = json.loads((products["evaluation"] / "metrics.json").read_text())
-    assert (row["value"], row["agreement"]) == (told["accuracy"], 1)
+    value = measures.read(products["evaluation"]).score.value
+    assert (row["value"], row["agreement"]) == (value, 1)
     assert row["difference"] < 1e-4
     assert threads[-2:] == [1, 2]
     other = changed(products, tmp_path, "evaluation")
@@ -251,16 +288,27 @@ def test_comments_in_pictures_are_not_in_the_report(tmp_path):
     ingest.write_examples(
         Folder(tmp_path / "photos"), Split(validation=0, test=0), tmp_path / "examples"
     )
-    told = {"index": 0, "label": "a", "predicted": "b", "probability": 1.0}
-    (shown,) = model_card._mistakes(tmp_path / "examples", "train", [told])
-    assert b"Jane Doe" not in shown.image
+    (shown,) = model_card._shown(tmp_path / "examples", galleries("train", [0])).values()
+    assert isinstance(shown.content, bytes) and b"Jane Doe" not in shown.content
 
 
-def test_the_pictures_of_mistakes_are_those_that_were_named(recorded):
+def galleries(split, *numbers):
+    """Returns measures with a gallery of each of these lists of examples."""
+    views = [Gallery("Some", [Example(number, "") for number in each]) for each in numbers]
+    return Measures("accuracy", 1, {"accuracy": Scalar(0.5)}, views, split=split)
+
+
+def test_the_examples_of_all_galleries_are_shown_by_their_numbers(recorded):
     ids = [row["id"].decode() for row in reading.dataset(recorded, "test").as_numpy_iterator()]
-    told = {"label": "a", "predicted": "b", "probability": 0.9}
-    shown = model_card._mistakes(recorded, "test", [{"index": i, **told} for i in range(len(ids))])
-    assert [each.id for each in shown] == ids
-    for each in shown:
-        colour = np.asarray(Image.open(io.BytesIO(each.image)), float).mean((0, 1))
+    every = [*range(len(ids))]
+    shown = model_card._shown(recorded, galleries("test", every[::-1], every[:2]))
+    assert {number: each.id for number, each in shown.items()} == dict(enumerate(ids))
+    for each in shown.values():
+        assert isinstance(each.content, bytes)
+        colour = np.asarray(Image.open(io.BytesIO(each.content)), float).mean((0, 1))
         np.testing.assert_allclose(colour, COLOURS[each.id.split("/")[0]], atol=15)
+
+
+def test_without_a_gallery_no_example_is_read(tmp_path, recorded):
+    (tmp_path / "info.json").write_text((recorded / "info.json").read_text())
+    assert model_card._shown(tmp_path, galleries("test")) == {}

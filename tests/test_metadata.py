@@ -11,17 +11,19 @@ from conftest import Tiny
 
 from tlkeras import spec
 from tlkeras.backbones.applications import MobileNetV2
-from tlkeras.data import ingest, reading
+from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Origin
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.formats import litert_metadata
 from tlkeras.frameworks import tf
+from tlkeras.kinds.image import Image
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
+from tlkeras.task import Meaning, Output
 from tlkeras.tasks.classification import Classification
 
 CLASSES = ("blue", "green", "sea red")
@@ -155,10 +157,76 @@ def test_what_is_no_model_is_refused(model, file, message):
         litert_metadata.described(file, model, ORIGIN)
 
 
-def test_labels_that_do_not_fit_the_outputs_are_refused(plain):
+def test_class_names_that_do_not_fit_the_output_are_refused(plain):
     other = TransferModel(Tiny(), Classification(), ("one", "two", "three", "four"), seed=0)
-    with pytest.raises(ValueError, match=r"has 4 classes, .* end in 3 \(probabilities\)"):
+    with pytest.raises(ValueError, match=r"has 4 classes, but .* 'probabilities' ends in 3 values"):
         litert_metadata.described(plain, other, ORIGIN)
+
+
+@pytest.mark.parametrize(
+    ("owner", "outputs", "message"),
+    [
+        (
+            Classification,
+            (Output("probabilities", typing.cast(typing.Any, "sound")),),
+            "the output 'probabilities' of classification is: 'sound', expected one of scores, ",
+        ),
+        (Classification, (Output("other", "scores"),), "serves 'probabilities' and its outputs"),
+    ],
+)
+def test_outputs_of_an_unknown_meaning_are_refused(
+    owner, outputs, message, model, plain, monkeypatch
+):
+    monkeypatch.setattr(owner, "outputs", lambda self: outputs)
+    with pytest.raises(ValueError, match=message):
+        litert_metadata.described(plain, model, ORIGIN)
+
+
+def test_inputs_of_an_unknown_meaning_are_refused_before_the_training(model, monkeypatch):
+    monkeypatch.setattr(Image, "meaning", "sound")
+    with pytest.raises(ValueError, match=r"the input 'image' of tiny is: 'sound', expected one of"):
+        TFLite().fits(model)
+
+
+# What the published schema reads of an output by its meaning: the properties, their range, and how
+# the class names belong to it.
+MEANINGS = {
+    "scores": ("FeaturePropertiesT", None, 2),
+    "vector": ("FeaturePropertiesT", None, 2),
+    "mask": ("ImagePropertiesT", (1, 2), 2),
+    "boxes": ("BoundingBoxPropertiesT", (2, 2), 2),
+    "category": ("FeaturePropertiesT", (2, 2), 3),
+    "count": ("FeaturePropertiesT", None, 2),
+    "tokens": ("FeaturePropertiesT", None, 3),
+}
+
+
+@pytest.mark.parametrize("meaning", typing.get_args(Meaning))
+def test_every_meaning_of_an_output_is_written_as_the_schema_has_it(
+    meaning, model, plain, monkeypatch
+):
+    schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
+    output = Output("probabilities", meaning, labelled=True)
+    monkeypatch.setattr(Classification, "outputs", lambda self: (output,))
+    buffer = embedded(litert_metadata.described(plain, model, ORIGIN)).tobytes()
+    read = schema.ModelMetadataT.InitFromObj(schema.ModelMetadata.GetRootAs(buffer))
+    (graph,) = read.subgraphMetadata
+    (tensor,) = graph.outputTensorMetadata
+    properties, limits, labels = MEANINGS[meaning]
+    assert type(tensor.content.contentProperties).__name__ == properties
+    found = tensor.content.range
+    assert (found and (found.min, found.max)) == limits
+    (file,) = tensor.associatedFiles
+    assert (file.name, file.type) == (b"labels.txt", labels)
+    if meaning == "boxes":  # (left, top, right, bottom) are at these places.
+        assert list(tensor.content.contentProperties.index) == [1, 0, 3, 2]
+        assert tensor.content.contentProperties.type == schema.BoundingBoxType.BOUNDARIES
+        (group,) = graph.outputTensorGroups
+        assert (group.name, group.tensorNames) == (b"detection_result", [b"probabilities"])
+    else:
+        assert graph.outputTensorGroups is None
+    if meaning == "mask":
+        assert tensor.content.contentProperties.colorSpace == schema.ColorSpaceType.GRAYSCALE
 
 
 def told(path, pictures):
@@ -213,7 +281,7 @@ def test_mediapipe_names_real_flowers_as_keras_does(flowers, tmp_path, exporter)
     exporter.write(model, data.singles("train"), tmp_path, ORIGIN)
     served = model.predict(photos)
     chosen = sure(np.stack([one["probabilities"] for one in served]), 0.2)
-    pictures = [reading.raw("image", photo).numpy() for photo in photos]
+    pictures = [Image().given(photo).numpy() for photo in photos]
     named = told(tmp_path / exporter.files()[0], pictures)
     equal = np.array([one["label"] == name for one, name in zip(served, named, strict=True)])
     # MediaPipe scales photos of other sizes down in its own way, so a few may fall otherwise.

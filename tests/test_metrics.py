@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import sklearn.metrics
 
-from tlkeras.measures import classification
+from tlkeras.measures import measures as shapes
+from tlkeras.measures.classification import MISTAKES, ClassificationTally
+from tlkeras.measures.measures import (
+    Bar,
+    Bars,
+    Curve,
+    Example,
+    Gallery,
+    Matrix,
+    Measures,
+    Scalar,
+    Table,
+)
 
 oracle: Any = sklearn.metrics
 
 NAMES = [f"class {i}" for i in range(7)]
+
+Batch = tuple[Any, Any]
 
 
 def guesses(count: int = 400, classes: int = 7, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,41 +43,77 @@ def guesses(count: int = 400, classes: int = 7, seed: int = 0) -> tuple[np.ndarr
     return labels, probabilities.astype(np.float32)
 
 
+def one_hot(labels: Any, classes: int) -> np.ndarray:
+    return np.eye(classes, dtype=np.float32)[np.asarray(labels, np.int64)]
+
+
+def measured(batches: Sequence[Batch], names: Sequence[str]) -> Measures:
+    """Returns the measures of batches of labels and probabilities."""
+    tally, first = ClassificationTally(names), 0
+    for labels, probabilities in batches:
+        tally.add(one_hot(labels, len(names)), {"probabilities": probabilities}, first)
+        first += len(labels)
+    return tally.measures()
+
+
+def values(measures: Measures) -> dict[str, float]:
+    return {name: scalar.value for name, scalar in measures.scalars.items()}
+
+
+def view(measures: Measures, kind: Any, title: str = "") -> Any:
+    (found,) = (v for v in measures.views if isinstance(v, kind) and title in ("", v.title))
+    return found
+
+
 def test_the_measures_are_those_of_scikit_learn():
     labels, probabilities = guesses()
     predicted, classes = probabilities.argmax(axis=-1), range(7)
-    measures = classification.classification([(labels, probabilities)], NAMES)
-    assert measures["count"] == 400
-    assert measures["accuracy"] == pytest.approx(oracle.accuracy_score(labels, predicted))
-    assert measures["top5_accuracy"] == pytest.approx(
+    measures = measured([(labels, probabilities)], NAMES)
+    found = values(measures)
+    assert measures.count == 400
+    assert measures.score.value == found["accuracy"]
+    assert found["accuracy"] == pytest.approx(oracle.accuracy_score(labels, predicted))
+    assert found["top5_accuracy"] == pytest.approx(
         oracle.top_k_accuracy_score(labels, probabilities, k=5, labels=classes)
     )
-    assert measures["balanced_accuracy"] == pytest.approx(
+    assert found["balanced_accuracy"] == pytest.approx(
         oracle.recall_score(labels, predicted, average="macro", labels=np.unique(labels))
     )
-    assert measures["macro_f1"] == pytest.approx(
+    assert found["macro_f1"] == pytest.approx(
         oracle.f1_score(labels, predicted, average="macro", zero_division=0)
     )
     exact = probabilities.astype(np.float64)
     exact /= exact.sum(axis=-1, keepdims=True)
-    assert measures["log_loss"] == pytest.approx(
+    assert found["log_loss"] == pytest.approx(
         oracle.log_loss(labels, exact, labels=classes), rel=1e-6
     )
-    assert measures["brier"] == pytest.approx(
+    assert found["brier"] == pytest.approx(
         np.square(probabilities - np.eye(7)[labels]).sum(axis=-1).mean(), rel=1e-6
     )
-    np.testing.assert_array_equal(
-        measures["confusion_matrix"], oracle.confusion_matrix(labels, predicted, labels=classes)
-    )
+    matrix = oracle.confusion_matrix(labels, predicted, labels=classes)
+    np.testing.assert_array_equal(view(measures, Matrix).counts, matrix)
     precision, recall, f1, support = oracle.precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=0
     )
-    for row, *expected in zip(
-        measures["per_class"], NAMES, precision, recall, f1, support, strict=True
-    ):
-        found = [row["class"], row["precision"], row["recall"], row["f1"], row["support"]]
-        assert found[0] == expected[0]
-        assert found[1:] == pytest.approx(expected[1:])
+    table = view(measures, Table, "Classes")
+    assert table.columns == ["class", "precision", "recall", "f1", "support"]
+    assert table.weakest == "f1"
+    for row, *expected in zip(table.rows, NAMES, precision, recall, f1, support, strict=True):
+        if not row[-1]:
+            assert row == [expected[0], 0.0, None, None, 0]  # Of no example nothing is known.
+            continue
+        assert row[0] == expected[0]
+        assert row[1:] == pytest.approx(expected[1:])
+
+
+def test_less_is_better_of_three_measures():
+    measures = measured([guesses()], NAMES)
+    assert [name for name, scalar in measures.scalars.items() if not scalar.more_is_better] == [
+        "log_loss",
+        "brier",
+        "calibration_error",
+    ]
+    assert measures.primary == "accuracy" and measures.score.interval is not None
 
 
 def test_the_calibration_error_is_the_weighted_gap_of_the_bins():
@@ -72,50 +125,49 @@ def test_the_calibration_error_is_the_weighted_gap_of_the_bins():
         inside = (confidence > low / 15) & (confidence <= (low + 1) / 15)
         if inside.any():
             error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
-    measures = classification.classification([(labels, probabilities)], NAMES)
-    assert measures["calibration_error"] == pytest.approx(error)
-    bins = measures["reliability"]
-    assert sum(row["count"] for row in bins) == 400
-    assert sum(row["count"] * row["accuracy"] for row in bins) == pytest.approx(right.sum())
-    assert [bins[0]["low"], bins[-1]["high"]] == [0, 1]
-    assert all(row["low"] < row["confidence"] <= row["high"] for row in bins if row["count"])
+    measures = measured([(labels, probabilities)], NAMES)
+    assert values(measures)["calibration_error"] == pytest.approx(error)
+    bars = view(measures, Bars).bars
+    assert sum(bar.share for bar in bars) == pytest.approx(1)
+    assert sum(400 * bar.share * bar.height for bar in bars) == pytest.approx(right.sum())
+    assert all(0 <= bar.low < bar.mark <= bar.high <= 1 for bar in bars)
+    assert all(bar.share for bar in bars)
 
 
 def test_four_examples_are_measured_as_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
-    measures = classification.classification(
-        [(np.array([0, 1, 1, 1]), probabilities)], ["no", "yes"]
-    )
-    assert measures["accuracy"] == 0.75
-    assert measures["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
-    assert measures["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
-    assert measures["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.7]).mean())
-    assert measures["brier"] == pytest.approx(2 * (0.01 + 0.36 + 0.04 + 0.09) / 4)
-    assert measures["calibration_error"] == pytest.approx((0.1 + 0.6 + 0.2 + 0.3) / 4)
-    assert measures["confusion_matrix"] == [[1, 0], [1, 2]]
-    assert "top5_accuracy" not in measures
+    measures = measured([([0, 1, 1, 1], probabilities)], ["no", "yes"])
+    found = values(measures)
+    assert found["accuracy"] == 0.75
+    assert found["balanced_accuracy"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+    assert found["log_loss"] == pytest.approx(-np.log([0.9, 0.4, 0.8, 0.7]).mean())
+    assert found["brier"] == pytest.approx(2 * (0.01 + 0.36 + 0.04 + 0.09) / 4)
+    assert found["calibration_error"] == pytest.approx((0.1 + 0.6 + 0.2 + 0.3) / 4)
+    assert view(measures, Matrix).counts == [[1, 0], [1, 2]]
+    assert view(measures, Table, "Most confused classes").rows == [("yes", "no", 1, 1 / 3)]
+    assert "top5_accuracy" not in found
 
 
 def test_measures_do_not_depend_on_the_cut_into_batches_and_are_json():
     labels, probabilities = guesses()
-    whole = classification.classification([(labels, probabilities)], NAMES)
+    whole = measured([(labels, probabilities)], NAMES)
     parts = np.split(np.arange(400), [1, 1, 50, 300])
-    cut = classification.classification(
-        [(labels[part], probabilities[part]) for part in parts], NAMES
-    )
-    assert json.loads(json.dumps(cut, allow_nan=False)) == cut
-    for name in whole.keys() - {"reliability"}:
-        assert cut[name] == (
-            whole[name] if isinstance(whole[name], list) else pytest.approx(whole[name])
-        )
+    cut = measured([(labels[part], probabilities[part]) for part in parts], NAMES)
+    plain = cut.plain()
+    assert json.loads(json.dumps(plain, allow_nan=False)).keys() == plain.keys()
+    assert values(cut) == pytest.approx(values(whole))
+    assert view(cut, Matrix) == view(whole, Matrix)
+    assert view(cut, Gallery) == view(whole, Gallery)
+    assert view(cut, Table, "Classes") == view(whole, Table, "Classes")
 
 
 def test_memory_does_not_grow_with_the_examples():
-    labels, probabilities = guesses(100)
+    batch = guesses(100)
 
     def peak(batches: int) -> int:
         tracemalloc.start()
-        classification.classification(((labels, probabilities) for _ in range(batches)), NAMES)
+        measured([batch] * batches, NAMES)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
@@ -126,26 +178,37 @@ def test_memory_does_not_grow_with_the_examples():
 
 def test_of_equally_probable_classes_the_first_is_predicted():
     flat = np.full([6, 6], 1 / 6)
-    measures = classification.classification([(np.arange(6), flat)], NAMES[:6])
-    assert measures["accuracy"] == pytest.approx(1 / 6)
-    assert measures["top5_accuracy"] == pytest.approx(5 / 6)
+    found = values(measured([(np.arange(6), flat)], NAMES[:6]))
+    assert found["accuracy"] == pytest.approx(1 / 6)
+    assert found["top5_accuracy"] == pytest.approx(5 / 6)
 
 
-def test_a_share_of_nothing_is_zero():
+def test_a_share_of_nothing_is_no_number():
     probabilities = np.array([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
-    measures = classification.classification(
-        [(np.array([0, 1, 1]), probabilities)], ["a", "b", "c"]
-    )
-    assert measures["per_class"][2] == {
-        "class": "c",
-        "precision": 0.0,
-        "recall": 0.0,
-        "f1": 0.0,
-        "support": 0,
-    }
-    assert measures["balanced_accuracy"] == 0.75  # Class c has no example to be right about.
-    assert measures["macro_f1"] == pytest.approx(2 / 3)
-    assert measures["log_loss"] == pytest.approx(-np.log(np.finfo(np.float64).eps) / 3)
+    measures = measured([([0, 1, 1], probabilities)], ["a", "b", "c"])
+    table = view(measures, Table, "Classes")
+    assert table.rows[2] == ["c", None, None, None, 0]
+    assert "An empty cell is undefined" in table.note
+    found = values(measures)
+    assert found["balanced_accuracy"] == 0.75  # Class c has no example to be right about.
+    assert found["macro_f1"] == pytest.approx(2 / 3)
+    assert found["log_loss"] == pytest.approx(-np.log(np.finfo(np.float64).eps) / 3)
+
+
+def test_the_gallery_shows_the_surest_mistakes_by_their_number():
+    labels, probabilities = guesses()
+    found = view(measured([(labels, probabilities)], NAMES), Gallery).examples
+    wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
+    surest = wrong[np.argsort(-probabilities[wrong].max(-1), kind="stable")][:MISTAKES]
+    assert len(wrong) > MISTAKES
+    assert found == [
+        Example(
+            int(i),
+            f"class {labels[i]} taken for class {probabilities[i].argmax()}, "
+            f"{probabilities[i].max():.1%} sure",
+        )
+        for i in surest
+    ]
 
 
 @pytest.mark.parametrize(
@@ -153,86 +216,171 @@ def test_a_share_of_nothing_is_zero():
     [(0, 10, 0, 0.2775), (8, 10, 0.4902, 0.9433), (10, 10, 0.7225, 1), (500, 1000, 0.4691, 0.5309)],
 )
 def test_the_interval_is_wilsons(right, count, low, high):
-    assert classification.interval(right, count) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_slices_are_measured_as_if_alone():
-    labels, probabilities = guesses(60)
-    groups = np.where(np.arange(60) % 3 == 0, "indoors", "outdoors")
-    halves = [slice(0, 31), slice(31, 60)]
-    found = classification.slices(
-        [(labels[half], probabilities[half], list(groups[half])) for half in halves], NAMES
-    )
-    assert list(found) == ["indoors", "outdoors"]
-    for group, measures in found.items():
-        chosen = groups == group
-        alone = classification.classification([(labels[chosen], probabilities[chosen])], NAMES)
-        assert measures["confusion_matrix"] == alone["confusion_matrix"]
-        assert measures["brier"] == pytest.approx(alone["brier"])
-
-
-def test_a_confusion_counts_labels_by_row_and_predictions_by_column():
-    found = classification.confusion(np.array([0, 0, 2]), np.array([1, 1, 2]), 3)
-    assert found.dtype == np.int64
-    assert found.tolist() == [[0, 2, 0], [0, 0, 0], [0, 0, 1]]
+    assert shapes.interval(right, count) == pytest.approx((low, high), abs=5e-5)
+    assert shapes.share(right, count) == Scalar(right / count, shapes.interval(right, count))
 
 
 def test_a_quantized_softmax_may_miss_one_by_its_rounding():
     """Thirty equal classes: each is 1/30 = 8.53/256, given as 9/256, which adds up to 1.05."""
-    rounded = np.full([2, 30], 9 / 256, np.float32)
-    measures = classification.classification(
-        [(np.array([0, 1]), rounded)], [str(i) for i in range(30)]
-    )
-    assert measures["accuracy"] == 0.5
+    rounded, names = np.full([2, 30], 9 / 256, np.float32), [str(i) for i in range(30)]
+    assert measured([([0, 1], rounded)], names).score.value == 0.5
     with pytest.raises(ValueError, match="do not add up to 1"):
-        classification.classification(
-            [(np.array([0, 1]), rounded + np.float32(1e-4))], [str(i) for i in range(30)]
-        )
+        measured([([0, 1], rounded + np.float32(1e-4))], names)
 
 
-GOOD = np.array([[0.5, 0.5], [0.2, 0.8]])
+GOOD, TARGET = np.array([[0.5, 0.5], [0.2, 0.8]]), one_hot([0, 1], 2)
 
 
 @pytest.mark.parametrize(
-    ("labels", "probabilities", "message"),
+    ("target", "probabilities", "message"),
     [
-        ([0, 1], [[0.5, 0.5], [np.nan, 0.5]], r"of example 3 are not finite: \[nan 0.5\]"),
-        ([0, 1], [[np.inf, -np.inf], [0.5, 0.5]], "of example 2 are not finite"),
-        ([0, 1], [[0.5, 0.5], [0.5, 0.502]], "of example 3 do not add up to 1"),
-        ([0, 1], [[4.0, -3.0], [0.5, 0.5]], r"of example 2 are not in \[0, 1\]"),
-        ([0, 1], [[1.0, 1.0], [0.5, 0.5]], "of example 2 do not add up to 1"),
-        ([0, 2], GOOD, "Example 3 has the label 2, expected 0 to 1"),
-        ([-1, 0], GOOD, "Example 2 has the label -1, expected 0 to 1"),
-        ([0.0, 1.0], GOOD, "Labels are float64 of shape"),
-        ([0], GOOD, r"Labels are int64 of shape \(1,\), expected integers of shape \(2,\)"),
-        ([[0, 1], [1, 0]], GOOD, r"Labels are int64 of shape \(2, 2\)"),
-        ([0, 1], [[0.2, 0.3, 0.5]] * 2, r"have shape \(2, 3\), expected \[examples, 2\]"),
-        ([0, 1], [0.5, 0.5], r"have shape \(2,\), expected \[examples, 2\]"),
+        (TARGET, [[0.5, 0.5], [np.nan, 0.5]], r"of example 3 are not finite: \[nan 0.5\]"),
+        (TARGET, [[np.inf, -np.inf], [0.5, 0.5]], "of example 2 are not finite"),
+        (TARGET, [[0.5, 0.5], [0.5, 0.502]], "of example 3 do not add up to 1"),
+        (TARGET, [[4.0, -3.0], [0.5, 0.5]], r"of example 2 are not in \[0, 1\]"),
+        (TARGET, [[1.0, 1.0], [0.5, 0.5]], "of example 2 do not add up to 1"),
+        ([[1, 0], [0, 0]], GOOD, r"target of example 3 is \[0 0\], expected 1 at one class"),
+        ([[0.5, 0.5], [0, 1]], GOOD, r"target of example 2 is \[0.5 0.5\], expected 1 at one"),
+        ([[1, 1], [0, 1]], GOOD, r"target of example 2 is \[1 1\], expected 1 at one class"),
+        (TARGET[:1], GOOD, r"Probabilities have shape \(2, 2\), expected \(1, 2\)"),
+        ([0, 1], GOOD, r"Targets have shape \(2,\), expected \[examples, 2\]"),
+        (TARGET, [[0.2, 0.3, 0.5]] * 2, r"have shape \(2, 3\), expected \(2, 2\)"),
+        (TARGET, [0.5, 0.5], r"have shape \(2,\), expected \(2, 2\)"),
     ],
 )
-def test_what_is_not_a_label_or_a_probability_is_refused_by_its_number(
-    labels, probabilities, message
+def test_a_batch_that_cannot_be_is_refused_by_its_number_and_changes_nothing(
+    target, probabilities, message
 ):
-    batches = [(np.array([0, 1]), GOOD), (np.array(labels), np.array(probabilities))]
+    tally = ClassificationTally(["no", "yes"])
+    tally.add(TARGET, {"probabilities": GOOD}, 0)
+    before = tally.measures()
     with pytest.raises(ValueError, match=message):
-        classification.classification(batches, ["no", "yes"])
+        tally.add(np.array(target), {"probabilities": np.array(probabilities)}, 2)
+    assert tally.measures() == before
 
 
 def test_no_example_cannot_be_measured():
     nothing = (np.zeros(0, np.int64), np.zeros([0, 2]))
     for batches in ([], [nothing]):
         with pytest.raises(ValueError, match="no example to measure"):
-            classification.classification(batches, ["no", "yes"])
+            measured(batches, ["no", "yes"])
 
 
-def test_groups_and_predictions_must_be_as_many_as_labels():
-    with pytest.raises(ValueError, match=r"There are \(1,\) groups of \(2,\) labels"):
-        classification.slices([(np.array([0, 1]), GOOD, ["only one"])], ["no", "yes"])
-    with pytest.raises(ValueError, match="Predictions are int64 of shape"):
-        classification.confusion(np.array([0, 1]), np.array([0]), 2)
+def counted(matrix: list[list[int]], names: Sequence[str], sure: float = 0.8) -> Measures:
+    """Returns the measures of predictions counted by a confusion matrix, all equally sure."""
+    cells = np.array(matrix)
+    labels, predicted = (np.repeat(side.ravel(), cells.ravel()) for side in np.indices(cells.shape))
+    others = (1 - sure) / (len(names) - 1)
+    probabilities = others + (sure - others) * np.eye(len(names))[predicted]
+    return measured([(labels, probabilities)], names)
 
 
-def test_the_example_of_a_wrong_label_is_counted_over_all_groups():
-    batch = (np.array([0, 1, 9]), np.full([3, 2], 0.5), ["a", "b", "a"])
-    with pytest.raises(ValueError, match="xample 2 has the label 9"):
-        classification.slices([batch], ["no", "yes"])
+def test_there_is_no_remark_on_a_good_model():
+    assert counted([[900, 50], [50, 900]], ["a", "b"], sure=0.95).remarks == []
+
+
+@pytest.mark.parametrize(
+    ("matrix", "sure", "sentence"),
+    [
+        (
+            [[8, 2], [2, 8]],
+            0.8,
+            "The accuracy is imprecise: of only 20 examples, its 95 % interval",
+        ),
+        ([[0, 100], [0, 300]], 0.8, "no better than one that always answers b."),
+        ([[60, 40], [0, 300]], 0.8, "far below the accuracy: a (0.60 of 100)."),
+        ([[60, 40], [0, 300]], 0.8, "often takes one class for another: a for b (40%)."),
+        (
+            [[9, 0, 0], [0, 99, 0], [0, 0, 0]],
+            0.8,
+            "have no example, so nothing is known of them: c",
+        ),
+        ([[9, 0], [0, 99]], 0.8, "fewer than 10 examples, so little is known of them: a."),
+        (
+            [[300, 300], [0, 600]],
+            0.99,
+            "the mean confidence is 99.0%, the accuracy 75.0%, the calibration error 0.24.",
+        ),
+    ],
+)
+def test_remarks_follow_from_the_numbers(matrix, sure, sentence):
+    remarks = counted(matrix, "abc"[: len(matrix)], sure).remarks
+    assert any(sentence in remark for remark in remarks), remarks
+
+
+def test_the_note_on_classes_names_the_most_frequent_one():
+    note = view(counted([[60, 40], [0, 300]], "ab"), Table, "Classes").note
+    assert note == "Always answering the most frequent class, b, would reach an accuracy of 0.7500."
+
+
+@pytest.mark.parametrize(
+    ("labels", "sure", "sentence"),
+    [([0, 0, 0, 1], 0.95, "overconfident by 20.0"), ([0] * 4, 0.6, "underconfident by 40.0")],
+)
+def test_confidence_is_compared_the_right_way_round(labels, sure, sentence):
+    measures = measured([(labels, np.tile([sure, 1 - sure], (4, 1)))], "ab")
+    assert sentence in view(measures, Bars).note
+
+
+def test_chance_is_no_fault_of_the_probabilities():
+    remarks, errors = 0, []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        sure = random.uniform(0.5, 1, 100)
+        labels = (random.random(100) > sure).astype(int)
+        found = measured([(labels, np.stack([sure, 1 - sure], 1))], "ab")
+        errors.append(values(found)["calibration_error"])
+        remarks += any("unreliable" in remark for remark in found.remarks)
+    assert np.mean(errors) > 0.05  # Though there is no fault, of so few examples.
+    assert remarks <= 3
+
+
+def test_one_mistake_of_few_examples_is_no_weakness():
+    for few, is_weak in (([3, 1], False), ([30, 10], True)):
+        remarks = counted([few, [4, 96]], "ab").remarks
+        assert any("far below" in remark for remark in remarks) is is_weak
+
+
+VIEWS = [
+    Table("Words", ["word", "share"], [["a", 0.5], ["b", None]], "A note.", weakest="share"),
+    Matrix("Confusions", ["a", "b"], [[1, 2], [3, 4]]),
+    Curve("Precision", "recall", "precision", {"a": [[0.0, 1.0], [1.0, 0.5]]}, "A note."),
+    Bars("Calibration", "confidence", "accuracy", [Bar(0.0, 0.5, 0.25, 0.3, 1.0)]),
+    Gallery("Mistakes", [Example(17, "a taken for b")]),
+]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: type(view).__name__)
+def test_measures_in_a_file_are_the_same_again(view: shapes.View, tmp_path: Path):
+    scalars = {
+        "mean_iou": Scalar(0.5, (0.4, 0.6)),
+        "perplexity": Scalar(7.5, more_is_better=False),
+    }
+    measures = Measures("mean_iou", 12, scalars, [view], ["It is weak."], "test")
+    assert shapes.parsed(json.loads(json.dumps(measures.plain()))) == measures
+    shapes.write(measures, tmp_path)
+    assert shapes.read(tmp_path) == measures
+    assert json.loads((tmp_path / shapes.FILE).read_text())["mean_iou"] == 0.5
+
+
+def test_every_view_is_proven_to_be_the_same_again():
+    assert {type(view) for view in VIEWS} == set(shapes._VIEWS.values())
+    assert all(dataclasses.is_dataclass(view) for view in VIEWS)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "lost"),
+    [
+        (Scalar(0.90), Scalar(0.95), 0.05),
+        (Scalar(0.95), Scalar(0.90), -0.05),
+        (Scalar(2.2, more_is_better=False), Scalar(2.0, more_is_better=False), 0.1),
+        (Scalar(1.0, more_is_better=False), Scalar(2.0, more_is_better=False), -0.5),
+    ],
+)
+def test_a_loss_is_a_share_whichever_way_is_better(one, other, lost):
+    assert one.lost(other) == pytest.approx(lost)
+
+
+def test_of_many_names_only_some_are_listed():
+    assert shapes.listed(["a", "b"]) == "a, b"
+    assert shapes.listed("abcdefg") == "a, b, c, d, e and 2 more"

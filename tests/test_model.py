@@ -4,11 +4,13 @@ import random
 
 import numpy as np
 import pytest
-from conftest import Tiny
+from conftest import SUMMANDS, Tiny, assert_near
 from PIL import Image
 
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+
+pytestmark = pytest.mark.equality
 
 CLASSES = ("blue", "green", "red")
 
@@ -33,7 +35,7 @@ def test_head_after_body_is_full(model, inputs):
 def test_suffix_after_prefix_is_full(model, inputs, block):
     prefix, suffix = model.split_at(block)
     parts = suffix(prefix(inputs, training=False), training=False)
-    np.testing.assert_allclose(parts, model.full(inputs, training=False), rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(parts, model.full(inputs, training=False))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_predict_takes_files_bytes_and_arrays(model, tmp_path):
             model.predict(one)
     assert len(found) == 4
     for one in found:
-        np.testing.assert_allclose(one["probabilities"], found[0]["probabilities"], rtol=1e-5)
+        assert_near(one["probabilities"], found[0]["probabilities"], SUMMANDS["logits"])
         assert one["label"] == CLASSES[int(np.argmax(one["probabilities"]))]
 
 

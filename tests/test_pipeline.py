@@ -84,7 +84,7 @@ def test_a_version_tells_nothing_of_the_store_and_of_single_examples(pushed):
     place, _ = pushed
     version = place / "saved_models" / "colours" / "1"
     names = {path.name for path in version.iterdir()}
-    assert not names & {"served", "mistakes.json", "_manifest.json"}
+    assert not names & {"served", "_manifest.json"}
     told = json.loads((version / "manifest.json").read_text())
     assert not {key for made in told["lineage"] for key in made} & {"path", "from"}
     for name in ("manifest.json", "card.md", "report.html"):
@@ -156,7 +156,7 @@ def test_a_second_equal_run_does_nothing_and_imports_no_tensorflow(pushed, pictu
 
 def test_a_command_imports_with_keras_only_what_it_uses(pushed, pictures):
     place, _ = pushed
-    other = "--split=split(test=0.4)"
+    other = "--split=split(test=4)"
     _, modules = imported(command(pictures, place, RECIPE, other, "--to=examples"))
     assert {"tensorflow", "keras"} <= modules
     assert not modules & {"sklearn", "scipy", "matplotlib", "cv2"}
@@ -196,14 +196,24 @@ def test_a_removed_version_is_pushed_again(pushed, pictures):
 
 def test_a_model_below_its_bound_is_not_pushed(pushed, pictures):
     place, _ = pushed
-    ended = run(command(pictures, place, RECIPE, "--lower_bound=1.5", "--name=strict"))
+    bad = "--recipe=fine_tune(phases=[phase(epochs=1, learning_rate=1e-9)])"
+    flags = (bad, "--lower_bound=1", "--baseline=none")
+    ended = run(command(pictures, place, *flags, "--name=strict"))
     assert ended.returncode == 2
-    assert "is below the lower bound 1.5000" in ended.stderr
+    assert "is below the lower bound 1.0000" in ended.stderr
     assert "balanced accuracy" in ended.stdout  # The measures are shown all the same.
     assert len(ended.stderr.strip().splitlines()) == 1
     assert not (place / "saved_models" / "strict").exists()
-    ended = run(command(pictures, place, RECIPE, "--lower_bound=1.5", "--to=evaluation"))
-    assert ended.returncode == 2 and "is below the lower bound 1.5000" in ended.stderr
+    ended = run(command(pictures, place, *flags, "--to=evaluation"))
+    assert ended.returncode == 2 and "is below the lower bound 1.0000" in ended.stderr
+
+
+def test_a_bound_on_the_wrong_side_is_one_clear_message(pushed, pictures):
+    place, _ = pushed
+    ended = run(command(pictures, place, RECIPE, "--upper_bound=0.1"))
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert "--upper_bound=0.1: of accuracy, the primary measure of classification" in ended.stderr
+    assert "give --lower_bound" in ended.stderr
 
 
 @pytest.mark.slow
@@ -211,14 +221,14 @@ def test_kinds_of_tflite_are_proven_and_pushed_side_by_side(pushed, pictures):
     place, _ = pushed
     kinds = "--exporters=tflite|tflite(quantize='float16')|tflite(quantize='int8')"
     # One of these few pictures is worth points.
-    flags = (kinds, "--max_accuracy_drop=100", "--baseline=none", "--name=kinds")
+    flags = (kinds, "--max_export_drop=1", "--baseline=none", "--name=kinds")
     ended = run(command(pictures, place, RECIPE, *flags))
     assert ended.returncode == 0, ended.stderr
     version = place / "saved_models" / "kinds" / "1"
-    told = {line.split()[0]: line.split() for line in ended.stdout.splitlines() if "tflite" in line}
+    rows = {line.split()[0]: line.split() for line in ended.stdout.splitlines() if "tflite" in line}
     for name in ("model.tflite", "model_float16.tflite", "model_int8.tflite"):
-        assert told[name][1] == f"{(version / name).stat().st_size:,}"
-        assert told[name][-1] == "yes"
+        assert rows[name][1] == f"{(version / name).stat().st_size:,}"
+        assert rows[name][-1] == "yes"
     report = (version / "report.html").read_text()
     assert "model_int8.tflite" in report
     assert "median ms on 2 threads" in report
@@ -233,7 +243,7 @@ def test_a_model_worse_than_the_last_pushed_one_is_not_pushed(pictures, tmp_path
     bad = "--recipe=fine_tune(phases=[phase(epochs=1, learning_rate=1e-9)])"
     ended = run(command(pictures, tmp_path, bad, exporters))
     assert ended.returncode == 2, ended.stdout
-    assert "of colours/1." in ended.stderr
+    assert "of colours/1 by" in ended.stderr
     ended = run(command(pictures, tmp_path, bad, exporters, "--baseline=none"))
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "saved_models" / "colours" / "2").is_dir()
@@ -314,7 +324,7 @@ def test_a_model_is_called_like_its_data_unless_told_otherwise(source, name):
     ("flags", "message"),
     [
         (["--bach_size=4"], "Unknown command line flag 'bach_size'. Did you mean: batch_size"),
-        (["--batch_size=0"], "config.batch_size is 0, expected at least 1"),
+        (["--batch_size=0"], "--batch_size is 0, expected at least 1"),
         (["--batch_size=four"], "'four' is not a whole number"),
         (["--exporters=tflit"], "'tflit' is not an Exporter; did you mean 'tflite'?"),
         (
@@ -323,7 +333,8 @@ def test_a_model_is_called_like_its_data_unless_told_otherwise(source, name):
         ),
         (["--to=modl"], "'modl' is not a product; did you mean 'model'?"),
         (["--exporters=tflite|tflite"], "--exporters writes model.tflite more than once"),
-        (["--name=a/b"], "config.name is 'a/b', expected a plain folder name"),
+        (["--lower_bound=90"], "--lower_bound is 90.0, expected a share from 0 to 1, or None"),
+        (["--name=a/b"], "--name is 'a/b', expected a plain folder name"),
         (["--source=folder(path='{strange}/none')"], "{strange}/none"),
         (["--source=folder(path='{strange}/empty')"], "{strange}/empty"),
         (

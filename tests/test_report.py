@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import io
 import re
 import xml.etree.ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tlkeras.measures import classification
-from tlkeras.report import charts, page, report
-from tlkeras.report.report import Mistake, Report
+from tlkeras.measures.classification import ClassificationTally
+from tlkeras.measures.measures import (
+    Bar,
+    Bars,
+    Curve,
+    Example,
+    Gallery,
+    Matrix,
+    Measures,
+    Scalar,
+    Table,
+)
+from tlkeras.report import charts, page, report, views
+from tlkeras.report.report import Report
+from tlkeras.report.views import Shown
 
 HOSTILE = "<script>alert('&')</script>\"|\x1b\udcff"
 NAMES = [HOSTILE, "rose", "tulip"]
@@ -51,11 +65,21 @@ class Page(html.parser.HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def measured(names: list[str], seed: int = 0) -> dict[str, Any]:
+def tallied(labels: Any, probabilities: Any, names: Sequence[str]) -> Measures:
+    tally = ClassificationTally(names)
+    tally.add(np.eye(len(names))[labels], {"probabilities": probabilities}, 0)
+    return dataclasses.replace(tally.measures(), split="test")
+
+
+def measured(names: Sequence[str], seed: int = 0) -> Measures:
     random = np.random.default_rng(seed)
     labels = random.integers(len(names), size=200)
-    probabilities = random.dirichlet(np.ones(len(names)), 200) + np.eye(len(names))[labels]
-    return {"split": "test", **classification.classification([(labels, probabilities / 2)], names)}
+    probabilities = random.dirichlet(np.ones(len(names)), 200) + 0.4 * np.eye(len(names))[labels]
+    return tallied(labels, probabilities / 1.4, names)
+
+
+def with_view(view: Any) -> Report:
+    return Report(title="x", measures=Measures("accuracy", 9, {"accuracy": Scalar(0.5)}, [view]))
 
 
 def picture(kind: str) -> bytes:
@@ -74,6 +98,7 @@ def full(**changes: Any) -> Report:
             "primary": "accuracy",
             "value": 0.7,
             "lower_bound": 0.9,
+            "upper_bound": None,
             "baseline": "saved_models/flowers/1",
             "baseline_value": 0.65,
         },
@@ -85,18 +110,16 @@ def full(**changes: Any) -> Report:
         "exports": [
             {"export": HOSTILE, "files": ["model.tflite"], "bytes": 1234567, "difference": 2e-7},
             {"export": "saved_model", "files": ["saved_model"], "bytes": 89, "p50_ms": 1.5},
+            {"export": "onnx", "files": ["model.onnx"], "bytes": 9, "reasons": ["is too weak"]},
         ],
-        "mistakes": [
-            Mistake(picture("PNG"), HOSTILE, "rose", 0.75, id=HOSTILE),
-            Mistake(picture("JPEG"), "rose", "tulip", 0.5),
-        ],
+        "examples": dict.fromkeys(range(200), Shown(HOSTILE, picture("PNG")))
+        | dict.fromkeys(range(100, 200), Shown("17.jpg", picture("JPEG"))),
         "data": {
             "classes": NAMES,
             "counts": {"train": 60, "test": 30},
             "class_counts": {"train": [10, 20, 30], "test": [10, 10, 10]},
             "split": "split(test=33.0)",
         },
-        "slices": {HOSTILE: measured(NAMES, 1), "outdoors": measured(NAMES, 2)},
         "command": f"python -m pipeline --name={HOSTILE}",
         "lineage": [
             {"step": "examples", "digest": "00"},
@@ -112,47 +135,48 @@ def written(contents: Report, folder: Path) -> Page:
     return Page(out.read_text(encoding="utf-8"))
 
 
-def test_every_part_that_is_given_has_a_section(tmp_path):
+def test_every_part_has_a_section(tmp_path):
     page = written(full(), tmp_path)
     assert page.headings == [
         "Results",
         "Learning curves",
         "Confusions",
+        "Most confused classes",
         "Classes",
         "Calibration",
-        "Groups",
         "Mistakes",
         "Exports",
         "Data",
         "Configuration",
         "Lineage",
     ]
-    for told in (
+    for text in (
         "Not blessed.",
+        "Accuracy is 0.7000, lower bound 0.9000.",
+        "less is better",
         "accuracy 0.7 is below the lower bound 0.9",
         "has 0.6500 on the same examples",
         "Measured on 200 examples of the test split.",
         "1,234,567",
         "2.0e-07",
+        "onnx is unfit: it is too weak.",
         "abababababab",
         "12.3",
     ):
-        assert told in page.text
+        assert text in page.text
 
 
 @pytest.mark.parametrize(
     ("part", "heading"),
     [
         ("logs", "Learning curves"),
-        ("slices", "Groups"),
-        ("mistakes", "Mistakes"),
         ("exports", "Exports"),
         ("data", "Data"),
         ("command", "Configuration"),
         ("lineage", "Lineage"),
     ],
 )
-def test_a_part_that_is_not_given_is_left_out(part, heading, tmp_path):
+def test_a_part_without_content_is_left_out(part, heading, tmp_path):
     nothing = getattr(Report(title=""), part)
     headings = written(full(**{part: nothing}), tmp_path).headings
     assert heading not in headings
@@ -165,12 +189,76 @@ def test_a_report_of_nothing_is_a_title(tmp_path):
     assert "empty" in page.text
 
 
-def test_measures_of_any_task_make_headlines(tmp_path):
-    measures = {"split": "validation", "mean_iou": 0.625, "pixels": 400}
-    page = written(Report(title="masks", measures=measures), tmp_path)
+def test_the_measures_of_any_task_make_headlines(tmp_path):
+    scalars = {"perplexity": Scalar(7.5, (7.0, 8.0), more_is_better=False), "rare": Scalar(2e-6)}
+    measures = Measures("rare", 400, scalars, remarks=["It is weak."], split="validation")
+    page = written(Report(title="texts", measures=measures), tmp_path)
     assert page.headings == ["Results"]
-    assert "Mean iou" in page.text and "0.6250" in page.text
+    for text in ("Perplexity", "7.5000", "95 % interval 7.0000 to 8.0000, less is better"):
+        assert text in page.text
+    assert page.text.index("Rare") < page.text.index("Perplexity")  # The primary one is first.
+    assert "2.0e-06" in page.text
+    assert "It is weak." in page.text
     assert "There is no test split" in page.text
+
+
+def test_a_bound_from_above_is_in_the_verdict(tmp_path):
+    blessing = {"blessed": True, "primary": "perplexity", "value": 7.5, "upper_bound": 9.0}
+    page = written(Report(title="x", blessing=blessing), tmp_path)
+    assert "Blessed. Perplexity is 7.5000, upper bound 9.0000." in page.text
+
+
+def test_every_view_is_drawn(tmp_path):
+    for view, text in [
+        (Table("A view", ["word", "count"], [["haus", 3]], "A note."), "A note."),
+        (Table("A view", ["word", "count"], [], "There are none."), "There are none."),
+        (Matrix("A view", ["a", "b"], [[7, 1], [2, 9]], "A note."), "A note."),
+        (Curve("A view", "recall", "precision", {"a": [[0, 1], [1, 0.5]]}, "A note."), "A note."),
+        (Bars("A view", "score", "accuracy", [Bar(0, 0.5, 0.25, 0.3, 1)], "A note."), "A note."),
+        (Gallery("A view", [Example(3, "a taken for b")], "A note."), "a taken for b"),
+    ]:
+        page = written(with_view(view), tmp_path)
+        assert page.headings == ["Results", "A view"]
+        assert text in page.text
+    assert set(views._DRAWN) == {Table, Matrix, Curve, Bars, Gallery}
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        Table("A view", ["word"], []),
+        Matrix("A view", [f"{i}" for i in range(25)], np.eye(25, dtype=int).tolist()),
+        Curve("A view", "x", "y", {"a": []}),
+        Bars("A view", "x", "y", []),
+        Gallery("A view", []),
+    ],
+    ids=lambda view: type(view).__name__,
+)
+def test_a_view_without_content_is_left_out(view, tmp_path):
+    assert written(with_view(view), tmp_path).headings == ["Results"]
+
+
+def test_views_of_one_title_share_a_section(tmp_path):
+    tables = [Table("Words", ["word"], [[word]]) for word in ("haus", "baum")]
+    measures = Measures("accuracy", 9, {"accuracy": Scalar(0.5)}, tables)
+    page = written(Report(title="x", measures=measures), tmp_path)
+    assert page.headings == ["Results", "Words"]
+    assert len(page.named("table")) == 2
+
+
+def test_a_column_of_shares_has_bars_and_another_has_none(tmp_path):
+    rows = [["a", 0.5, 0.5, 3], ["b", 1.5, None, 1]]
+    page = written(with_view(Table("Words", ["word", "error", "share", "n"], rows)), tmp_path)
+    bars = [span for span in page.named("span") if span.get("class") == "bar"]
+    assert [bar["style"] for bar in bars] == ["--share:0.500"]
+
+
+def test_a_text_in_a_gallery_is_a_text(tmp_path):
+    gallery = Gallery("Mistakes", [Example(3, "bad taken for good")])
+    contents = dataclasses.replace(with_view(gallery), examples={3: Shown("17", HOSTILE)})
+    page = written(contents, tmp_path)
+    assert [quote["dir"] for quote in page.named("blockquote")] == ["auto"]
+    assert "<script>alert('&')</script>" in page.text and not page.named("img")
 
 
 def test_what_users_name_is_shown_and_never_run(tmp_path):
@@ -207,12 +295,13 @@ def test_pictures_charts_and_tables_can_be_read_aloud(tmp_path):
 
 def test_pictures_are_in_the_page_as_they_came(tmp_path):
     page = written(full(), tmp_path)
-    assert [str(image["src"])[:23] for image in page.named("img")] == [
+    assert {str(image["src"])[:23] for image in page.named("img")} == {
         "data:image/png;base64,i",
         "data:image/jpeg;base64,",
-    ]
+    }
+    other = dict.fromkeys(range(200), Shown("17", b"GIF89a"))
     with pytest.raises(ValueError, match="'17' begins with b'GIF89a', expected a PNG or JPEG"):
-        written(full(mistakes=[Mistake(b"GIF89a", "a", "b", 0.5, "17")]), tmp_path)
+        written(full(examples=other), tmp_path)
 
 
 def test_phases_are_marked_and_not_joined_by_a_line(tmp_path):
@@ -225,13 +314,12 @@ def test_phases_are_marked_and_not_joined_by_a_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("labels", "sure", "told"),
+    ("labels", "sure", "sentence"),
     [([0, 0, 0, 1], 0.95, "overconfident by 20.0"), ([0] * 4, 0.6, "underconfident by 40.0")],
 )
-def test_confidence_and_confusions_are_told_the_right_way_round(labels, sure, told, tmp_path):
-    batch = (np.array(labels), np.tile([sure, 1 - sure], (4, 1)))
-    measures = classification.classification([batch], ["a", "b"])
-    assert told in written(Report(title="x", measures=measures), tmp_path).text
+def test_confidence_and_confusions_are_drawn_the_right_way_round(labels, sure, sentence, tmp_path):
+    measures = tallied(labels, np.tile([sure, 1 - sure], (4, 1)), ["a", "b"])
+    assert sentence in written(Report(title="x", measures=measures), tmp_path).text
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     (mark,) = re.findall(r'<line[^>]*class="mark"[^>]*>', text)
     (first, second) = re.findall(r' y[12]="([\d.]+)"', mark)
@@ -250,20 +338,22 @@ def test_many_classes_are_listed_by_weakness_and_drawn_no_more(tmp_path):
     counts = {"counts": {"train": 80}, "class_counts": {"train": [2] * 40}, "classes": names}
     page = written(Report(title="many", measures=measured(names), data=counts), tmp_path)
     assert not [table for table in page.named("table") if table.get("class")]
-    assert "The 15 weakest of 40" in page.text
+    assert "15 of 40 rows, those with the smallest f1" in page.text
     assert "largest class" in page.text
-    text = (tmp_path / "report.html").read_text(encoding="utf-8").split("weakest of 40", 1)[1]
+    text = (tmp_path / "report.html").read_text(encoding="utf-8").split("15 of 40 rows", 1)[1]
     listed = re.findall(r'<th scope="row">(class \d+)</th>', text)[:15]
-    f1 = {row["class"]: row["f1"] for row in measured(names)["per_class"] if row["support"]}
+    (table,) = (view for view in measured(names).views if view.title == "Classes")
+    assert isinstance(table, Table)
+    f1 = {name: score for name, _, _, score, support in table.rows if support}
     assert [f1[name] for name in listed] == sorted(f1.values())[:15]
     few = written(Report(title="few", measures=measured(names[:20])), tmp_path)
     assert [table["class"] for table in few.named("table") if table.get("class")] == ["heat tall"]
 
 
-def test_a_model_without_mistakes_is_said_to_have_none(tmp_path):
-    measures = classification.classification([(np.array([0, 1]), np.eye(2))], ["a", "b"])
-    page = written(Report(title="right", measures=measures), tmp_path)
-    assert "No example was taken for another class." in page.text
+def test_a_model_without_mistakes_has_no_confusions(tmp_path):
+    page = written(Report(title="right", measures=tallied([0, 1], np.eye(2), "ab")), tmp_path)
+    assert "The model confuses no classes: every prediction is right." in page.text
+    assert "Mistakes" not in page.headings
 
 
 @pytest.mark.parametrize(
@@ -279,24 +369,21 @@ def test_any_values_lie_within_their_chart(values):
     assert 2 <= sum(line["class"] == "grid" for line in drawn.named("line")) <= 10
 
 
-def test_tables_for_the_terminal_are_aligned():
-    rows = [("accuracy", "0.9120"), ("log loss", "11.25"), ("花", 3)]
-    assert report.table(rows, ("measure", "test")) == "\n".join(
-        [
-            "measure     test",
-            "--------  ------",
-            "accuracy  0.9120",
-            "log loss   11.25",
-            "花             3",
-        ]
-    )
-    assert report.table([], ("a", "bc")) == "a  bc\n-  --"
-    assert report.table([("x\ny", 1_234_567, None)], ("name", "bytes", "value")) == "\n".join(
-        ["name      bytes  value", "----  ---------  -----", "x y   1,234,567"]
-    )
+def test_lines_of_a_curve_lie_within_their_chart_and_the_first_four_have_a_colour():
+    series = {f"line {i}": [[0.0, i / 5], [0.5, 1.0]] for i in range(6)}
+    drawn = Page(charts.lines(Curve("Curves", "recall", "precision", series)))
+    found = [str(line["class"]) for line in drawn.named("polyline")]
+    assert found == [
+        f"curve {name}" for name in ("rest", "rest", "fourth", "third", "second", "first")
+    ]
+    for line in drawn.named("polyline"):
+        for x, y in (pair.split(",") for pair in str(line["points"]).split()):
+            assert 52 <= float(x) <= 466
+            assert 44 <= float(y) <= 224
+    assert "line 0: 0.0000 at first, 1.0000 at last" in str(drawn.named("svg")[0]["aria-label"])
 
 
-def test_bars_are_as_wide_as_their_numbers_and_told_in_words():
+def test_bars_are_as_wide_as_their_numbers_and_described_in_words():
     svg = charts.bars("seconds", {"small": {"ours": 5.0, "theirs": 20.0}, "large": {"ours": 10.0}})
     drawn = Page(svg)
     legend, bars = drawn.named("rect")[:2], drawn.named("rect")[2:]

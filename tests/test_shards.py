@@ -204,4 +204,4 @@ def test_one_at_a_time_works_at_an_entry_and_others_at_others(tmp_path, capsys):
         assert done == ["c"]
     threads["a"].join()
     assert done == ["c", "a"]
-    assert told == f"  waits for another process that works at {tmp_path / 'a'}\n"
+    assert told == f"  waits for PID {os.getpid()}, which works at {tmp_path / 'a'}\n"

@@ -109,6 +109,22 @@ def test_the_full_text_names_every_field():
     )
 
 
+def test_a_path_may_begin_at_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    for made in (Plate("p", path=Path("~/x")), spec.parse("plate(label='p', path='~/x')", Shape)):
+        assert made == Plate("p", path=Path("/home/me/x"))
+    with pytest.raises(ValueError, match=r"The path '~nobody0/x' has no home folder: "):
+        Plate("p", path=Path("~nobody0/x"))
+
+
+def test_the_first_of_many_names_are_listed():
+    names = [f"{i}" for i in range(12)]
+    assert spec.listed(names) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2 more"
+    assert spec.listed(names[:10]) == "0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    assert spec.listed(["x"] * 3_000, most=1, separator="\n") == "x\nand 2,999 more"
+    assert spec.listed([]) == ""
+
+
 def test_specs_are_values():
     assert Disc(2) == Disc(2.0) != Disc(3.0)
     assert len({Disc(2), Disc(2.0), Plate("p")}) == 2

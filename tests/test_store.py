@@ -231,18 +231,18 @@ def size(out: Path) -> None:
         ({"to": "x"}, "'x' is not a product; there are examples, model, card."),
         (
             {"steps": (*STEPS, evaluation)},
-            "Step evaluation has the parameter 'modle', which is neither the product of a step before it, "
-            "annotated Path, nor a field of the config; did you mean 'model'?",
+            "Step evaluation has the parameter 'modle', which is neither the product of "
+            "a step before it, annotated Path, nor a field of the config; did you mean 'model'?",
         ),
         (
             {"steps": (model, examples)},
-            "Step model has the parameter 'examples', which is neither the product of a step before it, "
-            "annotated Path, nor a field of the config; there are words, both, size, rate.",
+            "Step model has the parameter 'examples', which is neither the product of "
+            "a step before it, annotated Path, nor a field of the config; there are words, both, size, rate.",
         ),
         (
             {"steps": (*STEPS, early)},
-            "Step early has the parameter 'card', which is neither the product of a step before it, "
-            "annotated Path, nor a field of the config; did you mean 'card'?",
+            "Step early has the parameter 'card', which is neither the product of "
+            "a step before it, annotated Path, nor a field of the config; did you mean 'card'?",
         ),
         ({"steps": (examples, examples)}, "'examples' names a product and something else."),
         ({"steps": (size,)}, "'size' names a product and something else."),

@@ -19,9 +19,9 @@ from PIL import Image
 from test_pipeline import run
 
 from tlkeras.backbones.starter import Starter
-from tlkeras.data import reading
 from tlkeras.formats import litert
 from tlkeras.images.pixels import squash
+from tlkeras.kinds import image as kinds
 
 pytestmark = pytest.mark.slow
 
@@ -102,7 +102,7 @@ def answer(page):
 
 def expected(version, picture):
     """Returns what LiteRT gives in Python for a picture file, by class."""
-    inputs = Starter(size=64).preprocess({"image": reading.raw("image", picture)})
+    inputs = Starter(size=64).preprocess({"image": kinds.Image().given(picture)})
     served = litert.load(version / "try" / "model.tflite")(np.asarray(inputs)[None])
     classes = (version / "labels.txt").read_text(encoding="utf-8").splitlines()
     return dict(zip(classes, served["probabilities"][0].tolist(), strict=True))

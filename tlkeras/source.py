@@ -7,22 +7,31 @@ encoded bytes of their files; `tlkeras.data` checks them, cuts the splits and wr
 from __future__ import annotations
 
 import abc
+import difflib
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from tlkeras import folders, spec
 from tlkeras.kind import Kind
 from tlkeras.spec import Spec
+
+# A name, or the beginning of a call; any other text is a path.
+_WORD, _CALL = re.compile(r"\s*[A-Za-z_]\w*\s*"), re.compile(r"\s*[A-Za-z_]\w*\(")
 
 
 class Source(Spec, plugins="tlkeras.sources"):
     """Labelled data. The same data gives the same ids, order and fingerprint on every machine."""
 
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """The endings, in lower case, of files that this source reads by its field ``path`` alone."""
+
     @abc.abstractmethod
     def features(self) -> Mapping[str, Kind]:
-        """Returns the kind of every key that `examples` yields, what a network reads first."""
+        """Returns the kind of every key that `examples` yields, the network's inputs first."""
 
     @abc.abstractmethod
     def classes(self) -> tuple[str, ...]:
@@ -35,7 +44,7 @@ class Source(Spec, plugins="tlkeras.sources"):
     def between(self, start: int, stop: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields what `examples` yields from number `start` on and before `stop`.
 
-        Workers read a data set so, in parts: overridden to leave out what comes before.
+        Workers read a data set so, in parts; a source overrides it to skip the examples before.
         """
         return itertools.islice(self.examples(), start, stop)
 
@@ -44,38 +53,72 @@ class Source(Spec, plugins="tlkeras.sources"):
         """Returns a text that changes when the data does, without reading all of it."""
 
     def title(self) -> str:
-        """Returns what the data, and models made of them if nobody says otherwise, are called."""
+        """Returns the name of the data, which is the default name of a model."""
         return self.member
 
     def labels(self) -> Iterator[tuple[str, Sequence[int]]]:
         """Yields ``(id, numbers of its classes)`` of every example, in order.
 
-        The classes are those of the first feature that names any. Overridden where they can be had
-        without reading the pictures.
+        The classes are those of the first feature that names any. A source overrides it if it knows
+        them without reading the pictures.
         """
         naming = [(key, kind) for key, kind in self.features().items() if kind.least_classes][:1]
         for identity, features in self.examples():
-            yield identity, [x for key, kind in naming for x in kind.classes_in(features[key])]
+            yield identity, [x for key, kind in naming for x in _named(kind, features.get(key))]
 
     def split(self, identity: str) -> str | None:
-        """Returns the split the user has put an example in; None where it is to be cut by hash."""
+        """Returns the split that the data have an example in; None if the hash decides."""
         return None
 
     def remarks(self) -> list[str]:
-        """Returns what to tell the user when the data is read: what was left out, and why."""
+        """Returns messages for the user, such as which files the source leaves out, and why."""
         return []
 
     @classmethod
     def expand(cls, text: str) -> str:
-        """Returns the call for a bare path of an existing directory, ``photos/``."""
-        try:
-            return f"folder(path={text!r})" if Path(text).is_dir() else text
-        except OSError:  # A long call is too long for the name of a file.
+        """Returns the call for a bare path, ``photos/`` or ``labels.csv``.
+
+        Raises:
+            ValueError: The path does not exist, or no source reads such a file.
+        """
+        if _CALL.match(text):  # Of a folder, too: "photos(1)" is written with a slash.
             return text
+        path = spec.path(text)
+        try:
+            is_folder, is_file = path.is_dir(), path.exists()
+        except (OSError, ValueError):  # Too long for the name of a file, or with a null byte.
+            return text
+        if is_folder:
+            return f"folder(path={text!r})"
+        members = spec.names(cls)
+        if is_file:
+            suffixes = {suffix: name for name, each in members.items() for suffix in each.suffixes}
+            if member := suffixes.get(path.suffix.lower()):
+                return f"{member}(path={text!r})"
+            raise ValueError(
+                f"No source reads the file {text!r}; "
+                f"there are sources of {spec.listed([*suffixes])} files and of folders."
+            )
+        if text == "None" or not text.strip():
+            return text
+        if _WORD.fullmatch(text) and difflib.get_close_matches(text.strip(), [*members]):
+            return text  # A misspelled member, of which the parser says so.
+        raise ValueError(f"{text!r} is no source ({', '.join(members)}). {folders.missing(path)}")
+
+
+def _named(kind: Kind, value: Any) -> Sequence[int]:
+    try:
+        return kind.classes_in(kind.checked(value))
+    except (ValueError, TypeError, AttributeError):
+        return ()  # Ingest refuses the example, and all others that are broken, in one message.
 
 
 def content(file: Path) -> bytes:
-    """Returns what is in a file; one that cannot be read is a ValueError, as other bad input is."""
+    """Returns the bytes of a file.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
     try:
         return file.read_bytes()
     except OSError as error:
@@ -83,7 +126,7 @@ def content(file: Path) -> bytes:
 
 
 def stamp(files: Iterable[tuple[str, Path]]) -> str:
-    """Returns a digest of files' names, sizes and times of change, none of them read."""
+    """Returns a digest of the names, sizes and modification times of files; it reads none."""
     digest = hashlib.sha256()
     for name, path in files:
         status = path.stat()

@@ -224,7 +224,25 @@ def nearest(word: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(map(repr, close)) + "?"
-    return f"there are {', '.join(known)}." if known else "there are none."
+    return f"there are {listed(known, most=60)}." if known else "there are none."
+
+
+def listed(names: Sequence[str], most: int = 10, separator: str = ", ") -> str:
+    """Returns the first of many names, and how many more there are."""
+    more = len(names) - most
+    return separator.join([*names[:most], *([f"and {more:,} more"] if more > 0 else [])])
+
+
+def path(written: str | Path) -> Path:
+    """Returns a path with ``~`` replaced by the home folder.
+
+    Raises:
+        ValueError: There is no such user.
+    """
+    try:
+        return Path(written).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"The path {str(written)!r} has no home folder: {error}") from None
 
 
 def _dataclass_fields(cls: type[Spec]) -> tuple[dataclasses.Field[Any], ...]:
@@ -311,8 +329,8 @@ def _checked(value: Any, annotation: Any, where: str) -> Any:
         return _checked_tuple(value, annotation, arguments, where)
     if annotation is float and type(value) is int:
         value = float(value)
-    if annotation is Path and isinstance(value, str):
-        value = Path(value)
+    if annotation is Path and isinstance(value, (str, Path)):
+        value = path(value)
     if origin is Literal:
         is_valid = any(type(value) is type(known) and value == known for known in arguments)
     elif annotation is float:

@@ -1,10 +1,12 @@
-"""The terminal: progress bars, and texts that are safe to print."""
+"""Terminal: progress with the time left, tables, and texts that are safe to print."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import tqdm
@@ -13,9 +15,9 @@ T = TypeVar("T")
 
 
 def shown(items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """Yields the items and shows a progress bar on the error stream.
+    """Yields the items and shows the progress on the error stream.
 
-    If the stream is no terminal, the bar is printed every ten seconds.
+    A terminal shows a moving bar; any other stream gets a line every ten seconds.
     """
     interval = 0.1 if sys.stderr.isatty() else 10.0
     yield from tqdm.tqdm(items, label, total, mininterval=interval, delay=2)
@@ -25,3 +27,45 @@ def printable(text: str) -> str:
     """Returns a text in UTF-8 with control characters escaped, but for newlines and tabs."""
     valid = text.encode("utf-8", "backslashreplace").decode()
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", valid)
+
+
+def quoted(words: Iterable[str]) -> str:
+    """Returns a line for the shell; a text with quotes in it stands in double quotes."""
+    return " ".join(
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+        for word in words
+    )
+
+
+def table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> str:
+    """Returns an aligned table; columns of numbers stand to the right."""
+    cells = [[cell.replace("\n", " ") for cell in row] for row in rows]
+    lines = [list(columns), *cells]
+    widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
+    right = [bool(cells) and all(map(is_number, column)) for column in zip(*cells, strict=True)]
+    right = right or [False] * len(columns)
+
+    def line(row: Sequence[str]) -> str:
+        padded: list[str] = []
+        for cell, width, is_right in zip(row, widths, right, strict=True):
+            space = " " * (width - _width(cell))
+            padded.append(space + cell if is_right else cell + space)
+        return "  ".join(padded).rstrip()
+
+    head, *body = map(line, lines)
+    return "\n".join([head, "  ".join("-" * width for width in widths), *body])
+
+
+def is_number(cell: str) -> bool:
+    """Returns whether the text of a cell is a number, or empty."""
+    try:
+        float(cell.replace(",", "").removesuffix("%"))
+    except ValueError:
+        return not cell
+    return True
+
+
+def _width(text: str) -> int:
+    """Returns how many columns of a terminal a text takes."""
+    wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
+    return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))

@@ -1,11 +1,14 @@
-"""Evaluator: the model is measured on the test split and blessed or not."""
+"""Evaluator: measures the model on the test split and blesses it or not."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline import product
 from pipeline.step import NotBlessed, Step
@@ -13,14 +16,17 @@ from pipeline.steps import resolver
 from pipeline.version import manifest
 from tlkeras import hardware, terminal
 from tlkeras.backbone import Backbone
-from tlkeras.data import reading
+from tlkeras.data import reading, records
 from tlkeras.data.batches import Data
+from tlkeras.data.records import Records
+from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
+from tlkeras.kind import SERVING
+from tlkeras.measures import measures
+from tlkeras.measures.measures import Measures, listed
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
 from tlkeras.training import feature_store
-
-SHOWN = 12  # Mistakes kept for the report.
 
 ROUNDING = 1e-9
 """What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
@@ -35,17 +41,16 @@ def evaluation(
     resolved: Path,
     backbone: Backbone,
     task: Task,
-    lower_bound: float,
+    lower_bound: float | None,
+    upper_bound: float | None,
     max_drop: float,
     batch_size: int,
 ) -> None:
     """Measures the model on the test split and compares it with its thresholds.
 
-    Keeps ``metrics.json``, ``blessing.json``, ``mistakes.json``, the most confident ones, and what
-    the model serves for every test example, ``served/<output>.npy``, by which exports are judged.
-    Where the user has set the test split to
-    nothing, the validation split is measured, and the measures say so. The baseline, a pushed
-    version, is measured on the same examples, so that both figures are of the same test.
+    Writes ``metrics.json``, ``blessing.json`` and ``served/<output>.npy``, which judges exports:
+    the `Task.kept` of every example. Without a test split it measures the validation split; the
+    measures name it. The baseline is measured on the same examples.
     """
     # No more than training had at a time; for many replicas that may be too many for one device.
     data = Data(examples, backbone, task, min(batch_size, 32))
@@ -54,33 +59,29 @@ def evaluation(
     baseline = resolver.read(resolved)
     if baseline:
         _require_classes(baseline, data)
-    mistakes: list[dict[str, Any]] = []
-    batches = _with_mistakes(_served(fitted, data, split, out / "served"), fitted, mistakes)
     with hardware.in_float32():
-        measures = {"split": split, **fitted.task.measure(batches, data.classes)}
-        before = _served_by(baseline, fitted, data, split) if baseline else None
-    (out / "metrics.json").write_text(json.dumps(measures, indent=2), encoding="utf-8")
-    (out / "mistakes.json").write_text(json.dumps(mistakes, indent=2), encoding="utf-8")
-
-    # Name and version: where they lie is nobody's business who is given the report.
+        found = _measured(fitted, data, split, out / "served")
+        _require_fitting_bound(found, task, lower_bound, upper_bound)
+        before = _measured_before(baseline, data, split).score if baseline else None
+    measures.write(found, out)
+    # Name and version: a reader of the report need not know where they lie.
     named = "/".join(baseline.parts[-2:]) if baseline else None
-    primary, reasons = fitted.task.primary, []
-    reached = measures[primary]
-    if reached < lower_bound:
-        reasons.append(f"{primary} {reached:.4f} is below the lower bound {lower_bound:.4f}")
-    if baseline and before is not None and reached < before - max_drop - ROUNDING:
+    reasons = [*_unseen(data, split), *_out_of_bounds(found, lower_bound, upper_bound)]
+    if baseline and before and not found.score.lost(before) <= max_drop + ROUNDING:
         reasons.append(
-            f"{primary} {reached:.4f} is more than {max_drop:.4f} below the {before:.4f} of "
-            f"{named}{_doubt(baseline, data)}"
+            f"{found.primary} {found.score.value:.4f} is worse than the {before.value:.4f} of "
+            f"{named} by {found.score.lost(before):.4f}, more than the {max_drop:.4f} of "
+            f"--max_drop{_doubt(baseline, data)}"
         )
     blessing = {
         "blessed": not reasons,
         "reasons": reasons,
-        "primary": primary,
-        "value": reached,
+        "primary": found.primary,
+        "value": found.score.value,
         "lower_bound": lower_bound,
+        "upper_bound": upper_bound,
         "baseline": named,
-        "baseline_value": before,
+        "baseline_value": before.value if before else None,
     }
     (out / "blessing.json").write_text(json.dumps(blessing, indent=2), encoding="utf-8")
 
@@ -119,55 +120,111 @@ def measured_split(data: Data) -> str:
     )
 
 
+def count(batch: Any) -> int:
+    """Returns the number of examples in a batch, an array or any nest of arrays."""
+    return len(tf.nest.flatten(batch)[0])
+
+
+def _measured(fitted: TransferModel, data: Data, split: str, out: Path) -> Measures:
+    """Returns the measures of the model; writes what it served for every example."""
+    tally, kept, first = fitted.task.tally(data.classes), _Kept(out, data.count(split)), 0
+    batches = terminal.shown(data.batches(split), data.steps(split), "evaluating")
+    for inputs, target in batches:
+        served = {name: np.asarray(tensor) for name, tensor in fitted.served(inputs).items()}
+        target = tf.nest.map_structure(np.asarray, target)
+        tally.add(target, served, first)
+        kept.write(fitted.task.kept(served), first)
+        first += count(target)
+    return dataclasses.replace(tally.measures(), split=split)
+
+
+def _measured_before(version: Path, data: Data, split: str) -> Measures:
+    """Returns the measures of a pushed version's SavedModel on the same examples."""
+    run = SavedModel().endpoints(version, data.backbone.raw())[SERVING]
+    tally = data.task.tally(data.classes)
+    examples = terminal.shown(_singles(data, split), data.count(split), "the baseline")
+    for first, (values, target) in enumerate(examples):
+        tally.add(target, run(values), first)
+    return tally.measures()
+
+
+def _singles(data: Data, split: str) -> Iterator[tuple[Mapping[str, Any], Any]]:
+    """Yields the standard values of one example and its target, a batch of one."""
+    kinds = data.backbone.raw()
+    raw = Records(data.folder, split).between(0, data.count(split))
+    decoded = reading.dataset(data.folder, split, keys=data.task.reads)
+    for record, example in zip(raw, decoded, strict=True):
+        target = data.task.target(example, None, len(data.classes))
+        batch = tf.nest.map_structure(lambda tensor: np.asarray(tensor)[None], target)
+        yield records.values(record, kinds)[1], batch
+
+
+class _Kept:
+    """Arrays on disk, one row an example."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        """Makes the folder, which gets a file of `count` rows for each array."""
+        folder.mkdir()
+        self._folder, self._count = folder, count
+        self._files: dict[str, Any] = {}
+
+    def write(self, arrays: Mapping[str, np.ndarray], first: int) -> None:
+        """Writes the rows of a batch, from the row `first` on."""
+        for name, array in arrays.items():
+            if name not in self._files:
+                path, shape = self._folder / f"{name}.npy", (self._count, *array.shape[1:])
+                self._files[name] = feature_store.allocated(path, array.dtype, shape)
+            self._files[name][first : first + len(array)] = array
+
+
+def _require_fitting_bound(
+    found: Measures, task: Task, lower_bound: float | None, upper_bound: float | None
+) -> None:
+    """Raises ValueError if a bound is on the side where any value is good."""
+    more = found.score.more_is_better
+    bound, flag, other = (
+        (upper_bound, "upper", "lower") if more else (lower_bound, "lower", "upper")
+    )
+    if bound is not None:
+        raise ValueError(
+            f"--{flag}_bound={bound:g}: of {found.primary}, the primary measure of {task.name}, "
+            f"{'more' if more else 'less'} is better; give --{other}_bound."
+        )
+
+
+def _out_of_bounds(
+    found: Measures, lower_bound: float | None, upper_bound: float | None
+) -> Iterator[str]:
+    primary, value = found.primary, found.score.value
+    if lower_bound is not None and not value >= lower_bound:
+        yield f"{primary} {value:.4f} is below the lower bound {lower_bound:.4f}"
+    if upper_bound is not None and not value <= upper_bound:
+        yield f"{primary} {value:.4f} is above the upper bound {upper_bound:.4f}"
+
+
+def _unseen(data: Data, split: str) -> Iterator[str]:
+    """Yields why a model is worth nothing for classes that it never saw in training."""
+    train, measured = (data.info.class_counts.get(name, ()) for name in ("train", split))
+    unseen = [
+        name
+        for name, seen, count in zip(data.classes, train, measured, strict=False)
+        if count and not seen
+    ]
+    if unseen:
+        yield f"the {split} split has classes without a training example: {listed(unseen)}"
+
+
 def _doubt(baseline: Path, data: Data) -> str:
-    """Returns what is to be said of a version that may have been fitted to these examples."""
+    """Returns what to bear in mind of a version that may have been fitted to these examples."""
     made = product.made_by("examples", manifest(baseline)["lineage"])
     cuts = {each["asked"]["fields"]["split"]["value"] for each in made}
     if cuts == {data.info.split}:
         return ""
+    cut = " and ".join(sorted(cuts)) or "an unknown split"
     return (
-        f", which was fitted to data cut by {' and '.join(sorted(cuts)) or 'nobody knows what'}, "
-        f"not by {data.info.split}, and may know these very examples (--baseline=none compares "
-        "with none)"
+        f"; that version was fitted to data cut by {cut}, not by {data.info.split}, and may know "
+        "these very examples (--baseline=none compares with none)"
     )
-
-
-def _served(fitted: TransferModel, data: Data, split: str, out: Path) -> Iterator[tuple[Any, Any]]:
-    """Yields numpy ``(target, served)`` batches of a split; writes the served arrays as well."""
-    out.mkdir()
-    writers: dict[str, Any] = {}
-    start = 0
-    batches = terminal.shown(data.batches(split), data.steps(split), "evaluating")
-    for inputs, target in batches:
-        served = {name: tensor.numpy() for name, tensor in fitted.served(inputs).items()}
-        for name, array in served.items():
-            if name not in writers:
-                shape = (data.count(split), *array.shape[1:])
-                writers[name] = feature_store.allocated(out / f"{name}.npy", array.dtype, shape)
-            writers[name][start : start + len(array)] = array
-        start += len(next(iter(served.values())))
-        yield target.numpy(), served
-
-
-def _with_mistakes(
-    batches: Iterator[tuple[Any, Any]], fitted: TransferModel, mistakes: list[dict[str, Any]]
-) -> Iterator[tuple[Any, Any]]:
-    """Yields the batches and leaves the most confident mistakes in the list."""
-    start = 0
-    for target, served in batches:
-        for place, label, predicted, probability in fitted.task.mistakes(target, served):
-            mistakes.append(
-                {
-                    "index": start + place,
-                    "label": fitted.classes[label],
-                    "predicted": fitted.classes[predicted],
-                    "probability": probability,
-                }
-            )
-        mistakes.sort(key=lambda mistake: -mistake["probability"])
-        del mistakes[SHOWN:]
-        start += len(target)
-        yield target, served
 
 
 def _require_classes(version: Path, data: Data) -> None:
@@ -178,22 +235,3 @@ def _require_classes(version: Path, data: Data) -> None:
             f"{version} predicts {len(labels)} other classes than the {len(data.classes)} of the "
             "examples, so the two cannot be compared; give --baseline=none, or another --name."
         )
-
-
-def _served_by(version: Path, fitted: TransferModel, data: Data, split: str) -> float:
-    """Returns the primary measure of a pushed version's SavedModel on the same examples."""
-    loaded = tf.saved_model.load(version / "saved_model")
-    run = loaded.signatures["serving_default"]
-
-    def batches() -> Iterator[tuple[Any, Any]]:
-        read = reading.dataset(data.folder, split)
-        for example in terminal.shown(read, data.count(split), "the baseline"):
-            # Pictures differ in size, and the signature resizes them itself.
-            served = run(image=example["image"][None])
-            target = data.task.target(example, None, len(data.classes))
-            yield (
-                target.numpy()[None],
-                {name: tensor.numpy() for name, tensor in served.items()},
-            )
-
-    return fitted.task.measure(batches(), data.classes)[fitted.task.primary]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.step import Runtime, Step, name_modules
+from tlkeras import spec, terminal
 from tlkeras.data import ingest
 from tlkeras.data.parts import Runner
 from tlkeras.data.splits import Split
@@ -25,4 +26,6 @@ def examples(
     info = ingest.write_examples(source, split, out, runner=runner, parts=out / "_scratch")
     name_modules(out, (type(kind).__module__ for kind in info.features.values()))
     counts = ", ".join(f"{count:,} {name}" for name, count in info.counts.items())
-    print(f"  {len(info.classes)} classes; {counts}")
+    if info.classes:
+        print(terminal.printable(f"  {len(info.classes)} classes: {spec.listed(info.classes)}"))
+    print(f"  {counts}")

@@ -37,4 +37,5 @@ def exports(
         print(f"  {exporter}")
         with writing():
             exporter.write(fitted, samples, out, origin)
-    (out / "labels.txt").write_text("\n".join(fitted.classes) + "\n", encoding="utf-8")
+    labels = "".join(f"{name}\n" for name in fitted.classes)
+    (out / "labels.txt").write_text(labels, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""InfraValidator: every export is loaded in a fresh process and judged on the test split.
+"""InfraValidator: loads every export in a fresh process and judges it on the test split.
 
-It judges; that nothing is pushed where it found a reason is the pusher's.
+It judges alone: the pusher pushes nothing where it found a reason.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -25,10 +25,11 @@ from tlkeras.data import records
 from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
 from tlkeras.exporter import Exporter
-from tlkeras.images import decoding
+from tlkeras.measures import measures
+from tlkeras.measures.measures import Scalar
 from tlkeras.task import Task
 
-TIMED = 50  # Pictures timed one at a time, after five to warm up.
+TIMED = 50  # Examples timed one at a time, after five to warm up.
 CALLED = 32  # Test examples on which every endpoint is called.
 THREADS = (1, 2)
 
@@ -45,27 +46,27 @@ def infra_blessing(
     backbone: Backbone,
     task: Task,
     exporters: tuple[Exporter, ...],
-    max_accuracy_drop: float | None,
+    max_export_drop: float | None,
 ) -> None:
-    """Measures every export, as it lies there, against what Keras served for the same examples.
+    """Compares the files of every export with what Keras served for the same examples.
 
-    ``infra.json`` holds, per export: its primary measure, the largest difference from Keras, the
-    share of equal best classes, bytes, the time of one picture on one thread and on two, what the
-    format tells of itself, and the ``reasons`` for which it must not be pushed, if there are any.
+    ``infra.json`` holds a row for each: its primary measure, the largest difference from Keras, the
+    share of equal answers, bytes, the time of one example on one thread and on two, the facts of
+    its format, and the ``reasons`` against a push, if there are any.
     """
-    measures = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
+    found = measures.read(evaluation)
     data = Data(examples, backbone, task)
     _require_labels(exports / "labels.txt", data.classes)
     rows = []
     for exporter in exporters:
         arguments = (exporter.full(), exports, examples, backbone.full(), task.full())
-        row, picture = _fresh(_judged, *arguments, measures["split"], evaluation / "served")
+        row, inputs = _fresh(_judged, *arguments, found.split, evaluation / "served")
         for threads in THREADS:
-            timed = _fresh(_timed, exporter.full(), exports, picture, threads)
+            timed = _fresh(_timed, exporter.full(), exports, inputs, threads)
             suffix = "" if threads == 1 else f"_{threads}_threads"
             row |= {f"{name}_ms{suffix}": value for name, value in timed.items()}
-        may = exporter.max_drop if max_accuracy_drop is None else max_accuracy_drop
-        row["reasons"] = _reasons(exporter, row, measures[task.primary], may)
+        allowed = exporter.max_drop if max_export_drop is None else max_export_drop
+        row["reasons"] = _reasons(exporter, row, found.score, allowed)
         rows.append(row)
     (out / "infra.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
     bad = sum(bool(row["reasons"]) for row in rows)
@@ -82,9 +83,9 @@ def _require_labels(path: Path, classes: tuple[str, ...]) -> None:
 
 
 def _fresh(function: Callable[..., T], exporter: str, *arguments: Any) -> T:
-    """Returns what a function of an exporter gives in a new process, on the processor.
+    """Returns what a function of an exporter returns in a new process, on the processor.
 
-    So nothing of the process that wrote the export is left in memory, and a crash is told.
+    So nothing of the process that wrote the export is left in memory, and a crash is a message.
     """
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, initializer=_without_gpus) as pool:
@@ -95,25 +96,27 @@ def _fresh(function: Callable[..., T], exporter: str, *arguments: Any) -> T:
 
 
 def _without_gpus() -> None:
-    """Keeps TensorFlow from the GPUs: the parent holds their memory; times are of a processor."""
+    """Hides the GPUs: the parent process holds their memory, and times are of a processor."""
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
-def _reasons(exporter: Exporter, row: dict[str, Any], keras: float, may: float) -> list[str]:
-    """Returns why an export must not be pushed; written so that not a number is a reason, too."""
-    found = []
+def _reasons(
+    exporter: Exporter, row: Mapping[str, Any], keras: Scalar, allowed: float
+) -> list[str]:
+    """Returns the reasons against a push; the comparisons are such that NaN is one, too."""
+    reasons = []
     if not row["difference"] <= exporter.tolerance:
-        found.append(
-            f"differs from Keras by {row['difference']:.2e}, more than the "
-            f"{exporter.tolerance:.2e} that it may"
+        reasons.append(
+            f"differs from Keras by {row['difference']:.2e}, more than its tolerance of "
+            f"{exporter.tolerance:.2e}"
         )
-    lost = 100 * (keras - row["value"])
-    if not lost <= may + 100 * evaluator.ROUNDING:
-        found.append(
-            f"has {row['primary']} {row['value']:.4f}, {lost:.1f} points below the {keras:.4f} of "
-            f"Keras, more than the {may:g} that it may lose (--max_accuracy_drop)"
+    lost = Scalar(row["value"], more_is_better=keras.more_is_better).lost(keras)
+    if not lost <= allowed + evaluator.ROUNDING:
+        reasons.append(
+            f"has {row['primary']} {row['value']:.4f}, worse than the {keras.value:.4f} of Keras "
+            f"by {lost:.4f}, more than the allowed {allowed:.4f} (--max_export_drop)"
         )
-    return found
+    return reasons
 
 
 def _judged(
@@ -125,32 +128,28 @@ def _judged(
     split: str,
     kept: Path,
 ) -> tuple[dict[str, Any], Any]:
-    """Returns the row of one export, and one picture to time it with."""
+    """Returns the row of one export, and the inputs of one example to time it with."""
     exporter = spec.parse(exporter_text, Exporter)
     backbone = spec.parse(backbone_text, Backbone)
     task = spec.parse(task_text, Task)
     data = Data(examples, backbone, task)
     predict = exporter.load(exports)
     expected = {path.stem: np.load(path, mmap_mode="r") for path in kept.glob("*.npy")}
-    differences, equal = [0.0], []
-
-    def batches() -> Iterator[tuple[Any, Any]]:
-        start = 0
+    tally, first = task.tally(data.classes), 0
+    differences, agreement = [0.0], []
+    try:
         for inputs, target in data.batches(split).as_numpy_iterator():
             served = predict(inputs)
-            for name, array in expected.items():
-                wanted = array[start : start + len(inputs)]
-                if wanted.shape != served[name].shape:
-                    raise ValueError(f"{name!r} of {served[name].shape}, not {wanted.shape}.")
-                differences.append(float(np.abs(wanted - served[name]).max()))
-                equal.extend(wanted.argmax(-1) == served[name].argmax(-1))
-            start += len(next(iter(served.values())))
-            yield target, served
-
-    try:
-        measures = task.measure(batches(), data.classes)
+            count = evaluator.count(target)
+            wanted = {name: array[first : first + count] for name, array in expected.items()}
+            found = _kept(task, served, wanted)
+            differences += _differences(wanted, found)
+            agreement.extend(task.agree(wanted, found))
+            tally.add(target, served, first)
+            first += count
+        value = tally.measures().score.value
     except ValueError as error:
-        raise NotBlessed(f"{exporter} serves what cannot be measured: {error}") from None
+        raise NotBlessed(f"{exporter} serves outputs that cannot be measured: {error}") from None
     differences += _endpoint_differences(exporter, exports, data, split, expected)
     files = [path for name in exporter.files() for path in _files(exports / name)]
     row = {
@@ -158,33 +157,64 @@ def _judged(
         "files": list(exporter.files()),
         "bytes": sum(path.stat().st_size for path in files),
         "primary": task.primary,
-        "value": measures[task.primary],
+        "value": value,
         "difference": float(np.max(differences)),
-        "agreement": float(np.mean(equal)),
+        "agreement": float(np.mean(agreement)),
         **exporter.facts(exports),
     }
-    return row, next(iter(data.singles(split).batch(1).take(1))).numpy()
+    return row, next(data.singles(split).batch(1).take(1).as_numpy_iterator())
 
 
-def _endpoint_differences(
-    exporter: Exporter, exports: Path, data: Data, split: str, expected: dict[str, Any]
-) -> list[float]:
-    """Returns how far what clients get for the first examples is from what Keras served."""
-    rows = Records(data.folder, split)
-    found = []
-    for name, call in exporter.endpoints(exports).items():
-        for i, row in enumerate(rows.read(range(min(CALLED, len(rows))))):
-            (encoded,) = records.values(row)["image"]
-            served = call(decoding.picture(encoded).numpy(), encoded)
-            for output, array in expected.items():
-                if not served[output].shape == (1, *array.shape[1:]):
-                    raise ValueError(f"{exporter} serves {output!r} at {name} in another shape.")
-                found.append(float(np.abs(array[i] - served[output][0]).max()))
+def _kept(
+    task: Task, served: Mapping[str, Any], wanted: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Returns the kept part of a served batch.
+
+    Raises:
+        ValueError: An array of it is missing or of another shape than the wanted one.
+    """
+    found = task.kept(served)
+    for name, array in wanted.items():
+        shape = np.shape(found[name]) if name in found else None
+        if shape != array.shape:
+            raise ValueError(f"{name!r} has shape {shape}, expected {array.shape}.")
     return found
 
 
+def _differences(
+    wanted: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
+) -> Iterator[float]:
+    """Yields the largest absolute difference of each array of numbers with a fraction."""
+    for name, array in wanted.items():
+        if array.dtype.kind == "f":
+            yield float(np.abs(array - found[name]).max(initial=0.0))
+
+
+def _endpoint_differences(
+    exporter: Exporter,
+    exports: Path,
+    data: Data,
+    split: str,
+    expected: Mapping[str, np.ndarray],
+) -> list[float]:
+    """Returns the differences of what clients get for the first examples from Keras."""
+    kinds = data.backbone.raw()
+    rows = Records(data.folder, split)
+    examples = [records.values(row, kinds)[1] for row in rows.between(0, CALLED)]
+    differences = []
+    for name, call in exporter.endpoints(exports, kinds).items():
+        for i, values in enumerate(examples):
+            wanted = {output: array[i : i + 1] for output, array in expected.items()}
+            try:
+                found = _kept(data.task, call(values), wanted)
+            except ValueError as error:
+                raise NotBlessed(f"{exporter} serves other outputs at {name}: {error}") from None
+            differences += _differences(wanted, found)
+    return differences
+
+
 def _timed(exporter_text: str, exports: Path, inputs: Any, threads: int) -> dict[str, float]:
-    """Returns the median and the 95th percentile, in milliseconds, of one picture at a time."""
+    """Returns the median and the 95th percentile, in milliseconds, of one example at a time."""
     predict = spec.parse(exporter_text, Exporter).load_on(exports, threads)
     seconds = []
     for _ in range(TIMED + 5):

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from pipeline import option, product
+from pipeline import product
 from pipeline.step import Step
+from tlkeras import terminal
+from tlkeras.backbone import Backbone
 from tlkeras.data import records
 from tlkeras.data.records import Records
-from tlkeras.exporter import Details
+from tlkeras.exporter import Details, Exporter
+from tlkeras.measures import measures
+from tlkeras.measures.measures import Gallery, Measures
 from tlkeras.report import card as cards
 from tlkeras.report import report
-
-_THUMBNAIL = 144  # Pixels.
+from tlkeras.report.views import Shown
 
 
 @Step
@@ -31,40 +30,43 @@ def card(
     model: Path,
     evaluation: Path,
     infra_blessing: Path,
+    backbone: Backbone,
+    exporters: tuple[Exporter, ...],
     name: str,
     details: Details,
 ) -> None:
     """Writes ``report.html``, everything to look at, and ``card.md``, the model card."""
-    measures, blessing = (_read(evaluation / f"{name}.json") for name in ("metrics", "blessing"))
-    info = dataclasses.asdict(records.info(examples))
+    found, blessing = measures.read(evaluation), _read(evaluation / "blessing.json")
+    info = records.info(examples).plain()
     exported = _read(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)
     options = _options(lineage) | {"baseline": blessing["baseline"] or "none"}
     # Where the baseline lay is of this machine, and what it changes is the blessing alone.
-    asked = options | {"baseline": "none"}
-    words = ["tlkeras", *(f"--{key}={text}" for key, text in asked.items())]
-    command = option.quoted(words)
+    again = options | {"baseline": "none"}
+    command = terminal.quoted(["tlkeras", *(f"--{key}={text}" for key, text in again.items())])
     contents = report.Report(
         title=name,
-        measures=measures,
+        measures=found,
         blessing=blessing,
         logs=_read(model / "logs.json"),
         exports=exported,
-        mistakes=_mistakes(examples, measures["split"], _read(evaluation / "mistakes.json")),
+        examples=_shown(examples, found),
         data=info,
         command=command,
         lineage=lineage,
     )
     report.write(out / "report.html", contents)
+    kinds = backbone.raw()
     text = cards.card(
         name,
         details={key: getattr(details, key) for key in cards.DETAILS},
         configuration=options,
         command=command,
         data=info,
-        measures=measures,
+        measures=found,
         blessing=blessing,
         exports=exported,
+        usages=[usage for exporter in exporters for usage in exporter.usage(kinds)],
         lineage=lineage,
     )
     (out / "card.md").write_text(text, encoding="utf-8")
@@ -74,40 +76,36 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _mistakes(examples: Path, split: str, kept: list[dict[str, Any]]) -> list[report.Mistake]:
-    """Returns the mistakes with small versions of their pictures."""
-    rows = Records(examples, split)
-    found = []
-    for told in kept:
-        index = told.pop("index")
-        held = records.values(rows.read([index])[0])
-        (identity,), (encoded,) = held["id"], held["image"]
-        with Image.open(io.BytesIO(encoded)) as picture:
-            small = picture.convert("RGB")
-        small.thumbnail((_THUMBNAIL, _THUMBNAIL))
-        small.info.clear()  # A comment in the picture need not be for all who see the report.
-        file = io.BytesIO()
-        small.save(file, "JPEG", quality=85)
-        found.append(report.Mistake(file.getvalue(), id=identity.decode(errors="replace"), **told))
-    return found
+def _shown(examples: Path, found: Measures) -> dict[int, Shown]:
+    """Returns the first feature of every example in a gallery, small enough for a page."""
+    galleries = [view for view in found.views if isinstance(view, Gallery)]
+    numbers = [*dict.fromkeys(each.number for view in galleries for each in view.examples)]
+    key, kind = next(iter(records.info(examples).features.items()))
+    shown: dict[int, Shown] = {}
+    if numbers:
+        rows = Records(examples, found.split).read(numbers)
+        for number, row in zip(numbers, rows, strict=True):
+            identity, values = records.values(row, {key: kind})
+            shown[number] = Shown(identity, kind.shown(values[key]))
+    return shown
 
 
 def _lineage(*products: Path) -> list[dict[str, Any]]:
-    """Returns the manifests of products and of all they were made of, each once, oldest first.
+    """Returns the manifests of products and of their ancestors, each once, oldest first.
 
-    Of a product that was removed from the store since there is none.
+    A product that the store no longer has, has none.
     """
     made = [entry for entry in product.lineage(*products) if "asked" in entry]
     return sorted(made, key=lambda entry: entry["started"])
 
 
 def _options(lineage: list[dict[str, Any]]) -> dict[str, str]:
-    """Returns the text of every option that the products depend on, in full."""
+    """Returns the full text of every option that the products depend on."""
     fields: dict[str, str] = {}
     for entry in lineage:
         if entry["step"] == "resolved":
-            continue  # Found again by its contents: another run may have asked for it otherwise.
-        fields |= {name: told["value"] for name, told in entry["asked"]["fields"].items()}
+            continue  # Its key is its contents: another run may have had other options.
+        fields |= {name: field["value"] for name, field in entry["asked"]["fields"].items()}
     return {
         name: ast.literal_eval(text) if text[0] in "'\"" else text for name, text in fields.items()
     }

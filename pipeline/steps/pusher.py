@@ -1,4 +1,4 @@
-"""Pusher: what is blessed goes to ``saved_models/<name>/<version>/``, whole or not at all."""
+"""Pusher: a blessed model goes to ``saved_models/<name>/<version>/``, whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def pushed(
 ) -> None:
     """Copies exports, labels, measures, report and card into a new version.
 
-    A version that holds these very exports, whole and with the same statements of their makers, is
-    found again instead. ``pushed.json`` names the folder.
+    If a version holds these very exports, whole and with the same details, there is no new one.
+    ``pushed.json`` names the folder.
 
     Raises:
-        NotBlessed: An export was found unfit; a version holds all that was asked for, or is not.
+        NotBlessed: An export is unfit: a version has all the exports, or there is none.
     """
     require_fit(infra_blessing)
     products = {"exports": exports, "evaluation": evaluation, "card": card}
@@ -55,7 +55,7 @@ def pushed(
 
 
 def require_fit(infra_blessing: Path) -> None:
-    """Raises `NotBlessed`, and why, if an export was found unfit."""
+    """Raises `NotBlessed`, with the reasons, if an export is unfit."""
     rows = json.loads((infra_blessing / "infra.json").read_text(encoding="utf-8"))
     if unfit := [f"{row['export']} {reason}" for row in rows for reason in row["reasons"]]:
         raise NotBlessed(
@@ -65,16 +65,16 @@ def require_fit(infra_blessing: Path) -> None:
 
 
 def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Returns the manifests of all products and of what they were made of, each once."""
+    """Returns the manifests of all products and of their ancestors, each once."""
     # Where the store and other versions lie is nobody's business but their owner's.
-    told = []
+    manifests = []
     for made in product.lineage(*products.values()):
-        kept = {key: made[key] for key in made if key not in ("path", "from")}
+        public = {key: made[key] for key in made if key not in ("path", "from")}
         if made["step"] == "resolved" and "asked" in made:
             fields = {"name": made["asked"]["fields"]["name"]}
-            kept["asked"] = {**made["asked"], "fields": fields}
-        told.append(kept)
-    return told
+            public["asked"] = {**made["asked"], "fields": fields}
+        manifests.append(public)
+    return manifests
 
 
 def _found(saved_models: Path, contents: Mapping[str, Any]) -> Path | None:
@@ -98,7 +98,7 @@ def _found(saved_models: Path, contents: Mapping[str, Any]) -> Path | None:
 
 
 def _stated(contents: Mapping[str, Any]) -> Any:
-    """Returns what the makers of a version have stated of it."""
+    """Returns the details that the makers of a version have stated."""
     return _manifest_of("card", contents)["asked"]["fields"].get("details")
 
 
@@ -116,9 +116,9 @@ def _push(folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Pa
     try:
         partial.mkdir(parents=True)
         for path in products:
-            ignored = shutil.ignore_patterns(product.MANIFEST, "served", "mistakes.json")
+            ignored = shutil.ignore_patterns(product.MANIFEST, "served")
             shutil.copytree(path, partial, ignore=ignored, dirs_exist_ok=True)
-        # TensorFlow Serving, told the model's folder, looks for a SavedModel in the version itself.
+        # TensorFlow Serving looks for a SavedModel in the folder of the version itself.
         for part in (partial / "saved_model").glob("*"):
             (partial / part.name).symlink_to(part.relative_to(partial))
         taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]

@@ -1,4 +1,4 @@
-"""Resolver: which pushed version the new model has to be as good as."""
+"""Resolver: the pushed version that the new model has to be as good as."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.version import manifest, versions
 from tlkeras import files
 
 
-# Always run: versions come and go outside the store. What it finds is a key of what follows.
+# Always run: versions come and go outside the store. Its contents are in the keys of later steps.
 @Step(always=True)
 def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: Path) -> None:
     """Finds the baseline and writes it to ``resolved.json``; null if there is none.
 
-    ``last`` is the newest pushed version that was not made of this very model.
+    ``last`` is the newest pushed version of another model.
     """
     found = named(baseline)
     if baseline == "last" and (found := _last(model, name, saved_models)):
@@ -28,7 +28,7 @@ def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: 
 
 
 def named(baseline: str) -> Path | None:
-    """Returns the folder of a version that a baseline names, None of ``last`` and ``none``.
+    """Returns the folder of the version that a baseline names; None for ``last`` and ``none``.
 
     Raises:
         ValueError: There is no such version, or no saved_model in it.

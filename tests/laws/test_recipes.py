@@ -17,6 +17,7 @@ def test_a_recipe_is_its_text(name):
     assert spec.parse(str(recipe), Recipe) == spec.parse(recipe.full(), Recipe) == recipe
 
 
+@pytest.mark.equality
 @pytest.mark.parametrize("name", spec.names(Recipe))
 def test_a_recipe_learns_and_called_again_there_gives_the_same(name, data, tmp_path):
     def fail(step, logs):

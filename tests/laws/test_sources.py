@@ -182,8 +182,8 @@ def test_features_are_of_the_kinds_declared(source: Source):
 
 def test_labels_are_in_range_and_told_without_the_pictures(source: Source):
     labels = list(source.labels())
-    assert labels == [(identity, row["label"]) for identity, row in source.examples()]
-    assert {label for _, label in labels} == set(range(len(source.classes())))
+    assert labels == [(identity, [row["label"]]) for identity, row in source.examples()]
+    assert {label for _, (label,) in labels} == set(range(len(source.classes())))
 
 
 def test_the_fingerprint_changes_with_the_data_alone(sample: tuple[Source, Changed]):
@@ -226,7 +226,7 @@ def test_the_digits_are_those_of_scikit_learn():
     from sklearn import datasets
 
     digits = Embedded()
-    labels = [label for _, label in digits.labels()]
+    labels = [label for _, (label,) in digits.labels()]
     assert len(labels) == 1_797
     assert labels[:5] == [0, 1, 2, 3, 4]
     _, first = next(digits.examples())
@@ -234,6 +234,65 @@ def test_the_digits_are_those_of_scikit_learn():
     assert image.size == (32, 32)
     stored, _ = datasets.load_digits(return_X_y=True)
     assert np.corrcoef(stored[0], np.asarray(image.reduce(4)).ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("photos/", Folder(Path("photos"))),
+        ("photos", Folder(Path("photos"))),
+        (".", Folder(Path())),
+        ("photos (1)", Folder(Path("photos (1)"))),
+        ("~/photos", Folder(Path("/HOME/photos"))),
+        ("labels.csv", CSV(Path("labels.csv"))),
+        ("~/Labels.TSV", CSV(Path("/HOME/Labels.TSV"))),
+        ("folder(path='photos')", Folder(Path("photos"))),
+        ("embedded", Embedded()),
+    ],
+)
+def test_a_bare_path_is_the_source_that_reads_it(
+    text: str, expected: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("photos", "photos (1)", "embedded"):
+        (tmp_path / name).mkdir()
+    for name in ("labels.csv", "Labels.TSV"):
+        (tmp_path / name).touch()
+    found = spec.parse(text, Source)
+    assert str(found).replace(str(tmp_path), "/HOME") == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("photoz/", r"no folder or file 'photoz'; did you mean 'photos'\?$"),
+        ("photoz", r"no folder or file 'photoz'; did you mean 'photos'\?$"),
+        ("Photos", r"no folder or file 'Photos'; did you mean 'photos'\?$"),
+        ("photos/trian", r"no folder or file 'photos/trian'; did you mean 'photos/train'\?$"),
+        ("photoz/train/x", r"no folder or file 'photoz/train/x'; did you mean 'photos'\?$"),
+        ("~/photoz", r"no folder or file '/.*/photoz'; did you mean '/.*/photos'\?$"),
+        ("lables.csv", r"no folder or file 'lables.csv'; did you mean 'labels.csv'\?$"),
+        ("zzz", r"'zzz' is no source \(csv, .*, tfds\)\. There is no .*holds labels.csv, notes"),
+        (
+            "notes.doc",
+            r"No source reads the file 'notes.doc'; there are sources of .csv, .tsv files",
+        ),
+        ("foldr(path='x')", r"^'foldr' is not a Source; did you mean 'folder'\?$"),
+        ("embeded", r"^'embeded' is not a Source; did you mean 'embedded'\?$"),
+        ("folder(path='x'", r"is not a call like name\(field=value\)"),
+    ],
+)
+def test_a_missing_path_or_a_misspelled_source_suggests_the_nearest(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "photos/train").mkdir(parents=True)
+    for name in ("labels.csv", "notes.doc", ".hidden"):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=message):
+        spec.parse(text, Source)
 
 
 @pytest.mark.parametrize(

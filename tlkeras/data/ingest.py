@@ -1,24 +1,22 @@
-"""Ingest: every example of a source checked, put on its side of the split, and written down."""
+"""Ingest: every example of a source checked and written into its split."""
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
-import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlkeras import terminal
-from tlkeras.data import records, splits
+from tlkeras import spec, terminal
+from tlkeras.data import planning, records
 from tlkeras.data.parts import Runner
 from tlkeras.data.records import Info
 from tlkeras.data.splits import Split
@@ -29,11 +27,11 @@ from tlkeras.source import Source
 # Examples of a part: many enough that its files are no burden, few enough to share the work evenly.
 _PART = 512
 
-# What a part tells of its examples.
+# The file of a part with a line for each of its examples.
 _FOUND = "found.json"
 
-# How many of many names an error or a warning tells.
-_TOLD = 10
+# Below this largest value 16 bits become at most 64 grey levels: data of 14 bits or fewer.
+_DARK = 2**14
 
 Say = Callable[[str], None]
 
@@ -41,64 +39,56 @@ Say = Callable[[str], None]
 def write_examples(
     source: Source,
     split: Split,
-    out: Path,
+    out: Path | str,
     say: Say = print,
     runner: Runner | None = None,
-    parts: Path | None = None,
+    parts: Path | str | None = None,
 ) -> Info:
     """Writes every example of a source into the folder `out`.
 
-    Of the whole data only ids, labels and digests are in memory. Pictures are decoded in full and
-    become what `pictures.normalized` gives. ``info.json`` is written last, when all is well. The
-    files are the same whoever does the work.
+    Only ids, labels and digests of the whole data are in memory. Pictures are decoded in full and
+    written as `decoding.standard` returns them. ``info.json`` comes last: it is there only after a
+    success. The files are the same for any runner.
 
     Args:
         source: Where the examples come from.
         split: How they are cut.
-        out: The folder to write, made if need be.
-        say: What tells the user of oddities.
+        out: The folder to write; it need not exist.
+        say: Prints a message on oddities of the data.
         runner: Runs the parts of the job: it reads and checks the examples.
-        parts: Where finished parts lie meanwhile; those of a killed run on the same data are used.
-            If None, a folder in `out`, and nothing is used again.
+        parts: The folder of finished parts until the end, for a killed run on the same data to go
+            on from. If None, a folder in `out`, which no later run uses.
 
     Raises:
-        ValueError: What is wrong with the data, and with which examples.
+        ValueError: The errors in the data, each with the id of its example.
     """
+    out = spec.path(out)
     out.mkdir(parents=True, exist_ok=True)
-    source = source.replace()  # One that remembers nothing of data that were mended since.
+    source = source.replace()  # Without its listing: the data may have changed since.
     say = _printable(say)
     for remark in source.remarks():
         say(remark)
-    sides, planned = _planned(source, split)
-    for gap in _gaps(planned):
-        say(gap)
-    if torn := split.torn(sides):
-        say(
-            f"{len(torn):,} groups have examples in more than one split, so measures will flatter "
-            f"the model: {_told(torn)}."
-        )
-    if lone := split.ungrouped(sides):
-        say(
-            f"{len(lone):,} of {len(sides):,} ids have nothing that group={split.group!r} finds; "
-            f"each is a group of its own: {_told(lone)}."
-        )
-    _clear(out, planned)
+    sides, plan = planning.planned(source, split)
+    for remark in planning.remarks(split, sides, plan):
+        say(remark)
+    _clear(out, plan)
     with contextlib.ExitStack() as stack:
         if parts is None:
-            parts = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="_parts", dir=out)))
+            parts = stack.enter_context(tempfile.TemporaryDirectory(prefix="_parts", dir=out))
         try:
-            _write_records(source, sides, planned, out, say, runner or Runner(), parts)
+            for remark in _written(source, sides, plan, out, runner or Runner(), Path(parts)):
+                say(remark)
         except BaseException:
-            _clear(out, planned)
+            _clear(out, plan)
             raise
-    text = json.dumps(planned.plain(), indent=2, ensure_ascii=False)
+    text = json.dumps(plan.plain(), indent=2, ensure_ascii=False)
     (out / "info.json").write_text(text + "\n", encoding="utf-8")
-    return planned
+    return plan
 
 
-def _clear(out: Path, planned: Info) -> None:
-    """Removes what was written there before: nobody is to read it beside what comes next."""
-    names = {*planned.counts}
+def _clear(out: Path, plan: Info) -> None:
+    """Removes an earlier ingest: nobody may read it beside the new one."""
+    names = {*plan.counts}
     with contextlib.suppress(ValueError):
         names |= records.info(out).counts.keys()
     (out / "info.json").unlink(missing_ok=True)
@@ -106,148 +96,134 @@ def _clear(out: Path, planned: Info) -> None:
         records.remove(out, name)
 
 
-def _planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
-    """Returns the split of every id and what the folder will hold; reads ids and labels only."""
-    kinds, classes = dict(source.features()), source.classes()
-    if "id" in kinds:
-        raise ValueError(f"{source.member} has a feature 'id', which is the example's own name.")
-    naming = [key for key, kind in kinds.items() if kind.least_classes]
-    for key in naming:
-        if len(classes) < (least := kinds[key].least_classes):
-            raise ValueError(
-                f"{source} has {len(classes)} class{'' if len(classes) == 1 else 'es'}"
-                f"{f', {classes[0]!r}' if classes else ''}; its {key!r} needs at least {least}."
-            )
-    for name in classes:
-        if name.splitlines() != [name] or name != terminal.printable(name):
-            raise ValueError(
-                f"{source} has the class {name!r}; a class is named by one line of UTF-8."
-            )
-    ids, labels = [], []
-    for identity, numbers in source.labels():
-        ids.append(identity)
-        labels.append(tuple(numbers))
-    if not ids:
-        raise ValueError(f"{source} has no examples.")
-    if len(set(ids)) < len(ids):
-        twice = [identity for identity, times in collections.Counter(ids).items() if times > 1]
-        raise ValueError(f"{source} gives {len(twice):,} ids more than once: {_told(twice)}.")
-    wrong = [
-        f"{identity} has {number}"
-        for identity, numbers in zip(ids, labels, strict=True)
-        for number in numbers
-        if not 0 <= number < len(classes)
-    ]
-    if wrong:
-        raise ValueError(f"Labels must be from 0 to {len(classes) - 1}: {_told(wrong)}.")
-    sides = splits.assigned(split, ids, labels, [source.split(identity) for identity in ids])
-    if strange := [name for name in {*sides} if not re.fullmatch(r"\w+", name)]:
-        raise ValueError(f"{source} has the split {strange[0]!r}, expected a plain word.")
-    if splits.TRAIN not in sides:
-        raise ValueError(
-            f"{source} leaves no example for training: all {len(ids):,} are in "
-            f"{' and '.join(sorted({*sides}))}. Add examples or give training a larger share."
-        )
-    known = (splits.TRAIN, splits.VALIDATION, splits.TEST)
-    ordered = [name for name in known if name in sides] + sorted({*sides} - {*known})
-    counts = collections.Counter(sides)
-    pairs = collections.Counter(
-        (side, number) for side, numbers in zip(sides, labels, strict=True) for number in {*numbers}
-    )
-    rows = {name: tuple(pairs[name, label] for label in range(len(classes))) for name in ordered}
-    return dict(zip(ids, sides, strict=True)), Info(
-        classes=tuple(classes),
-        features=kinds,
-        counts={name: counts[name] for name in ordered},
-        class_counts=rows if naming else {},
-        split=split.full(),
-    )
-
-
-def _gaps(planned: Info) -> Iterator[str]:
-    """Yields a warning for every split that lacks some class."""
-    for split, row in planned.class_counts.items():
-        if missing := [name for name, count in zip(planned.classes, row, strict=True) if not count]:
-            yield f"The split {split} has no example of {_told(missing)}."
-
-
-def _write_records(
+def _written(
     source: Source,
     sides: Mapping[str, str],
-    planned: Info,
+    plan: Info,
     out: Path,
-    say: Say,
     runner: Runner,
     parts: Path,
-) -> None:
-    """Writes the shards, then says which pictures are on two sides, or raises what is broken."""
-    order, numbers = list(sides), {name: i for i, name in enumerate(planned.counts)}
+) -> Iterator[str]:
+    """Writes the shards, then yields remarks on the pictures.
+
+    Raises:
+        ValueError: The examples that cannot be used, and why.
+    """
+    order, numbers = list(sides), {name: i for i, name in enumerate(plan.counts)}
     parts.mkdir(parents=True, exist_ok=True)
     np.save(parts / "sides.npy", np.array([numbers[side] for side in sides.values()], np.uint8))
-    reading = _Reading(source, planned, parts.absolute() / "sides.npy")
-    broken, leaks, first = [], [], {}
+    reading = _Reading(source, plan, parts.absolute() / "sides.npy")
+    seen = _Seen(sides)
     with contextlib.ExitStack() as stack:
         stack.enter_context(decoding.quiet())
         done = runner.run(reading, -(-len(order) // _PART), parts / "read", "reading")
         done = stack.enter_context(contextlib.closing(done))
         writers = {
             name: stack.enter_context(contextlib.closing(records.Writer(out, name)))
-            for name in planned.counts
+            for name in plan.counts
         }
         for number, part in enumerate(done):
             found = json.loads((part / _FOUND).read_text(encoding="utf-8"))
             _same_examples(order[number * _PART : (number + 1) * _PART], found)
-            for identity, digest, problem in found:
-                if problem:
-                    broken.append(f"{identity} {problem}")
-                    continue
-                twin = first.setdefault(digest, identity)
-                if sides[twin] != sides[identity]:
-                    leaks.append(f"{twin} ({sides[twin]}) = {identity} ({sides[identity]})")
+            seen.add(_Ready(*row) for row in found)
             for side, writer in writers.items():
                 for record in records.Records(part, side).between(0, _PART):
                     writer.add(record)
     shutil.rmtree(parts)
-    if broken:
-        raise ValueError(
-            f"{len(broken):,} of {len(order):,} examples cannot be used:\n  "
-            + _told(broken, "\n  ")
-            + "\nRepair or remove them, then run again."
-        )
-    if leaks:
-        say(
-            f"{len(leaks):,} examples are exact copies of one in another split, so measures will "
-            "flatter the model. Nothing was moved; better remove them:\n  " + _told(leaks, "\n  ")
-        )
+    yield from seen.remarks()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ready:
+    """One example after its check, without its record.
+
+    Attributes:
+        identity: Its id.
+        digest: Of the picture or text, equal for copies.
+        problem: Why it cannot be used, or an empty text.
+        brightest: The largest value of its 16-bit picture, or -1.
+    """
+
+    identity: str
+    digest: str = ""
+    problem: str = ""
+    brightest: int = -1
+
+
+class _Seen:
+    """All examples so far: the broken ones, copies in two splits and 16-bit pictures."""
+
+    def __init__(self, sides: Mapping[str, str]) -> None:
+        self._sides = sides
+        self._broken: list[str] = []
+        self._leaks: list[str] = []
+        self._first: dict[str, str] = {}
+        self._deep, self._brightest = 0, 0
+
+    def add(self, examples: Iterable[_Ready]) -> None:
+        for each in examples:
+            if each.problem:
+                self._broken.append(f"{each.identity} {each.problem}")
+                continue
+            twin, sides = self._first.setdefault(each.digest, each.identity), self._sides
+            if sides[twin] != sides[each.identity]:
+                pair = (f"{identity} ({sides[identity]})" for identity in (twin, each.identity))
+                self._leaks.append(" = ".join(pair))
+            if each.brightest >= 0:
+                self._deep += 1
+                self._brightest = max(self._brightest, each.brightest)
+
+    def remarks(self) -> Iterator[str]:
+        """Yields a message on copies and one on dark pictures; raises if examples are broken."""
+        if self._broken:
+            raise ValueError(
+                f"{len(self._broken):,} of {len(self._sides):,} examples cannot be used:\n  "
+                + spec.listed(self._broken, separator="\n  ")
+                + "\nRepair or remove them, then run again."
+            )
+        if self._leaks:
+            yield (
+                f"{len(self._leaks):,} examples are exact copies of one in another split, so "
+                "measures will flatter the model. They stay; better remove them:\n  "
+                + spec.listed(self._leaks, separator="\n  ")
+            )
+        # One file alone may be dark by nature; the largest value of all files is the scanner's.
+        if self._deep and self._brightest < _DARK:
+            yield (
+                f"{self._deep:,} pictures have 16 bits and no value above {self._brightest}, so "
+                f"they keep {self._brightest // 256 + 1} grey levels: the upper 8 of 16 bits "
+                f"count. Multiply them by {2 ** (16 - self._brightest.bit_length())} first to "
+                "keep more."
+            )
 
 
 def _same_examples(expected: Sequence[str], found: Sequence[Sequence[str]]) -> None:
-    """Raises if what was read is not what was planned."""
+    """Raises if the examples of a part are not those of the plan."""
     pairs = itertools.zip_longest(expected, (identity for identity, *_ in found))
-    for planned, came in pairs:
-        if planned != came:
+    for wanted, came in pairs:
+        if wanted != came:
             raise ValueError(
                 f"The data changed while it was read: {came or 'nothing'} came instead of "
-                f"{planned or 'the end'}; run again."
+                f"{wanted or 'the end'}; run again."
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reading:
-    """A part of the data read and checked, each example a record of its side; see `workers.Part`.
+    """A part of the data read and checked, each example a record of its split; see `parts.Part`.
 
-    Beside the records it leaves ``(id, digest of what is seen, what is wrong)`` of every example.
+    Beside the records it leaves the fields of `_Ready` of every example.
     """
 
     source: Source
-    planned: Info
+    plan: Info
     sides: Path
     """The split of every example by its number, uint8 [examples] in a file."""
 
     def __call__(self, number: int, out: Path) -> None:
-        sides, names = np.load(self.sides, mmap_mode="r"), [*self.planned.counts]
+        sides, names = np.load(self.sides, mmap_mode="r"), [*self.plan.counts]
         start, stop = number * _PART, (number + 1) * _PART
-        # One that was added at the end is to be noticed, too.
+        # The last part reads one more, to notice an example that came since.
         examples = self.source.between(start, stop if stop < len(sides) else stop + 1)
         found = []
         with contextlib.ExitStack() as stack:
@@ -255,72 +231,57 @@ class _Reading:
                 stack.enter_context(contextlib.closing(records.Writer(out, name))) for name in names
             ]
             for place, (identity, features) in enumerate(examples, start=start):
-                ready = _prepared(
-                    identity, features, kinds=self.planned.features, classes=self.planned.classes
-                )
-                found.append((identity, ready.digest, ready.problem))
+                ready, record = _prepared(identity, features, self.plan)
+                found.append(dataclasses.astuple(ready))
                 if place < len(sides) and not ready.problem:
-                    writers[sides[place]].add(ready.record)
-        if tuple(self.source.classes()) != self.planned.classes:
+                    writers[sides[place]].add(record)
+        if (classes := tuple(self.source.classes())) != self.plan.classes:
             raise ValueError(
                 "The data changed while it was read: its classes were "
-                f"{_told(self.planned.classes)} and are {_told(self.source.classes())}; run again."
+                f"{spec.listed(self.plan.classes)} and are {spec.listed(classes)}; run again."
             )
         (out / _FOUND).write_text(json.dumps(found), encoding="utf-8")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Ready:
-    """The record of one example and the digest of what is seen of it, or what is wrong with it."""
-
-    record: bytes = b""
-    digest: str = ""
-    problem: str = ""
-
-
-def _prepared(
-    identity: str, features: Mapping[str, Any], *, kinds: Mapping[str, Kind], classes: Sequence[str]
-) -> _Ready:
-    """Returns the record of an example, or what is wrong with it."""
+def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[_Ready, bytes]:
+    """Returns an example after its check and its record, which is empty if it is broken."""
+    kinds = plan.features
     try:
         if set(features) != set(kinds):
             raise ValueError(f"has the features {[*features]}, expected {[*kinds]}")
-        standard = {
-            key: _standard(key, kind, features[key], classes) for key, kind in kinds.items()
-        }
+        standard = {key: _standard(key, kind, features[key], plan) for key, kind in kinds.items()}
         sizes = {kind.size(standard[key]) for key, kind in kinds.items()} - {None}
         if len(sizes) > 1 and any(kind.pixelwise for kind in kinds.values()):
             raise ValueError("has an image and a mask of different sizes")
         record = records.encode(identity, standard, kinds)
     except ValueError as error:
-        return _Ready(problem=f"{error}")
+        return _Ready(identity, problem=f"{error}"), b""
     shared = (kind.same(standard[key]) for key, kind in kinds.items())
     seen = next((each for each in shared if each is not None), record)
-    return _Ready(record, hashlib.sha256(seen).hexdigest())
+    pictures = (features[key] for key, kind in kinds.items() if kind.meaning == "image")
+    brightest = max(map(decoding.brightest, pictures), default=-1)
+    return _Ready(identity, hashlib.sha256(seen).hexdigest(), brightest=brightest), record
 
 
-def _standard(key: str, kind: Kind, value: Any, classes: Sequence[str]) -> Any:
+def _standard(key: str, kind: Kind, value: Any, plan: Info) -> Any:
     """Returns a value in its standard form.
 
     Raises:
-        ValueError: It is not of its kind, or names a class that there is not.
+        ValueError: It is not of its kind, or it has the number of no class.
     """
     try:
         standard = kind.checked(value)
     except (TypeError, AttributeError) as error:
         raise ValueError(f"has a {key!r} that is not of kind {kind}: {error}") from None
+    except ValueError as error:
+        first = next(iter(plan.features))  # The picture or text itself needs no name.
+        raise ValueError(f"{error}" if key == first else f"{error} ({key})") from None
     for number in kind.classes_in(standard):
-        if not 0 <= number < len(classes):
-            raise ValueError(f"has the {key} {number}, expected 0 to {len(classes) - 1}")
+        if not 0 <= number < len(plan.classes):
+            raise ValueError(f"has the {key} {number}, expected 0 to {len(plan.classes) - 1}")
     return standard
 
 
 def _printable(say: Say) -> Say:
-    """Returns what says a text as it can be printed: names of files may hold any bytes."""
+    """Returns a printer of escaped texts: names of files may hold any bytes."""
     return lambda text: say(terminal.printable(text))
-
-
-def _told(names: Sequence[str], separator: str = ", ") -> str:
-    """Returns the first of many names, and how many more there are."""
-    more = len(names) - _TOLD
-    return separator.join([*names[:_TOLD], *([f"and {more:,} more"] if more > 0 else [])])

@@ -24,20 +24,29 @@ _WORDS = {
     "testing": TEST,
 }
 
+# What data sets write around such a word: ``training_set``, ``seg_train``, ``test-images``.
+_AROUND = {"set", "data", "dataset", "seg", "split", "images", "imgs", "img", "image"}
+
 
 def named(word: str) -> str | None:
-    """Returns the split that users call by a word, in any case (``Val``, ``testing``), or None."""
-    return _WORDS.get(word.strip().lower())
+    """Returns the split that users call by a word (``Val``, ``training_set``), or None."""
+    parts = [part.removesuffix("set") for part in re.split(r"[\W_]+", word.lower())]
+    bare = [part for part in parts if part and part not in _AROUND]
+    return _WORDS.get(bare[0]) if len(bare) == 1 else None
 
 
 class Split(Spec, name="split"):
     """Shares of the examples, in percent, chosen by a hash of each example's id.
 
-    An example whose hash, mapped to [0, 100), is below `test` is for the test, one below
-    `test + validation` for validation, any other for training. So an example keeps its side when
-    others come or go, with one exception: a class with at least five groups none of which the hash
-    put in a wanted split lends it one of training, the one of the smallest hash, or of the next.
-    Which are lent may change while the class grows; with enough examples all are home again.
+    An example whose hash, mapped to [0, 100), is below `test` is in the test split, one below
+    `test + validation` in the validation split, any other in the training split. So an example
+    stays in its split when others come or go. Small classes have two exceptions:
+
+    - A class without a group in training gets there its group of the largest hash.
+    - A class of at least five groups, none of them in a split with a share, lends it the group of
+      its smallest hash in training.
+
+    These groups may change while the class grows; with enough examples the hash alone decides.
     """
 
     validation: float = 10.0
@@ -47,7 +56,13 @@ class Split(Spec, name="split"):
 
     def validate(self):
         for share in ("validation", "test"):
-            self.require(0 <= getattr(self, share) < 100, share, "a percentage from 0 to below 100")
+            percent = getattr(self, share)
+            if 0 < percent < 1:
+                raise ValueError(
+                    f"split.{share} is {percent}, expected percent: 0, or from 1 to below 100. "
+                    f"For that share write {share}={round(100 * percent, 6):g}."
+                )
+            self.require(0 <= percent < 100, share, "percent from 0 to below 100")
         if self.validation + self.test >= 100:
             raise ValueError(
                 f"split.validation is {self.validation} and split.test is {self.test}, "
@@ -63,7 +78,7 @@ class Split(Spec, name="split"):
         return self._found(identity) or identity
 
     def torn(self, sides: Mapping[str, str]) -> list[str]:
-        """Returns the groups on more than one side, which splits that the user made may leave.
+        """Returns the groups in more than one split, which only splits of the user's own leave.
 
         Args:
             sides: The split of every id.
@@ -73,7 +88,7 @@ class Split(Spec, name="split"):
         """
         groups = {identity: self._found(identity) for identity in sides} if self.group else {}
         if groups and not any(groups.values()):
-            self.require(False, "group", f"what is found in ids such as {next(iter(sides))!r}")
+            self.require(False, "group", f"a match in ids such as {next(iter(sides))!r}")
         over: dict[str, set[str]] = {}
         for identity, group in groups.items():
             if group:
@@ -85,7 +100,7 @@ class Split(Spec, name="split"):
         return [identity for identity in ids if self.group and not self._found(identity)]
 
     def _found(self, identity: str) -> str:
-        """Returns the group that an id tells, or an empty text."""
+        """Returns the group in an id, or an empty text."""
         match = re.search(self.group, identity) if self.group else None
         return match.group(1 if match.re.groups else 0) or "" if match else ""
 
@@ -99,11 +114,11 @@ def assigned(
     """Returns the split of every example.
 
     Args:
-        split: The shares wanted.
+        split: The shares.
         ids: The examples.
-        labels: The numbers of the classes that each names; empty where there are none.
-        given: The splits the user has put them in; None where free. A split the user made keeps
-            exactly its examples; missing ones are cut from ``train`` and from the free examples.
+        labels: The numbers of the classes of each; empty if it has none.
+        given: The split of each in the user's own cut, or None. Such a split keeps exactly its
+            examples; missing ones are cut from ``train`` and from examples without a split.
     """
     made = {name for name in given if name}
     shares = {name: getattr(split, name) for name in (TEST, VALIDATION) if name not in made}
@@ -115,7 +130,9 @@ def assigned(
     sides = {group: _side(spot, shares) for group, spot in spots.items()}
     ordered = sorted(spots, key=lambda group: (spots[group], group))
     wanted = [name for name, share in shares.items() if share]
-    _lend(sides, _by_class(ordered, groups, labels), wanted)
+    members = _by_class(ordered, groups, labels)
+    _keep(sides, members)
+    _lend(sides, members, wanted)
     return [
         own or TRAIN if group is None else sides[group]
         for group, own in zip(groups, given, strict=True)
@@ -142,7 +159,7 @@ def _by_class(
 ) -> dict[int, list[str]]:
     """Returns the groups of every class, by its number, each list in the given order.
 
-    Examples that name no class are of the class -1.
+    Examples without a class are of the class -1.
     """
     classes: dict[str, set[int]] = {}
     for group, numbers in zip(groups, labels, strict=True):
@@ -155,10 +172,17 @@ def _by_class(
     return dict(sorted(members.items()))
 
 
+def _keep(sides: dict[str, str], members: Mapping[int, Sequence[str]]) -> None:
+    """Moves the last group of each class that has none in training there, in place."""
+    for groups in members.values():
+        if all(sides[group] != TRAIN for group in groups):
+            sides[groups[-1]] = TRAIN
+
+
 def _lend(
     sides: dict[str, str], members: Mapping[int, Sequence[str]], wanted: Sequence[str]
 ) -> None:
-    """Moves a group of training to each wanted split that has none of a class, in place."""
+    """Moves a group of training to each split with a share that has none of a class, in place."""
     training = {
         label: sum(sides[group] == TRAIN for group in groups) for label, groups in members.items()
     }

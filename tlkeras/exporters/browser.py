@@ -7,13 +7,16 @@ import importlib.metadata
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tlkeras.exporter import UNSTATED, Exporter
-from tlkeras.formats import litert, npm
+from tlkeras.exporter import UNSTATED, Exporter, Usage
+from tlkeras.formats import litert, npm, signature
 from tlkeras.images.pixels import squash
+
+if TYPE_CHECKING:
+    from tlkeras.model.transfer_model import TransferModel
 
 PAGE = Path(__file__).parents[1] / "formats" / "try_page"
 
@@ -63,9 +66,12 @@ class Browser(Exporter, name="browser"):
             digest.update(path.read_bytes())
         return digest.hexdigest()
 
+    def fits(self, model):
+        _classes_served(model, _squashed(model))
+
     def write(self, model, samples, out, origin=UNSTATED):
         size = _squashed(model)
-        _classes_served(model, size)
+        served = _classes_served(model, size)
         fetched = {package: npm.read(package, members) for package, members in _MEMBERS.items()}
         folder = out / "try"
         for package, contents in fetched.items():
@@ -79,14 +85,17 @@ class Browser(Exporter, name="browser"):
         with tempfile.TemporaryDirectory() as saved:
             network = litert.converted(litert.converter(litert.saved(model, Path(saved))))
         (folder / "model.tflite").write_bytes(network)
-        told = {
+        (given,) = model.inputs
+        about = {
             "classes": model.classes,
             "network": model.backbone.name,
+            "input": given,
+            "output": served,
             "size": size,
             "bytes": len(network),
             "runtime": f"LiteRT.js {CORE.version}",
         }
-        text = json.dumps(told, ensure_ascii=False, indent=2)
+        text = json.dumps(about, ensure_ascii=False, indent=2)
         (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 
     def load(self, out):
@@ -95,36 +104,48 @@ class Browser(Exporter, name="browser"):
     def load_on(self, out, threads):
         return litert.load(out / "try" / "model.tflite", threads)
 
+    def usage(self, kinds):
+        return [Usage("try", "sh", _USE)]
 
-def _squashed(model: Any) -> int:
+
+def _squashed(model: TransferModel) -> int:
     """Returns the side of the squashed picture that the network takes.
 
     Raises:
         ValueError: The backbone prepares its inputs in another way than the page does.
     """
-    backbone = model.backbone
-    shape = model.full.inputs[0].shape
-    size = shape[1]
-    if backbone.reads == ("image",) and tuple(shape) == (None, size, size, 3):
+    backbone, kinds, inputs = model.backbone, model.backbone.raw(), model.inputs
+    if len(inputs) == 1 and [kind.meaning for kind in kinds.values()] == ["image"]:
+        (key,), (given,) = kinds, inputs.values()
+        size = given.shape[1]
         # Larger one way and smaller the other, so that every other way of resizing differs.
         probe = np.random.default_rng(0).integers(0, 256, (3 * size, size // 2 + 1, 3), np.uint8)
-        if np.allclose(backbone.preprocess({"image": probe}), squash(probe, size), atol=1e-2):
-            return size
+        if tuple(given.shape) == (None, size, size, 3):
+            (prepared,) = signature.named(backbone.preprocess({key: probe}), inputs).values()
+            if np.allclose(prepared, squash(probe, size), atol=1e-2):
+                return size
     raise ValueError(
-        f"The page of the browser exporter prepares pictures as tlkeras.backbone.squash does, and "
-        f"the backbone {backbone.name} does otherwise; leave this exporter out."
+        "The page of the browser exporter prepares pictures as tlkeras.images.pixels.squash does, "
+        f"and the backbone {backbone.name} does otherwise; leave this exporter out."
     )
 
 
-def _classes_served(model: Any, size: int) -> None:
-    """Raises ValueError unless the model serves one probability for each class."""
-    served = model.served(np.zeros((1, size, size, 3), np.float32))
+def _classes_served(model: TransferModel, size: int) -> str:
+    """Returns the name of the output that has one probability for each class.
+
+    Raises:
+        ValueError: The task serves none.
+    """
+    inputs = dict.fromkeys(model.inputs, np.zeros((1, size, size, 3), np.float32))
+    served = model.served(signature.unnamed(inputs, model.full))
     shapes = {name: tuple(tensor.shape) for name, tensor in served.items()}
-    if shapes.get("probabilities") != (1, len(model.classes)):
-        raise ValueError(
-            "The page of the browser exporter shows the probabilities of classes, and the task "
-            f"{model.task.name} serves {shapes}; leave this exporter out."
-        )
+    for output in model.task.outputs():
+        if output.meaning == "scores" and shapes.get(output.name) == (1, len(model.classes)):
+            return output.name
+    raise ValueError(
+        "The page of the browser exporter shows the probabilities of classes, and the task "
+        f"{model.task.name} serves {shapes}; leave this exporter out."
+    )
 
 
 def _licence() -> str:
@@ -141,3 +162,9 @@ def _licence() -> str:
             "and tlkeras is not installed here; do so with pip and run again."
         )
     return text
+
+
+_USE = """\
+python -m http.server --bind localhost  # In the folder of this card.
+# Then open http://localhost:8000/try/ in a browser.
+"""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.formats import signature, usage
 from tlkeras.frameworks import tf
 
 # The newest that tf2onnx has tested with; every ONNX Runtime since 1.14 of 2023 reads it.
@@ -21,8 +22,8 @@ _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 class ONNX(Exporter, name="onnx"):
     """One file ``model.onnx``, its class names and origin among its metadata.
 
-    It takes ``image`` float32 [b, size, size, 3] in [0, 255], scaling inside, and gives the served
-    outputs.
+    It takes a batch of what `Backbone.preprocess` gives, by the names of the inputs, and gives the
+    served outputs. Pictures are ``image``, float32 [b, size, size, 3] in [0, 255], scaling inside.
     """
 
     def validate(self):
@@ -41,19 +42,25 @@ class ONNX(Exporter, name="onnx"):
     def write(self, model, samples, out, origin=UNSTATED):
         import onnx
 
-        shape = [None, *model.full.inputs[0].shape[1:]]
-        signature = [tf.TensorSpec(shape, tf.float32, name="image")]
-        serve = tf.function(model.served, input_signature=signature)
+        self.fits(model)
+        specs = signature.specs(model)
+
+        def served(*inputs: Any) -> dict[str, Any]:
+            return model.served(
+                signature.unnamed(dict(zip(specs, inputs, strict=True)), model.full)
+            )
+
+        serve = tf.function(served, input_signature=[*specs.values()])
         _trace_flat(serve)
         converted, _ = _converter().from_function(
-            serve, signature, opset=_OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
+            serve, [*specs.values()], opset=_OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
         )
         graph = converted.graph
         # Constants made outside of the function, as Keras's Normalization makes them, are declared
         # as inputs; some are folded into others by now and used no more.
-        (given,) = (value for value in graph.input if value.name == "image")
+        inputs = [value for value in graph.input if value.name in specs]
         del graph.input[:]
-        graph.input.append(given)
+        graph.input.extend(inputs)
         used = {name for node in graph.node for name in node.input}
         for value, inner in serve.get_concrete_function().graph.captures:
             if inner.name in used and value.dtype != tf.resource:
@@ -82,12 +89,17 @@ class ONNX(Exporter, name="onnx"):
         session = onnxruntime.InferenceSession(
             out / "model.onnx", options, providers=["CPUExecutionProvider"]
         )
-        names = [output.name for output in session.get_outputs()]
+        inputs = [each.name for each in session.get_inputs()]
+        outputs = [each.name for each in session.get_outputs()]
 
-        def predict(inputs):
-            return dict(zip(names, session.run(names, {"image": inputs}), strict=True))
+        def predict(batch):
+            served = session.run(outputs, signature.named(batch, inputs))
+            return dict(zip(outputs, served, strict=True))
 
         return predict
+
+    def usage(self, kinds):
+        return usage.of_picture(kinds, "model.onnx", _USE)
 
 
 def _trace_flat(serve: Any) -> None:
@@ -129,3 +141,18 @@ def _converter() -> Any:
     else:
         os.environ[_LEVEL] = level
     return converter
+
+
+_USE = """\
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession(FILE)
+[given] = session.get_inputs()
+height, width = given.shape[1:3]
+picture = Image.fromarray(value).resize((width, height), Image.Resampling.BILINEAR)
+served = session.run(None, {given.name: np.asarray(picture, "float32")[None]})
+for output, value in zip(session.get_outputs(), served, strict=True):
+    print(output.name, value)  # Scores are in the order of labels.txt.
+"""

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.formats import signature, usage
 from tlkeras.frameworks import tf
-from tlkeras.images import decoding
+from tlkeras.kind import SERVING, Entrance, Kind
+
+if TYPE_CHECKING:
+    from tlkeras.model.transfer_model import TransferModel
 
 # https://github.com/tensorflow/serving/blob/master/tensorflow_serving/g3doc/saved_model_warmup.md
 _WARM_UP = "assets.extra/tf_serving_warmup_requests"
 
-# What TensorFlow Serving's Classify call asks of the signature that it is told.
+# The signature for TensorFlow Serving's Classify call, and the outputs that the call reads.
 _CLASSIFY = "classify"
 _RATED = ("classes", "scores")
 
+_EXAMPLES = "examples"
+
 
 class SavedModel(Exporter, name="saved_model"):
-    """A folder ``saved_model`` whose signatures resize, scale and name the classes themselves.
+    """A folder ``saved_model`` whose signatures prepare raw examples and name the classes.
+
+    There is a signature for every name in `Kind.entrances` of what the backbone reads,
+    ``examples``, and ``classify`` if the task rates classes. Those of pictures:
 
     | signature | takes, and as what |
     |---|---|
@@ -32,95 +41,145 @@ class SavedModel(Exporter, name="saved_model"):
     | ``examples`` | ``examples``: serialized tf.Example, strings [b], ``image`` a file's bytes |
     | ``classify`` | ``inputs``: the same; for TensorFlow Serving's Classify call |
 
-    All but the last answer with the served outputs and the class names, ``classify`` with
-    ``classes`` and ``scores`` alone, and only for tasks that rate classes. Files are decoded as
-    they lie: a client turns photos upright and fills what is transparent, as ingest does. Requests
-    with a grey picture, nobody's, are kept for TensorFlow Serving to warm the model up.
+    Texts have ``serving_default``, strings [b], in the place of the first three. All but the last
+    answer with the served outputs and the class names, ``classify`` with ``classes`` and ``scores``
+    alone. Picture files are decoded as they lie: a client turns photos upright and fills what is
+    transparent, as ingest does. Requests with nobody's examples are there for TensorFlow Serving to
+    warm the model up.
     """
 
     def files(self):
         return ("saved_model",)
 
     def write(self, model, samples, out, origin=UNSTATED):
-        inputs = tf.TensorSpec([None, *model.full.inputs[0].shape[1:]], tf.float32)
+        self.fits(model)
+        kinds, specs = model.backbone.raw(), signature.specs(model)
 
-        # One function in the file, called by all the signatures.
-        @tf.function(input_signature=[inputs])
-        def answer(prepared):
-            return model.task.named(model.served(prepared), model.classes)
+        # One function in the file, called by all the signatures, and by `load`.
+        @tf.function(input_signature=[specs], autograph=False)
+        def answer(inputs):
+            served = model.served(signature.unnamed(inputs, model.full))
+            return model.task.named(served, model.classes)
 
-        def serve(image):
-            return answer(model.backbone.preprocess({"image": image}))
-
-        def serve_encoded(image):
-            prepared = tf.map_fn(
-                lambda encoded: model.backbone.preprocess({"image": decoding.picture(encoded)}),
-                image,
-                fn_output_signature=tf.float32,
-            )
-            return answer(prepared)
-
-        def serve_examples(serialized):
-            features = {"image": tf.io.FixedLenFeature([], tf.string)}
-            return serve_encoded(tf.io.parse_example(serialized, features)["image"])
+        def answer_examples(serialized):
+            return answer(signature.named(_from_examples(model, serialized), specs))
 
         def classify(serialized):
-            served = serve_examples(serialized)
+            served = answer_examples(serialized)
             return {name: served[name] for name in _RATED}
 
-        pixels = [None, None, None, 3]
-        endpoints = [
-            ("serving_default", serve, "image", pixels, tf.uint8),
-            ("float", serve, "image", pixels, tf.float32),
-            ("encoded", serve_encoded, "image", [None], tf.string),
-            ("examples", serve_examples, "examples", [None], tf.string),
-        ]
+        signatures = {
+            name: _signature(model, answer, entrances) for name, entrances in _ways(kinds).items()
+        }
+        signatures[_EXAMPLES] = _of_strings(answer_examples, "examples")
         rates = set(_RATED) <= answer.get_concrete_function().structured_outputs.keys()
         if rates:
-            endpoints.append((_CLASSIFY, classify, "inputs", [None], tf.string))
+            signatures[_CLASSIFY] = _of_strings(classify, "inputs")
         # Saved with Keras's own ExportArchive, every weight would be in the file twice.
         module: Any = tf.Module()
         module.weights = [variable.value for variable in model.full.variables]
-        signatures = {
-            name: tf.function(run, input_signature=[tf.TensorSpec(shape, dtype, name=argument)])
-            for name, run, argument, shape, dtype in endpoints
-        }
+        module.answer = answer
         folder = out / "saved_model"
         tf.saved_model.save(module, str(folder), signatures)
         if rates:
             _answers_classify(folder)
         (folder / _WARM_UP).parent.mkdir(exist_ok=True)
         with tf.io.TFRecordWriter(str(folder / _WARM_UP)) as file:
-            for request in _requests(origin.name, inputs.shape[1:], rates):
+            for request in _requests(origin.name, kinds, rates):
                 file.write(request.SerializeToString())
 
     def load(self, out):
         loaded = tf.saved_model.load(out / "saved_model")
-        run = loaded.signatures["float"]
+        (specs,) = loaded.answer.input_signature
 
-        def predict(inputs):
-            # The signature keeps the loaded variables only as long as `loaded` lives.
-            served = run(image=tf.constant(inputs)) if loaded else {}
+        def predict(batch):
+            arrays = signature.named(batch, specs)
+            served = loaded.answer(
+                {name: tf.constant(arrays[name], spec.dtype) for name, spec in specs.items()}
+            )
             return {name: np.asarray(tensor) for name, tensor in served.items()}
 
         return predict
 
-    def endpoints(self, out):
+    def endpoints(self, out, kinds):
+        """Returns all signatures but ``classify``, which has no served outputs."""
         loaded = tf.saved_model.load(out / "saved_model")
 
-        def call(name, **given):
-            served = loaded.signatures[name](**given)
-            return {name: tensor.numpy() for name, tensor in served.items()}
+        def call(name, **sent):
+            # The signature has the variables only as long as `loaded` lives.
+            served = loaded.signatures[name](**sent)
+            return {output: tensor.numpy() for output, tensor in served.items()}
 
-        return {
-            "serving_default": lambda image, encoded: call(
-                "serving_default", image=tf.constant(image[None])
-            ),
-            "encoded": lambda image, encoded: call("encoded", image=tf.constant([encoded])),
-            "examples": lambda image, encoded: call(
-                "examples", examples=tf.constant([_example(encoded).SerializeToString()])
-            ),
-        }
+        def entrance(name, entrances):
+            return lambda values: call(
+                name, **{key: _sent(entrances[key], values[key]) for key in kinds}
+            )
+
+        found = {name: entrance(name, entrances) for name, entrances in _ways(kinds).items()}
+        found[_EXAMPLES] = lambda values: call(
+            _EXAMPLES, examples=tf.constant([_example(kinds, values).SerializeToString()])
+        )
+        return found
+
+    def usage(self, kinds):
+        return usage.of_values(kinds, "saved_model", _USE)
+
+
+def _ways(kinds: Mapping[str, Kind]) -> dict[str, dict[str, Entrance]]:
+    """Returns, for every name of an entrance, the entrance of each key.
+
+    A key without an entrance of that name is sent as at `SERVING`.
+    """
+    offered = {key: kind.entrances() for key, kind in kinds.items()}
+    names = dict.fromkeys([SERVING, *(name for each in offered.values() for name in each)])
+    return {
+        name: {key: each.get(name, each[SERVING]) for key, each in offered.items()}
+        for name in names
+    }
+
+
+def _signature(
+    model: TransferModel, answer: Callable[[Any], Any], entrances: Mapping[str, Entrance]
+) -> Any:
+    """Returns the function that answers a batch which comes through these entrances."""
+
+    def prepared(sent: Mapping[str, Any]) -> Any:
+        example = dict(sent)
+        for key, entrance in entrances.items():
+            if entrance.decoded:
+                example[key] = entrance.decoded(sent[key])
+        return model.backbone.preprocess(example)
+
+    def serve(sent: Mapping[str, Any]) -> Any:
+        if any(entrance.decoded for entrance in entrances.values()):
+            inputs = tf.map_fn(prepared, sent, fn_output_signature=signature.row(model))
+        else:
+            inputs = prepared(sent)
+        return answer(signature.named(inputs, model.inputs))
+
+    specs = {
+        key: tf.TensorSpec([None, *entrance.shape], entrance.dtype, name=key)
+        for key, entrance in entrances.items()
+    }
+    return tf.function(serve, input_signature=[specs], autograph=False)
+
+
+def _from_examples(model: TransferModel, serialized: Any) -> Any:
+    """Returns the inputs of a batch of serialized tf.Example."""
+    kinds = model.backbone.raw()
+    features = {key: kind.parsing() for key, kind in kinds.items()}
+
+    def prepared(one: Any) -> Any:
+        stored = tf.io.parse_single_example(one, features)
+        example = {key: kind.decoded(stored[key]) for key, kind in kinds.items()}
+        return model.backbone.preprocess(example)
+
+    return tf.map_fn(prepared, serialized, fn_output_signature=signature.row(model))
+
+
+def _of_strings(run: Callable[[Any], Any], argument: str) -> Any:
+    specs = [tf.TensorSpec([None], tf.string, name=argument)]
+    return tf.function(run, input_signature=specs, autograph=False)
 
 
 def _answers_classify(folder: Path) -> None:
@@ -131,32 +190,46 @@ def _answers_classify(folder: Path) -> None:
     updater.save()
 
 
-def _example(encoded: bytes) -> Any:
-    """Returns the tf.Example of a picture file's bytes."""
-    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded]))
-    return tf.train.Example(features=tf.train.Features(feature={"image": feature}))
+def _sent(entrance: Entrance, value: Any) -> Any:
+    """Returns the batch of one standard value that a client sends."""
+    return tf.constant([entrance.request(value)], entrance.dtype)
 
 
-def _requests(model: str, shape: Any, rates: bool) -> Iterator[Any]:
-    """Yields one PredictionLog per signature, each of one grey picture."""
+def _example(kinds: Mapping[str, Kind], values: Mapping[str, Any]) -> Any:
+    """Returns the tf.Example of standard values."""
+    feature = {key: kind.put(values[key]) for key, kind in kinds.items()}
+    return tf.train.Example(features=tf.train.Features(feature=feature))
+
+
+def _requests(model: str, kinds: Mapping[str, Kind], rates: bool) -> Iterator[Any]:
+    """Yields one PredictionLog per signature, each of one sample."""
     logs: Any = importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
-    picture = tf.fill(shape, tf.constant(128, tf.uint8))
-    encoded = tf.io.encode_jpeg(picture).numpy()
-    serialized = _example(encoded).SerializeToString()
-    for signature, argument, value in [
-        ("serving_default", "image", picture[None]),
-        ("float", "image", tf.cast(picture[None], tf.float32)),
-        ("encoded", "image", [encoded]),
-        ("examples", "examples", [serialized]),
-    ]:
+    values = {key: kind.sample() for key, kind in kinds.items()}
+    example = _example(kinds, values)
+    sent = {
+        name: {key: _sent(entrances[key], values[key]) for key in kinds}
+        for name, entrances in _ways(kinds).items()
+    }
+    for name, inputs in {**sent, _EXAMPLES: {"examples": [example.SerializeToString()]}}.items():
         log = logs.PredictionLog()
         request = log.predict_log.request
-        request.model_spec.name, request.model_spec.signature_name = model, signature
-        request.inputs[argument].CopyFrom(tf.make_tensor_proto(value))
+        request.model_spec.name, request.model_spec.signature_name = model, name
+        for key, batch in inputs.items():
+            request.inputs[key].CopyFrom(tf.make_tensor_proto(batch))
         yield log
     if rates:
         log = logs.PredictionLog()
         request = log.classify_log.request
         request.model_spec.name, request.model_spec.signature_name = model, _CLASSIFY
-        request.input.example_list.examples.append(_example(encoded))
+        request.input.example_list.examples.append(example)
         yield log
+
+
+_USE = """\
+import tensorflow as tf
+
+loaded = tf.saved_model.load(FILE)  # The signature needs its variables: it must live on.
+served = loaded.signatures["serving_default"](INPUTS)
+for name, value in served.items():
+    print(name, value.numpy())
+"""

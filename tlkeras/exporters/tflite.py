@@ -5,26 +5,31 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tlkeras.exporter import UNSTATED, Exporter
-from tlkeras.formats import bias_correction, litert, litert_metadata
+from tlkeras.formats import bias_correction, litert, litert_metadata, signature, usage
 from tlkeras.frameworks import tf
+
+if TYPE_CHECKING:
+    from tlkeras.model.transfer_model import TransferModel
 
 CALIBRATION = 128
 """Training examples by which the ranges of int8 are set; one at a time is in memory."""
 
 
 class TFLite(Exporter, name="tflite"):
-    """One file of built-in operations, one picture at a time: ``model.tflite``, or with the kind.
+    """One file of built-in operations, one example at a time: ``model.tflite``, or with the kind.
 
-    It takes float32 [1, size, size, 3] in [0, 255], scaling inside, and gives the served outputs.
-    ``dynamic`` keeps the weights in 8 bits, and where LiteRT can, the inputs of a layer are rounded
-    to 8 bits as they come; ``float16`` keeps them in 16 and computes in float. ``int8`` computes in
-    integers alone, weights scaled by channel, ranges set by training examples; it takes the pixels
-    as uint8 and gives uint8, to be scaled as the file says.
+    It takes what `Backbone.preprocess` gives, by the names of the inputs, and gives the served
+    outputs. Pictures are float32 [1, size, size, 3] in [0, 255], scaling inside. ``dynamic``
+    stores the weights in 8 bits, and where LiteRT can, the inputs of a layer are rounded to 8 bits
+    as they come; ``float16`` stores them in 16 and computes in float. ``int8`` computes in
+    integers alone: weights are scaled by channel, those of dense layers by layer, and ranges are
+    set by training examples. It takes uint8, pixels as they are, and gives uint8; the file says
+    how they are scaled.
     """
 
     quantize: Literal["none", "dynamic", "float16", "int8"] = "none"
@@ -40,10 +45,16 @@ class TFLite(Exporter, name="tflite"):
     def files(self):
         return ("model.tflite" if self.quantize == "none" else f"model_{self.quantize}.tflite",)
 
+    def fits(self, model):
+        litert_metadata.require(model)
+        if self.quantize == "int8":
+            _spans(model)
+
     def write(self, model, samples, out, origin=UNSTATED):
+        self.fits(model)
         (name,) = self.files()
         with _beside(out / name) as folder:
-            file = _KINDS[self.quantize].file(litert.saved(model, folder / "saved"), samples)
+            file = _KINDS[self.quantize].file(litert.saved(model, folder / "saved"), model, samples)
             file = litert.written(litert.parsed(file))
             (folder / name).write_bytes(litert_metadata.described(file, model, origin))
             (folder / name).replace(out / name)
@@ -55,12 +66,22 @@ class TFLite(Exporter, name="tflite"):
         return litert.load(_whole(out / self.files()[0]), threads)
 
     def facts(self, out):
-        counts, inexact = litert.operations((out / self.files()[0]).read_bytes())
-        return {"operations": counts, "float_operations": inexact}
+        """Returns the operations and the oldest release of TensorFlow Lite that runs the file."""
+        file = (out / self.files()[0]).read_bytes()
+        counts, inexact = litert.operations(file)
+        return {
+            "operations": counts,
+            "float_operations": inexact,
+            "least_runtime": litert.runtime(file),
+        }
+
+    def usage(self, kinds):
+        (name,) = self.files()
+        return usage.of_picture(kinds, name, _USE)
 
 
 def _whole(path: Path) -> Path:
-    """Returns the path of a file that ends in its labels; LiteRT would not miss them."""
+    """Returns the path of a file that ends in its labels; LiteRT loads one without its end."""
     if path.is_file() and not zipfile.is_zipfile(path):
         raise ValueError(
             f"{path} cannot be loaded: its {path.stat().st_size:,} bytes are damaged or cut off, "
@@ -70,41 +91,43 @@ def _whole(path: Path) -> Path:
 
 
 class _Kind(NamedTuple):
-    """What makes a file of a SavedModel and training inputs, and how near to Keras it is."""
+    """How a file is made of a SavedModel, a model and samples, and how near it is to Keras."""
 
-    file: Callable[[Path, Any], bytes]
+    file: Callable[[Path, TransferModel, Any], bytes]
     tolerance: float
     max_drop: float = 1.0
 
 
-def _none(saved: Path, samples: Any) -> bytes:
+def _none(saved: Path, model: TransferModel, samples: Any) -> bytes:
     return litert.converted(litert.converter(saved))
 
 
-def _dynamic(saved: Path, samples: Any) -> bytes:
-    converter = litert.converter(saved)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    return litert.converted(converter)
+def _dynamic(saved: Path, model: TransferModel, samples: Any) -> bytes:
+    return litert.converted(_eight_bits(saved))
 
 
-def _float16(saved: Path, samples: Any) -> bytes:
+def _float16(saved: Path, model: TransferModel, samples: Any) -> bytes:
     converter = litert.converter(saved)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
     return litert.converted(converter)
 
 
-def _int8(saved: Path, samples: Any) -> bytes:
+def _int8(saved: Path, model: TransferModel, samples: Any) -> bytes:
     if samples is None or not any(True for _ in samples.take(1)):
         raise ValueError(
             "tflite(quantize='int8') sets its ranges by training examples, and there are none; "
             "give it some, or take quantize='dynamic' or 'float16', which need none."
         )
-    converter = litert.converter(saved)
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    spans, exact = _spans(model), _none(saved, model, samples)
+    names = litert.inputs(exact)
+    converter = _eight_bits(saved)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.uint8
-    converter.representative_dataset = lambda: ([batch] for batch in _calibration(samples))
+    # Batches by name would make the converter take an interpreter that TensorFlow is to lose.
+    converter.representative_dataset = lambda: (
+        [batch[name] for name in names] for batch in _calibration(samples, spans)
+    )
     file = litert.converted(converter)
     _, inexact = litert.operations(file)
     if inexact:
@@ -115,7 +138,20 @@ def _int8(saved: Path, samples: Any) -> bytes:
             f"LiteRT has its {', '.join(named)} in float only; take quantize='dynamic' or "
             "'float16', or another backbone."
         )
-    return bias_correction.corrected(file, _none(saved, samples), _calibration(samples))
+    return bias_correction.corrected(file, exact, _calibration(samples, spans))
+
+
+def _eight_bits(saved: Path) -> Any:
+    """Returns a converter of weights to 8 bits, those of a dense layer with one scale.
+
+    Dense weights scaled by channel need TensorFlow Lite 2.17 as ``dynamic``. As ``int8``, older
+    runtimes may take the first scale for all, without an error
+    (https://github.com/tensorflow/tflite-micro/pull/2602).
+    """
+    converter = litert.converter(saved)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    return converter
 
 
 # 1 where the numbers are rounded too much to be promised: of these the accuracy judges.
@@ -127,22 +163,50 @@ _KINDS = {
 }
 
 
-def _calibration(samples: Any) -> Iterator[Any]:
-    """Yields batches of one training input.
+def _spans(model: TransferModel) -> dict[str, tuple[float, float]]:
+    """Returns the least and the largest number in each input, by name.
 
-    The first has a black and a white pixel, whatever it showed: so the input's scale is exactly 1
-    and its zero 0, and a client hands over pixels as they are.
+    Raises:
+        ValueError: An input has no such bounds, or holds no float numbers.
     """
-    for place, pixels in enumerate(samples.take(CALIBRATION).as_numpy_iterator()):
-        batch = pixels[None].copy()
+    kinds = model.backbone.raw()
+    found: dict[str, tuple[float, float]] = {}
+    for name, spec in signature.specs(model).items():
+        span = kinds[name].span if name in kinds else None
+        if span is None or not spec.dtype.is_floating:
+            raise ValueError(
+                f"tflite(quantize='int8') takes inputs of float numbers within bounds, such as "
+                f"pixels, and the input {name!r} of {model.backbone.name} is {spec.dtype.name} "
+                "without bounds; take quantize='dynamic' or 'float16', or another backbone."
+            )
+        found[name] = span
+    return found
+
+
+def _calibration(
+    samples: Any, spans: Mapping[str, tuple[float, float]]
+) -> Iterator[dict[str, Any]]:
+    """Yields batches of one training example by the names of the inputs.
+
+    The first has the ends of every span in it, whatever it showed. So the scale of pixels is
+    exactly 1 and their zero 0, and a client hands them over as they are.
+    """
+    for place, inputs in enumerate(samples.take(CALIBRATION).as_numpy_iterator()):
+        batch = {name: array[None] for name, array in signature.named(inputs, spans).items()}
         if place == 0:
-            batch[0, 0, 0], batch[0, -1, -1] = 0, 255
+            for name, span in spans.items():
+                batch[name] = batch[name].copy()
+                batch[name].flat[[0, -1]] = span
         yield batch
 
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Yields a folder beside a file to be, which is gone afterwards; tells if it cannot be made."""
+    """Yields a folder beside a file to be, which is gone afterwards.
+
+    Raises:
+        ValueError: The folder of the file cannot be written to.
+    """
     try:
         folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
@@ -150,5 +214,23 @@ def _beside(path: Path) -> Iterator[Path]:
             f"{path} cannot be written: {path.parent}: {error.strerror}. Choose a folder that is "
             "there and that you may write to."
         ) from None
-    with folder as made:
-        yield Path(made)
+    with folder as path_beside:
+        yield Path(path_beside)
+
+
+_USE = """\
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from PIL import Image
+
+run = Interpreter(FILE).get_signature_runner("serving_default")
+[(name, given)] = run.get_input_details().items()
+height, width = given["shape"][1:3]
+picture = Image.fromarray(value).resize((width, height), Image.Resampling.BILINEAR)
+served = run(**{name: np.asarray(picture, given["dtype"])[None]})
+for name, value in served.items():
+    scale, zero = run.get_output_details()[name]["quantization"]
+    if scale:  # The numbers that the integers stand for.
+        value = scale * (value.astype("float32") - zero)
+    print(name, value)  # Scores are in the order of labels.txt.
+"""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlkeras.formats import litert
+from tlkeras.formats import litert, signature
 
 # The operations with weights, by their numbers in the schema.
 _CONV, _DEPTHWISE, _DENSE = 3, 4, 9
@@ -29,8 +29,8 @@ def corrected(file: bytes, exact: bytes, inputs: Iterable[Any]) -> bytes:
     Args:
         file: The integer model.
         exact: The same in float32.
-        inputs: Batches of one for the float model; one at a time is in memory, beside the mean
-            input of every layer.
+        inputs: Batches of one example for the float model, arrays or dicts by name; one at a time
+            is in memory, beside the mean input of every layer.
 
     Raises:
         ValueError: The two have other layers.
@@ -118,13 +118,13 @@ def _seen(layer: _Layer, map_: Any) -> Any:
 
     That is over all places of the kernel, 0 where the weight lies beside the map.
     """
-    told = layer.options
-    steps = ((told.strideH, told.dilationHFactor), (told.strideW, told.dilationWFactor))
+    options = layer.options
+    steps = ((options.strideH, options.dilationHFactor), (options.strideW, options.dilationWFactor))
     sums = map_
     for axis, (stride, dilation) in enumerate(steps):
         size, taps = map_.shape[axis], layer.kind[2 + axis]
         reach = (taps - 1) * dilation + 1
-        padded = told.padding == _SAME
+        padded = options.padding == _SAME
         places = -(-size // stride) if padded else -(-(size - reach + 1) // stride)
         before = max((places - 1) * stride + reach - size, 0) // 2 if padded else 0
         at = np.arange(places) * stride - before + np.arange(taps)[:, None] * dilation
@@ -145,11 +145,12 @@ def _means(file: bytes, places: Iterable[int], inputs: Iterable[Any]) -> dict[in
         num_threads=os.cpu_count(),
     )
     opened.allocate_tensors()
-    (given,) = opened.get_input_details()
+    tensors = litert.inputs(file)
     sums: dict[int, Any] = dict.fromkeys(places, 0.0)
     count = 0
     for batch in inputs:
-        opened.set_tensor(given["index"], batch)
+        for name, array in signature.named(batch, tensors).items():
+            opened.set_tensor(tensors[name], array)
         opened.invoke()
         for place in sums:
             sums[place] = sums[place] + opened.get_tensor(place)

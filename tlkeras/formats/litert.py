@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.exporter import Predict
+from tlkeras.formats import signature
 from tlkeras.frameworks import keras, muted, tf
 from tlkeras.model import precision
 
 if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
 
-INPUT = "image"
-"""The name of the one input, [1, size, size, 3] in [0, 255]; scaling is inside."""
+_SIGNATURE = "serving_default"
+
+# Where the converter records which release of the runtime first had every operation of the file.
+_RUNTIME = b"min_runtime_version"
 
 # Weights are read where they lie in the file; the schema asks for this alignment.
 _ALIGNMENT = 16
@@ -25,15 +28,15 @@ _ALIGNMENT = 16
 def saved(model: TransferModel, folder: Path) -> Path:
     """Returns `folder`, now a SavedModel in float32 that serves one preprocessed example."""
     network = precision.float32(model.full)
-    shape = [1, *network.inputs[0].shape[1:]]
 
-    def serve(image: Any) -> dict[str, Any]:
-        return model.task.served(network(image, training=False))
+    def serve(inputs: dict[str, Any]) -> dict[str, Any]:
+        outputs = network(signature.unnamed(inputs, network), training=False)
+        return model.task.served(outputs)
 
     archive: Any = keras.export.ExportArchive()
     archive.track(network)
-    signature = [tf.TensorSpec(shape, tf.float32, name=INPUT)]
-    archive.add_endpoint("serving_default", serve, input_signature=signature)
+    specs = signature.specs(model, batch=1)
+    archive.add_endpoint(_SIGNATURE, serve, input_signature=[specs])
     archive.write_out(folder, verbose=False)
     return folder
 
@@ -47,24 +50,31 @@ def converter(saved: Path) -> Any:
 
 def converted(converter: Any) -> bytes:
     """Returns the file that a converter makes."""
-    with muted():  # The converter tells what it was asked for.
+    with muted():  # The converter prints its options.
         return converter.convert()
 
 
 def load(path: Path, threads: int | None = None) -> Predict:
     """Returns a function that runs a file, one example after another.
 
-    Where the file takes integers, inputs are rounded; where it gives them, outputs are what the
-    integers stand for.
+    A batch is an array, or a dict of them by the names of the inputs. Where the file takes float
+    numbers as uint8, they are rounded and clipped; where it gives integers, outputs are the
+    numbers that these stand for.
     """
-    run = interpreter(path, threads).get_signature_runner("serving_default")
-    kind = run.get_input_details()[INPUT]["dtype"]
-    scales = {key: told["quantization"] for key, told in run.get_output_details().items()}
+    run = interpreter(path, threads).get_signature_runner(_SIGNATURE)
+    inputs, outputs = run.get_input_details(), run.get_output_details()
+    scales = {name: output["quantization"] for name, output in outputs.items()}
 
-    def predict(inputs: Any) -> dict[str, Any]:
-        pixels = np.clip(np.rint(inputs), 0, 255) if kind == np.uint8 else inputs
-        rows = [run(**{INPUT: row[None]}) for row in pixels.astype(kind)]
-        served = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    def predict(batch: Any) -> dict[str, Any]:
+        arrays = {
+            name: _stored(array, inputs[name])
+            for name, array in signature.named(batch, inputs).items()
+        }
+        count = len(next(iter(arrays.values())))
+        rows = [
+            run(**{name: array[i : i + 1] for name, array in arrays.items()}) for i in range(count)
+        ]
+        served = {name: np.concatenate([row[name] for row in rows]) for name in outputs}
         return {name: _real(array, *scales[name]) for name, array in served.items()}
 
     return predict
@@ -81,7 +91,7 @@ def interpreter(path: Path, threads: int | None = None) -> Any:
     if not path.is_file():
         raise ValueError(f"There is no file {path}.")
     try:
-        with muted():  # It tells which delegate it has made.
+        with muted():  # LiteRT prints the name of its delegate.
             opened = Interpreter(model_path=str(path), num_threads=threads)
             opened.allocate_tensors()
     except (RuntimeError, ValueError) as error:
@@ -116,6 +126,25 @@ def operations(file: bytes) -> tuple[dict[str, int], list[str]]:
     return dict(counts.most_common()), sorted(inexact)
 
 
+def inputs(file: bytes) -> dict[str, int]:
+    """Returns the tensor of every input by its name, in the order of the graph."""
+    model = parsed(file)
+    names = {entry.tensorIndex: entry.name.decode() for entry in model.signatureDefs[0].inputs}
+    return {names[place]: int(place) for place in model.subgraphs[0].inputs}
+
+
+def runtime(file: bytes) -> str:
+    """Returns the oldest release of TensorFlow Lite that runs a file, ``2.4.0``.
+
+    Empty where the converter knows none that has every operation in its version.
+    """
+    model = parsed(file)
+    for entry in model.metadata or ():
+        if entry.name == _RUNTIME:
+            return bytes(model.buffers[entry.buffer].data).rstrip(b"\0").decode()
+    return ""
+
+
 def parsed(file: bytes) -> Any:
     """Returns a model as the mutable objects of the schema."""
     from ai_edge_litert import schema_py_generated as schema
@@ -148,6 +177,14 @@ def written(model: Any) -> bytes:
     builder.known = {}
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def _stored(array: Any, details: dict[str, Any]) -> Any:
+    """Returns a batch of inputs in the type of the file's tensor."""
+    dtype, (scale, zero) = details["dtype"], details["quantization"]
+    if dtype == np.uint8:
+        array = np.clip(np.rint(np.divide(array, scale or 1.0) + zero), 0, 255)
+    return np.asarray(array).astype(dtype)
 
 
 def _real(array: Any, scale: float, zero: int) -> Any:

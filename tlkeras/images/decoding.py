@@ -1,8 +1,8 @@
-"""Picture files as people see them and as TensorFlow is to see them.
+"""Decoding: picture files as people see them, written so that TensorFlow sees the same.
 
-TensorFlow's decoder ignores the orientation a camera noted, drops alpha, reads few formats and ends
-a training run at the first damaged file. So every file is fully decoded by Pillow once, and what is
-not a plain picture already is written anew.
+TensorFlow's decoder ignores the camera's orientation, drops alpha, reads few formats and ends a
+training run at the first damaged file. So Pillow decodes every file in full once, and writes it
+anew unless it is a plain picture already.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import io
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 # Pillow calls a JPEG that is followed by more of them an MPO.
 _JPEG = ("JPEG", "MPO")
 
-# What undoes each value of the EXIF tag; 1, as it stands, and unknown values are not here.
+# The turn that undoes each value of the EXIF tag; 1 and unknown values need none.
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,15 +39,16 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# Where a PNG file tells the bits per channel.
+# Where a PNG file has the bits per channel, and the tags of a TIFF for them and for black.
 _PNG_DEPTH = 24
+_BITS, _MEANING = 258, 262
 
 
 def picture(encoded: Any, least: int | None = None) -> Any:
-    """Returns uint8 [h, w, 3] of a string tensor that `normalized` gave, inside any graph.
+    """Returns uint8 [h, w, 3] of the bytes of a standard picture, a string tensor in any graph.
 
-    With `least`, a JPEG is decoded at a half, a quarter or an eighth of its size, as far as its
-    shorter side keeps so many pixels: a large photo takes a third of the time or less.
+    With `least`, a JPEG is decoded at a half, a quarter or an eighth of its size, as long as its
+    shorter side has so many pixels: a large photo takes a third of the time or less.
     """
 
     def whole() -> Any:
@@ -65,7 +66,7 @@ def normalized(encoded: bytes, name: str) -> bytes:
     """Returns a JPEG or PNG, RGB or grey, upright, without alpha, of any picture file.
 
     Raises:
-        ValueError: The name and what is wrong with the file.
+        ValueError: The name of the file and its fault.
     """
     with quiet():
         try:
@@ -75,10 +76,10 @@ def normalized(encoded: bytes, name: str) -> bytes:
 
 
 def standard(encoded: bytes) -> bytes:
-    """Does what `normalized` does, for threads that run inside `quiet`; errors have no name.
+    """Returns the same as `normalized`, for threads inside `quiet`; errors have no name.
 
-    A plain file keeps its bytes. One that was a JPEG becomes a JPEG of quality 95, any other a PNG.
-    Alpha is laid on white, of an animation the first frame is taken.
+    A plain file keeps its bytes. Another JPEG becomes a JPEG of quality 95, any other file a PNG.
+    Alpha goes onto white; an animation is its first frame; 16 bits become their upper 8.
     """
     image = _opened(encoded)
     turn = _TURNS.get(_orientation(image))
@@ -90,7 +91,7 @@ def standard(encoded: bytes) -> bytes:
 
 
 def standard_mask(encoded: bytes) -> bytes:
-    """Returns a grey 8-bit PNG whose values are class numbers, palette indices as they are."""
+    """Returns a grey 8-bit PNG whose values are class numbers: of a palette its indices."""
     image = _opened(encoded)
     png = image.format == "PNG"
     if png and image.mode == "L" and encoded[_PNG_DEPTH] == 8:
@@ -105,8 +106,22 @@ def standard_mask(encoded: bytes) -> bytes:
     return _saved(Image.fromarray(numbers.astype(np.uint8)), lossy=False)
 
 
+def brightest(encoded: bytes) -> int:
+    """Returns the largest value of a readable picture of one channel with 16 bits, else -1.
+
+    Scanners write 12 bits into 16: of one file nobody knows, of a whole data set one does.
+    """
+    is_deep_png = encoded[:4] == b"\x89PNG" and encoded[_PNG_DEPTH] == 16
+    if not is_deep_png and encoded[:2] not in (b"II", b"MM"):
+        return -1
+    image = _opened(encoded)
+    return (
+        int(np.asarray(image).max()) if image.mode.startswith("I") and _depth(image) == 16 else -1
+    )
+
+
 def size(encoded: bytes) -> tuple[int, int]:
-    """Returns the height and width of a standard picture, read off its header."""
+    """Returns the height and width of a standard picture, from its header."""
     with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
         return image.height, image.width
 
@@ -162,7 +177,7 @@ def _is_plain(image: Image.Image, encoded: bytes) -> bool:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Returns the picture with 16 bits a channel cut down to 8; Pillow itself would clip."""
+    """Returns the picture with the upper 8 of 16 bits a channel; Pillow itself would clip."""
     if image.mode == "F":
         raise ValueError("has floating-point pixels of unknown range, expected 8 or 16 bits")
     if not image.mode.startswith("I"):
@@ -170,13 +185,21 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= 2**16:
         raise ValueError("has 32-bit pixels of unknown range, expected 8 or 16 bits")
-    tags = getattr(image, "tag_v2", {})  # Of a TIFF.
-    (depth, *_), is_white_zero = tags.get(258, (16,)), tags.get(262) == 0
-    values8 = values >> (min(depth, 16) - 8)
-    values8 = 255 - values8 if is_white_zero else values8
+    values8 = values >> (min(_depth(image), 16) - 8)
+    values8 = 255 - values8 if _tags(image).get(_MEANING) == 0 else values8
     if "transparency" in image.info:
         values8[values == image.info["transparency"]] = 255  # As on white, see `_without_alpha`.
     return Image.fromarray(values8.astype(np.uint8))
+
+
+def _depth(image: Image.Image) -> int:
+    """Returns the bits per channel of a picture of a mode with more than 8."""
+    depth, *_ = _tags(image).get(_BITS, (16,))
+    return depth
+
+
+def _tags(image: Image.Image) -> Mapping[int, Any]:
+    return getattr(image, "tag_v2", {})
 
 
 def _without_alpha(image: Image.Image) -> Image.Image:

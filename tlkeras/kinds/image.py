@@ -92,15 +92,18 @@ class Image(Kind, name="image"):
         return _READING
 
 
-# What `decoding.standard` does, for a reader without tlkeras.
+# The pixels that `decoding.standard` gives, for a reader without tlkeras.
 _READING = """\
 import numpy as np
 from PIL import Image, ImageOps
 
 picture = ImageOps.exif_transpose(Image.open("picture.jpg"))
-if picture.mode.startswith("I"):  # 16 bits: the upper eight.
-    picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-if picture.has_transparency_data:
+if picture.mode.startswith("I"):  # 16 bits: the upper eight, and white for what is transparent.
+    pixels = np.asarray(picture)
+    upper = (pixels >> 8).astype(np.uint8)
+    upper[pixels == picture.info.get("transparency", -1)] = 255
+    picture = Image.fromarray(upper)
+elif picture.has_transparency_data:
     white = Image.new("RGBA", picture.size, "white")
     picture = Image.alpha_composite(white, picture.convert("RGBA"))
 value = np.asarray(picture.convert("RGB"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tlkeras.frameworks import tf
 from tlkeras.kind import Kind, integers_feature, whole
 
@@ -27,7 +29,7 @@ class Label(Kind, name="label"):
     def classes_in(self, value):
         return [value]
 
-    def summary(self, value, classes):
+    def summary(self, value: int, classes: Sequence[str]):
         return {}, [classes[value]]
 
     def sample(self):

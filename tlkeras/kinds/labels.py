@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tlkeras.frameworks import tf
 from tlkeras.kind import Kind, integers_feature, whole
 
@@ -26,7 +28,7 @@ class Labels(Kind, name="labels"):
     def classes_in(self, value):
         return value
 
-    def summary(self, value, classes):
+    def summary(self, value: Sequence[int], classes: Sequence[str]):
         return {".count": len(value)}, [classes[each] for each in value]
 
     def sample(self):

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 FILE = "metrics.json"
+
+_NORMAL = 1.959963984540054  # Between minus and plus this lie 95 % of a normal distribution.
+_NAMED = 5  # So many names are listed; of the others, their number.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,12 +40,33 @@ class Scalar:
         return difference / abs(other.value) if other.value else difference
 
 
+def share(right: int, count: int) -> Scalar:
+    """Returns a share of `count` examples with its interval, Wilson's; right at 0 and 1 too."""
+    return Scalar(right / count, interval(right, count))
+
+
+def interval(right: int, count: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a share, by Wilson's score."""
+    part, z2 = right / count, _NORMAL**2
+    middle = (part + z2 / (2 * count)) / (1 + z2 / count)
+    reach = math.sqrt(part * (1 - part) / count + z2 / (4 * count**2))
+    reach *= _NORMAL / (1 + z2 / count)
+    low = 0.0 if right == 0 else middle - reach
+    return low, 1.0 if right == count else middle + reach
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the first names for a remark, and how many more there are."""
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Rows of cells; the first cell of a row is its name.
 
-    With more rows than a page shows at once, those with the smallest numbers in the column
-    `weakest` come first; the others are folded away.
+    An empty cell is None. With more rows than a page shows at once, those with the smallest numbers
+    in the column `weakest` come first; the others are folded away.
     """
 
     title: str

@@ -102,9 +102,10 @@ class FineTune(Recipe, name="fine_tune"):
     """Phases in order; each starts with the best weights of those before it.
 
     Layers that no phase so far has unfrozen run once over the data, and the cache holds their
-    activations. ``float16`` loses the digits past the third, ``float32`` nothing; ``cache='none'``
-    runs the frozen layers in every epoch. So does the training of a phase with `augment`, unless it
-    has `views`.
+    activations. ``float16`` loses the digits past the third, ``float32`` nothing but the order of
+    rounding in sums; ``cache='none'`` runs the frozen layers in every epoch. So does the training
+    of a phase with `augment`, unless it has `views`. On one machine two fits of a seed are equal to
+    the bit, if each computes its own features.
     Frozen batch norms run in inference mode, like all layers before the first block that any phase
     so far trains. ``class_weight='balanced'`` weighs each class by n / (classes * its count).
     """

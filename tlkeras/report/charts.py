@@ -1,21 +1,21 @@
-"""Charts as SVG elements of a page: coloured by its style, read aloud by their description."""
+"""Charts as SVG elements: ``charts.css`` colours them, a description is for reading aloud."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from tlkeras.measures.measures import Bars, Curve
 from tlkeras.report.page import Markup, element
 
 _WIDTH, _HEIGHT = 480, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 44, 36
-_DOTTED = 40
-"""Up to so many points, each is marked."""
+_DOTTED = 40  # Up to so many points, each has a dot.
 
+# Styles, in order.
 _FILLS = ("share", "count", "other")
-"""The styles of the bars, in order."""
+_STROKES = ("first", "second", "third", "fourth")
 
 Point = tuple[float, float]
 
@@ -26,7 +26,7 @@ def curves(
     """Returns lines over epochs.
 
     Args:
-        title: What is drawn.
+        title: Of the chart.
         series: ``train`` and ``validation``, or one of them: the points of every phase, (epoch,
             value), all finite.
         boundaries: Where a phase begins, between two epochs, and what to call it.
@@ -54,53 +54,64 @@ def curves(
                     element("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r=2.5, class_=name)
                     for x, y in placed
                 ]
-    return _svg(title, _told(series), drawn)
+    described = {
+        name: [point for phase in phases for point in phase] for name, phases in series.items()
+    }
+    return _svg(title, _described(described, "epoch"), drawn)
 
 
-def reliability(bins: Sequence[Mapping[str, Any]]) -> Markup:
-    """Returns accuracy by confidence, marks where it should end, and where examples lie."""
+def lines(view: Curve) -> Markup:
+    """Returns a line for each series; the first four have a colour and a place in the legend."""
+    series = {
+        name: [(float(x), float(y)) for x, y in points]
+        for name, points in view.series.items()
+        if points
+    }
+    points = [point for line in series.values() for point in line]
+    axes = _axes([x for x, _ in points], [y for _, y in points], x_step=0, margin=0)
+    drawn = [*_frame(axes, f"{view.y} by {view.x}", view.x)]
+    styles = dict(zip(series, _STROKES, strict=False))
+    start = 2
+    for name, style in styles.items():
+        drawn.append(_line(f"curve {style}", start, 32, start + 24, 32))
+        drawn.append(_text(start + 30, 36, name))
+        start += 44 + 7 * len(name)
+    # The coloured ones last, so that no other line hides them.
+    for name, line in reversed(series.items()):
+        path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in line)
+        drawn.append(element("polyline", points=path, class_=f"curve {styles.get(name, 'rest')}"))
+    return _svg(view.title, _described(series, view.x), drawn)
+
+
+def ranges(view: Bars) -> Markup:
+    """Returns a bar over each range, the mark at which it should end, and its share of examples."""
     axes = _axes([0, 1], [0, 1], x_step=0.2, margin=0)
-    filled = [row for row in bins if row["count"]]
-    total = sum(row["count"] for row in filled)
-    drawn = [*_frame(axes, "accuracy by confidence", "confidence of the prediction")]
-    for row in filled:
-        left, right = axes.x(row["low"]) + 1, axes.x(row["high"]) - 1
-        thirds = (right - left) / 3
-        for name, height, start, width in [
-            ("share", row["accuracy"], left, 2 * thirds),
-            ("count", row["count"] / total, left + 2 * thirds, thirds),
-        ]:
-            top = axes.y(height)
-            bottom = axes.y(0)
-            drawn.append(
-                element(
-                    "rect",
-                    x=f"{start:.1f}",
-                    y=f"{top:.1f}",
-                    width=f"{width:.1f}",
-                    height=f"{bottom - top:.1f}",
-                    class_=name,
-                )
-            )
-        mark = axes.y(row["confidence"])
-        drawn.append(_line("mark", left, mark, left + 2 * thirds, mark))
+    drawn = [*_frame(axes, f"{view.y} by {view.x}", view.x)]
+    for bar in view.bars:
+        left, right = axes.x(bar.low) + 1, axes.x(bar.high) - 1
+        end = left + (right - left) * 2 / 3
+        drawn += [
+            _bar("share", left, axes.y(bar.height), end - left, axes.y(0)),
+            _bar("count", end, axes.y(bar.share), right - end, axes.y(0)),
+            _line("mark", left, axes.y(bar.mark), end, axes.y(bar.mark)),
+        ]
     drawn.append(_line("ideal", axes.x(0), axes.y(0), axes.x(1), axes.y(1)))
-    for place, (name, label) in enumerate([("share", "accuracy"), ("count", "share of examples")]):
-        start = _WIDTH - _RIGHT - 215 + 85 * place
-        drawn.append(element("rect", x=start, y=11, width=10, height=10, class_=name))
-        drawn.append(_text(start + 15, 20, label))
-    told = ", ".join(
-        f"{row['low']:.2f} to {row['high']:.2f}: {row['accuracy']:.2f} of {row['count']}"
-        for row in filled
+    legend = {"share": view.y, "count": "share of examples"}
+    start = _WIDTH - _RIGHT - sum(22 + 7 * len(label) for label in legend.values())
+    for style, label in legend.items():
+        drawn += [_bar(style, start, 11, 10, 21), _text(start + 15, 20, label)]
+        start += 22 + 7 * len(label)
+    described = ", ".join(
+        f"{bar.low:.2f} to {bar.high:.2f}: {bar.height:.2f} of {bar.share:.1%}" for bar in view.bars
     )
-    return _svg("accuracy by confidence", f"Accuracy by confidence, {told}.", drawn)
+    return _svg(view.title, f"{view.y} by {view.x}, {described}.", drawn)
 
 
 def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> Markup:
     """Returns lying bars, the longest as wide as the chart, each with its number.
 
     Args:
-        title: What is drawn.
+        title: Of the chart.
         groups: By group, the value of each series, at least 0; up to three series in all.
     """
     names = [*dict.fromkeys(name for values in groups.values() for name in values)]
@@ -109,7 +120,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> Markup:
     drawn = [_text(2, 20, title, class_="title")]
     start = 2
     for name, fill in fills.items():
-        drawn.append(element("rect", x=start, y=29, width=10, height=10, class_=fill))
+        drawn.append(_bar(fill, start, 29, 10, 39))
         drawn.append(_text(start + 15, 38, name))
         start += 31 + 7 * len(name)
     top = _TOP
@@ -118,17 +129,15 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> Markup:
         top += 18
         for name, value in values.items():
             width = value / longest * (_WIDTH - _LEFT - _RIGHT)
-            drawn.append(
-                element("rect", x=2, y=top, width=f"{width:.1f}", height=12, class_=fills[name])
-            )
+            drawn.append(_bar(fills[name], 2, top, width, top + 12))
             drawn.append(_text(width + 8, top + 10, f"{value:.3g}"))
             top += 15
         top += 10
-    told = "; ".join(
+    described = "; ".join(
         f"{group}: " + ", ".join(f"{name} {value:.3g}" for name, value in values.items())
         for group, values in groups.items()
     )
-    return _svg(title, f"{told}.", drawn, top)
+    return _svg(title, f"{described}.", drawn, top)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,17 +190,21 @@ def _frame(axes: _Axes, title: str, below: str) -> list[Markup]:
     return drawn
 
 
-def _told(series: Mapping[str, Sequence[Sequence[Point]]]) -> str:
+def _described(series: Mapping[str, Sequence[Point]], x: str) -> str:
     """Returns the curves in words."""
-    told = []
-    for name, phases in series.items():
-        points = [point for phase in phases for point in phase]
+    words = []
+    for name, points in series.items():
         least, most = (best(points, key=lambda point: point[1]) for best in (min, max))
-        told.append(
+        words.append(
             f"{name}: {points[0][1]:.4f} at first, {points[-1][1]:.4f} at last, "
-            f"least {least[1]:.4f} in epoch {least[0]:g}, most {most[1]:.4f} in epoch {most[0]:g}"
+            f"least {least[1]:.4f} at {x} {least[0]:g}, most {most[1]:.4f} at {x} {most[0]:g}"
         )
-    return "; ".join(told) + "."
+    return "; ".join(words) + "."
+
+
+def _bar(style: str, x: float, top: float, width: float, bottom: float) -> Markup:
+    places = {"x": x, "y": top, "width": width, "height": bottom - top}
+    return element("rect", **{key: f"{at:.1f}" for key, at in places.items()}, class_=style)
 
 
 def _line(name: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
@@ -203,13 +216,13 @@ def _text(x: float, y: float, text: str, **attributes: str) -> Markup:
     return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", **attributes)
 
 
-def _svg(title: str, told: str, drawn: Sequence[Markup], height: int = _HEIGHT) -> Markup:
+def _svg(title: str, description: str, drawn: Sequence[Markup], height: int = _HEIGHT) -> Markup:
     return element(
         "svg",
         element("title", title),
-        element("desc", told),
+        element("desc", description),
         *drawn,
         viewBox=f"0 0 {_WIDTH} {height}",
         role="img",
-        aria_label=f"{title}. {told}",
+        aria_label=f"{title}. {description}",
     )

@@ -1,4 +1,4 @@
-"""Embedded: data that needs no file and no network, for first runs, examples and tests."""
+"""Embedded: data without a file or a network, for first runs, examples and tests."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Embedded(Source, name="embedded"):
 
     data: Literal["digits", "shapes"] = "digits"
     count: int = 2_000
-    """Examples, the first of them; there are at most 1,797 digits."""
+    """The number of examples, from the first on; there are at most 1,797 digits."""
     size: int = 128
     """Side of the pictures of shapes in pixels; digits have 32."""
     seed: int = 0
-    """Seed of the shapes: a picture is decided by it and its number alone."""
+    """Seed of the shapes: it and the number of a picture decide all of the picture."""
 
     def validate(self):
         self.require(self.count >= 1, "count", "at least 1")

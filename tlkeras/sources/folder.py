@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from tlkeras import folders, spec
 from tlkeras.data import splits
 from tlkeras.images import decoding
 from tlkeras.kinds.image import Image
@@ -18,11 +19,11 @@ _EXPECTED = "expected CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS/* or te
 
 
 class Folder(Source, name="folder"):
-    """Class folders, or folders train, val, test (any usual word, any case) of class folders.
+    """Class folders, alone or inside folders of splits: train, val, test or another usual word.
 
-    Ids are paths below `path`; folders inside a class folder belong to the class. Class names are
-    those of all splits together, sorted, so labels do not depend on what is in one split. Hidden
-    files, links to folders or to outside and files that are no pictures are left out.
+    ``CLASS/train/*`` and ``train/train/CLASS/*`` are such splits, too. Ids are paths below `path`;
+    other folders inside a class folder belong to the class. Classes are those of all splits,
+    sorted. Links are followed. Hidden files, other files and a store of the pipeline are left out.
     """
 
     path: Path
@@ -34,7 +35,7 @@ class Folder(Source, name="folder"):
         return {"image": Image(), "label": Label()}
 
     def classes(self):
-        return tuple(sorted({folder.name for folder in self._class_folders()}))
+        return tuple(sorted({place.label for place in self._places()}))
 
     def examples(self):
         return self._read(self._files())
@@ -43,113 +44,171 @@ class Folder(Source, name="folder"):
         return self._read(self._listed[start:stop])
 
     def labels(self):
-        label = self._labeller()
-        for identity, _ in self._files():
-            yield identity, [label(identity)]
+        number = self._numbers()
+        for picture in self._files():
+            yield picture.identity, [number(picture)]
 
     def fingerprint(self):
-        return stamp(self._files())
+        return stamp((picture.identity, picture.file) for picture in self._files())
 
     def split(self, identity):
-        return splits.named(identity.split("/")[0]) if self._is_split else None
+        parts = identity.split("/")
+        names = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+        return next((self._splits[name] for name in names if name in self._splits), None)
 
     def remarks(self):
-        left = self._left_out()
-        if not left:
-            return []
-        return [f"{len(left):,} files or links under {self.path} are left out, such as {left[0]}."]
-
-    @functools.cached_property
-    def _is_split(self) -> bool:
-        """Whether the user has made the splits; a mixture with other folders is refused."""
-        folders = _folders(self._root())
-        own = [folder for folder in folders if splits.named(folder.name)]
-        if len(own) < len(folders) and not any(_folders(folder) for folder in own):
-            return False  # "train" may be a class, next to "car" and "plane".
-        if others := [folder.name for folder in folders if folder not in own]:
-            raise ValueError(
-                f"{self.path} has the folder {others[0]!r} beside {own[0].name!r}: {_EXPECTED}."
+        taken = {picture.file for picture in self._files()}
+        left = [file for file in folders.walk(self.path, self.path) if file not in taken]
+        told = []
+        if left:
+            first = left[0].relative_to(self.path).as_posix()
+            told.append(
+                f"{self.path} has {len(left):,} other files, such as {first}; they are left out."
             )
-        return bool(own)
+        if made := folders.made(self.path):
+            names = ", ".join(each.name for each in made)
+            told.append(f"{self.path} has products of tlkeras in {names}; they are left out.")
+        return told
 
     @functools.cached_property
-    def _listed(self) -> list[tuple[str, Path]]:
-        """Every id and file, listed once for all the parts that a worker reads."""
+    def _splits(self) -> dict[str, str | None]:
+        """The split of every folder of pictures, by its path below the source's."""
+        return {self._name(place.folder): place.split for place in self._places()}
+
+    @functools.cached_property
+    def _listed(self) -> list[_Picture]:
+        """Every picture, listed once for all the parts that a worker reads."""
         return list(self._files())
 
-    def _read(self, files: Iterable[tuple[str, Path]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        label = self._labeller()
-        for identity, file in files:
-            yield identity, {"image": content(file), "label": label(identity)}
+    def _read(self, pictures: Iterable[_Picture]) -> Iterator[tuple[str, dict[str, Any]]]:
+        number = self._numbers()
+        for picture in pictures:
+            features = {"image": content(picture.file), "label": number(picture)}
+            yield picture.identity, features
 
-    def _labeller(self) -> Callable[[str], int]:
-        """Returns the function from ids to labels."""
-        number = {name: label for label, name in enumerate(self.classes())}
-        place = 1 if self._is_split else 0
-        return lambda identity: number[identity.split("/")[place]]
+    def _numbers(self) -> Callable[[_Picture], int]:
+        """Returns the function from pictures to the numbers of their classes."""
+        numbers = {name: number for number, name in enumerate(self.classes())}
+        return lambda picture: numbers[picture.label]
 
-    def _root(self) -> Path:
-        if not self.path.is_dir():
-            raise ValueError(f"{self.path} is not a folder; {_EXPECTED}.")
-        return self.path
-
-    def _class_folders(self) -> list[Path]:
-        """Returns the folders of all classes, split by split, in the order of names."""
-        tops = _folders(self._root())
-        found = [inner for top in tops for inner in _folders(top)] if self._is_split else tops
-        if not found:
-            raise ValueError(f"{self.path} has no class folders; {_EXPECTED}.")
-        if len({folder.name for folder in found}) == 1:
-            hint = _folders(found[0])
-            raise ValueError(
-                f"{self.path} has one class folder, {found[0].name!r}, and classes must be at "
-                f"least two; {f'perhaps {found[0]} is meant' if hint else _EXPECTED}."
-            )
-        return found
-
-    def _files(self) -> Iterator[tuple[str, Path]]:
-        """Yields id and path of every picture, class folder by class folder."""
-        root = self.path.resolve()
-        for folder in self._class_folders():
+    def _files(self) -> Iterator[_Picture]:
+        """Yields every picture, class folder by class folder."""
+        for place in self._places():
             empty = True
-            for file in _walk(folder):
-                if _is_picture(file, root):
+            for file in folders.walk(place.folder, self.path):
+                if file.suffix.lower() in decoding.SUFFIXES and file.is_file():
                     empty = False
-                    yield file.relative_to(self.path).as_posix(), file
+                    yield _Picture(self._name(file), file, place.label)
             if empty:
                 raise ValueError(
-                    f"The class folder {folder} has no pictures "
+                    f"The class folder {place.folder} has no pictures "
                     f"({', '.join(decoding.SUFFIXES)}); fill or remove it."
                 )
 
-    def _left_out(self) -> list[str]:
-        taken = {identity for identity, _ in self._files()}
-        every = (file.relative_to(self.path).as_posix() for file in _walk(self.path))
-        return [identity for identity in every if identity not in taken]
+    def _places(self) -> list[_Place]:
+        """Returns the folders of pictures, split by split, in the order of names.
+
+        Raises:
+            ValueError: There are no classes, or it is not clear which folders are classes.
+        """
+        if not self.path.is_dir():
+            if self.path.exists():
+                raise ValueError(f"{self.path} is not a folder; {_EXPECTED}.")
+            raise ValueError(folders.missing(self.path))
+        tops = self._inner(self.path)
+        if self._are_splits(tops):
+            found = [
+                _Place(each, each.name, splits.named(top.name))
+                for top in tops
+                for each in self._inner(self._unwrapped(top))
+            ]
+        elif len(tops) > 1 and all(self._has_splits(top) for top in tops):
+            found = [
+                _Place(each, top.name, splits.named(each.name))
+                for top in tops
+                for each in self._inner(top)
+            ]
+        else:
+            found = [_Place(top, top.name, None) for top in tops]
+        if not found:
+            raise ValueError(f"{self.path} has no class folders; {_EXPECTED}.")
+        for _, siblings in itertools.groupby(found, lambda place: place.folder.parent):
+            self._refuse_alike([place.folder for place in siblings])
+        if len({place.label for place in found}) == 1:
+            first = found[0].folder
+            advice = f"perhaps {first} is meant" if self._inner(first) else _EXPECTED
+            raise ValueError(
+                f"{self.path} has one class folder, {first.name!r}, and classes must be at least "
+                f"two; {advice}."
+            )
+        return found
+
+    def _are_splits(self, tops: Sequence[Path]) -> bool:
+        """Returns whether folders are splits of the user's; a mixture with others is refused."""
+        own = [top for top in tops if splits.named(top.name)]
+        if len(own) < len(tops) and not any(map(self._inner, own)):
+            return False  # "train" may be a class, next to "car" and "plane".
+        if own and (others := [top for top in tops if top not in own]):
+            raise ValueError(
+                f"{self.path} has the folder {others[0].name!r} beside {own[0].name!r}: "
+                f"{_EXPECTED}."
+            )
+        return bool(own)
+
+    def _has_splits(self, folder: Path) -> bool:
+        """Returns whether a folder holds splits and nothing else."""
+        inside = self._inner(folder)
+        named = all(splits.named(each.name) for each in inside)
+        return bool(inside) and named and not folders.holds(folder, decoding.SUFFIXES)
+
+    def _unwrapped(self, split: Path) -> Path:
+        """Returns the folder with the classes of a split: archives wrap it in one of its name."""
+        inside = self._inner(split)
+        while len(inside) == 1 and splits.named(inside[0].name) == splits.named(split.name):
+            (split,) = inside
+            inside = self._inner(split)
+        return split
+
+    def _refuse_alike(self, siblings: Sequence[Path]) -> None:
+        """Raises if two folders look like splits of the same classes and not like two classes.
+
+        They hold no picture themselves, and more than half of the folders in the smaller one have
+        the names of folders in the other.
+        """
+        seen: dict[str, list[tuple[Path, set[str]]]] = {}
+        for folder in siblings:
+            names = {each.name for each in self._inner(folder)}
+            if not names or folders.holds(folder, decoding.SUFFIXES):
+                continue
+            near = [each for name in names for each in seen.get(name, ())]
+            for other, others in near:
+                shared = sorted(names & others)
+                if 2 * len(shared) > min(len(names), len(others)):
+                    raise ValueError(
+                        f"{other} and {folder} have no pictures but folders of the same names: "
+                        f"{spec.listed(shared)}. If they are splits, call them train, val or test, "
+                        "side by side in the source; if they are classes, put the pictures into "
+                        "them without these folders."
+                    )
+            for name in names:
+                seen.setdefault(name, []).append((folder, names))
+
+    def _inner(self, folder: Path) -> list[Path]:
+        return folders.inner(folder, self.path)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.path).as_posix()
 
 
-def _folders(path: Path) -> list[Path]:
-    inside = (item for item in path.iterdir() if item.is_dir() and not item.is_symlink())
-    return sorted(item for item in inside if not item.name.startswith("."))
+class _Picture(NamedTuple):
+    identity: str
+    file: Path
+    label: str
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yields what is in and below a folder but folders, sorted, hidden ones left out.
+class _Place(NamedTuple):
+    """A folder of pictures of one class, and the split that the user has it in."""
 
-    A link to a folder is not followed and so counts as a file, which is no picture.
-    """
-    for place, inner, files in os.walk(folder, onerror=_refuse):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        links = [name for name in inner if Path(place, name).is_symlink()]
-        names = sorted([*files, *links])
-        yield from (Path(place, name) for name in names if not name.startswith("."))
-
-
-def _refuse(error: OSError) -> None:
-    raise ValueError(f"{error.filename} cannot be read: {error.strerror}.") from None
-
-
-def _is_picture(file: Path, root: Path) -> bool:
-    if file.suffix.lower() not in decoding.SUFFIXES:
-        return False
-    return not file.is_symlink() or (file.is_file() and file.resolve().is_relative_to(root))
+    folder: Path
+    label: str
+    split: str | None

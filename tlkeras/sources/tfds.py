@@ -16,16 +16,15 @@ from tlkeras.source import Source
 
 
 class TFDS(Source, name="tfds"):
-    """A prepared TensorFlow Datasets data set of labelled pictures, its own splits kept.
+    """A prepared TensorFlow Datasets data set of labelled pictures, in its own splits.
 
-    Ids are split and number, so they last as long as a version of the data set. Nothing is
-    downloaded.
+    Ids are split and number, the same for a version of the data set. It downloads nothing.
     """
 
     name: str  # pyright: ignore[reportIncompatibleVariableOverride]
-    """Name, and configuration and version if wanted, as ``tfds.builder`` takes it."""
+    """The argument of ``tfds.builder``: a name, or one with configuration and version."""
     data_dir: Path | None = None
-    """Where it was prepared; the default of TensorFlow Datasets if None."""
+    """The folder of the prepared data; the default of TensorFlow Datasets if None."""
     image: str = "image"
     label: str = "label"
 
@@ -62,10 +61,10 @@ class TFDS(Source, name="tfds"):
 
     def remarks(self):
         own = [name for name in self._builder().info.splits if not splits.named(name)]
-        return [f"The splits {', '.join(own)} of {self.name} are left out."] if own else []
+        return [f"The splits {spec.listed(own)} of {self.name} are left out."] if own else []
 
     def _rows(self, start: int, stop: int, *keys: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields id and some features of examples by number, pictures as encoded bytes."""
+        """Yields id and the features of `keys` of examples by number, pictures as encoded bytes."""
         import tensorflow_datasets as tfds
 
         encoded: Any = {self.image: tfds.decode.SkipDecoding()} if self.image in keys else None
@@ -88,7 +87,11 @@ class TFDS(Source, name="tfds"):
                 yield f"{split}/{number:07d}", row
 
     def _builder(self) -> Any:
-        """Returns the builder, its data prepared, its features and splits as they must be."""
+        """Returns the builder.
+
+        Raises:
+            ValueError: Its data are not prepared, or have other features or splits.
+        """
         import tensorflow_datasets as tfds
 
         try:
@@ -114,6 +117,6 @@ class TFDS(Source, name="tfds"):
         if not any(map(splits.named, builder.info.splits)):
             raise ValueError(
                 f"{self.name} has no split called train, validation or test; "
-                f"there are {', '.join(builder.info.splits)}."
+                f"there are {spec.listed([*builder.info.splits])}."
             )
         return builder

@@ -150,9 +150,8 @@ def locked(folder: Path, names: Sequence[str]) -> Iterator[None]:
     _allow_open_files()
     with contextlib.ExitStack() as stack:
         for name in sorted(names):  # A fixed order prevents a deadlock.
-            place = folder / name
-            waiting = functools.partial(lambda place, text: print(f"  {place} {text}"), place)
-            stack.enter_context(files.locked(_lock(folder, name), waiting))
+            say = functools.partial(_say_who, folder / name)
+            stack.enter_context(files.locked(_lock(folder, name), say))
         yield
 
 
@@ -259,6 +258,10 @@ def _allow_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _say_who(entry: Path, text: str) -> None:
+    print(f"  {text}, which works at {entry}")
 
 
 def _lock(folder: Path, name: str) -> Path:

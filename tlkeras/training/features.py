@@ -3,6 +3,9 @@
 The frozen layers are a function of the example alone, so training may start from their output. The
 activations are memory-mapped arrays; one batch is in memory at a time. Activations that do not fit
 into the cache are computed in every epoch, inside the training graph.
+
+Cached activations equal those of training up to rounding. The last bits of a row depend on the
+processor, the number of threads and its batch; none of these is in the key.
 """
 
 from __future__ import annotations
@@ -289,9 +292,10 @@ def _run(
 ) -> None:
     """Runs one view of a split through the network up to the taps, from the first missing row."""
     tap = next(iter(writers))
-    start = min(writer.next for writer in writers.values())
-    order = np.arange(start, max(writer.stop for writer in writers.values()))
     size = min(data.batch_size, 64)  # A batch for many replicas may be too large for one device.
+    # The batches are those of an unbroken pass: in another batch a row may round differently.
+    start = min(writer.next for writer in writers.values()) // size * size
+    order = np.arange(start, max(writer.stop for writer in writers.values()))
     batches = data.pairs(tap.split, order, tap.augments, tap.view).batch(size)
     options = tf.data.Options()
     # The first pictures are read during the trace of the network.

@@ -69,8 +69,8 @@ async function loaded(about) {
   const model = await loadAndCompile(bytes, { accelerator: "wasm" });
   const run = async (pixels) => {
     const image = new Tensor(pixels, [1, about.size, about.size, 3]);
-    const served = await model.run({ image });
-    const found = await served.probabilities.data();
+    const served = await model.run({ [about.input]: image });
+    const found = await served[about.output].data();
     for (const tensor of [image, ...Object.values(served)]) tensor.delete();
     return found;
   };

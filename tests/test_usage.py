@@ -1,0 +1,184 @@
+"""The code of a card: it prepares a file as ingest does, and runs every export."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Tiny, export
+from PIL import Image as Pillow
+
+from tlkeras import spec
+from tlkeras.exporter import Exporter
+from tlkeras.formats import usage
+from tlkeras.frameworks import tf
+from tlkeras.images import decoding
+from tlkeras.kinds.image import Image
+from tlkeras.kinds.numbers import Numbers
+from tlkeras.kinds.text import Text
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.tasks.classification import Classification
+
+FILE = "picture.jpg"  # Pillow looks at what a file holds, not at its name.
+
+
+def colours(seed=0, channels=3):
+    random = np.random.default_rng(seed)
+    return random.integers(0, 256, (30, 40, channels), np.uint8).squeeze()
+
+
+def smooth(channels=3):
+    """Returns soft spots of colour, which JPEG stores nearly as they are."""
+    spots = np.random.default_rng(1).integers(0, 256, (3, 4, channels), np.uint8)
+    return Pillow.fromarray(spots).resize((40, 30), Pillow.Resampling.BICUBIC)
+
+
+def palette():
+    image = Pillow.fromarray(colours()).quantize(16)
+    image.info["transparency"] = 3
+    return image
+
+
+def turned():
+    exif = Pillow.Exif()
+    exif[0x0112] = 6  # As a phone held upright notes it.
+    return exif
+
+
+def sixteen():
+    values = np.random.default_rng(2).integers(0, 2**16, (30, 40), np.uint16)
+    values[:5] = 4660
+    return Pillow.fromarray(values)
+
+
+# The picture, its format, how it is saved, and by how many levels ingest's may differ: a turned
+# photo and one in CMYK are written anew as JPEG.
+PICTURES = {
+    "RGB": (lambda: Pillow.fromarray(colours()), "PNG", {}, 0),
+    "RGB with one transparent colour": (
+        lambda: Pillow.fromarray(colours()), "PNG", {"transparency": tuple(colours()[3, 4])}, 0,
+    ),
+    "RGBA": (lambda: Pillow.fromarray(colours(channels=4)), "PNG", {}, 0),
+    "L": (lambda: Pillow.fromarray(colours(channels=1)), "PNG", {}, 0),
+    "LA": (lambda: Pillow.fromarray(colours(channels=2)), "PNG", {}, 0),
+    "P with transparency": (palette, "PNG", {"transparency": 3}, 0),
+    "I;16": (sixteen, "PNG", {}, 0),
+    "I;16 with transparency": (sixteen, "PNG", {"transparency": 4660}, 0),
+    "I;16 as TIFF": (sixteen, "TIFF", {}, 0),
+    "1": (lambda: Pillow.fromarray(colours(channels=1)).convert("1"), "PNG", {}, 0),
+    "CMYK": (lambda: smooth().convert("CMYK"), "JPEG", {"quality": 95}, 20),
+    "turned": (smooth, "JPEG", {"quality": 95, "exif": turned()}, 20),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_code_reads_a_picture_as_ingest_does(name, tmp_path, monkeypatch):
+    made, kind, options, may_differ = PICTURES[name]
+    made().save(tmp_path / FILE, kind, **options)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, np.ndarray] = {}
+    exec(Image().reading(), found)
+    with Pillow.open(io.BytesIO(decoding.standard(Path(FILE).read_bytes()))) as standard:
+        expected = np.asarray(standard.convert("RGB"))
+    assert found["value"].dtype == np.uint8
+    assert found["value"].shape == expected.shape
+    difference = np.abs(found["value"].astype(int) - expected)
+    assert difference.max() <= may_differ
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TransferModel(Tiny(), Classification(), ("blue", "green", "red"), seed=0)
+
+
+def striped(channels):
+    """Returns stripes that lie otherwise when turned, half of them clear or of half the range."""
+    stripes = np.zeros((192, 256, 4), np.uint8)
+    stripes[:, ::2] = np.linspace([255, 0, 90, 0], [0, 255, 10, 255], 128)
+    return stripes[..., :channels]
+
+
+SHOWN = {
+    "turned": (lambda: Pillow.fromarray(striped(3)), "JPEG", {"quality": 95, "exif": turned()}),
+    "transparent": (lambda: Pillow.fromarray(striped(4)), "PNG", {}),
+    "sixteen bits": (
+        lambda: Pillow.fromarray(np.linspace(0, 65535, 48000, dtype=np.uint16).reshape(240, 200)),
+        "PNG",
+        {},
+    ),
+}  # fmt: skip
+
+EXPORTERS = ["saved_model", "keras", "tflite", "tflite(quantize='int8')", "onnx"]
+PYTHON = {name.partition("(")[0] for name in EXPORTERS}
+
+
+def test_every_exporter_tells_how_its_files_are_used():
+    for name in spec.names(Exporter):
+        if name == "onnx":
+            pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+        exporter = spec.parse(name, Exporter)
+        uses = exporter.usage({"image": Image()})
+        assert [use.file for use in uses] == [*exporter.files()]
+        assert {use.language for use in uses} == {"python" if name in PYTHON else "sh"}
+
+
+@pytest.mark.parametrize("text", EXPORTERS)
+def test_the_code_gives_the_label_that_the_model_predicts(text, model, tmp_path, monkeypatch):
+    if text == "onnx":
+        pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    exporter = spec.parse(text, Exporter)
+    random = np.random.default_rng(0)
+    pictures = random.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    export(exporter, model, tf.data.Dataset.from_tensor_slices(pictures), tmp_path)
+    (use,) = exporter.usage(model.backbone.raw())
+    monkeypatch.chdir(tmp_path)
+    for name, (made, kind, options) in SHOWN.items():
+        made().save(tmp_path / FILE, kind, **options)
+        seen, naive = model.predict([FILE, np.asarray(Pillow.open(FILE).convert("RGB"))])
+        printed: dict[str, np.ndarray] = {}
+
+        def note(name, value, printed=printed):
+            printed[name] = np.asarray(value)
+
+        exec(use.code, {"print": note})
+        found = printed["probabilities"][0]
+        assert model.classes[found.argmax()] == seen["label"], name
+        apart = np.abs(np.subtract(seen["probabilities"], naive["probabilities"])).max()
+        may_differ = apart / 5 if "int8" not in text else 0.02
+        np.testing.assert_allclose(found, seen["probabilities"], atol=may_differ, err_msg=name)
+
+
+def test_code_of_several_keys_names_each_value():
+    kinds = {"text": Text(), "age": Numbers()}
+    (use,) = usage.of_values(
+        kinds, "saved_model", "import numpy as np\nserved = run(FILE, INPUTS)\n"
+    )
+    assert use.code == (
+        "import numpy as np\n"
+        "\n"
+        'value = "a text"\n'
+        "text_value = value\n"
+        "value = [0.0]\n"
+        "age_value = value\n"
+        'served = run("saved_model", '
+        'text=tf.constant([text_value], "string"), age=tf.constant([age_value], "float32"))\n'
+    )
+
+
+def test_files_that_take_prepared_inputs_have_code_for_one_picture_only():
+    for kinds in ({"text": Text()}, {"left": Image(), "right": Image()}):
+        assert usage.of_picture(kinds, "model.keras", "") == []
+
+
+def test_imports_stand_once_at_the_beginning(tmp_path):
+    lines = "import numpy as np\nfrom PIL import Image\n\nprint(Image, value)\n"
+    (use,) = usage.of_picture({"image": Image()}, "model.keras", lines)
+    assert use.code.startswith("import numpy as np\nfrom PIL import Image, ImageOps\n\npicture")
+    assert use.code.count("import") == 2
+    (tmp_path / "code.py").write_text(use.code)
+    Pillow.fromarray(colours()).save(tmp_path / FILE, "PNG")
+    subprocess.run([sys.executable, "code.py"], cwd=tmp_path, check=True, capture_output=True)

@@ -1,0 +1,134 @@
+"""Folders: the files below a folder of data, and the nearest name of a path that does not exist.
+
+Hidden files are left out. Links are followed, to outside of the folder too: people link whole data
+sets into one place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from tlkeras import spec
+
+# The name of a product in a store, with what stands beside it while a step works.
+_PRODUCT = re.compile(r"[0-9a-f]{16}(\.(lock|partial|scratch|old))?")
+
+
+def missing(path: Path) -> str:
+    """Returns the message for a path that does not exist, with the nearest name in its folder."""
+    lost = path
+    while not lost.parent.is_dir() and lost.parent != lost:
+        lost = lost.parent
+    try:
+        there = sorted(each.name for each in lost.parent.iterdir() if each.name[0] != ".")
+    except OSError:
+        there = []
+    plain = {name.lower(): name for name in there}
+    close = difflib.get_close_matches(lost.name.lower(), [*plain], n=3, cutoff=0.6)
+    near = " or ".join(repr(str(lost.parent / plain[name])) for name in close)
+    holds = f"{lost.parent.absolute()} holds {spec.listed(there) or 'nothing'}."
+    message = f"There is no folder or file {str(path)!r}; "
+    return message + (f"did you mean {near}?" if close else holds)
+
+
+def inner(folder: Path, top: Path) -> list[Path]:
+    """Returns the folders in a folder, sorted; none that the pipeline made, see `is_made`.
+
+    Args:
+        folder: Where to look.
+        top: The folder of the whole data.
+
+    Raises:
+        ValueError: A link leads back to a folder that it lies in, or a folder cannot be read.
+    """
+    found = sorted(Path(item) for item in _entries(folder) if _is_folder(item))
+    for each in found:
+        _refuse_loop(each, top)
+    return [each for each in found if not is_made(each)]
+
+
+def holds(folder: Path, suffixes: Collection[str]) -> bool:
+    """Returns whether a folder itself has a file of one of these endings, in lower case."""
+    return any(
+        Path(item.name).suffix.lower() in suffixes and not _is_folder(item)
+        for item in _entries(folder)
+    )
+
+
+def walk(folder: Path, top: Path) -> Iterator[Path]:
+    """Yields all in and below a folder that is no folder, sorted, of each folder its files first.
+
+    Arguments and errors are those of `inner`.
+    """
+    # The order of names is that of the paths, and costs less.
+    for name in sorted(item.name for item in _entries(folder) if not _is_folder(item)):
+        yield folder / name
+    for each in inner(folder, top):
+        yield from walk(each, top)
+
+
+def is_made(folder: Path) -> bool:
+    """Returns whether a folder is a store of the pipeline or holds pushed models.
+
+    Data may lie in the folder where the pipeline runs. A store is known by its contents, not by a
+    marker or a name: ``--root`` and ``--saved_models`` may have any name, and stores of before have
+    no marker. The lock of a product is there before its manifest, so a first run knows it, too.
+    """
+    return any(_has_products(Path(item)) for item in _entries(folder) if _is_folder(item))
+
+
+def made(folder: Path) -> list[Path]:
+    """Returns the folders in a folder that the pipeline made."""
+    found = sorted(Path(item) for item in _entries(folder) if _is_folder(item))
+    return [each for each in found if is_made(each)]
+
+
+def _has_products(folder: Path) -> bool:
+    """Returns whether a folder holds the products of a step or the versions of a model."""
+    try:
+        with os.scandir(folder) as items:
+            for item in items:
+                if item.name == ".push.lock":
+                    return True
+                if _PRODUCT.fullmatch(item.name):
+                    if item.name.endswith(".lock") or Path(item, "_manifest.json").is_file():
+                        return True
+                elif item.name.isdecimal():
+                    if Path(item, "manifest.json").is_file():
+                        return True
+                elif not item.name.startswith("."):
+                    return False  # Of a large folder of pictures the first name is enough.
+    except OSError:
+        pass  # Whoever reads the folder for its data says so.
+    return False
+
+
+def _refuse_loop(folder: Path, top: Path) -> None:
+    if folder.is_symlink():
+        target = folder.resolve()
+        above = [each for each in folder.parents if each.is_relative_to(top)]
+        if any(each.resolve().is_relative_to(target) for each in above):
+            raise ValueError(
+                f"The link {folder} leads back to {target}, a folder that it lies in; "
+                "remove the link."
+            )
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:  # A link to itself.
+        return False
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Returns what is in a folder, hidden files and folders left out."""
+    try:
+        with os.scandir(folder) as items:
+            return [item for item in items if not item.name.startswith(".")]
+    except OSError as error:
+        raise ValueError(f"{error.filename} cannot be read: {error.strerror}.") from None

@@ -1,0 +1,78 @@
+"""Usage: the code of the model card that runs an export on a raw example.
+
+It is made of `Kind.reading`, which sets ``value`` to what ingest makes of a file, and of lines that
+run the export.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+from tlkeras.exporter import Usage
+from tlkeras.kind import SERVING, Kind
+
+
+def of_values(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
+    """Returns the use of a file that takes raw examples.
+
+    In the lines ``FILE`` stands for the name of the file and ``INPUTS`` for keyword arguments,
+    ``image=tf.constant([value], "uint8")``.
+    """
+    readings = [_reading(kind) for kind in kinds.values()]
+    names = dict.fromkeys(kinds, "value")
+    if len(kinds) > 1:
+        names = {key: f"{key}_value" for key in kinds}
+        readings = [
+            f"{reading}{names[key]} = value\n" for key, reading in zip(kinds, readings, strict=True)
+        ]
+    # The type is written out: TensorFlow takes a list of arrays of bytes for int32.
+    dtypes = {key: kind.entrances()[SERVING].dtype for key, kind in kinds.items()}
+    inputs = ", ".join(
+        f'{key}=tf.constant([{name}], "{dtypes[key]}")' for key, name in names.items()
+    )
+    code = _joined(*readings, lines.replace("INPUTS", inputs))
+    return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
+
+
+def of_picture(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
+    """Returns the use of a file that takes pictures of the network's size, none of other inputs.
+
+    The lines resize ``value``, uint8 [h, w, 3], themselves. What another input needs, such as the
+    tokens of a text, is made by `Backbone.preprocess`; a SavedModel holds that.
+    """
+    if [kind.meaning for kind in kinds.values()] != ["image"]:
+        return []
+    (kind,) = kinds.values()
+    code = _joined(kind.reading(), lines)
+    return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
+
+
+def _reading(kind: Kind) -> str:
+    return kind.reading() or f"value = {kind.sample()!r}\n"
+
+
+def _joined(*parts: str) -> str:
+    """Returns code whose imports stand once, at the beginning."""
+    imports: dict[str, None] = {}
+    bodies = []
+    for part in parts:
+        lines = part.splitlines()
+        imports |= dict.fromkeys(line for line in lines if _IMPORT.match(line))
+        bodies.append("\n".join(line for line in lines if not _IMPORT.match(line)).strip("\n"))
+    head = sorted(_merged(imports), key=lambda line: (line.startswith("from "), line))
+    return "\n".join([*head, "", *bodies]) + "\n" if head else "\n".join(bodies) + "\n"
+
+
+def _merged(imports: Mapping[str, None]) -> list[str]:
+    """Returns import lines, ``from`` a module once with all its names."""
+    plain = [line for line in imports if line.startswith("import ")]
+    names: dict[str, set[str]] = {}
+    for line in imports:
+        if match := re.fullmatch(r"from (\S+) import (.*)", line):
+            names.setdefault(match[1], set()).update(match[2].split(", "))
+    return plain + [f"from {module} import {', '.join(sorted(names[module]))}" for module in names]
+
+
+_IMPORT = re.compile(r"(import|from) ")

@@ -1,0 +1,180 @@
+"""Confusions: what the counts of labels and predictions say of the classes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tlkeras.measures.measures import Matrix, Scalar, Table, interval, listed, share
+
+PAIRS = 12
+"""Rows of the table of the most confused pairs."""
+
+# From where on a number is worth a remark.
+_WIDE = 0.1
+_WEAK = 0.1
+_FEW = 10
+_OFTEN = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Confusions:
+    """How often which class was predicted for which label.
+
+    A share of nothing, such as the precision of a class that is never predicted, is 0.
+
+    Attributes:
+        names: The classes.
+        counts: Integers [classes, classes]; rows are labels, columns predictions.
+    """
+
+    names: Sequence[str]
+    counts: np.ndarray
+
+    @property
+    def support(self) -> np.ndarray:
+        """The examples of each class, [classes]."""
+        return self.counts.sum(axis=1)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The predictions of each class, [classes]."""
+        return self.counts.sum(axis=0)
+
+    @property
+    def precision(self) -> np.ndarray:
+        """The share of the predictions of each class that is right, [classes]."""
+        return shares(self.counts.diagonal(), self.predicted)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """The share of the examples of each class that is recognised, [classes]."""
+        return shares(self.counts.diagonal(), self.support)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """The harmonic mean of precision and recall of each class, [classes]."""
+        return shares(2 * self.counts.diagonal(), self.support + self.predicted)
+
+    @property
+    def accuracy(self) -> Scalar:
+        """The share of all examples that is right."""
+        return share(int(self.counts.trace()), int(self.counts.sum()))
+
+    @property
+    def balanced_accuracy(self) -> Scalar:
+        """The mean recall of the classes that have examples."""
+        return Scalar(float(self.recall[self.support > 0].mean()))
+
+    @property
+    def macro_f1(self) -> Scalar:
+        """The mean F1 of the classes that have examples or are predicted."""
+        return Scalar(float(self.f1[self.support + self.predicted > 0].mean()))
+
+    def pairs(self) -> list[tuple[str, str, int, float]]:
+        """Returns (label, prediction, count, share of the label), the most frequent first."""
+        names, support = self.names, self.support
+        found = [
+            (names[i], names[j], int(self.counts[i, j]), float(self.counts[i, j] / support[i]))
+            for i, j in np.argwhere(self.counts).tolist()
+            if i != j
+        ]
+        return sorted(found, key=lambda pair: (-pair[2], -pair[3]))
+
+    def views(self) -> list[Matrix | Table]:
+        """Returns the matrix, the most confused pairs and a row of every class."""
+        return [
+            Matrix(
+                "Confusions",
+                self.names,
+                self.counts.tolist(),
+                "Rows are true classes, columns predictions; the shade is the share of the row.",
+            ),
+            self._most_confused(),
+            self._classes(),
+        ]
+
+    def _most_confused(self) -> Table:
+        pairs = self.pairs()
+        note = "" if pairs else "The model confuses no classes: every prediction is right."
+        if len(pairs) > PAIRS:
+            note = f"The {PAIRS} most frequent of {len(pairs)} confusions."
+        columns = ["class", "predicted", "examples", "share of the class"]
+        return Table("Most confused classes", columns, pairs[:PAIRS], note)
+
+    def _classes(self) -> Table:
+        """Returns a row of every class; a share of nothing is an empty cell."""
+        support, predicted = self.support, self.predicted
+        columns: dict[str, list[Any]] = {
+            "class": [*self.names],
+            "precision": _where(predicted > 0, self.precision),
+            "recall": _where(support > 0, self.recall),
+            "f1": _where(support > 0, self.f1),
+            "support": support.tolist(),
+        }
+        most = int(support.argmax())
+        note = (
+            f"Always answering the most frequent class, {self.names[most]}, would reach an "
+            f"accuracy of {support[most] / support.sum():.4f}."
+        )
+        if not (support.all() and predicted.all()):
+            note += (
+                " An empty cell is undefined: "
+                "the class has no example, or the model never predicts it."
+            )
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        return Table("Classes", [*columns], rows, note, weakest="f1")
+
+    def remarks(self) -> Iterator[str]:
+        """Yields what the counts say against the model, the gravest first."""
+        support, names = self.support, self.names
+        most = int(support.argmax())
+        if self.counts.trace() <= support[most]:
+            yield f"The model is no better than one that always answers {names[most]}."
+        low, high = interval(int(self.counts.trace()), int(support.sum()))
+        if high - low > _WIDE:
+            yield (
+                f"The accuracy is imprecise: of only {support.sum()} examples, its 95 % interval "
+                f"is {low:.2f} to {high:.2f}."
+            )
+        if untested := [name for name, count in zip(names, support, strict=True) if not count]:
+            yield f"These classes have no example, so nothing is known of them: {listed(untested)}."
+        if few := [name for name, count in zip(names, support, strict=True) if 0 < count < _FEW]:
+            yield (
+                f"These classes have fewer than {_FEW} examples, so little is known of them: "
+                f"{listed(few)}."
+            )
+        if weak := self._weak():
+            yield f"The recall of these classes is far below the accuracy: {listed(weak)}."
+        often = [
+            f"{label} for {prediction} ({part:.0%})"
+            for label, prediction, count, part in self.pairs()
+            if part >= _OFTEN and count > 1
+        ]
+        if often:
+            yield f"The model often takes one class for another: {listed(often)}."
+
+    def _weak(self) -> list[str]:
+        """Returns the classes of a recall that is low and not by chance, the lowest first."""
+        accuracy, recall, support = self.accuracy.value, self.recall, self.support
+        return [
+            f"{self.names[i]} ({recall[i]:.2f} of {support[i]})"
+            for i in recall.argsort(kind="stable")
+            if support[i]
+            and recall[i] < accuracy - _WEAK
+            and interval(int(self.counts[i, i]), int(support[i]))[1] < accuracy
+        ]
+
+
+def shares(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+    """Returns parts / wholes, 0 where the whole is 0."""
+    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
+
+
+def _where(defined: np.ndarray, values: np.ndarray) -> list[float | None]:
+    return [
+        float(value) if is_known else None for is_known, value in zip(defined, values, strict=True)
+    ]

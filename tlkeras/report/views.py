@@ -1,0 +1,176 @@
+"""Views: how a page draws each type of view that measures hold."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tlkeras.measures.measures import Bars, Curve, Gallery, Matrix, Table, View
+from tlkeras.report import charts
+from tlkeras.report.page import Markup, element, folded, joined, number, table
+
+ROWS = 30
+"""Rows of a table that are shown; of a longer one, the rest is folded away."""
+
+_HEAT = 24  # A matrix of more classes is not drawn: its cells would be too small.
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """An example of a gallery: its id, and a text or a small PNG or JPEG file (`Kind.shown`)."""
+
+    id: str
+    content: bytes | str
+
+
+def drawn(view: View, examples: Mapping[int, Shown]) -> Markup:
+    """Returns the element of a view; nothing if there is nothing to show.
+
+    `examples` are those of galleries by their number; of another one, only the caption is shown.
+    """
+    return _DRAWN[type(view)](view, examples)
+
+
+def long_table(view: Table) -> Markup:
+    """Returns a table; of many rows the weakest, or the first ones, and all of them folded."""
+    if not view.rows:
+        return element("p", view.note) if view.note else Markup()
+    columns, rows = view.columns, _with_bars(view.rows)
+    if len(rows) <= ROWS:
+        # The title is the heading above; only those who cannot see it need it once more.
+        return table(view.note or element("span", view.title, class_="unseen"), columns, rows)
+    half = ROWS // 2
+    place = columns.index(view.weakest) if view.weakest else None
+    known = [i for i in range(len(rows)) if place is None or view.rows[i][place] is not None]
+    if place is not None:
+        known.sort(key=lambda i: view.rows[i][place])
+    order = "with the smallest " + view.weakest if view.weakest else "first"
+    caption = f"{min(half, len(known))} of {len(rows)} rows, those {order}"
+    whole = table(view.title, columns, rows)
+    return joined(
+        [
+            element("p", view.note) if view.note else Markup(),
+            table(caption, columns, [rows[i] for i in known[:half]]),
+            folded(f"All {len(rows)} rows", whole),
+        ]
+    )
+
+
+def _with_bars(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Returns the cells of rows, with a bar at each number of a column of shares."""
+    shares = [
+        all(cell is None or (isinstance(cell, float) and 0 <= cell <= 1) for cell in column)
+        for column in zip(*rows, strict=True)
+    ]
+    return [
+        [_with_bar(cell) if is_share else cell for cell, is_share in zip(row, shares, strict=True)]
+        for row in rows
+    ]
+
+
+def _with_bar(share: float | None) -> Markup | None:
+    if share is None:
+        return None
+    bar = element("span", class_="bar", style=f"--share:{share:.3f}")
+    return joined([bar, element("span", number(share))])
+
+
+def _heat(view: Matrix) -> Markup:
+    """Returns the matrix as a heat map."""
+    if len(view.names) > _HEAT:
+        return Markup()
+
+    def cell(label: int, predicted: int) -> Markup:
+        row = view.counts[label]
+        style = "none" if not row[predicted] else "right" if label == predicted else "wrong"
+        share = row[predicted] / max(sum(row), 1)
+        return element("td", number(row[predicted]), class_=style, style=f"--share:{share:.3f}")
+
+    every = range(len(view.names))
+    heads = [element("th", element("span", name), scope="col") for name in view.names]
+    body = [
+        element("tr", element("th", view.names[i], scope="row"), *(cell(i, j) for j in every))
+        for i in every
+    ]
+    is_tall = len(view.names) > 6 or max(map(len, view.names)) > 10
+    grid = element(
+        "table",
+        element("caption", view.note or view.title),
+        element("thead", element("tr", element("td", class_="none"), *heads)),
+        element("tbody", *body),
+        class_="heat tall" if is_tall else "heat",
+    )
+    return element("div", grid, class_="wide")
+
+
+def _curve(view: Curve) -> Markup:
+    if not any(view.series.values()):
+        return Markup()
+    rows = [[name, x, y] for name, points in view.series.items() for x, y in points]
+    numbers = table(view.title, ["line", view.x, view.y], rows)
+    return _figure(view.note, charts.lines(view), "The numbers of every point", numbers)
+
+
+def _bars(view: Bars) -> Markup:
+    if not view.bars:
+        return Markup()
+    columns = [view.x, "share of examples", "mark", view.y]
+    rows = [
+        (f"{bar.low:.2f} to {bar.high:.2f}", bar.share, bar.mark, bar.height) for bar in view.bars
+    ]
+    numbers = table(view.title, columns, rows)
+    return _figure(view.note, charts.ranges(view), "The numbers of every bar", numbers)
+
+
+def _figure(note: str, chart: Markup, summary: str, numbers: Markup) -> Markup:
+    above = element("p", note) if note else Markup()
+    return joined([above, element("figure", chart), folded(summary, numbers)])
+
+
+def _gallery(view: Gallery, examples: Mapping[int, Shown]) -> Markup:
+    if not view.examples:
+        return Markup()
+    figures, has_texts = [], False
+    for example in view.examples:
+        shown = examples.get(example.number)
+        parts = []
+        if shown is not None:
+            has_texts |= isinstance(shown.content, str)
+            parts.append(_content(shown, example.caption))
+        name = [element("div", shown.id)] if shown and shown.id else []
+        caption = element("figcaption", element("strong", example.caption), *name)
+        figures.append(element("figure", *parts, caption))
+    return joined(
+        [
+            element("p", view.note, class_="quiet") if view.note else Markup(),
+            element("div", *figures, class_="gallery texts" if has_texts else "gallery"),
+        ]
+    )
+
+
+def _content(shown: Shown, caption: str) -> Markup:
+    """Returns the picture or the text of an example."""
+    if isinstance(shown.content, str):
+        return element("blockquote", shown.content, dir="auto")
+    for start, type_ in _TYPES.items():
+        if shown.content.startswith(start):
+            encoded = base64.b64encode(shown.content).decode()
+            return element("img", src=f"data:{type_};base64,{encoded}", alt=caption)
+    raise ValueError(
+        f"The picture of the example {shown.id!r} begins with {shown.content[:8]!r}, "
+        "expected a PNG or JPEG file."
+    )
+
+
+_TYPES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+"""The media types of picture files by their first bytes."""
+
+_DRAWN: Mapping[type[View], Callable[[Any, Mapping[int, Shown]], Markup]] = {
+    Table: lambda view, examples: long_table(view),
+    Matrix: lambda view, examples: _heat(view),
+    Curve: lambda view, examples: _curve(view),
+    Bars: lambda view, examples: _bars(view),
+    Gallery: _gallery,
+}
