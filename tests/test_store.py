@@ -237,7 +237,8 @@ def size(out: Path) -> None:
         (
             {"steps": (model, examples)},
             "Step model has the parameter 'examples', which is neither the product of "
-            "a step before it, annotated Path, nor a field of the config; there are words, both, size, rate.",
+            "a step before it, annotated Path, nor a field of the config; there are words, both, "
+            "size, rate.",
         ),
         (
             {"steps": (*STEPS, early)},
