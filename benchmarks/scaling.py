@@ -23,7 +23,7 @@ from tlkeras.backbones.applications import MobileNetV2
 from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import replicated
+from tlkeras.training.trainable import trainable
 
 BATCH, STEPS, WARM = 32, 40, 15
 PHASES = {
@@ -81,7 +81,7 @@ def _phase(start: str, unfreeze: Any) -> dict[str, float]:
     model = TransferModel(backbone, task, [str(i) for i in range(10)])
     model.train_only(model.chosen(unfreeze))
     network = model.full if start == "stem" else model.split_at(start)[1]
-    trained = replicated.trained(network)
+    trained = trainable(network)
     with hardware.scope():
         trained.compile(
             optimizer=keras.optimizers.SGD(1e-3), loss=task.loss(), metrics=task.metrics()

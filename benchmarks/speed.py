@@ -2,7 +2,7 @@
 
 Four ways from the same folder and weights to a trained model; every run is a process of its own:
 
-* ``ours``: ``python -m pipeline --to=model`` in an empty store, so its time includes reading, checks
+* ``ours``: ``python -m pipeline --to=model`` in an empty store, so its time includes reads, checks
   and statistics. Its second phase trains the last two blocks, enough for the tutorial's accuracy;
 * ``default``: the same with the default recipe, which trains the last 30 % of the blocks;
 * ``cached``: ``tutorial.py --cache``, decoded pictures in memory: the best of a careful user;

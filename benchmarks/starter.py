@@ -189,8 +189,8 @@ def scratch(pictures: Pictures, places: np.ndarray, seed: int) -> float:
     gain.train(fresh, pixels[places], labels[places], seed, steps)
     x, y = pictures["test"]
     parts = np.array_split(np.arange(len(y)), len(y) // 64 + 1)
-    labels = [fresh.predict_on_batch(x[part].astype(np.float32)).argmax(-1) for part in parts]
-    return float(np.mean(np.concatenate(labels) == y))
+    best = [fresh.predict_on_batch(x[part].astype(np.float32)).argmax(-1) for part in parts]
+    return float(np.mean(np.concatenate(best) == y))
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def test_of_features_no_more_are_kept_than_of_their_targets(data, tmp_path, monk
     limit = (count * sizes["float16"] + 20 * sizes["float32"]) / 1e9
     monkeypatch.setattr(features, "_row_bytes", lambda tensors, dtype: sizes[dtype])
     features.at(make(), data, [Tap("train", HEAD)], Cache(tmp_path, limit), "float16")
-    assert "of 16 examples of" in capsys.readouterr().out
+    assert "16 examples of 40" in capsys.readouterr().out
     kept = {
         name.split("-")[1]: len(feature_store.Rows(tmp_path / name)) for name in entries(tmp_path)
     }
