@@ -79,8 +79,8 @@ def forward(backbone: MobileNetV2, model: TransferModel, rounds: int) -> None:
     expected = np.concatenate(calls["as Keras runs it", 32]())
     for name in forms:
         times = [f"{1e3 * took[name, size] / max(BATCHES):.2f}" for size in BATCHES]
-        found = np.concatenate(calls[name, 32]()).astype(np.float32)
-        row(name, *times, f"{np.linalg.norm(found - expected) / np.linalg.norm(expected):.1e}")
+        outputs = np.concatenate(calls[name, 32]()).astype(np.float32)
+        row(name, *times, f"{np.linalg.norm(outputs - expected) / np.linalg.norm(expected):.1e}")
 
 
 def reduction(folder: Path, model: TransferModel, rounds: int) -> None:
@@ -101,10 +101,10 @@ def reduction(folder: Path, model: TransferModel, rounds: int) -> None:
         }
         took = least(calls, rounds)
         pixels = {name: tf.stack(call()) for name, call in calls.items()}
-        found = {name: body(x).numpy() for name, x in pixels.items()}
+        outputs = {name: body(x).numpy() for name, x in pixels.items()}
         apart = np.abs(pixels["whole"] - pixels["reduced"]).mean()
-        relative = np.linalg.norm(found["whole"] - found["reduced"])
-        relative /= np.linalg.norm(found["whole"])
+        relative = np.linalg.norm(outputs["whole"] - outputs["reduced"])
+        relative /= np.linalg.norm(outputs["whole"])
         times = [f"{1e3 * took[name] / len(encoded):.2f}" for name in forms]
         row(f"{side}", *times, f"{apart:.2f} of 255", f"{100 * relative:.1f} %")
 

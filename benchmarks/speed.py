@@ -158,9 +158,9 @@ def show(rows: Sequence[Row], picture: Path) -> None:
         name = f"{group[0]}, {group[1]}, {group[2]}+{group[2]}"
         alike = [row for row in rows if (row["data"], row["alpha"], row["epochs"]) == group]
         seconds = {
-            way: statistics.median(found)
+            way: statistics.median(times)
             for way in WAYS
-            if (found := [row["seconds"] for row in alike if row["way"] == way])
+            if (times := [row["seconds"] for row in alike if row["way"] == way])
         }
         drawn[name] = {way: took for way, took in seconds.items() if way != "default"}
         for way in seconds:

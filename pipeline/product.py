@@ -115,12 +115,12 @@ def locked(out: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -> Iterator[Path]:
+def appearing(out: Path, content: Mapping[str, Any], inputs: Mapping[str, Path]) -> Iterator[Path]:
     """Yields a working folder, which becomes `out` at the end; call it under `locked`.
 
     Args:
         out: The folder of the product; an existing one is replaced.
-        asked: The content of the key.
+        content: The content of its key: all that it depends on.
         inputs: The products that it depends on.
 
     Raises:
@@ -133,13 +133,13 @@ def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -
             shutil.rmtree(work / SCRATCH, ignore_errors=True)
             work.mkdir(parents=True, exist_ok=True)
             aside.rename(work / SCRATCH)
-        resumed = _own_scratch(work / SCRATCH, digest(asked))
+        resumed = _own_scratch(work / SCRATCH, digest(content))
         started = datetime.now(UTC)
         try:
             yield work
             with contextlib.suppress(FileNotFoundError):  # A step may have removed it itself.
                 (work / SCRATCH).rename(aside)
-            description = {**_described(work, asked, inputs, started), "resumed": resumed}
+            description = {**_described(work, content, inputs, started), "resumed": resumed}
             files.write_json(work / MANIFEST, description)
             sync(work)
         except BaseException:
@@ -166,7 +166,7 @@ def _own_scratch(scratch: Path, key: str) -> bool:
 
 
 def _described(
-    partial: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path], started: datetime
+    partial: Path, content: Mapping[str, Any], inputs: Mapping[str, Path], started: datetime
 ) -> dict[str, Any]:
     sums = digests(partial)
     finished = datetime.now(UTC)
@@ -175,11 +175,11 @@ def _described(
         name: os.path.relpath(path.resolve(), partial.resolve()) for name, path in inputs.items()
     }
     return {
-        "step": asked["step"],
-        "key": digest(asked),
-        "asked": asked,
+        "step": content["step"],
+        "key": digest(content),
+        "asked": content,
         "from": {
-            name: {"path": path, "digest": asked["inputs"][name]} for name, path in paths.items()
+            name: {"path": path, "digest": content["inputs"][name]} for name, path in paths.items()
         },
         "files": sums,
         "digest": digest(sums),

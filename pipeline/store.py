@@ -37,10 +37,10 @@ class Store:
         self, step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path], say: Say = print
     ) -> Path:
         """Returns the product of a step for these config fields and products; runs it if needed."""
-        asked = _key_content(step, fields, inputs)
-        out = self.root / step.name / product.digest(asked)[:16]
+        content = _key_content(step, fields, inputs)
+        out = self.root / step.name / product.digest(content)[:16]
         places = {name: self.root / name for name in step.places}
-        return _product(step, out, asked, {**fields, **places}, inputs, say)
+        return _product(step, out, content, {**fields, **places}, inputs, say)
 
     @staticmethod
     def verify(path: Path) -> list[str]:
@@ -155,23 +155,23 @@ def _key_content(
 def _product(
     step: Step,
     out: Path,
-    asked: Mapping[str, Any],
+    content: Mapping[str, Any],
     fields: Mapping[str, Any],
     inputs: Mapping[str, Path],
     say: Say,
 ) -> Path:
     is_shared = step.together and hardware.part()[1] > 1
-    if not is_shared and _is_reused(step, out, asked, say):
+    if not is_shared and _is_reused(step, out, content, say):
         return out
     partial = product.partial(out)
     places = {name: partial / product.SCRATCH / name for name in step.places}
     values = {**places, **fields, **inputs}
     if is_shared:
-        texts = (f"{name}={each['value']}" for name, each in asked["fields"].items())
-        hardware.meet(f"{step.name}, {', '.join(texts)}, key {product.digest(asked)[:16]}")
+        texts = (f"{name}={each['value']}" for name, each in content["fields"].items())
+        hardware.meet(f"{step.name}, {', '.join(texts)}, key {product.digest(content)[:16]}")
     if not hardware.is_chief():
         if not is_shared:
-            _await(step, out, asked, say)
+            _await(step, out, content, say)
         elif hardware.gathered(0)[0]:
             say("reused")
         else:
@@ -180,7 +180,7 @@ def _product(
         return out
     with product.locked(out, say):
         # Another process may have written it while this one waited.
-        is_reused = _is_reused(step, out, asked, say)
+        is_reused = _is_reused(step, out, content, say)
         # The chief tells the other workers whether they run a shared step.
         if is_shared:
             hardware.gathered(int(is_reused))
@@ -188,17 +188,17 @@ def _product(
             return out
         if damaged := _damaged(step, out):
             say(f"damaged ({', '.join(damaged)} in {out}), so it runs again")
-        with product.appearing(out, asked, inputs):
+        with product.appearing(out, content, inputs):
             step.run(partial, **values)
     say(f"{manifest(out)['seconds']:.1f} s")
     return out
 
 
-def _is_reused(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> bool:
+def _is_reused(step: Step, out: Path, content: Mapping[str, Any], say: Say) -> bool:
     """Returns whether the product is there and intact; raises if something else is there."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
-    if not (out / product.MANIFEST).exists() or manifest(out)["key"] != product.digest(asked):
+    if not (out / product.MANIFEST).exists() or manifest(out)["key"] != product.digest(content):
         raise ValueError(f"{out} holds something else; remove it or choose another folder.")
     if step.always or _damaged(step, out):
         return False
@@ -215,11 +215,11 @@ def _damaged(step: Step, out: Path) -> list[str]:
     return product.differing(out) if is_checked and hardware.is_chief() else []
 
 
-def _await(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> None:
+def _await(step: Step, out: Path, content: Mapping[str, Any], say: Say) -> None:
     """Waits until the chief has written a product."""
     say("waits for the chief")
     end = time.monotonic() + PATIENCE
-    while not _is_reused(step, out, asked, say):
+    while not _is_reused(step, out, content, say):
         began = time.monotonic()
         with product.locked(out, lambda _: None):
             pass  # The lock is free unless the chief is at work.

@@ -135,14 +135,14 @@ def muted() -> Iterator[None]:
     """Captures the error stream of the whole process; prints it after an error."""
     sys.stderr.flush()
     stream = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
+            buffer.seek(0)
             with os.fdopen(os.dup(stream), "wb") as file:
-                shutil.copyfileobj(held, file)
+                shutil.copyfileobj(buffer, file)
             raise
         finally:
             os.dup2(stream, 2)

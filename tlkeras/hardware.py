@@ -105,7 +105,7 @@ def replicas() -> int:
 
 
 def part() -> tuple[int, int]:
-    """Returns ``(index, count)`` of this worker; it feeds that part of each batch."""
+    """Returns ``(index, count)`` of this worker; it feeds that share of each batch."""
     return _chosen.index, _chosen.count
 
 

@@ -30,7 +30,7 @@ def printable(text: str) -> str:
 
 
 def quoted(words: Iterable[str]) -> str:
-    """Returns a line for the shell; a text with quotes in it stands in double quotes."""
+    """Returns a line for the shell; a word with single quotes gets double quotes."""
     return " ".join(
         f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
         for word in words
@@ -38,7 +38,7 @@ def quoted(words: Iterable[str]) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> str:
-    """Returns an aligned table; columns of numbers stand to the right."""
+    """Returns an aligned table; columns of numbers are right-aligned."""
     cells = [[cell.replace("\n", " ") for cell in row] for row in rows]
     lines = [list(columns), *cells]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
@@ -66,6 +66,6 @@ def is_number(cell: str) -> bool:
 
 
 def _width(text: str) -> int:
-    """Returns how many columns of a terminal a text takes."""
+    """Returns the width of a text in columns of a terminal."""
     wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
     return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))

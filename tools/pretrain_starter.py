@@ -278,13 +278,13 @@ def fit(stage: Blocks | Whole, feed: Feed, options: argparse.Namespace) -> None:
         sums = sums + losses if sums.size else losses
         if number % EVERY == 0 or number == steps:
             held_out = np.split(feed.held_out, 4)
-            held = np.mean([measured(feed.read(part)).numpy() for part in held_out], axis=0)
+            means = np.mean([measured(feed.read(part)).numpy() for part in held_out], axis=0)
             manager.save()
             entry = {
                 "stage": stage.name,
                 "step": number,
                 "loss": [round(float(loss), 4) for loss in sums / (number % EVERY or EVERY)],
-                "held_out": [round(float(loss), 4) for loss in held],
+                "held_out": [round(float(loss), 4) for loss in means],
                 "seconds": round(time.perf_counter() - began, 1),
             }
             began, sums = time.perf_counter(), np.zeros(0)
