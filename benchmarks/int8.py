@@ -1,11 +1,11 @@
-"""What integers cost: networks trained on the digits, as float and as int8 files.
+"""The cost of int8: networks trained on the digits, as float32 and as int8 files.
 
     python benchmarks/int8.py mobilenet_v3_small efficientnet_b0
 
-Each is trained in full from random weights on the embedded digits at 48 pixels, 800 steps of 16,
-and written as float32 and as int8, with and without the correction of biases. Prints a Markdown
-table: accuracy on the test split, the share of pictures with the same best class as float32, the
-mean difference of the probabilities, bytes as a share of float32.
+Each trains in full from random weights on the embedded digits at 48 pixels, 800 steps of 16. It is
+exported as float32 and as int8, with and without bias correction. Prints a Markdown table: accuracy
+on the test split, the share of pictures with the same best class as float32, the mean difference of
+the probabilities, bytes as a fraction of float32.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ WAYS = {
 
 
 def main() -> None:
-    """Trains, writes, measures and prints."""
-    parser = argparse.ArgumentParser(description="What integers cost.")
+    """Trains, exports, measures and prints."""
+    parser = argparse.ArgumentParser(description="The cost of int8.")
     parser.add_argument("backbones", nargs="+", help="names, like mobilenet_v3_small")
     options = parser.parse_args()
     print("| network | file | accuracy | same best class | mean difference | bytes |")

@@ -1,9 +1,9 @@
-"""Where the time goes: reading pictures, running the frozen part, waiting for input.
+"""A profile: the time for reading pictures, for the frozen layers and for waits on input.
 
     python benchmarks/parts.py --data=IMAGES/flower_photos --weights=WEIGHTS
 
 WEIGHTS holds the files ``MobileNetV2_*_notop``. Prints three tables. Times are the least of several
-rounds that take turns, since another process can only make one longer.
+interleaved rounds, since other processes can only slow a round down.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ from tlkeras.training import features
 
 SIZE = 160
 BATCHES = (8, 16, 32, 64)
-SIDES = (192, 640, 1920)  # Longer sides of the pictures that are decoded, small ones enlarged.
+SIDES = (192, 640, 1920)  # Longer sides of the decoded pictures; smaller ones are enlarged.
 
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description="What reading, running and waiting take.")
+    parser = argparse.ArgumentParser(
+        description="The time for reading, for frozen layers and for waits."
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--alpha", type=float, default=1.0)
@@ -56,7 +58,7 @@ def main() -> None:
 
 
 def forward(backbone: MobileNetV2, model: TransferModel, rounds: int) -> None:
-    """Prints what an image takes through the body, in several forms and batch sizes."""
+    """Prints the time of an image in the body, by form and batch size."""
     with computing_in("mixed_bfloat16"):
         narrow = TransferModel(backbone, Classification(), ("a", "b"))
     forms = {
@@ -77,12 +79,12 @@ def forward(backbone: MobileNetV2, model: TransferModel, rounds: int) -> None:
     expected = np.concatenate(calls["as Keras runs it", 32]())
     for name in forms:
         times = [f"{1e3 * took[name, size] / max(BATCHES):.2f}" for size in BATCHES]
-        found = np.concatenate(calls[name, 32]()).astype(np.float32)
-        row(name, *times, f"{np.linalg.norm(found - expected) / np.linalg.norm(expected):.1e}")
+        outputs = np.concatenate(calls[name, 32]()).astype(np.float32)
+        row(name, *times, f"{np.linalg.norm(outputs - expected) / np.linalg.norm(expected):.1e}")
 
 
 def reduction(folder: Path, model: TransferModel, rounds: int) -> None:
-    """Prints what reading and shrinking a JPEG takes on a core, and what reduced reading costs."""
+    """Prints the time to read and shrink a JPEG on a core, and the error of reduced decoding."""
     table(["longer side", "whole, ms", "reduced, ms", "pixels differ by", "features differ by"])
     paths = sorted(folder.rglob("*.jpg"))
     body = tf.function(lambda x: folding.run(model.body, x), autograph=False)
@@ -99,42 +101,42 @@ def reduction(folder: Path, model: TransferModel, rounds: int) -> None:
         }
         took = least(calls, rounds)
         pixels = {name: tf.stack(call()) for name, call in calls.items()}
-        found = {name: body(x).numpy() for name, x in pixels.items()}
+        outputs = {name: body(x).numpy() for name, x in pixels.items()}
         apart = np.abs(pixels["whole"] - pixels["reduced"]).mean()
-        relative = np.linalg.norm(found["whole"] - found["reduced"])
-        relative /= np.linalg.norm(found["whole"])
+        relative = np.linalg.norm(outputs["whole"] - outputs["reduced"])
+        relative /= np.linalg.norm(outputs["whole"])
         times = [f"{1e3 * took[name] / len(encoded):.2f}" for name in forms]
         row(f"{side}", *times, f"{apart:.2f} of 255", f"{100 * relative:.1f} %")
 
 
 def waiting(folder: Path, backbone: MobileNetV2, rounds: int) -> None:
-    """Prints for what part of an epoch its steps wait, and what the same batches in memory take.
+    """Prints the fraction of an epoch that its steps wait, and the time of batches from memory.
 
-    To wait for the first batch, given again and again, is what asking for a batch takes anyway. On
-    a processor an epoch from memory saves more than the wait: reading and training share the cores.
+    The wait for one batch, repeated, is the overhead of the iterator alone. On a processor, an
+    epoch from memory saves more than the wait: reading and training share the cores.
     """
     columns = ["epoch, s", "steps wait", "for one batch again and again", "from memory, s", "more"]
-    table(["what is trained, fed with", *columns])
+    table(["trained from, input", *columns])
     with tempfile.TemporaryDirectory() as place:
         ingest.write_examples(
             Folder(folder), Split(test=0), Path(place) / "examples", say=lambda _: None
         )
         data = Data(Path(place) / "examples", backbone, Classification(), exact=False)
         model = TransferModel(backbone, Classification(), data.classes)
-        cuts = [features.Cut("train", block) for block in ("head", "block_12")]
-        kept = features.at(model, data, cuts, features.Cache(Path(place) / "features"), "float16")
+        taps = [features.Tap("train", block) for block in ("head", "block_12")]
+        cached = features.at(model, data, taps, features.Cache(Path(place) / "features"), "float16")
         order, at_once = data.order("train", 0), fine_tune._STEPS_ON_FEATURES
-        head, block = (functools.partial(kept[cut].batches, order) for cut in cuts)
+        head, block = (functools.partial(cached[tap].batches, order) for tap in taps)
         decoded = functools.partial(data.shuffled, "train", 0)
-        row("head, kept features", *shares(model, "head", head, at_once, rounds))
-        row("block_12 on, kept features", *shares(model, "block_12", block, at_once, rounds))
+        row("head, cached features", *shares(model, "head", head, at_once, rounds))
+        row("block_12 on, cached features", *shares(model, "block_12", block, at_once, rounds))
         row("block_12 on, pictures", *shares(model, "block_12", decoded, 1, rounds))
 
 
 def shares(
     model: TransferModel, start: str, batches: Callable[[], Any], at_once: int, rounds: int
 ) -> list[str]:
-    """Returns the figures of `waiting` for training from a block on, so many steps a call."""
+    """Returns the figures of `waiting` for training from a block on, `at_once` steps a call."""
     model.train_only([] if start == "head" else model.blocks_from(start))
     trained = fine_tune._behind_frozen(model, start, "float16")
     trained.compile("adam", model.task.loss(), steps_per_execution=at_once)
@@ -153,21 +155,21 @@ def shares(
 
 
 def waited(trained: Any, batches: Callable[[], Any]) -> float:
-    """Returns for what part of an epoch its steps, one a call, wait for their batches."""
+    """Returns the fraction of an epoch that its steps, one a call, wait for their batches."""
     step = tf.function(trained.train_step, autograph=False)
     step(next(iter(batches())))  # Traced.
     waits, begin = 0.0, time.perf_counter()
-    asked = begin
-    for batch in batches():  # To set the data set up is to wait as well.
-        waits += time.perf_counter() - asked
+    last = begin
+    for batch in batches():  # The setup of the data set counts as a wait.
+        waits += time.perf_counter() - last
         step(batch)
-        asked = time.perf_counter()
+        last = time.perf_counter()
     end = time.perf_counter()
-    return (waits + end - asked) / (end - begin)
+    return (waits + end - last) / (end - begin)
 
 
 def enlarged(path: Path, side: int) -> bytes:
-    """Returns a picture as a JPEG with this longer side, smaller ones as they are."""
+    """Returns a picture as a JPEG with at least this longer side."""
     image = Image.open(path).convert("RGB")
     factor = max(side / max(image.size), 1.0)
     shape = [round(length * factor) for length in image.size]
@@ -196,7 +198,7 @@ def table(columns: Iterable[str]) -> None:
 
 
 def row(*cells: str) -> None:
-    """Prints a line of it."""
+    """Prints a row of the table."""
     print("| " + " | ".join(cells) + " |", flush=True)
 
 

@@ -1,11 +1,11 @@
-"""What an image costs as there are more of them: time and peak memory from 1,000 to 100,000.
+"""Scaling in the number of images: time and peak memory per image from 1,000 to 100,000.
 
     python benchmarks/scale.py --work=FOLDER --results=FILE
 
-Draws JPEG pictures of 160 pixels into FOLDER, which needs 3 GB, and takes more and more of them
-through ``example_gen``, ``statistics_gen`` and ``trainer`` with one frozen phase, each in a process
-of its own. Every result is a line of ``--results`` at once; the same command again goes on with
-what is missing there. At the end it prints a Markdown table and draws it beside the results.
+Draws JPEG pictures of 160 pixels into FOLDER, which needs 3 GB. Runs ``example_gen``,
+``statistics_gen`` and ``trainer`` with one frozen phase on growing numbers of them, each in its own
+process. Every result is appended to ``--results``; the same command resumes with the missing ones.
+At the end it prints a Markdown table and draws it beside the results.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ RECIPE = "fine_tune(phases=[phase(epochs=1)])"
 
 
 def main() -> None:
-    """Measures what is missing, then shows all."""
-    parser = argparse.ArgumentParser(description="Time and memory an image by their number.")
+    """Measures the missing counts, then shows all."""
+    parser = argparse.ArgumentParser(description="Time and memory per image by their number.")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument(
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def measured(count: int, work: Path, backbone: str) -> dict[str, Any]:
-    """Returns seconds and peak megabytes of every step on so many pictures."""
+    """Returns seconds and peak megabytes of every step on `count` pictures."""
     draw(work / "pictures", count)
     root = work / "runs"
     shutil.rmtree(root, ignore_errors=True)
@@ -57,7 +57,7 @@ def measured(count: int, work: Path, backbone: str) -> dict[str, Any]:
     flags |= {"recipe": RECIPE, "root": root}
     row: dict[str, Any] = {"images": count, "seconds": {}, "megabytes": {}}
     for product, step in STEPS.items():
-        # What stands before this product is reused, so the peak is that of the step.
+        # Earlier products are reused, so the peak is that of this step.
         _, megabytes, _ = timed(["-m", "pipeline"], flags | {"to": product})
         (manifest,) = root.glob(f"{product}/*/_manifest.json")
         row["seconds"][step] = json.loads(manifest.read_text())["seconds"]
@@ -68,19 +68,19 @@ def measured(count: int, work: Path, backbone: str) -> dict[str, Any]:
 
 
 def draw(folder: Path, count: int) -> None:
-    """Draws pictures until there are so many, the same ones whatever was drawn before."""
+    """Draws pictures until there are `count`; earlier runs do not change them."""
     for label in range(CLASSES):
         (folder / f"class{label}").mkdir(parents=True, exist_ok=True)
-    found = sum(1 for _ in folder.glob("*/*.jpg"))
-    if found > count:
-        raise ValueError(f"{folder} holds {found:,} pictures, more than {count:,}; remove it.")
+    drawn = sum(1 for _ in folder.glob("*/*.jpg"))
+    if drawn > count:
+        raise ValueError(f"{folder} holds {drawn:,} pictures, more than {count:,}; remove it.")
     with concurrent.futures.ProcessPoolExecutor() as pool:
         for _ in pool.map(draw_one, [folder] * count, range(count), chunksize=500):
             pass
 
 
 def draw_one(folder: Path, number: int) -> None:
-    """Draws one picture: a soft pattern, more of one colour by its class, and noise."""
+    """Draws one picture: a soft pattern, a tint by its class, and noise."""
     path = folder / f"class{number % CLASSES}" / f"{number:06d}.jpg"
     if path.exists():
         return
@@ -95,9 +95,9 @@ def draw_one(folder: Path, number: int) -> None:
 
 
 def show(rows: Sequence[dict[str, Any]], picture: Path) -> None:
-    """Prints the table and draws the time of an image, the start of a step taken off.
+    """Prints the table and draws the time per image without the start of a step.
 
-    The start, above all the import of TensorFlow, is what the smallest number of images takes.
+    The time of the smallest number of images stands for the start, above all TensorFlow's import.
     """
     names, least = [*STEPS.values()], rows[0]
     columns = ("images", *(f"{name}: s, ms an image, peak MB" for name in names))

@@ -1,8 +1,8 @@
-"""How long a step takes with one and with two workers, and what they tell each other.
+"""The time of a step with one and with two workers, and the bytes of their exchange.
 
-Each worker is a process with one core of its own; both are on this machine, so what is measured is
-the exchange on loopback, without a network. MobileNetV2 at 160 pixels with random weights, a batch
-of 32 over all workers, random data in memory.
+Each worker is a process with its own core. Both are on this machine, so the exchange is over
+loopback, without a network. MobileNetV2 at 160 pixels with random weights, a batch of 32 over all
+workers, random data in memory.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from tlkeras.backbones.applications import MobileNetV2
 from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import replicated
+from tlkeras.training.trainable import trainable
 
 BATCH, STEPS, WARM = 32, 40, 15
 PHASES = {
-    "head, on kept features": (HEAD, ()),
-    "from block_13 on, on kept features": ("block_13", "block_13"),
+    "head, on cached features": (HEAD, ()),
+    "from block_13 on, on cached features": ("block_13", "block_13"),
     "everything": ("stem", "all"),
 }
 
@@ -48,30 +48,30 @@ def main() -> None:
 
 
 def _run(count: int) -> dict[str, Any]:
-    """Returns what the first of so many workers measures."""
-    held = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    cluster = {"worker": [f"localhost:{each.getsockname()[1]}" for each in held]}
-    for each in held:
+    """Returns the figures of the first of `count` workers."""
+    servers = [socket.create_server(("localhost", 0)) for _ in range(count)]
+    cluster = {"worker": [f"localhost:{each.getsockname()[1]}" for each in servers]}
+    for each in servers:
         each.close()
-    started = []
+    processes = []
     for i in range(count):
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": i}})
         environment = {**os.environ, "TF_CONFIG": config if count > 1 else "", "CORE": str(i)}
         arguments = [sys.executable, __file__, "worker"]
-        started.append(subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE))
-    said = [process.communicate()[0] for process in started]
-    if any(process.returncode for process in started):
+        processes.append(subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE))
+    outputs = [process.communicate()[0] for process in processes]
+    if any(process.returncode for process in processes):
         sys.exit("A worker has failed.")
-    return json.loads(said[0].splitlines()[-1])
+    return json.loads(outputs[0].splitlines()[-1])
 
 
 def _worker() -> None:
     os.sched_setaffinity(0, {int(os.environ["CORE"])})
     tf.config.threading.set_intra_op_parallelism_threads(1)
     with hardware.used("auto"):
-        found: dict[str, Any] = {name: _phase(*phase) for name, phase in PHASES.items()}
-        found["pictures"] = _pictures()
-    print(json.dumps(found))
+        figures: dict[str, Any] = {name: _phase(*phase) for name, phase in PHASES.items()}
+        figures["pictures"] = _pictures()
+    print(json.dumps(figures))
 
 
 def _phase(start: str, unfreeze: Any) -> dict[str, float]:
@@ -81,7 +81,7 @@ def _phase(start: str, unfreeze: Any) -> dict[str, float]:
     model = TransferModel(backbone, task, [str(i) for i in range(10)])
     model.train_only(model.chosen(unfreeze))
     network = model.full if start == "stem" else model.split_at(start)[1]
-    trained = replicated.trained(network)
+    trained = trainable(network)
     with hardware.scope():
         trained.compile(
             optimizer=keras.optimizers.SGD(1e-3), loss=task.loss(), metrics=task.metrics()
@@ -103,7 +103,7 @@ def _phase(start: str, unfreeze: Any) -> dict[str, float]:
 
 
 def _pictures() -> float:
-    """Returns how many JPEG pictures [375, 500, 3] are decoded and resized in a second."""
+    """Returns the JPEG pictures [375, 500, 3] per second through decoding and resizing."""
     noise = tf.random.stateless_uniform([24, 32, 3], [0, 0], 0, 255)
     pixels = tf.cast(tf.image.resize(noise, [375, 500]), tf.uint8)
     encoded = tf.io.encode_jpeg(pixels, quality=90)

@@ -1,19 +1,19 @@
 """The pipeline against the recipe of TensorFlow's tutorial: seconds, accuracy and memory.
 
-Four ways from the same folder and weights to a trained model, every run a process of its own:
+Four ways from the same folder and weights to a trained model; every run is a process of its own:
 
-* ``ours``: ``python -m pipeline --to=model`` in an empty store, so reading, checking and statistics
-  are in its time; its second part trains the last two blocks, enough for the tutorial's accuracy;
+* ``ours``: ``python -m pipeline --to=model`` in an empty store, so its time includes reads, checks
+  and statistics. Its second phase trains the last two blocks, enough for the tutorial's accuracy;
 * ``default``: the same with the default recipe, which trains the last 30 % of the blocks;
-* ``cached``: ``tutorial.py --cache``, decoded pictures in memory: the best a careful user does;
-* ``uncached``: ``tutorial.py``, reading the files in every epoch.
+* ``cached``: ``tutorial.py --cache``, decoded pictures in memory: the best of a careful user;
+* ``uncached``: ``tutorial.py``, which reads the files in every epoch.
 
     python benchmarks/speed.py --data=IMAGES --weights=WEIGHTS --results=FILE
 
 IMAGES holds ``flower_photos`` and ``hymenoptera``, WEIGHTS the files ``MobileNetV2_*_notop``. The
-ways take turns, case by case and seed by seed. Every run's result is a line of ``--results`` at
-once; the same command again goes on with what is missing there. At the end it prints a Markdown
-table of medians and draws all but ``default`` beside the results.
+ways take turns, case by case and seed by seed. Every result is appended to ``--results``; the same
+command resumes with the missing runs. At the end it prints a Markdown table of medians and draws
+all but ``default`` beside the results.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.report import charts, page
 
 HERE = Path(__file__).parent
-# What the second part of the default recipe is changed in.
+# The changes to the second phase of the default recipe.
 OURS: dict[str, dict[str, Any]] = {
     "ours": {"learning_rate": 3e-4, "unfreeze": "block_16"},
     "default": {},
@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Measures what is missing, then shows all."""
+    """Measures the missing runs, then shows all."""
     parser = argparse.ArgumentParser(description="The pipeline against the tutorial's recipe.")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
@@ -62,7 +62,7 @@ def main() -> None:
     done = [described(row) for row in rows]
     for name in options.sets:
         for path in (options.data / name).rglob("*.*"):
-            path.read_bytes()  # No run is the one that finds the files in the disk's cache.
+            path.read_bytes()  # Every run, also the first, finds the files in the disk's cache.
     order = itertools.product(
         range(options.runs), options.epochs, options.sets, options.alphas, options.ways
     )
@@ -87,12 +87,12 @@ def read(results: Path) -> list[Row]:
 
 
 def described(row: Row) -> Row:
-    """Returns what tells a run from the others."""
+    """Returns the fields that identify a run."""
     return {name: row[name] for name in ("data", "alpha", "epochs", "way", "seed")}
 
 
 def measured(case: Row, data: Path, weights: Path) -> Row:
-    """Returns the figures of one run: all of a process's time, its accuracies and peak memory."""
+    """Returns the figures of one run: the process's whole time, accuracies and peak memory."""
     file = weights / f"MobileNetV2_{case['alpha']}_224_notop.weights.h5"
     with tempfile.TemporaryDirectory() as folder:
         if case["way"] in OURS:
@@ -108,8 +108,8 @@ def measured(case: Row, data: Path, weights: Path) -> Row:
             script = [str(HERE / "tutorial.py")]
             cache = ["--cache"] if case["way"] == "cached" else []
             seconds, megabytes, output = timed(script + cache, flags)
-            told = json.loads(output.splitlines()[-1])
-            parts, accuracies = told["seconds"], told["accuracies"]
+            result = json.loads(output.splitlines()[-1])
+            parts, accuracies = result["seconds"], result["accuracies"]
     return {
         "seconds": round(seconds, 2),
         "megabytes": round(megabytes),
@@ -118,10 +118,10 @@ def measured(case: Row, data: Path, weights: Path) -> Row:
     }
 
 
-def recipe(epochs: int, changed: Mapping[str, Any]) -> FineTune:
-    """Returns the default recipe with so many epochs of each phase, its second part changed."""
+def recipe(epochs: int, changes: Mapping[str, Any]) -> FineTune:
+    """Returns the default recipe with `epochs` per phase and changes to its second phase."""
     first, second = FineTune().phases
-    second = dataclasses.replace(second, **changed)
+    second = dataclasses.replace(second, **changes)
     return FineTune(tuple(dataclasses.replace(each, epochs=epochs) for each in (first, second)))
 
 
@@ -147,7 +147,7 @@ def own_parts(root: Path) -> tuple[dict[str, float], list[float]]:
     manifests = [json.loads(path.read_text()) for path in root.glob("*/*/_manifest.json")]
     (logs,) = root.glob("model/*/logs.json")
     accuracies = [log["val_accuracy"] for log in json.loads(logs.read_text())]
-    return {kept["step"]: kept["seconds"] for kept in manifests}, accuracies
+    return {each["step"]: each["seconds"] for each in manifests}, accuracies
 
 
 def show(rows: Sequence[Row], picture: Path) -> None:
@@ -158,9 +158,9 @@ def show(rows: Sequence[Row], picture: Path) -> None:
         name = f"{group[0]}, {group[1]}, {group[2]}+{group[2]}"
         alike = [row for row in rows if (row["data"], row["alpha"], row["epochs"]) == group]
         seconds = {
-            way: statistics.median(found)
+            way: statistics.median(times)
             for way in WAYS
-            if (found := [row["seconds"] for row in alike if row["way"] == way])
+            if (times := [row["seconds"] for row in alike if row["way"] == way])
         }
         drawn[name] = {way: took for way, took in seconds.items() if way != "default"}
         for way in seconds:
@@ -188,7 +188,7 @@ def show(rows: Sequence[Row], picture: Path) -> None:
 
 
 def median(values: Any) -> str:
-    """Returns a median as the tables show it."""
+    """Returns a median as text for the tables."""
     return f"{statistics.median(values):.4f}"
 
 

@@ -1,17 +1,16 @@
-"""What the starter's weights are worth: accuracy by labels per class, against two others.
+"""The value of the starter's weights: accuracy by labels per class, against two baselines.
 
-Three ways to a classifier of 128-pixel pictures, on data that no weights were trained on:
+Three ways to a classifier of 128-pixel pictures, on data outside of the pretraining of all weights:
 
 * ``starter``: logistic regression on the starter's pooled features;
 * ``imagenet``: the same on those of the published MobileNetV2 0.35, the same network;
-* ``scratch``: the same network from random weights, all of it trained, with flips and shifts.
+* ``scratch``: the same network from random weights, trained in full with flips and shifts.
 
     python benchmarks/starter.py --data=IMAGES --results=FILE \
         --weights=MobileNetV2_0.35_224_notop.weights.h5
 
-IMAGES holds the folders named in `SETS`. Every accuracy is appended to `--results` when measured; a
-run that was stopped goes on after the last one. Prints a Markdown table, means and deviations over
-seeds.
+IMAGES holds the folders of `SETS`. Every accuracy is appended to `--results`; after a stop, the
+same command resumes. Prints a Markdown table, means and deviations over seeds.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
 SIZE = 128
-SETS = {  # And the split that is the test.
+SETS = {  # Data set to test split.
     "flower_photos": "validation",
     "hymenoptera": "validation",
     "dogcat": "test",
@@ -84,12 +83,14 @@ def main() -> None:
         for cell in missing:
             _, count, way, seed = cell
             places = chosen(pictures["train"][1], count, seed)
-            trained = way not in features
-            found = scratch(pictures, places, seed) if trained else probe(features[way], places)
-            known[cell] = found
+            if way in features:
+                accuracy = probe(features[way], places)
+            else:
+                accuracy = scratch(pictures, places, seed)
+            known[cell] = accuracy
             with options.results.open("a") as file:
                 keys = ("data", "labels", "way", "seed", "accuracy")
-                print(json.dumps(dict(zip(keys, (*cell, found), strict=True))), file=file)
+                print(json.dumps(dict(zip(keys, (*cell, accuracy), strict=True))), file=file)
     print("| data | labels per class |", " | ".join(options.ways), "|")
     print("|---|---|" + "---|" * len(options.ways))
     for name in options.sets:
@@ -103,17 +104,17 @@ def main() -> None:
 
 
 def measured(results: Path) -> dict[tuple[str, int, str, int], float]:
-    """Returns the accuracies measured so far by data, labels per class, way and seed."""
+    """Returns the accuracies so far by data, labels per class, way and seed."""
     lines = results.read_text().splitlines() if results.exists() else []
-    found = {}
+    accuracies = {}
     for line in lines:
         *cell, accuracy = json.loads(line).values()
-        found[tuple(cell)] = accuracy
-    return found
+        accuracies[tuple(cell)] = accuracy
+    return accuracies
 
 
 def backbones(weights: Path) -> dict[str, Backbone]:
-    """Returns the two trained networks by name."""
+    """Returns the two pretrained networks by name."""
     return {
         "starter": Starter(size=SIZE),
         "imagenet": MobileNetV2(size=SIZE, alpha=0.35, weights=str(weights)),
@@ -121,7 +122,7 @@ def backbones(weights: Path) -> dict[str, Backbone]:
 
 
 def source_of(name: str, data: Path) -> tuple[Source, Split]:
-    """Returns a data set and its cut; where there is no split of its own, 30 % are the test."""
+    """Returns a data set and its split; without its own test split, 30 % are the test."""
     source = Embedded() if name == "digits" else Folder(data / name)
     return source, Split(validation=0, test=30 if SETS[name] == "test" else 0)
 
@@ -143,7 +144,7 @@ def arrays(data: Data, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def chosen(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Returns the places of so many examples of every class, all if `count` is 0."""
+    """Returns the numbers of `count` examples of every class, all if `count` is 0."""
     random = np.random.default_rng(seed)
     return np.concatenate(
         [
@@ -160,14 +161,14 @@ def features_of(
     body = TransferModel(backbone, Classification(), ("a", "b")).body
     silent: Any = 0
     parts = [pixels[start : start + 512] for start in range(0, len(pixels), 512)]
-    found = [body.predict(x.astype(np.float32), batch_size=64, verbose=silent) for x in parts]
-    return np.concatenate(found), labels
+    rows = [body.predict(x.astype(np.float32), batch_size=64, verbose=silent) for x in parts]
+    return np.concatenate(rows), labels
 
 
 def probe(features: Pictures, places: np.ndarray) -> float:
-    """Returns the test accuracy of logistic regression on the features at these places.
+    """Returns the test accuracy of logistic regression on the features of these examples.
 
-    Each is brought to length 1 first, as in Tian et al. 2020, https://arxiv.org/abs/2003.11539.
+    Features are normalized to length 1, as in Tian et al. 2020, https://arxiv.org/abs/2003.11539.
     """
     x, labels = features["train"]
     model = make_pipeline(Normalizer(), LogisticRegression(C=10, max_iter=2000))
@@ -175,9 +176,9 @@ def probe(features: Pictures, places: np.ndarray) -> float:
 
 
 def scratch(pictures: Pictures, places: np.ndarray, seed: int) -> float:
-    """Returns the test accuracy of the starter's network, trained on these places only.
+    """Returns the test accuracy of the starter's network, trained on these examples only.
 
-    For about 40 epochs, but 600 to 2000 steps of 16.
+    It trains for about 40 epochs, but at least 600 and at most 2000 steps of 16.
     """
     pixels, labels = pictures["train"]
     classes = tuple(map(str, np.unique(labels)))
@@ -188,8 +189,8 @@ def scratch(pictures: Pictures, places: np.ndarray, seed: int) -> float:
     gain.train(fresh, pixels[places], labels[places], seed, steps)
     x, y = pictures["test"]
     parts = np.array_split(np.arange(len(y)), len(y) // 64 + 1)
-    found = [fresh.predict_on_batch(x[part].astype(np.float32)).argmax(-1) for part in parts]
-    return float(np.mean(np.concatenate(found) == y))
+    best = [fresh.predict_on_batch(x[part].astype(np.float32)).argmax(-1) for part in parts]
+    return float(np.mean(np.concatenate(best) == y))
 
 
 if __name__ == "__main__":

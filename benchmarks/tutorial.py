@@ -1,9 +1,9 @@
-"""The recipe of TensorFlow's transfer-learning tutorial, written plainly; `speed.py` runs it.
+"""The recipe of TensorFlow's transfer-learning tutorial, in plain Keras; `speed.py` runs it.
 
 https://www.tensorflow.org/tutorials/images/transfer_learning: a frozen MobileNetV2 under a new last
-layer, then all from layer 100 on at a hundredth of the rate. Changed in its own favour: no
-augmentation, which would only take time here, a rate of 1e-3 for the last layer instead of 1e-4,
-and with ``--cache`` the decoded pictures stay in memory and are shuffled anew in every epoch.
+layer, then all layers from 100 on at a hundredth of the rate. Changes in its favour: no
+augmentation, which would only take time here, and a rate of 1e-3 for the last layer instead of
+1e-4. With ``--cache`` decoded pictures stay in memory, with a new shuffle in every epoch.
 
     python benchmarks/tutorial.py --data=IMAGES/flower_photos --weights=NOTOP.weights.h5 --cache
 
@@ -51,7 +51,7 @@ def main() -> None:
         train = train.cache().shuffle(count)
         validation = validation.cache()
     else:
-        # As the tutorial does it: the files are shuffled, then read.
+        # As in the tutorial: shuffle the files, then read them.
         train = keras.utils.image_dataset_from_directory(
             options.data / "train", image_size=(SIZE, SIZE), batch_size=None, seed=options.seed
         )
@@ -85,14 +85,14 @@ def main() -> None:
     times.append(time.perf_counter())
 
     names = ("import", "frozen", "fine_tuned")
-    told = {
+    result = {
         "seconds": {
             name: round(end - start, 2)
             for name, start, end in zip(names, times[:-1], times[1:], strict=True)
         },
         "accuracies": [*frozen.history["val_accuracy"], *tuned.history["val_accuracy"]],
     }
-    print(json.dumps(told))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

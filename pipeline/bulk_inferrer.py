@@ -1,4 +1,4 @@
-"""BulkInferrer: an export is run over a whole data set, on one machine or many."""
+"""BulkInferrer: runs an export over a whole data set, on one machine or many."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.version import manifest
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
-from tlkeras.data.parts import Workers
+from tlkeras.data.parts import Runner
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
@@ -32,17 +32,17 @@ FILE = "predictions.jsonl"
 _PART = 512  # Examples of a part.
 _DIGITS = 6  # Decimals of a prediction that are written.
 
-# One batch at a time: it uses all cores, and TFLite's interpreter bears no second caller.
+# One batch at a time: it uses all cores, and TFLite's interpreter is not thread-safe.
 _RUNNING = threading.Lock()
 
 
 class Inference(Spec, name="inference"):
-    """How predictions are made."""
+    """The settings of predictions."""
 
-    exporter: Annotated[Exporter, "Which of the exports is run."] = SavedModel()
-    batch_size: Annotated[int, "Examples in the network at a time."] = 32
-    beam_runner: Annotated[str, "Who does it, as in python -m pipeline."] = Workers.runner
-    beam_options: Annotated[str, "Options of that runner, separated by spaces."] = Workers.options
+    exporter: Annotated[Exporter, "The export to run."] = SavedModel()
+    batch_size: Annotated[int, "Examples per batch."] = 32
+    beam_runner: Annotated[str, "The Beam runner, as in python -m pipeline."] = Runner.name
+    beam_options: Annotated[str, "Options of that runner, separated by spaces."] = Runner.options
 
     def validate(self):
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
@@ -56,18 +56,18 @@ def predictions(
     data: Annotated[Path, "A folder of files, at any depth, or the product examples."],
     exporter: Exporter,
     batch_size: int,
-    beam_runner: Runtime[str] = Workers.runner,
-    beam_options: Runtime[str] = Workers.options,
+    beam_runner: Runtime[str] = Runner.name,
+    beam_options: Runtime[str] = Runner.options,
 ) -> None:
-    """Writes what an export predicts to ``predictions.jsonl``, an object a line, in data order.
+    """Writes the predictions to ``predictions.jsonl``, one object a line, in data order.
 
-    Each has the ``id``, a path below `data` or the example's own name, and what the export serves:
-    for classification ``label``, ``classes`` and ``scores``, best first, and ``probabilities`` in
-    the order of ``labels.txt``. A file that cannot be read has ``error`` instead.
+    Each has an ``id``, a path below `data` or the example's name, and the served outputs. Those of
+    classification are ``label``, ``classes`` and ``scores``, best first, and ``probabilities`` in
+    the order of ``labels.txt``. An unreadable file has ``error`` instead.
     """
     if missing := [name for name in exporter.files() if not (exports / name).exists()]:
         raise ValueError(f"There is no {missing[0]} in {exports}; choose another --exporter.")
-    _files.cache_clear()  # What lay there when the process last looked is old.
+    _files.cache_clear()  # The folder may have changed since the last call in this process.
     _loaded.cache_clear()
     backbone, task = _described(exports)
     suffixes = _suffixes(backbone) if not _is_examples(data) else ()
@@ -86,7 +86,7 @@ def predictions(
         tuple(classes),
         batch_size,
     )
-    done = Workers(beam_runner, beam_options).done(
+    done = Runner(beam_runner, beam_options).run(
         predicting, len(parts), out / "_scratch", "predicting"
     )
     with decoding.quiet(), (out / FILE).open("wb") as file:
@@ -96,34 +96,34 @@ def predictions(
 
 
 def _described(exports: Path) -> tuple[Backbone, Task]:
-    """Returns the backbone and the task of exports, from what is known of their making."""
+    """Returns the backbone and the task of exports, from their lineage."""
     is_pushed = (exports / "manifest.json").exists()
     lineage = manifest(exports)["lineage"] if is_pushed else product.lineage(exports)
-    made = product.made_by("model", lineage)
-    if not made:
-        raise ValueError(f"{exports} does not tell of what model it was made.")
-    fields = made[0]["asked"]["fields"]
+    models = product.made_by("model", lineage)
+    if not models:
+        raise ValueError(f"{exports} has no model in its lineage.")
+    fields = models[0]["asked"]["fields"]
     backbone = spec.parse(fields["backbone"]["value"], Backbone)
     return backbone, spec.parse(fields["task"]["value"], Task)
 
 
 def _suffixes(backbone: Backbone) -> tuple[str, ...]:
-    """Returns the endings of files that hold an example for the backbone.
+    """Returns the suffixes of files that hold one example for the backbone.
 
     Raises:
-        ValueError: No single file holds one.
+        ValueError: An example of the backbone does not fit into one file.
     """
     (kind, *others) = backbone.raw().values()
     if others or not kind.suffixes:
         raise ValueError(
-            f"{backbone.name} reads {', '.join(backbone.reads)}, which no single file holds; give "
-            "--data the product examples."
+            f"{backbone.name} reads {', '.join(backbone.reads)}, which no single file holds; set "
+            "--data to the product examples."
         )
     return kind.suffixes
 
 
 def _parts(data: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
-    """Returns the split, if there are any, and the first example's number of every part."""
+    """Returns the split, empty for a folder of files, and the first number of every part."""
     counts = records.info(data).counts if _is_examples(data) else {"": len(_files(data, suffixes))}
     return [(split, start) for split, n in counts.items() for start in range(0, n, _PART)]
 
@@ -134,9 +134,9 @@ def _is_examples(data: Path) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _files(data: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Returns every file with one of these endings in a folder and below, but hidden ones."""
-    found = (path for path in data.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(x for x in found if not x.is_dir() and not _is_hidden(x.relative_to(data)))
+    """Returns every file with one of these suffixes in a folder and below, but no hidden ones."""
+    paths = (path for path in data.rglob("*") if path.suffix.lower() in suffixes)
+    return sorted(x for x in paths if not x.is_dir() and not _is_hidden(x.relative_to(data)))
 
 
 def _is_hidden(path: Path) -> bool:
@@ -163,7 +163,7 @@ class _Predicting:
 
     def __call__(self, number: int, out: Path) -> None:
         examples = self._examples(*_parts(self.data, self.suffixes)[number])
-        # Of a file name that is no UTF-8 the odd bytes become JSON's own escapes.
+        # Bytes of a file name that are not UTF-8 become JSON's own escapes.
         with (out / FILE).open("w", encoding="utf-8", errors="backslashreplace") as file:
             while batch := list(itertools.islice(examples, self.batch_size)):
                 for row in self._rows(batch):
@@ -188,13 +188,13 @@ class _Predicting:
             yield identity, self.backbone.preprocess(example), ""
 
     def _rows(self, batch: Sequence[tuple[str, Any, str]]) -> Iterator[Mapping[str, Any]]:
-        sound = [inputs for _, inputs, problem in batch if not problem]
-        served = iter(self._served(sound) if sound else ())
+        readable = [inputs for _, inputs, problem in batch if not problem]
+        served = iter(self._served(readable) if readable else ())
         for identity, _, problem in batch:
             yield {"id": identity, **({"error": problem} if problem else next(served))}
 
     def _served(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """Returns what the export serves for each of these inputs, ready for JSON."""
+        """Returns the served outputs of each of these inputs, ready for JSON."""
         stacked = tf.nest.map_structure(lambda *rows: np.stack(rows), *inputs)
         with _RUNNING:
             served = _loaded(self.exporter, self.exports)(stacked)

@@ -1,6 +1,6 @@
-"""The digest of the code behind a step: syntax trees, so comments and docstrings do not count.
+"""The digest of a step's code, from syntax trees: comments and docstrings do not count.
 
-Modules are found as files and read, never run, so a digest is had without TensorFlow.
+It reads the files of modules without importing them, so it needs no TensorFlow.
 """
 
 from __future__ import annotations
@@ -14,50 +14,50 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 ROOTS = ("tlkeras", "pipeline")
-"""The packages of the project: only what is imported from these is followed."""
+"""The packages of the project; a digest follows only imports from these."""
 
 SHOWING = ("tlkeras.terminal",)
-"""What people see while a step runs is in no product, so this code is in no digest."""
+"""Terminal output is in no product, so this code is in no digest."""
 
 
 def digest(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> str:
-    """Returns a digest of these modules and of all that they import from `roots`, transitively.
+    """Returns the digest of these modules and of all their imports from `roots`, transitively.
 
     Raises:
-        ValueError: The code of a module is not in a file.
+        ValueError: A module has no source file.
     """
-    found = reached(modules, roots)
-    lines = (f"{module} {found[module]}" for module in sorted(found))
+    digests = reached(modules, roots)
+    lines = (f"{module} {digests[module]}" for module in sorted(digests))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def reached(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> dict[str, str]:
-    """Returns these modules and all that they import from `roots`, each with its own digest.
+    """Returns the digest of each of these modules and of their imports from `roots`.
 
-    Imports inside functions count, those under ``if TYPE_CHECKING:`` do not. What is reached only
-    by a name in a text, as the members of a family are, does not count: name the chosen ones.
+    Imports inside functions count, those under ``if TYPE_CHECKING:`` do not. Modules behind a name
+    in a text, such as the members of a family, do not count: pass those of the configuration.
 
     Raises:
-        ValueError: The code of a module is not in a file.
+        ValueError: A module has no source file.
     """
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        if module in found or module in SHOWING:
+        if module in digests or module in SHOWING:
             continue
         file = _file(module, roots)
         if file is None:
             raise ValueError(f"The code of {module!r} is in no file; put it into a module.")
-        found[module], imported = _parsed(file.read_bytes(), str(file))
+        digests[module], imported = _parsed(file.read_bytes(), str(file))
         package = module if file.name == "__init__.py" else module.rpartition(".")[0]
         for level, base, name in imported:
             waiting += _project_modules(_absolute(level, base, package), name, roots)
-    return found
+    return digests
 
 
 class _Bare(ast.NodeTransformer):
-    """Drops what does nothing when run: bare texts, docstrings too, and type-checking imports."""
+    """Drops statements without effect: bare texts, docstrings and type-checking imports."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -95,7 +95,7 @@ def _absolute(level: int, base: str, package: str) -> str:
 
 
 def _project_modules(base: str, name: str | None, roots: Sequence[str]) -> list[str]:
-    """Returns the module that ``from base import name`` reads, if it is one of the project."""
+    """Returns the module behind ``from base import name`` if it is one of the project."""
     if base.partition(".")[0] not in roots:
         return []
     if name and _file(f"{base}.{name}", roots):
@@ -104,7 +104,7 @@ def _project_modules(base: str, name: str | None, roots: Sequence[str]) -> list[
 
 
 def _file(module: str, roots: Sequence[str]) -> Path | None:
-    """Returns the source file of a module; packages of the project are not imported to find it."""
+    """Returns the source file of a module without an import of the project's packages."""
     root, *parts = module.split(".")
     if root in roots:
         spec = importlib.util.find_spec(root)

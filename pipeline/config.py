@@ -9,7 +9,7 @@ from typing import Annotated, Any, Self
 from tlkeras import spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
-from tlkeras.data.parts import Workers
+from tlkeras.data.parts import Runner
 from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Exporter, require_distinct
 from tlkeras.exporters.saved_model import SavedModel
@@ -85,8 +85,8 @@ class Config(Spec, name="config"):
     ] = "pushed"
     beam_runner: Annotated[
         str, "The runner of the data steps: auto (by the size of the data) or one of Apache Beam."
-    ] = Workers.runner
-    beam_options: Annotated[str, "Options of that runner, separated by spaces."] = Workers.options
+    ] = Runner.name
+    beam_options: Annotated[str, "Options of that runner, separated by spaces."] = Runner.options
 
     def validate(self):
         if not self.name:

@@ -1,6 +1,6 @@
-"""Flags: one for each option of a config or of one step; the only module that knows absl.
+"""Flags: one for each option of a config or of one step; only this module uses absl.
 
-Help lists the members of the families that the options take.
+Help lists the members of the options' families.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ def run(
     steps: Sequence[Step] = (),
     more: str = "",
 ) -> NoReturn:
-    """Calls `main` with the configs that the command line describes; exits with what it returns.
+    """Calls `main` with the configs of the command line; exits with its return value.
 
-    Given steps, the flags are ``root`` and what these read, and help describes the last one. A
-    ValueError is about what the user wrote: it is printed as one line, exit status 1, as is a
-    PermissionError, which names the file; `NotBlessed` likewise, with status 2. Any other error
-    keeps its traceback; ``--verbosity=1`` shows all.
+    With `steps`, the flags are ``root`` and the options of these steps, and help describes the last
+    step. A ValueError is the user's error: it is printed as one line, with exit status 1. So is a
+    PermissionError, with the name of the file, and `NotBlessed`, with status 2. Any other error has
+    its traceback; ``--verbosity=1`` shows all tracebacks.
 
     Args:
-        argv: The command as help is to show it, ``tlkeras gain``, then the flags.
+        argv: The command for the help text, ``tlkeras gain``, then the flags.
         main: The program.
-        configs: What it takes.
+        configs: The classes of its configs.
         steps: The steps that it runs, if not all.
-        more: What help adds at its end.
+        more: The end of the help text.
     """
 
-    def used(made: tuple[Any, ...]) -> int | None:
+    def on_hardware(values: tuple[Any, ...]) -> int | None:
         with hardware.used(str(cast(Any, flags.FLAGS[_STRATEGY.name]).value)):
-            return main(*made)
+            return main(*values)
 
-    _start(argv, used, parser(*configs, steps=steps, more=more))
+    _start(argv, on_hardware, parser(*configs, steps=steps, more=more))
 
 
 def run_alone(argv: Sequence[str], step: Step, config: type[Spec]) -> NoReturn:
     """Runs one step from its own command line, as an orchestrator does, and exits.
 
-    Every parameter is a flag. Config fields have their help and defaults from `config`; any other
+    Every parameter is a flag. `config` has the help and the defaults of its fields; any other
     parameter is the folder of a product. `argv` is as in `run`.
     """
 
@@ -76,7 +76,7 @@ def run_alone(argv: Sequence[str], step: Step, config: type[Spec]) -> NoReturn:
 
 
 def plainly(function: Callable[P, T]) -> Callable[P, T]:
-    """Returns a function that exits with one line where the other raises what a user can mend."""
+    """Returns a function that turns a user's error into one line and an exit status."""
 
     @functools.wraps(function)
     def plain(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -91,11 +91,11 @@ def plainly(function: Callable[P, T]) -> Callable[P, T]:
             logging.debug("This is where the error was raised.", exc_info=True)
             if error.filename is None:
                 raise
-            told = "permission denied; change its permissions, or name another file or folder."
-            print(terminal.printable(f"{error.filename}: {told}"), file=sys.stderr)
+            advice = "permission denied; change its permissions, or name another file or folder."
+            print(terminal.printable(f"{error.filename}: {advice}"), file=sys.stderr)
             sys.exit(1)
         except KeyboardInterrupt:
-            print("Stopped; the same command goes on from here.", file=sys.stderr)
+            print("Stopped; the same command resumes.", file=sys.stderr)
             sys.exit(130)
 
     return plain
@@ -116,7 +116,7 @@ def parser(
     more: str = "",
     values: flags.FlagValues = flags.FLAGS,
 ) -> Callable[[Sequence[str]], tuple[Any, ...]]:
-    """Returns a `flags_parser` for `absl.app.run`: from the arguments to a config of each class."""
+    """Returns a `flags_parser` for `absl.app.run`: it maps arguments to a config of each class."""
     options = [option for config in configs for option in Option.of(config)]
     if steps:
         read = read_by(steps)
@@ -128,7 +128,7 @@ def parser(
         described = _described(about, argv[0], example)
         parsed = _parsed(argv, [*options, _STRATEGY], described, values, more)
         return tuple(
-            _made(config, {name: parsed[name] for name in spec.fields(config) if name in parsed})
+            _config(config, {name: parsed[name] for name in spec.fields(config) if name in parsed})
             for config in configs
         )
 
@@ -136,19 +136,19 @@ def parser(
 
 
 def read_by(steps: Sequence[Step]) -> set[str]:
-    """Returns ``root`` and the names of all that the steps read."""
+    """Returns ``root`` and the names of all inputs of the steps."""
     return {"root", *(name for step in steps for name in step.read)}
 
 
 def step_parser(
     step: Step, config: type[Spec], values: flags.FlagValues = flags.FLAGS
 ) -> Callable[[Sequence[str]], dict[str, Any]]:
-    """Returns a `flags_parser` for one step: to its parameters, ``out`` and ``strategy``."""
+    """Returns a `flags_parser` for one step; it returns parameters, ``out`` and ``strategy``."""
     fields = {option.name: option for option in Option.of(config)}
     places = [Option.of_place(name) for name in step.places]
     products = [Option.of_product(step, name) for name in step.read if name not in fields]
     options = [*products, *(_alone(fields[name]) for name in step.parameters if name in fields)]
-    out = Option("out", Path, "Where the product comes to lie, whole or not at all.", REQUIRED)
+    out = Option("out", Path, "The folder of the product, whole or not at all.", REQUIRED)
     needed = [*(option for option in options if option.required), out]
     example = " ".join(
         f"--{each.name}={step.name if each is out else each.name}" for each in needed
@@ -165,9 +165,9 @@ def step_parser(
 
 
 def _alone(option: Option) -> Option:
-    """Returns the flag of a field for a step alone.
+    """Returns the option of a field for a step alone, with a required name.
 
-    An empty name is that of the source, which the pipeline knows, and a later step does not.
+    The pipeline replaces an empty name by that of the source; a later step does not know it.
     """
     return dataclasses.replace(option, default=REQUIRED) if option.name == "name" else option
 
@@ -175,23 +175,23 @@ def _alone(option: Option) -> Option:
 def step_values(
     step: Step, texts: Mapping[str, str], config: type[Spec]
 ) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Returns the config fields and the products of a step, read from the texts of its flags."""
+    """Returns the config fields and the products of a step from the texts of its flags."""
     fields = {option.name: option for option in Option.of(config)}
     inputs = {name: Path(texts[name]) for name in step.read if name not in fields}
-    given = {name: fields[name].read(texts[name]) for name in step.read if name in fields}
-    _refuse(config, given)
-    return given, inputs
+    values = {name: fields[name].read(texts[name]) for name in step.read if name in fields}
+    _refuse(config, values)
+    return values, inputs
 
 
-def _refuse(config: type[Spec], given: Mapping[str, Any]) -> None:
-    """Raises what the pipeline would raise of these fields, if none that it needs is left out."""
-    if given.get("name") == "":  # See `_alone`.
-        raise ValueError("--name is empty; give the name under which the model is pushed.")
-    if all(option.name in given or not option.required for option in Option.of(config)):
-        _made(config, given)
+def _refuse(config: type[Spec], values: Mapping[str, Any]) -> None:
+    """Raises the pipeline's errors about these fields, if no required one is missing."""
+    if values.get("name") == "":  # See `_alone`.
+        raise ValueError("--name is empty; set the name of the pushed model.")
+    if all(option.name in values or not option.required for option in Option.of(config)):
+        _config(config, values)
 
 
-def _made(config: type[Spec], values: Mapping[str, Any]) -> Spec:
+def _config(config: type[Spec], values: Mapping[str, Any]) -> Spec:
     """Returns a config; its errors name the flag in place of the field."""
     try:
         return config(**values)
@@ -204,14 +204,14 @@ def _made(config: type[Spec], values: Mapping[str, Any]) -> Spec:
 _STRATEGY = Option(
     "strategy",
     Literal[hardware.NAMES],
-    "What to train on, see BUILD.md; changes nothing about what is made.",
+    "The devices of training, see BUILD.md; they do not change the products.",
     "auto",
 )
-"""A flag of the run, no field of the config: it is in no key."""
+"""A flag of the run and no field of the config: it is in no key."""
 
 
 class _Parser(flags.ArgumentParser[Any]):
-    """Reads an option's value from text; a default is a value already."""
+    """Reads an option's value from its text; a default is already a value."""
 
     def __init__(self, option: Option) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ def _parsed(
         flags.DEFINE_flag(flag, values)
     _, *rest = values(argv)
     if "verbosity" in values and not values["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)  # What TensorFlow's Python code tells is not news.
+        logging.set_verbosity(logging.WARNING)  # TensorFlow's Python code logs details as INFO.
     if rest:
         raise ValueError(f"{rest[0]!r} is not a flag; write --name=value.")
     for option in options:

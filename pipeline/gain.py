@@ -1,6 +1,6 @@
-"""Gain: what pretrained weights add where labels are few, ``tlkeras gain``.
+"""Gain: the gain in accuracy from pretrained weights with few labels, ``tlkeras gain``.
 
-It stands beside the steps of the pipeline.
+It is not a step of the pipeline.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 from tlkeras.terminal import shown
 
-LABELS = 20  # Of every class, or all there are.
+LABELS = 20  # Of every class, or all if there are fewer.
 STEPS = 300
 BATCH = 16  # Small, so that few pictures give many steps.
 
@@ -32,7 +32,7 @@ BATCH = 16  # Small, so that few pictures give many steps.
 def gain(out: Path, *, examples: Path, backbone: Backbone, seed: int) -> None:
     """Trains the same classifier twice on 20 labels per class: from pretrained and random weights.
 
-    Both times it is the whole network and 300 steps.
+    Both fits train the whole network for 300 steps.
     """
     data = Data(examples, backbone, Classification(), seed=seed)
     split = next((name for name in ("test", "validation") if data.count(name)), None)
@@ -41,15 +41,15 @@ def gain(out: Path, *, examples: Path, backbone: Backbone, seed: int) -> None:
     pictures, labels = few(data)
     model = TransferModel(backbone, data.task, data.classes, seed).full
     networks = {"transfer": model, "scratch": fresh(model, seed)}
-    told: dict[str, Any] = {"split": split, "labels": len(labels)}
+    result: dict[str, Any] = {"split": split, "labels": len(labels)}
     for name, network in networks.items():
         train(network, pictures, labels, seed, STEPS)
         hits = 0
         for inputs, targets in data.batches(split).as_numpy_iterator():
-            found = network.predict_on_batch(inputs)
-            hits += (found.argmax(-1) == targets.argmax(-1)).sum()
-        told[name] = float(hits / data.count(split))
-    (out / "gain.json").write_text(json.dumps(told, indent=2), encoding="utf-8")
+            logits = network.predict_on_batch(inputs)
+            hits += (logits.argmax(-1) == targets.argmax(-1)).sum()
+        result[name] = float(hits / data.count(split))
+    (out / "gain.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
 
 
 PIPELINE = (example_gen.examples, gain)
@@ -58,7 +58,7 @@ PIPELINE = (example_gen.examples, gain)
 def few(data: Data) -> tuple[np.ndarray, np.ndarray]:
     """Returns inputs, float32 [n, ...], and labels [n] of `LABELS` training examples per class.
 
-    No more than these and a few batches are in memory.
+    Only these and a few batches are in memory.
     """
     inputs: list[np.ndarray] = []
     labels: list[int] = []
@@ -82,19 +82,19 @@ def train(
 ) -> None:
     """Trains a network in full.
 
-    AdamW at 2e-3 with warm-up and cosine decay, batches of 16, on pictures [n, h, w, 3] that are
-    shifted by up to a twelfth and mirrored.
+    AdamW at 2e-3 with warm-up and cosine decay, batches of 16, on pictures [n, h, w, 3] with random
+    flips and shifts by up to a twelfth.
     """
     for layer in model._flatten_layers():
         layer.trainable = True
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # At 0.999 the statistics would not be ready after so few steps.
+            layer.momentum = 0.9  # At 0.999 the statistics would not converge in so few steps.
     warm = steps // 10
     rate: Any = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm, warmup_target=2e-3, warmup_steps=warm
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    # A schedule would be built into the step once for every variable that decays.
+    # Keras would trace a schedule once for every variable with weight decay.
     optimizer = keras.optimizers.AdamW(0.0, weight_decay=0.05)
     model.compile(optimizer, loss)
     random = np.random.default_rng(seed)
@@ -108,13 +108,13 @@ def train(
 
 
 def main(config: Config) -> int:
-    """Shows the gain in one line."""
-    made = store.run(PIPELINE, config, store.Store(config.root))
-    told = json.loads((made["gain"] / "gain.json").read_text(encoding="utf-8"))
-    transfer, scratch = told["transfer"], told["scratch"]
+    """Prints the gain in one line."""
+    products = store.run(PIPELINE, config, store.Store(config.root))
+    result = json.loads((products["gain"] / "gain.json").read_text(encoding="utf-8"))
+    transfer, scratch = result["transfer"], result["scratch"]
     print(
-        f"\nWhat transfer gained on {config.source}, {told['labels']} labels and {STEPS} steps: "
-        f"{told['split']} accuracy {transfer:.3f} against {scratch:.3f} from random weights, "
+        f"\nGain of transfer on {config.source}, {result['labels']} labels and {STEPS} steps: "
+        f"{result['split']} accuracy {transfer:.3f} against {scratch:.3f} from random weights, "
         f"{100 * (transfer - scratch):+.1f} points."
     )
     return 0

@@ -1,12 +1,12 @@
 """``tlkeras kubeflow``: the same steps as a pipeline file of Kubeflow Pipelines.
 
-Every step becomes a component, one container each. A component takes the folders of products and
-the texts of config fields, both read off the step's signature, makes its product in the store at
-``root`` or finds it there, and gives its folder to those that follow. So the store lies on a path
-that every container sees: a mounted volume claim, or a bucket mounted as a folder.
+Every step becomes a component, one container each. The step's signature gives its inputs: folders
+of products and texts of config fields. A component writes its product into the store at ``root``,
+or reuses it, and passes its folder on. So every container needs the store under the same path: on a
+mounted volume claim, or in a bucket mounted as a folder.
 
 The components are KFP's *lightweight Python components*, the only kind that KFP also runs without
-containers: what they run is one call of `make`.
+containers. Each is one call of `make`.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ def main(target: Target, config: Config) -> int:
         path = getattr(config, name)
         if not path.is_absolute():
             raise ValueError(
-                f"flag --{name}={path}: containers share no working folder; give an absolute path "
+                f"flag --{name}={path}: containers share no working folder; set an absolute path "
                 "that all of them see, on a mounted volume or in a bucket mounted as a folder."
             )
     if re.search(r"(key|secret|token|password|connection_string)\w*[= ]", config.beam_options):
         raise ValueError(
-            "flag --beam_options holds a secret, which would stand in the file for all to read: "
-            "leave it out, and give it to the pipeline when it is started."
+            "flag --beam_options holds a secret, which every reader of the file would see: "
+            "omit it here, and set the parameter at the start of the pipeline."
         )
     compile(store.chosen(STEPS, Config, config.to), config, target)
     print(f"Written: {target.out}")
@@ -74,7 +74,7 @@ def main(target: Target, config: Config) -> int:
 
 
 def compile(steps: Sequence[Step], config: Config, target: Target) -> None:
-    """Writes a pipeline of these steps; the config's fields are defaults of its parameters.
+    """Writes a pipeline of these steps; the config's fields are its parameters' defaults.
 
     Raises:
         ValueError: KFP is not installed.
@@ -91,29 +91,28 @@ def compile(steps: Sequence[Step], config: Config, target: Target) -> None:
     claim, _, folder = target.volume.partition(":")
 
     def everything(*channels: Any) -> None:
-        given = dict(zip(parameters, channels, strict=True))
+        values = dict(zip(parameters, channels, strict=True))
         for step in steps:
-            asked = {name: given[name] for name in ("root", *step.read)}
-            task = components[step.name](**asked)
-            # The store finds what is unchanged; KFP would not look at the code.
+            task = components[step.name](**{name: values[name] for name in ("root", *step.read)})
+            # The store reuses products; KFP's cache would ignore the code.
             task.set_caching_options(False)
             if claim:
                 kubernetes.mount_pvc(task, pvc_name=claim, mount_path=folder)
-            given[step.name] = task.output
+            values[step.name] = task.output
 
     parameters = _parameters(steps, config)
     everything.__signature__ = inspect.Signature(list(parameters.values()))
     everything.__doc__ = _about(parameters)
     plain = re.sub(r"[^a-z0-9]+", "-", config.name.lower()).strip("-")[:128] or "pipeline"
-    graph = dsl.pipeline(name=plain)(everything)  # KFP takes no other signs.
+    graph = dsl.pipeline(name=plain)(everything)  # KFP allows no other characters.
     target.out.parent.mkdir(parents=True, exist_ok=True)
     kfp.compiler.Compiler().compile(graph, str(target.out))
 
 
 def make(name: str, texts: Mapping[str, str]) -> str:
-    """Makes a product in the store, or finds it there, and returns its folder.
+    """Returns the folder of a product in the store; runs its step if needed.
 
-    This is what a component runs.
+    Every component is a call of this function.
 
     Args:
         name: The product.
@@ -121,14 +120,14 @@ def make(name: str, texts: Mapping[str, str]) -> str:
     """
     step = next(step for step in STEPS if step.name == name)
     fields, inputs = flags.step_values(step, texts, Config)
-    kept = store.Store(Path(texts["root"]))
+    products = store.Store(Path(texts["root"]))
     with hardware.used("auto"):
-        told = functools.partial(print, f"{name}  ", flush=True)
-        return str(kept.make(step, fields, inputs, told))
+        say = functools.partial(print, f"{name}  ", flush=True)
+        return str(products.make(step, fields, inputs, say))
 
 
 def _parameters(steps: Sequence[Step], config: Config) -> dict[str, inspect.Parameter]:
-    """Returns a parameter of the pipeline for ``root`` and every config field that a step reads."""
+    """Returns the pipeline's parameters: ``root`` and every config field that a step reads."""
     read = flags.read_by(steps)
     return {
         name: inspect.Parameter(
@@ -143,7 +142,7 @@ def _parameters(steps: Sequence[Step], config: Config) -> dict[str, inspect.Para
 
 
 def _about(parameters: Mapping[str, inspect.Parameter]) -> str:
-    """Returns a docstring from which KFP takes what it tells of every parameter."""
+    """Returns a docstring; KFP reads the descriptions of the parameters from it."""
     helps = {name: spec.fields(Config)[name].__metadata__[0] for name in parameters}
     lines = [f"  {name}: {text}" for name, text in helps.items()]
     return "\n".join(["From a source to a pushed model.", "", "Args:", *lines])
@@ -152,8 +151,8 @@ def _about(parameters: Mapping[str, inspect.Parameter]) -> str:
 def _component(dsl: Any, step: Step, image: str) -> Any:
     """Returns the component of a step.
 
-    KFP copies the source text of a component's function into the pipeline file, its parameters
-    with it, so the function has to stand in a file while this is done.
+    KFP copies the source text of a component's function, with its parameters, into the pipeline
+    file. So the function needs a file for the moment.
     """
     function = step.module.rpartition(".")[2]
     source = _COMPONENT.format(
@@ -165,8 +164,8 @@ def _component(dsl: Any, step: Step, image: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "component.py")
         file.write_text(source, encoding="utf-8")
-        found = runpy.run_path(str(file))[function]
-        return dsl.component(found, base_image=image, install_kfp_package=False)
+        loaded = runpy.run_path(str(file))[function]
+        return dsl.component(loaded, base_image=image, install_kfp_package=False)
 
 
 def command(argv: Sequence[str]) -> NoReturn:

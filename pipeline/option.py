@@ -1,7 +1,7 @@
-"""Options: what may be chosen, read off a config or a step, and the texts of the values.
+"""Options: the settings of a config or a step, and the texts of their values.
 
-Of a field ``name: Annotated[type, "Help."]`` the option has the name, type, help and default. Texts
-of specs are parsed only where they are given.
+The option of a field ``name: Annotated[type, "Help."]`` has its name, type, help and default. Only
+texts from the user are parsed, not defaults.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tlkeras import spec
 from tlkeras.spec import Spec
 
 REQUIRED = dataclasses.MISSING
-"""The default of an option that has to be given."""
+"""The default of a required option."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """A choice by name, which a flag or a parameter of an orchestrator makes."""
+    """A named setting, for a flag or for a parameter of an orchestrator."""
 
     name: str
     annotation: Any
@@ -36,9 +36,9 @@ class Option:
         """Returns an option for every field of a config.
 
         Raises:
-            TypeError: A field has a type that no text can give.
+            TypeError: No text can represent the type of a field.
         """
-        found: list[Option] = []
+        options: list[Option] = []
         defaults = {field.name: field.default for field in dataclasses.fields(cast(Any, config))}
         for name, annotation in spec.fields(config).items():
             texts: Sequence[str] = ()
@@ -46,15 +46,15 @@ class Option:
                 annotation, *texts = typing.get_args(annotation)
             if not _supported(annotation):
                 raise TypeError(f"{name} is annotated {annotation!r}, which flags do not support.")
-            found.append(cls(name, annotation, " ".join(texts), defaults[name]))
-        return found
+            options.append(cls(name, annotation, " ".join(texts), defaults[name]))
+        return options
 
     @classmethod
     def of_product(cls, step: Step, name: str) -> Option:
-        """Returns the option of a product, or of other files that a product is made of."""
+        """Returns the option of an input product, or of other input files."""
         annotation, *texts = typing.get_args(step.parameters[name]) or [step.parameters[name]]
         if annotation is not Path:
-            raise TypeError(f"Step {step.name} asks for {name!r}, which the config does not have.")
+            raise TypeError(f"Step {step.name} has {name!r}, which the config does not have.")
         help = " ".join(texts) or f"The folder of the product {name}."
         return cls(name, Path, help, REQUIRED)
 
@@ -70,14 +70,14 @@ class Option:
 
     @property
     def kind(self) -> str:
-        """What stands for a value in help, ``INT`` or ``wok|grill``."""
+        """The placeholder of a value in help, ``INT`` or ``wok|grill``."""
         return _kind(self.annotation)
 
     def read(self, text: str) -> Any:
-        """Returns the value that a text stands for, the other way round than `written`.
+        """Returns the value of a text; the inverse of `written`.
 
         Raises:
-            ValueError: It stands for none.
+            ValueError: The text has no value of this type.
         """
         return _value(text, self.annotation)
 
@@ -90,14 +90,14 @@ class Option:
 
 
 def written(value: Any) -> str:
-    """Returns the text that an option reads as this value."""
+    """Returns the text of a value; the inverse of `Option.read`."""
     if isinstance(value, tuple):
         return "|".join(map(str, cast("tuple[Any, ...]", value))) or "[]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def usage(options: Iterable[Option]) -> str:
-    """Returns how the members of all families are written that options or their fields take."""
+    """Returns the calls of all members of the families in options or in their fields."""
     waiting = [family for option in options for family in spec.families(option.annotation)]
     lines: dict[type[Spec], str] = {}
     while waiting:

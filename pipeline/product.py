@@ -1,8 +1,8 @@
-"""A product on disk: a folder that appears whole or not at all, with a manifest of its making.
+"""A product on disk: a folder that appears whole or not at all, with a manifest.
 
-The work is done in ``<out>.partial/``, under a lock on ``<out>.lock``; a rename at the end makes it
-visible. What a killed process left is wiped by the next one, but for ``_scratch/``, which lies in
-``<out>.scratch/`` while the work is being made visible.
+A step works in ``<out>.partial/`` under a lock on ``<out>.lock``; a rename at the end makes the
+product visible. The next process wipes the rest of a killed one, but not its ``_scratch/``. That
+folder moves to ``<out>.scratch/`` during the rename.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from tlkeras import files
 
 MANIFEST = "_manifest.json"
 SCRATCH = "_scratch"
-"""Where a step keeps its own progress: it outlives a kill and is dropped when the step is done."""
+"""The folder of a step's progress; it survives a kill and is removed after the step."""
 
 _OWNER = ".key"
 
 
 def manifest(product: Path) -> dict[str, Any]:
-    """Returns what is known of how a product was made.
+    """Returns the manifest of a product.
 
-    ``step``, ``key`` and ``asked`` (what the key is a digest of), ``from`` (path, relative to the
+    It has ``step``, ``key`` and ``asked`` (the content of the key), ``from`` (path, relative to the
     product, and digest of each input), ``files`` (the sha256 of each) and their ``digest``,
-    ``started``, ``finished``, ``seconds``, ``resumed`` (whether a killed run had begun), ``git``,
-    ``versions``, ``python``, ``platform``.
+    ``started``, ``finished``, ``seconds``, ``resumed`` (after a killed run), ``git``, ``versions``,
+    ``python``, ``platform``.
     """
     try:
         return files.read_json(product / MANIFEST)
@@ -49,43 +49,44 @@ def manifest(product: Path) -> dict[str, Any]:
 
 
 def lineage(*products: Path) -> list[dict[str, Any]]:
-    """Returns the manifests, ``path`` added, of products and of all they were made of, each once.
+    """Returns the manifests of products and of all their ancestors, each once, with ``path``.
 
-    Every product stands after those it was made of. Of one that was removed since, ``path``,
-    ``step`` and ``digest`` are all that is left.
+    Every product comes after its inputs. A product that was removed since has only ``path``,
+    ``step`` and ``digest``.
     """
-    found: dict[Path, dict[str, Any]] = {}
+    manifests: dict[Path, dict[str, Any]] = {}
 
     def follow(path: Path) -> None:
-        kept = manifest(path)
-        for name, source in kept["from"].items():
+        own = manifest(path)
+        for name, source in own["from"].items():
             ancestor = (path / source["path"]).resolve()
             if not (ancestor / MANIFEST).exists():
                 gone = {"path": str(ancestor), "step": name, "digest": source["digest"]}
-                found.setdefault(ancestor, gone)
-            elif ancestor not in found:
+                manifests.setdefault(ancestor, gone)
+            elif ancestor not in manifests:
                 follow(ancestor)
-        found[path] = {"path": str(path), **kept}
+        manifests[path] = {"path": str(path), **own}
 
     for path in products:
-        if path.resolve() not in found:
+        if path.resolve() not in manifests:
             follow(path.resolve())
-    return list(found.values())
+    return list(manifests.values())
 
 
 def made_by(step: str, lineage: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Returns the manifests of a step in a lineage, but those of products that were removed."""
-    return [made for made in lineage if made["step"] == step and "asked" in made]
+    """Returns the manifests of a step in a lineage, without those of removed products."""
+    return [entry for entry in lineage if entry["step"] == step and "asked" in entry]
 
 
 def differing(product: Path) -> list[str]:
-    """Returns the names of the files that are not as they were made: changed, missing or new."""
-    kept, found = manifest(product)["files"], digests(product)
-    return sorted(name for name in {*kept, *found} if kept.get(name) != found.get(name))
+    """Returns the names of the files that differ from the manifest: changed, missing or new."""
+    expected, actual = manifest(product)["files"], digests(product)
+    names = {*expected, *actual}
+    return sorted(name for name in names if expected.get(name) != actual.get(name))
 
 
 def contents(folder: Path) -> str:
-    """Returns the digest of what is in a folder; of a product it is read from the manifest."""
+    """Returns the digest of a folder's files; for a product, from its manifest."""
     if (folder / MANIFEST).exists():
         return manifest(folder)["digest"]
     if not folder.is_dir():
@@ -94,18 +95,18 @@ def contents(folder: Path) -> str:
 
 
 def digest(value: Any) -> str:
-    """Returns the sha256 of a value that JSON can hold."""
+    """Returns the sha256 of a JSON value."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def partial(out: Path) -> Path:
-    """Returns the folder in which a product is made."""
+    """Returns the working folder of a product."""
     return out.with_name(f"{out.name}.partial")
 
 
 @contextlib.contextmanager
 def locked(out: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Lets one process at a time work at `out`; one that has to wait says so, once."""
+    """Locks `out` for one process at a time; a process that waits prints it once."""
     with contextlib.ExitStack() as stack:
         with files.explained(out.parent):
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -114,74 +115,74 @@ def locked(out: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def appearing(out: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path]) -> Iterator[Path]:
-    """Yields a folder to work in, which becomes `out` at the end; call it under `locked`.
+def appearing(out: Path, content: Mapping[str, Any], inputs: Mapping[str, Path]) -> Iterator[Path]:
+    """Yields a working folder, which becomes `out` at the end; call it under `locked`.
 
     Args:
-        out: Where the product comes to lie, in place of what is there.
-        asked: What it depends on: its key's material.
-        inputs: The products that it is made of.
+        out: The folder of the product; an existing one is replaced.
+        content: The content of its key: all that it depends on.
+        inputs: The products that it depends on.
 
     Raises:
-        ValueError: The disk is full or may not be written to; the message names the folder.
+        ValueError: The disk is full or not writable; the message names the folder.
     """
     work, aside = partial(out), out.with_name(f"{out.name}.scratch")
     with files.explained(out.parent):
         _wipe(work)
-        if aside.exists():  # By a process that was killed before all was done.
+        if aside.exists():  # A process was killed during the rename.
             shutil.rmtree(work / SCRATCH, ignore_errors=True)
             work.mkdir(parents=True, exist_ok=True)
             aside.rename(work / SCRATCH)
-        resumed = _own_scratch(work / SCRATCH, digest(asked))
+        resumed = _own_scratch(work / SCRATCH, digest(content))
         started = datetime.now(UTC)
         try:
             yield work
-            with contextlib.suppress(FileNotFoundError):  # A step may have dropped it itself.
+            with contextlib.suppress(FileNotFoundError):  # A step may have removed it itself.
                 (work / SCRATCH).rename(aside)
-            kept = {**_described(work, asked, inputs, started), "resumed": resumed}
-            files.write_json(work / MANIFEST, kept)
+            description = {**_described(work, content, inputs, started), "resumed": resumed}
+            files.write_json(work / MANIFEST, description)
             sync(work)
         except BaseException:
             with contextlib.suppress(OSError):
                 _wipe(work)
             raise
         _replace(out, work)
-        # Of what is left by a kill from here on nobody goes on.
+        # After a kill from here on, no process resumes from the rest.
         (aside / _OWNER).unlink(missing_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _own_scratch(scratch: Path, key: str) -> bool:
-    """Keeps the progress of a killed run of the same key, drops any other; tells which."""
+    """Removes progress of another key; returns whether there is progress of this key."""
     if scratch.is_symlink():
         scratch.unlink()
     owner = scratch / _OWNER
-    kept = owner.exists() and owner.read_text(encoding="utf-8") == key
-    if not kept:
+    is_own = owner.exists() and owner.read_text(encoding="utf-8") == key
+    if not is_own:
         shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, exist_ok=True)
     owner.write_text(key, encoding="utf-8")
-    return kept
+    return is_own
 
 
 def _described(
-    partial: Path, asked: Mapping[str, Any], inputs: Mapping[str, Path], started: datetime
+    partial: Path, content: Mapping[str, Any], inputs: Mapping[str, Path], started: datetime
 ) -> dict[str, Any]:
-    kept = digests(partial)
+    sums = digests(partial)
     finished = datetime.now(UTC)
-    # Relative, so that a store may be moved.
+    # Relative paths stay valid if the store moves.
     paths = {
         name: os.path.relpath(path.resolve(), partial.resolve()) for name, path in inputs.items()
     }
     return {
-        "step": asked["step"],
-        "key": digest(asked),
-        "asked": asked,
+        "step": content["step"],
+        "key": digest(content),
+        "asked": content,
         "from": {
-            name: {"path": path, "digest": asked["inputs"][name]} for name, path in paths.items()
+            name: {"path": path, "digest": content["inputs"][name]} for name, path in paths.items()
         },
-        "files": kept,
-        "digest": digest(kept),
+        "files": sums,
+        "digest": digest(sums),
         "started": started.isoformat(timespec="seconds"),
         "finished": finished.isoformat(timespec="seconds"),
         "seconds": round((finished - started).total_seconds(), 3),
@@ -193,25 +194,25 @@ def _described(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Returns the sha256 of every file by its name within the folder, but of the manifest.
+    """Returns the sha256 of every file by its name within the folder, without the manifest.
 
-    Of one that may not be read it is ``unreadable``.
+    A file without read permission has ``unreadable``.
     """
-    found: dict[str, str] = {}
+    sums: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / MANIFEST:
             try:
                 with path.open("rb") as file:
-                    made = hashlib.file_digest(file, "sha256").hexdigest()
+                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             except PermissionError:
-                made = "unreadable"
-            found[path.relative_to(folder).as_posix()] = made
-    return found
+                sha256 = "unreadable"
+            sums[path.relative_to(folder).as_posix()] = sha256
+    return sums
 
 
 @functools.cache
 def _git() -> str | None:
-    """Returns the commit of this checkout, ``-dirty`` added if files differ from it."""
+    """Returns the commit of this checkout, with ``-dirty`` if files differ from it."""
     checkout = Path(__file__).parents[1]
     command = [
         "git",
@@ -229,19 +230,19 @@ def _git() -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    """Returns the versions of the libraries that are loaded; imports none."""
+    """Returns the versions of the loaded libraries; imports none."""
     loaded = {module.partition(".")[0] for module in list(sys.modules)}
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     for name, version in (_version(library) for library, holds in _libraries() if holds & loaded):
-        found.setdefault(name, version)  # The first on the path is the one that is imported.
-    return dict(sorted(found.items(), key=lambda each: each[0].lower()))
+        versions.setdefault(name, version)  # Python imports the first one on its path.
+    return dict(sorted(versions.items(), key=lambda each: each[0].lower()))
 
 
 @functools.cache
 def _libraries() -> list[tuple[importlib.metadata.Distribution, set[str]]]:
-    """Returns every installed library and the modules that it holds, reading what is short.
+    """Returns every installed library with its modules; reads only short files.
 
-    `importlib.metadata.packages_distributions` reads all descriptions, too.
+    `importlib.metadata.packages_distributions` would read all descriptions, too.
     """
     return [(library, _modules(library)) for library in importlib.metadata.distributions()]
 
@@ -256,12 +257,12 @@ def _modules(library: importlib.metadata.Distribution) -> set[str]:
 
 @functools.cache
 def _version(library: importlib.metadata.Distribution) -> tuple[str, str]:
-    told = library.metadata
-    return told["Name"], told["Version"]
+    metadata = library.metadata
+    return metadata["Name"], metadata["Version"]
 
 
 def _wipe(partial: Path) -> None:
-    if partial.is_symlink():  # Nobody of ours makes one: what it leads to is not to be wiped.
+    if partial.is_symlink():  # Not from a step, so its target must stay.
         partial.unlink()
     for path in partial.iterdir() if partial.exists() else ():
         if not path.is_dir() or path.is_symlink():
@@ -271,7 +272,7 @@ def _wipe(partial: Path) -> None:
 
 
 def sync(folder: Path) -> None:
-    """Returns when a folder and all that is in it would outlive a loss of power."""
+    """Flushes a folder with all files to the disk, so that it survives a loss of power."""
     for path in (*folder.rglob("*"), folder):
         _sync(path)
 
@@ -290,7 +291,7 @@ def _replace(out: Path, partial: Path) -> None:
     old = out.with_name(f"{out.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
-        out.replace(old)  # A folder that is not empty cannot be renamed over.
+        out.replace(old)  # A rename cannot replace a folder that is not empty.
     partial.replace(out)
     _sync(out.parent)
     shutil.rmtree(old, ignore_errors=True)

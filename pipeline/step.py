@@ -1,6 +1,6 @@
-"""A step: a function that makes one product; all that a step imports of the pipeline.
+"""A step: a function that writes one product; steps import only this of the pipeline.
 
-A *product* is a folder made by one step. A step knows no command line and no store.
+A *product* is the folder of one step's output. A step knows no command line and no store.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ T = TypeVar("T")
 _RUNTIME, _PLACE = "in no key", "a folder beside the products"
 
 Runtime = Annotated[T, _RUNTIME]
-"""The type of a step's parameter that says how the work is done and not what: it is in no key."""
+"""The type of a step's parameter that does not change the product; it is in no key."""
 
 Place = Annotated[Path, _PLACE]
-"""A folder ``<store>/<name>/`` that all runs of a step share, for what saves it time.
+"""A folder ``<store>/<name>/`` that all runs of a step share as a cache.
 
-The step keys what it keeps there by itself, and promises the same product with and without it.
+The step has its own keys in it, and the product must be the same with and without it.
 """
 
 
@@ -33,9 +33,9 @@ _MODULES = "modules.json"
 
 
 class NotBlessed(Exception):
-    """The model is worse than it has to be; what was made so far is kept, nothing is pushed.
+    """The model is not good enough: earlier products stay, but nothing is pushed.
 
-    `products` are those that `run` had found or made by then.
+    `products` are those of the steps before it in `run`.
     """
 
     products: Mapping[str, Path] = types.MappingProxyType({})
@@ -44,14 +44,14 @@ class NotBlessed(Exception):
 class Step:
     """A function ``name(out, *, …)`` that writes the product `name` into the existing folder `out`.
 
-    A keyword parameter annotated `Path` and named after an earlier step is the product of that
-    step, one annotated `Place` a folder that runs share; any other is the config field of its name,
-    in the key unless annotated `Runtime`. ``out / "_scratch"`` is there for the step's own
-    progress. With ``always`` it runs even if its product is there, for its effects elsewhere.
+    A keyword parameter of type `Path` with the name of an earlier step is its product; one of type
+    `Place` is a folder that runs share. Any other is the config field of its name; it is in the key
+    unless its type is `Runtime`. ``out / "_scratch"`` exists for the step's progress. With
+    ``always`` the step runs even if its product exists, for effects elsewhere.
 
-    Of several workers (`tlkeras.hardware`) the chief alone runs the steps, and the others wait for
-    their products. With ``together`` all run it at once, in one folder that the chief alone writes
-    to; after it the others are done.
+    Of several workers (`tlkeras.hardware`), only the chief runs the steps; the others wait for the
+    products. With ``together`` all workers run the step in one folder, and only the chief writes to
+    it; after this step the other workers end.
     """
 
     name: str
@@ -72,12 +72,12 @@ class Step:
         always: bool = False,
         together: bool = False,
     ) -> Any:
-        """Makes a step of a function or, as ``@Step(always=True)``, what makes one of it."""
+        """Returns a step of a function or, for ``@Step(always=True)``, a decorator."""
         if function is None:
             return functools.partial(cls, always=always, together=together)
         out, *others = inspect.signature(function).parameters.values()
         if out.name != "out" or any(other.kind is not other.KEYWORD_ONLY for other in others):
-            raise TypeError(f"A step is written {function.__name__}(out: Path, *, …).")
+            raise TypeError(f"The signature of a step is {function.__name__}(out: Path, *, …).")
         self = super().__new__(cls)
         self.name, self._function = function.__name__, function
         self.always, self.together = always, together
@@ -93,27 +93,27 @@ class Step:
 
     @functools.cached_property
     def places(self) -> list[str]:
-        """The names of the parameters that are a `Place`."""
+        """The names of the `Place` parameters."""
         return [name for name, kind in self.parameters.items() if _is(_PLACE, kind)]
 
     @functools.cached_property
     def read(self) -> list[str]:
-        """The names of the parameters that are a config field or an earlier product."""
+        """The names of the parameters for config fields and earlier products."""
         return [name for name in self.parameters if name not in self.places]
 
     @functools.cached_property
     def runtime(self) -> list[str]:
-        """The names of the parameters that are a `Runtime`."""
+        """The names of the `Runtime` parameters."""
         return [name for name, kind in self.parameters.items() if _is(_RUNTIME, kind)]
 
     @property
     def module(self) -> str:
-        """The name of the module that holds the function."""
+        """The name of the function's module."""
         return self._function.__module__
 
     @property
     def component(self) -> str:
-        """What the command line calls the step: the TFX component that its file is named after."""
+        """The step's name on the command line: its file has the name of the TFX component."""
         return self.module.rpartition(".")[2]
 
     def run(self, out: Path, **values: Any) -> None:
@@ -122,15 +122,15 @@ class Step:
 
 
 def name_modules(out: Path, modules: Iterable[str]) -> None:
-    """Writes into a product which modules its readers run, because it names specs by their texts.
+    """Writes the names of the modules behind the texts of specs in a product.
 
-    Their code then belongs to the keys of all products that are made of this one.
+    Their code then belongs to the keys of all products that depend on this one.
     """
     files.write_json(out / _MODULES, sorted(set(modules)))
 
 
 def modules_named(product: Path) -> list[str]:
-    """Returns the modules that a product names; none of most."""
+    """Returns the modules that a product names; most products name none."""
     path = product / _MODULES
     return files.read_json(path) if path.exists() else []
 

@@ -1,8 +1,8 @@
-"""Steps run in order, and the store where their products are found again.
+"""The store: runs steps in order and reuses their products.
 
-The key of a product is a digest of all it depends on: the code, the config fields that the step
-reads, and the contents of the products that it reads. So a product is found again while these are
-the same, and a step that runs again but writes equal bytes makes no other step run.
+The key of a product is the digest of its step's code, config fields and input products. So a
+product is reused until one of these changes. If a step runs again and writes equal bytes, the steps
+after it do not run again.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from tlkeras.spec import Spec
 Say = Callable[[str], None]
 
 PATIENCE = 60.0
-"""Seconds that a worker waits for a product that the chief is neither making nor has made."""
+"""Seconds that a worker waits for a product while the chief is not at work on it."""
 
 
 class Store:
     """A folder of products, ``<step>/<key>/``; several processes may use it at the same time."""
 
     def __init__(self, root: Path) -> None:
-        """Names the folder; it is made when first written to."""
+        """Takes the folder; the first product creates it."""
         self.root = root
 
     def make(
         self, step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path], say: Say = print
     ) -> Path:
-        """Returns the product of a step for these config fields and products, found or made."""
-        asked = _asked(step, fields, inputs)
-        out = self.root / step.name / product.digest(asked)[:16]
+        """Returns the product of a step for these config fields and products; runs it if needed."""
+        content = _key_content(step, fields, inputs)
+        out = self.root / step.name / product.digest(content)[:16]
         places = {name: self.root / name for name in step.places}
-        return _made(step, out, asked, {**fields, **places}, inputs, say)
+        return _product(step, out, content, {**fields, **places}, inputs, say)
 
     @staticmethod
-    def verify(made: Path) -> list[str]:
-        """Returns the names of a product's files that are changed, missing or new since."""
-        return product.differing(made)
+    def verify(path: Path) -> list[str]:
+        """Returns the names of a product's files that are changed, missing or new."""
+        return product.differing(path)
 
 
 def run(
     steps: Sequence[Step], config: Spec, store: Store, to: str | None = None, say: Say = print
 ) -> dict[str, Path]:
-    """Returns the products of the steps by name, found or made in order, up to and with `to`.
+    """Returns the products of the steps by name, in order, up to and with `to`; runs missing ones.
 
     Raises:
-        ValueError: Before anything runs: `to` is no step, or a step asks for what there is not.
+        ValueError: Before anything runs: `to` is no step, or a parameter of a step is unknown.
     """
     width = max(len(step.name) for step in steps)
     products: dict[str, Path] = {}
@@ -64,7 +64,7 @@ def run(
         line = functools.partial("{:<{}}   {}".format, step.name, width)
         try:
             products[step.name] = store.make(
-                step, fields, inputs, lambda told, line=line: say(line(told))
+                step, fields, inputs, lambda text, line=line: say(line(text))
             )
         except NotBlessed as refusal:
             refusal.products = products
@@ -78,7 +78,7 @@ def chosen(steps: Sequence[Step], config: type[Spec], to: str | None) -> Sequenc
     """Returns the steps up to and with `to`, all if None.
 
     Raises:
-        ValueError: `to` is no step, or a step asks for what there is not.
+        ValueError: `to` is no step, or a parameter of a step is unknown.
     """
     _check(steps, config, to)
     names = [step.name for step in steps]
@@ -88,18 +88,18 @@ def chosen(steps: Sequence[Step], config: type[Spec], to: str | None) -> Sequenc
 def make(
     step: Step, out: Path, fields: Mapping[str, Any], inputs: Mapping[str, Path], say: Say = print
 ) -> Path:
-    """Returns `out`, the product of a step in a folder of the caller's choice, found or made.
+    """Returns `out`, the product of a step in a folder of the caller's choice; runs it if needed.
 
-    A place that is not among the fields is in the step's own scratch.
+    A place that is not among the fields is in the step's scratch folder.
 
     Raises:
-        ValueError: The folder holds something else, or is where a file system is mounted.
+        ValueError: The folder holds something else, or is a mount point.
     """
     if out.is_mount():
         raise ValueError(
-            f"{out} is a mount point, which nothing can be moved to; name a folder in it."
+            f"{out} is a mount point, which no rename can replace; name a folder in it."
         )
-    return _made(step, out, _asked(step, fields, inputs), fields, inputs, say)
+    return _product(step, out, _key_content(step, fields, inputs), fields, inputs, say)
 
 
 def _check(steps: Sequence[Step], config: type[Spec], to: str | None) -> None:
@@ -115,8 +115,8 @@ def _check(steps: Sequence[Step], config: type[Spec], to: str | None) -> None:
             is_product = name in names[:i] and _bare(annotation) is Path
             if name not in {*fields, *step.places} and not is_product:
                 raise ValueError(
-                    f"Step {step.name} asks for {name!r}, which is neither a product of a step "
-                    "before it, annotated Path, nor a field of the config; "
+                    f"Step {step.name} has the parameter {name!r}, which is neither the product of "
+                    "a step before it, annotated Path, nor a field of the config; "
                     f"{spec.nearest(name, [*names[:i], *fields])}"
                 )
 
@@ -126,8 +126,10 @@ def _bare(annotation: Any) -> Any:
     return arguments[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
-def _asked(step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]) -> dict[str, Any]:
-    """Returns all that a product depends on: what its key is a digest of."""
+def _key_content(
+    step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]
+) -> dict[str, Any]:
+    """Returns the content of a product's key: all that the product depends on."""
     fields = {
         name: value
         for name, value in fields.items()
@@ -150,53 +152,53 @@ def _asked(step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]) ->
     }
 
 
-def _made(
+def _product(
     step: Step,
     out: Path,
-    asked: Mapping[str, Any],
+    content: Mapping[str, Any],
     fields: Mapping[str, Any],
     inputs: Mapping[str, Path],
     say: Say,
 ) -> Path:
     is_shared = step.together and hardware.part()[1] > 1
-    if not is_shared and _found(step, out, asked, say):
+    if not is_shared and _is_reused(step, out, content, say):
         return out
     partial = product.partial(out)
     places = {name: partial / product.SCRATCH / name for name in step.places}
     values = {**places, **fields, **inputs}
     if is_shared:
-        told = (f"{name}={each['value']}" for name, each in asked["fields"].items())
-        hardware.meet(f"{step.name}, {', '.join(told)}, key {product.digest(asked)[:16]}")
+        texts = (f"{name}={each['value']}" for name, each in content["fields"].items())
+        hardware.meet(f"{step.name}, {', '.join(texts)}, key {product.digest(content)[:16]}")
     if not hardware.is_chief():
         if not is_shared:
-            _await(step, out, asked, say)
+            _await(step, out, content, say)
         elif hardware.gathered(0)[0]:
             say("reused")
         else:
             step.run(partial, **values)
-            say("done, the chief keeps it")
+            say("done, the chief writes it")
         return out
     with product.locked(out, say):
-        # Another process may have made it while this one waited.
-        found = _found(step, out, asked, say)
-        # Whether they run what all run together, the workers know from the chief.
+        # Another process may have written it while this one waited.
+        is_reused = _is_reused(step, out, content, say)
+        # The chief tells the other workers whether they run a shared step.
         if is_shared:
-            hardware.gathered(int(found))
-        if found:
+            hardware.gathered(int(is_reused))
+        if is_reused:
             return out
         if damaged := _damaged(step, out):
-            say(f"damaged ({', '.join(damaged)} in {out}), so it is made again")
-        with product.appearing(out, asked, inputs):
+            say(f"damaged ({', '.join(damaged)} in {out}), so it runs again")
+        with product.appearing(out, content, inputs):
             step.run(partial, **values)
     say(f"{manifest(out)['seconds']:.1f} s")
     return out
 
 
-def _found(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> bool:
-    """Returns whether the product is there and will do; raises if something else is there."""
+def _is_reused(step: Step, out: Path, content: Mapping[str, Any], say: Say) -> bool:
+    """Returns whether the product is there and intact; raises if something else is there."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
-    if not (out / product.MANIFEST).exists() or manifest(out)["key"] != product.digest(asked):
+    if not (out / product.MANIFEST).exists() or manifest(out)["key"] != product.digest(content):
         raise ValueError(f"{out} holds something else; remove it or choose another folder.")
     if step.always or _damaged(step, out):
         return False
@@ -205,27 +207,27 @@ def _found(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> bool:
 
 
 def _damaged(step: Step, out: Path) -> list[str]:
-    """Returns the files of a product that are not as they were made; others than the chief trust.
+    """Returns the files of a product that differ from its manifest; only the chief checks them.
 
-    What is made anew in any case is not looked at.
+    A step with ``always`` runs anyway, so its product is not checked.
     """
-    there = (out / product.MANIFEST).exists() and not step.always
-    return product.differing(out) if there and hardware.is_chief() else []
+    is_checked = (out / product.MANIFEST).exists() and not step.always
+    return product.differing(out) if is_checked and hardware.is_chief() else []
 
 
-def _await(step: Step, out: Path, asked: Mapping[str, Any], say: Say) -> None:
-    """Returns when the chief has made a product."""
+def _await(step: Step, out: Path, content: Mapping[str, Any], say: Say) -> None:
+    """Waits until the chief has written a product."""
     say("waits for the chief")
     end = time.monotonic() + PATIENCE
-    while not _found(step, out, asked, say):
+    while not _is_reused(step, out, content, say):
         began = time.monotonic()
         with product.locked(out, lambda _: None):
-            pass  # Had at once, unless the chief is at work.
+            pass  # The lock is free unless the chief is at work.
         end += time.monotonic() - began
         if time.monotonic() > end:
             raise ValueError(
-                f"The chief does not make {step.name}: for {PATIENCE:.0f} s it has not been at "
-                f"work on {out}. Do all workers share this folder? Look for the chief's error, "
-                "then start all again."
+                f"The chief does not write {step.name}: for {PATIENCE:.0f} s it has not been at "
+                f"work on {out}. Do all workers share this folder? Read the chief's error, then "
+                "start all workers again."
             )
         time.sleep(0.2)

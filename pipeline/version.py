@@ -11,8 +11,8 @@ from tlkeras import files
 
 def versions(saved_models: Path, name: str) -> list[Path]:
     """Returns the folders of a model's pushed versions, oldest first."""
-    found = (path for path in (saved_models / name).glob("*") if path.name.isdigit())
-    return sorted(found, key=lambda path: int(path.name))
+    paths = (path for path in (saved_models / name).glob("*") if path.name.isdigit())
+    return sorted(paths, key=lambda path: int(path.name))
 
 
 def manifest(version: Path) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def test_a_damaged_or_missing_file_is_refused_by_name(tmp_path: Path, file: str)
     saved = plain(alpha=0.25)
     saved.save_weights(path) if file == "w.weights.h5" else saved.save(path)
     path.write_bytes(path.read_bytes()[:100_000])
-    with pytest.raises(ValueError, match=f"{file}', which is damaged .* Fetch it anew"):
+    with pytest.raises(ValueError, match=f"{file}', which is damaged .* Download it again"):
         backbone.build()
 
 

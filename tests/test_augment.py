@@ -385,12 +385,15 @@ def test_a_seed_is_any_number_of_integers_in_any_form(last):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("crop(scale=0)", "crop.scale is 0.0, expected a part above 0 and at most 1"),
+        ("crop(scale=0)", "crop.scale is 0.0, expected a fraction in"),
         ("rotate(degrees=200)", "rotate.degrees is 200.0, expected an angle from 0 to 180"),
-        ("color(contrast=1.5)", "color.contrast is 1.5, expected a part from 0 to 1"),
+        ("color(contrast=1.5)", "color.contrast is 1.5, expected a fraction from 0 to 1"),
         ("rand_augment(operations=-1)", "rand_augment.operations is -1, expected at least 0"),
-        ("rand_augment(magnitude=0)", "rand_augment.magnitude is 0.0, expected a part above 0"),
-        ("erase(scale=1)", "erase.scale is 1.0, expected a part of the area"),
+        (
+            "rand_augment(magnitude=0)",
+            "rand_augment.magnitude is 0.0, expected a fraction in",
+        ),
+        ("erase(scale=1)", "erase.scale is 1.0, expected a fraction of the area"),
         ("mix_up(alpha=-1)", "mix_up.alpha is -1.0, expected at least 0"),
         ("cut_mix(alpha=-1)", "cut_mix.alpha is -1.0, expected at least 0"),
         ("flop", "'flop' is not an Augment; did you mean 'flip'"),

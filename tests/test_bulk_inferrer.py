@@ -125,14 +125,14 @@ def test_a_second_call_in_a_process_sees_what_is_there_now(
 
 def test_what_is_not_there_is_told(version: Path, pictures: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"There are no pictures in .*empty"):
+    with pytest.raises(ValueError, match=r"There are no files in .*empty"):
         predicted(tmp_path / "first", tmp_path / "empty", version)
     partial = shutil.copytree(version, tmp_path / "partial")
     (partial / "model.tflite").unlink()
     with pytest.raises(ValueError, match=r"There is no model.tflite in .*partial"):
         predicted(tmp_path / "second", pictures, partial, exporter=TFLite())
     (partial / "manifest.json").write_text(json.dumps({"lineage": []}))
-    with pytest.raises(ValueError, match="does not tell of what model it was made"):
+    with pytest.raises(ValueError, match="has no model in its lineage"):
         predicted(tmp_path / "third", pictures, partial)
 
 

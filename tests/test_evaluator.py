@@ -252,7 +252,9 @@ def test_the_code_of_backbone_and_task_is_in_the_key(step: Step, monkeypatch: py
     read: set[str] = set()
     monkeypatch.setattr(store.code, "digest", lambda modules: read.update(modules) or "")
     config, known = Config(), spec.fields(Config)
-    store._asked(step, {name: getattr(config, name) for name in step.read if name in known}, {})
+    store._key_content(
+        step, {name: getattr(config, name) for name in step.read if name in known}, {}
+    )
     assert {"tlkeras.tasks.classification", "tlkeras.backbones.starter"} <= read
 
 

@@ -164,7 +164,7 @@ def test_a_damaged_model_is_named_and_made_again_and_nothing_after_it_is(
     model.write_bytes(content)
     ended = pipeline(tmp_path, pictures)
     assert ended.returncode == 0, ended.stderr
-    assert f"damaged (model.keras in {model.parent}), so it is made again" in ended.stdout
+    assert f"damaged (model.keras in {model.parent}), so it runs again" in ended.stdout
     assert products(tmp_path)["model"]["digest"] == before["model"]["digest"]
     for name in ("examples", "evaluation", "exports", "card"):
         assert products(tmp_path)[name]["finished"] == before[name]["finished"]

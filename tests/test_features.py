@@ -24,9 +24,9 @@ from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
 from tlkeras.training import feature_store, features, loop
-from tlkeras.training.features import Cache, Cut
+from tlkeras.training.features import Cache, Tap
 
-CUTS = (Cut("train", HEAD), Cut("train", "block3"), Cut("validation", "block3"))
+TAPS = (Tap("train", HEAD), Tap("train", "block3"), Tap("validation", "block3"))
 TWO = (Phase(epochs=1), Phase(epochs=2, unfreeze="block3", learning_rate=1e-3))
 
 
@@ -58,13 +58,13 @@ def joined(batches, network, dtype="float32"):
 @pytest.mark.equality
 def test_features_are_what_the_prefix_gives_in_any_order(data, tmp_path):
     model = make()
-    found = features.at(model, data, CUTS, Cache(tmp_path), "float32")
-    for cut in CUTS:
-        prefix = model.split_at(cut.block)[0]
-        expected = joined(data.batches(cut.split), prefix)
-        order = data.order(cut.split, 1)
-        inputs, targets = joined(found[cut].batches(order), prefix)
-        assert_near(inputs, expected[0][order], SUMMANDS[cut.block])
+    found = features.at(model, data, TAPS, Cache(tmp_path), "float32")
+    for tap in TAPS:
+        prefix = model.split_at(tap.block)[0]
+        expected = joined(data.batches(tap.split), prefix)
+        order = data.order(tap.split, 1)
+        inputs, targets = joined(found[tap].batches(order), prefix)
+        assert_near(inputs, expected[0][order], SUMMANDS[tap.block])
         np.testing.assert_array_equal(targets, expected[1][order])
 
 
@@ -108,8 +108,8 @@ def test_of_features_no_more_are_kept_than_of_their_targets(data, tmp_path, monk
     count, sizes = data.count("train"), {"float32": 96, "float16": 1}  # As of many classes.
     limit = (count * sizes["float16"] + 20 * sizes["float32"]) / 1e9
     monkeypatch.setattr(features, "_row_bytes", lambda tensors, dtype: sizes[dtype])
-    features.at(make(), data, [Cut("train", HEAD)], Cache(tmp_path, limit), "float16")
-    assert "of 16 examples of" in capsys.readouterr().out
+    features.at(make(), data, [Tap("train", HEAD)], Cache(tmp_path, limit), "float16")
+    assert "16 examples of 40" in capsys.readouterr().out
     kept = {
         name.split("-")[1]: len(feature_store.Rows(tmp_path / name)) for name in entries(tmp_path)
     }
@@ -120,7 +120,7 @@ def test_of_targets_no_more_are_kept_than_of_any_features(data, tmp_path):
     limit = (
         data.count("train") * 12 + 20 * features._row_bytes(make().body.output, "float16")
     ) / 1e9
-    features.at(make(), data, [Cut("train", HEAD)], Cache(tmp_path, limit), "float16")
+    features.at(make(), data, [Tap("train", HEAD)], Cache(tmp_path, limit), "float16")
     kept = {
         name.split("-")[1]: len(feature_store.Rows(tmp_path / name)) for name in entries(tmp_path)
     }
@@ -138,12 +138,12 @@ def test_a_finished_fit_runs_no_network_again(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("examples", [16, 32])
 def test_what_does_not_fit_is_computed_and_gives_the_same_features(data, tmp_path, examples):
     model = make()
-    cut = Cut("train", "block3")
+    tap = Tap("train", "block3")
     prefix = model.split_at("block3")[0]
     size = features._row_bytes(prefix.output, "float16")
     limit = (size * (examples + 1) + 40 * 12) / 1e9
-    whole = features.at(model, data, [cut], Cache(tmp_path / "whole"), "float16")[cut]
-    part = features.at(model, data, [cut], Cache(tmp_path / "part", limit), "float16")[cut]
+    whole = features.at(model, data, [tap], Cache(tmp_path / "whole"), "float16")[tap]
+    part = features.at(model, data, [tap], Cache(tmp_path / "part", limit), "float16")[tap]
     assert (whole.kept, part.kept) == (data.count("train"), examples)
     order = data.order("train", 5)
     for found in (whole, part):  # No epoch ends only when a tuner wakes up.
@@ -162,12 +162,12 @@ def test_what_does_not_fit_is_computed_and_gives_the_same_features(data, tmp_pat
 @pytest.mark.equality
 @pytest.mark.parametrize("gigabytes", [1.0, 60e-6])
 def test_the_parts_of_the_workers_are_the_batches_of_one_device(data, tmp_path, gigabytes):
-    model, cut, cache = make(), Cut("train", "block3"), Cache(tmp_path, gigabytes)
+    model, tap, cache = make(), Tap("train", "block3"), Cache(tmp_path, gigabytes)
     prefix = model.split_at("block3")[0]
 
     def batches(part):
         own = dataclasses.replace(data, part=part)
-        found = features.at(model, own, [cut], cache, "float32")[cut]
+        found = features.at(model, own, [tap], cache, "float32")[tap]
         assert (found.kept == data.count("train")) is (gigabytes == 1.0)
         fed = found.batches(data.order("train", 2))
         return [features.entrance(prefix, inputs, "float32").numpy() for inputs, _ in fed]
@@ -180,11 +180,11 @@ def test_the_parts_of_the_workers_are_the_batches_of_one_device(data, tmp_path, 
 
 def test_several_replicas_start_only_from_features_that_are_all_kept(data, tmp_path, monkeypatch):
     whole, part = Cache(tmp_path / "whole"), Cache(tmp_path / "part", 60e-6)
-    cut = Cut("train", "block3")
-    assert 0 < features.at(make(), data, [cut], part, "float16")[cut].kept < data.count("train")
+    tap = Tap("train", "block3")
+    assert 0 < features.at(make(), data, [tap], part, "float16")[tap].kept < data.count("train")
     monkeypatch.setattr(features.hardware, "replicas", lambda: 2)
-    assert features.at(make(), data, [cut], part, "float16") == {}
-    assert features.at(make(), data, [cut], whole, "float16")[cut].kept == data.count("train")
+    assert features.at(make(), data, [tap], part, "float16") == {}
+    assert features.at(make(), data, [tap], whole, "float16")[tap].kept == data.count("train")
 
 
 @pytest.mark.parametrize("limit", [0.0, 60e-6, 120e-6])
@@ -227,54 +227,54 @@ def test_validation_is_kept_also_where_every_epoch_changes_its_pictures(data, tm
 
 def test_another_head_runs_no_network_again(data, tmp_path):
     cache = Cache(tmp_path)
-    features.at(make(), data, CUTS, cache, "float16")
+    features.at(make(), data, TAPS, cache, "float16")
     made = entries(cache.folder)
-    features.at(make(task=Classification(dropout=0.5)), data, CUTS, cache, "float16")
+    features.at(make(task=Classification(dropout=0.5)), data, TAPS, cache, "float16")
     assert {name.split("-")[1] for name in {*entries(cache.folder)} - {*made}} == {features.TARGETS}
 
 
 def test_targets_of_fewer_classes_are_not_found(data, recorded, tmp_path):
     """A class that the test split alone has leaves the records of the others as they were."""
-    cut, cache = Cut("train", HEAD), Cache(tmp_path / "features")
-    features.at(make(), data, [cut], cache, "float16")
+    tap, cache = Tap("train", HEAD), Cache(tmp_path / "features")
+    features.at(make(), data, [tap], cache, "float16")
     more = shutil.copytree(recorded, tmp_path / "examples")
     told = json.loads((more / "info.json").read_text())
     told["classes"].append("zebra")
     (more / "info.json").write_text(json.dumps(told))
     data = dataclasses.replace(data, folder=more)
     model = TransferModel(Tiny(), Classification(), data.classes, seed=3)
-    found = features.at(model, data, [cut], cache, "float16")[cut]
+    found = features.at(model, data, [tap], cache, "float16")[tap]
     ((_, targets),) = found.batches(np.arange(1))
     assert targets.shape == (1, 4)
 
 
 def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):
-    cut, cache = Cut("train", "block3"), Cache(tmp_path)
+    tap, cache = Tap("train", "block3"), Cache(tmp_path)
 
-    def name(model=None, data=data, cut=cut, cache=cache, dtype="float16"):
+    def name(model=None, data=data, tap=tap, cache=cache, dtype="float16"):
         model = model or make()
-        prefixes = {cut.block: model.split_at(cut.block)[0]}
-        return features._names(model, data, [cut], prefixes, cache.code, dtype)[cut]
+        prefixes = {tap.block: model.split_at(tap.block)[0]}
+        return features._names(model, data, [tap], prefixes, cache.code, dtype)[tap]
 
     heavier = make()
     heavier.body.get_layer("block1_conv").bias.assign_add(np.full(8, 1e-3))
     later = make()
     later.body.get_layer("block4_conv").bias.assign_add(np.ones(24))
-    flipped = dataclasses.replace(cut, augments=(Flip(),))
+    flipped = dataclasses.replace(tap, augments=(Flip(),))
     names = [
         name(),
         name(model=heavier),
         name(dtype="float32"),
-        name(cut=Cut("train", "block2")),
-        name(cut=Cut("validation", "block3")),
-        name(cut=flipped),
-        name(cut=dataclasses.replace(flipped, view=1)),
-        name(cut=flipped, data=dataclasses.replace(data, seed=1)),
+        name(tap=Tap("train", "block2")),
+        name(tap=Tap("validation", "block3")),
+        name(tap=flipped),
+        name(tap=dataclasses.replace(flipped, view=1)),
+        name(tap=flipped, data=dataclasses.replace(data, seed=1)),
         name(cache=Cache(tmp_path, code="changed")),
         name(model=TransferModel(Tiny(size=48), Classification(), "abc"), data=data),
     ]
     assert len({*names}) == len(names)
-    # What lies behind the cut, the seed and the order do not.
+    # What lies behind the tap, the seed and the order do not.
     assert name() == name(model=later) == name(data=dataclasses.replace(data, seed=1, batch_size=2))
 
 
@@ -289,7 +289,7 @@ def test_a_network_made_anew_in_the_same_process_is_the_same():
 
 
 def test_another_process_finds_the_same_names(recorded, data, tmp_path):
-    made = features.at(make(), data, CUTS, Cache(tmp_path), "float16")
+    made = features.at(make(), data, TAPS, Cache(tmp_path), "float16")
     before = entries(tmp_path)
     script = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
@@ -299,7 +299,7 @@ def test_another_process_finds_the_same_names(recorded, data, tmp_path):
         "feature_store.LENGTH = 16\n"
         f"data = Data(Path({str(recorded)!r}), Tiny(), Classification(), batch_size=4)\n"
         "make(), make()\n"
-        f"found = features.at(make(), data, CUTS, Cache(Path({str(tmp_path)!r})), 'float16')\n"
+        f"found = features.at(make(), data, TAPS, Cache(Path({str(tmp_path)!r})), 'float16')\n"
         "print(len(found))\n"
     )
     ended = subprocess.run(
@@ -316,8 +316,8 @@ def test_another_process_finds_the_same_names(recorded, data, tmp_path):
 def test_a_disk_too_full_is_told_before_the_network_runs(data, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(ValueError, match=r"Cannot keep features in .*: No space left on device"):
-        features.at(make(), data, CUTS, Cache(tmp_path), "float16")
+    with pytest.raises(ValueError, match=r"Cannot cache features in .*: No space left on device"):
+        features.at(make(), data, TAPS, Cache(tmp_path), "float16")
     assert not list(tmp_path.rglob("*.npy"))
 
 
@@ -332,13 +332,13 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(data, tmp_path, monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "posix_fallocate", full)
-        with pytest.raises(ValueError, match="They need room there"):
-            features.at(make(), data, CUTS, Cache(tmp_path), "float32")
-    model, cut = make(), CUTS[1]
-    found = features.at(model, data, CUTS, Cache(tmp_path), "float32")
-    prefix = model.split_at(cut.block)[0]
-    kept = joined(found[cut].batches(np.arange(data.count("train"))), prefix)
-    assert_near(kept[0], joined(data.batches("train"), prefix)[0], SUMMANDS[cut.block])
+        with pytest.raises(ValueError, match="The cache needs room"):
+            features.at(make(), data, TAPS, Cache(tmp_path), "float32")
+    model, tap = make(), TAPS[1]
+    found = features.at(model, data, TAPS, Cache(tmp_path), "float32")
+    prefix = model.split_at(tap.block)[0]
+    kept = joined(found[tap].batches(np.arange(data.count("train"))), prefix)
+    assert_near(kept[0], joined(data.batches("train"), prefix)[0], SUMMANDS[tap.block])
 
 
 @pytest.mark.equality
@@ -348,9 +348,9 @@ def test_features_gone_on_with_after_a_kill_are_those_of_an_unbroken_pass(data, 
         pass
 
     def rows(folder):
-        cut, cache = Cut("train", "block3"), Cache(tmp_path / folder)
+        tap, cache = Tap("train", "block3"), Cache(tmp_path / folder)
         own = dataclasses.replace(data, batch_size=size)
-        found = features.at(make(), own, [cut], cache, "float32")[cut].rows
+        found = features.at(make(), own, [tap], cache, "float32")[tap].rows
         return found.read(np.arange(len(found)))[0]
 
     def kill(writer, first, columns):
@@ -371,13 +371,13 @@ def test_features_gone_on_with_after_a_kill_are_those_of_an_unbroken_pass(data, 
 def test_an_epoch_has_one_view_after_the_other(data, tmp_path):
     model = make()
     augments = (Flip(), Color())
-    cuts = [Cut("train", "block2", augments, view) for view in range(2)]
+    taps = [Tap("train", "block2", augments, view) for view in range(2)]
     prefix = model.split_at("block2")[0]
-    found = features.at(model, data, cuts, Cache(tmp_path), "float32")
+    found = features.at(model, data, taps, Cache(tmp_path), "float32")
     for epoch in range(4):
-        cut = cuts[epoch % 2]
-        expected = joined(data.shuffled("train", epoch, augments, cut.view), prefix)
-        kept = joined(found[cut].batches(data.order("train", epoch)), prefix)
+        tap = taps[epoch % 2]
+        expected = joined(data.shuffled("train", epoch, augments, tap.view), prefix)
+        kept = joined(found[tap].batches(data.order("train", epoch)), prefix)
         assert_near(kept[0], expected[0], SUMMANDS["block2"])
 
 
@@ -419,11 +419,11 @@ def test_activations_too_large_for_float16_are_refused(data, tmp_path):
     norm = model.body.get_layer("block2_norm")
     norm.gamma.assign(np.full(norm.gamma.shape, 1e6))
     with pytest.raises(ValueError, match=r"An activation is .*, and float16 ends at 6.55e\+04"):
-        features.at(model, data, CUTS, Cache(tmp_path), "float16")
+        features.at(model, data, TAPS, Cache(tmp_path), "float16")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_activations_that_are_no_numbers_are_refused(dtype, value):
-    with pytest.raises(ValueError, match=r"An activation is (inf|nan): look at the weights"):
+    with pytest.raises(ValueError, match=r"An activation is (inf|nan): check the weights"):
         features._narrowed(np.array([1, value], np.float32), dtype)

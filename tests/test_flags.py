@@ -231,7 +231,7 @@ def test_a_step_has_a_flag_for_every_product_and_field_and_its_output():
     ("words", "line"),
     [
         (["--out=o"], "flag --rice is missing: The folder of the product rice."),
-        (["--rice=r"], "flag --out is missing: Where the product comes to lie, whole or not at"),
+        (["--rice=r"], "flag --out is missing: The folder of the product, whole or not at"),
         (["--rice=r", "--out=o", "--guests=0"], "--guests is 0, expected at least 1."),
         (["--rice=r", "--out=o", "--heat=1"], "Unknown command line flag 'heat'"),
     ],
@@ -295,7 +295,7 @@ def test_a_place_of_a_step_may_be_given():
 
 
 def test_a_step_that_asks_for_what_no_config_has_is_refused():
-    with pytest.raises(TypeError, match="Step strange asks for 'unknown', which the config does"):
+    with pytest.raises(TypeError, match="Step strange has 'unknown', which the config does"):
         flags.step_parser(strange, Config)
 
 

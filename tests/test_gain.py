@@ -96,5 +96,5 @@ def test_the_gain_is_told_in_one_line(pictures, tmp_path, monkeypatch, capsys):
     assert gain.main(config) == 0
     (file,) = tmp_path.glob("gain/*/gain.json")
     told = json.loads(file.read_text())
-    (line,) = (x for x in capsys.readouterr().out.splitlines() if "What transfer gained" in x)
+    (line,) = (x for x in capsys.readouterr().out.splitlines() if "Gain of transfer" in x)
     assert f"test accuracy {told['transfer']:.3f} against {told['scratch']:.3f} from" in line

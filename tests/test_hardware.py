@@ -65,17 +65,17 @@ def workers(
 
 def test_a_gpu_that_tensorflow_cannot_use_is_told_of(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "_NVIDIA", tmp_path / "none")
-    assert hardware.told() == "the processor"
+    assert hardware.devices() == "the processor"
     monkeypatch.setattr(hardware, "_NVIDIA", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert hardware.told() == "the processor"
+    assert hardware.devices() == "the processor"
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert "this machine has a GPU" in hardware.told()
+    assert "this machine has a GPU" in hardware.devices()
     found = [tf.config.LogicalDevice(f"/device:{kind}:0", kind) for kind in ("CPU", "GPU", "GPU")]
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda: found)
-    assert hardware.told() == "1 GPU"  # The default strategy has one replica.
+    assert hardware.devices() == "1 GPU"  # The default strategy has one replica.
     monkeypatch.setattr(hardware, "replicas", lambda: 2)
-    assert hardware.told() == "2 GPU"
+    assert hardware.devices() == "2 GPU"
 
 
 def fitted(
@@ -296,13 +296,13 @@ def test_a_worker_that_never_comes_is_named_after_a_time():
     ("name", "config", "message"),
     [
         ("mirored", "", "'mirored' is not a strategy; did you mean 'mirrored'?"),
-        ("multi_worker", "", "multi_worker: TF_CONFIG is '', expected the like of"),
-        ("multi_worker", "{", "TF_CONFIG is '{', expected the like of"),
-        ("multi_worker", "[1]", r"TF_CONFIG is '\[1\]', expected the like of"),
+        ("multi_worker", "", "multi_worker: TF_CONFIG is '', expected a value like"),
+        ("multi_worker", "{", "TF_CONFIG is '{', expected a value like"),
+        ("multi_worker", "[1]", r"TF_CONFIG is '\[1\]', expected a value like"),
         (
             "multi_worker",
             '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}',
-            "names the worker a:1 alone; name at least two",
+            "names only the worker a:1; name at least two",
         ),
         (
             "multi_worker",

@@ -147,7 +147,7 @@ def test_a_step_alone_needs_the_name(step):
     texts = {"name": "", "baseline": "last", "saved_models": "models", "details": "details"}
     texts |= {"backbone": "starter", "task": "classification", "exporters": "tflite"}
     texts |= dict.fromkeys(("model", "examples", "evaluation", "anomalies", "infra_blessing"), "x")
-    with pytest.raises(ValueError, match="--name is empty; give the name"):
+    with pytest.raises(ValueError, match="--name is empty; set the name"):
         flags.step_values(step, texts, Config)
     assert flags.step_values(step, {**texts, "name": "own"}, Config)[0]["name"] == "own"
 

@@ -94,7 +94,7 @@ def test_predict_takes_files_bytes_and_arrays(model, tmp_path):
     Image.fromarray(pixels).save(path)
     found = model.predict([path, str(path), path.read_bytes(), pixels], batch_size=3)
     for one in (path, str(path), path.read_bytes()):
-        with pytest.raises(ValueError, match="is one example; give a list of examples"):
+        with pytest.raises(ValueError, match="is one example; pass a list of examples"):
             model.predict(one)
     assert len(found) == 4
     for one in found:

@@ -178,7 +178,7 @@ def test_a_value_of_another_type_is_refused_when_made(values, message):
         ("zzz", "'zzz' is not a Shape; there are disc, filed, plate."),
         ("disc(radios=1)", "disc has no field 'radios'; did you mean 'radius'?"),
         ("disc(1)", "disc(1): write every field of disc with its name; there are radius."),
-        ("disc(radius=1, radius=2)", "disc is given radius twice."),
+        ("disc(radius=1, radius=2)", "disc has the field radius twice."),
         ("disc(**{'radius': 1})", "disc has no field '**'; there are radius."),
         ("disc(radius=x)", "disc.radius is 'x', expected a finite float."),
         ("disc(radius=1e999)", "disc.radius is inf, expected a finite float."),

@@ -19,7 +19,7 @@ def free(count: int) -> tuple[list[str], list[list[int]], list[str | None]]:
 
 def test_the_hash_alone_decides_where_there_is_plenty():
     ids, labels, given = free(400)
-    sides = splits.cut(Split(validation=15, test=25), ids, labels, given)
+    sides = splits.assigned(Split(validation=15, test=25), ids, labels, given)
     for identity, side in zip(ids, sides, strict=True):
         u = spot(identity)
         assert side == ("test" if u < 25 else "validation" if u < 40 else "train")
@@ -27,9 +27,9 @@ def test_the_hash_alone_decides_where_there_is_plenty():
 
 def test_an_example_keeps_its_side_when_others_come():
     ids, labels, given = free(300)
-    before = dict(zip(ids, splits.cut(Split(), ids, labels, given), strict=True))
+    before = dict(zip(ids, splits.assigned(Split(), ids, labels, given), strict=True))
     more, labels, given = free(900)
-    after = dict(zip(more, splits.cut(Split(), more, labels, given), strict=True))
+    after = dict(zip(more, splits.assigned(Split(), more, labels, given), strict=True))
     assert before == {identity: after[identity] for identity in ids}
 
 
@@ -42,7 +42,7 @@ def unlucky(count: int, name: str = "") -> list[str]:
 def test_a_small_class_lends_its_smallest_hashes_and_keeps_training(count: int):
     _, labels, given = free(count)
     ids = unlucky(count)
-    sides = splits.cut(Split(validation=1, test=1), ids, labels, given)
+    sides = splits.assigned(Split(validation=1, test=1), ids, labels, given)
     ordered = sorted(ids, key=spot)
     assert {side: ids[sides.index(side)] for side in ("test", "validation")} == {
         "test": ordered[0],
@@ -53,13 +53,13 @@ def test_a_small_class_lends_its_smallest_hashes_and_keeps_training(count: int):
 
 def test_a_class_of_four_lends_nothing():
     _, labels, given = free(4)
-    assert splits.cut(Split(validation=1, test=1), unlucky(4), labels, given) == ["train"] * 4
+    assert splits.assigned(Split(validation=1, test=1), unlucky(4), labels, given) == ["train"] * 4
 
 
 def test_every_class_is_in_training_however_small():
     ids = [f"{label}/{i}.jpg" for label in range(1_000) for i in range(2)]
     labels = [[label] for label in range(1_000) for _ in range(2)]
-    sides = splits.cut(Split(), ids, labels, [None] * 2_000)
+    sides = splits.assigned(Split(), ids, labels, [None] * 2_000)
     assert {label for (label,), side in zip(labels, sides, strict=True) if side == "train"} == set(
         range(1_000)
     )
@@ -77,7 +77,7 @@ def test_a_group_of_every_class_is_in_training_however_large_the_shares():
     ids = [f"{label}/p{i % 3}_{i}" for label in "ab" for i in range(12)]
     labels = [[0]] * 12 + [[1]] * 12
     split = Split(validation=49, test=50, group=r"(./p\d)_")
-    sides = splits.cut(split, ids, labels, [None] * 24)
+    sides = splits.assigned(split, ids, labels, [None] * 24)
     for label in "ab":
         kept = {split.group_of(x) for x, side in zip(ids, sides, strict=True) if side == "train"}
         assert any(group.startswith(label) for group in kept)
@@ -89,14 +89,14 @@ def test_a_validation_split_leaves_every_class_of_the_users_training_split():
     ids = [f"train/{i}" for i in range(200)] + [f"test/{i}" for i in range(200)]
     labels = [[i] for i in range(200)] * 2
     given = ["train"] * 200 + ["test"] * 200
-    assert splits.cut(Split(validation=30), ids, labels, given) == given
+    assert splits.assigned(Split(validation=30), ids, labels, given) == given
 
 
 @pytest.mark.parametrize("count", [5, 6, 12, 60, 200])
 def test_only_lent_examples_are_not_where_their_hash_puts_them(count: int):
     ids, labels, given = free(count)
     hashed = {x: "test" if spot(x) < 10 else "validation" if spot(x) < 20 else "train" for x in ids}
-    sides = dict(zip(ids, splits.cut(Split(), ids, labels, given), strict=True))
+    sides = dict(zip(ids, splits.assigned(Split(), ids, labels, given), strict=True))
     moved = {identity for identity in ids if sides[identity] != hashed[identity]}
     assert all(hashed[identity] == "train" for identity in moved)
     missing = {"test", "validation"} - set(hashed.values())
@@ -106,7 +106,7 @@ def test_only_lent_examples_are_not_where_their_hash_puts_them(count: int):
 def test_each_class_lends_its_own():
     ids = [*unlucky(6, "a/"), *unlucky(6, "b/")]
     labels = [[0]] * 6 + [[1]] * 6
-    sides = splits.cut(Split(validation=0, test=1), ids, labels, [None] * 12)
+    sides = splits.assigned(Split(validation=0, test=1), ids, labels, [None] * 12)
     assert sides[:6].count("test") == sides[6:].count("test") == 1
 
 
@@ -116,14 +116,14 @@ def test_lending_leaves_no_class_without_training():
     labels = [[1], [0], [0], [0], [0], [0]]
     shares = Split(validation=1, test=1, group=r"^(g\d)")
     assert min(spot(f"g{i}") for i in range(5)) > 2
-    sides = splits.cut(shares, ids, labels, [None] * 6)
+    sides = splits.assigned(shares, ids, labels, [None] * 6)
     assert sides[:2] == ["train", "train"]
     assert sides.count("test") == sides.count("validation") == 1
 
 
 def test_a_group_stays_together_and_the_unmatched_are_alone():
     ids = [f"rose/patient{i % 7}_{i}.jpg" for i in range(70)] + [f"x{i}" for i in range(30)]
-    sides = splits.cut(Split(20, 20, r"patient(\d+)_"), ids, [[]] * 100, [None] * 100)
+    sides = splits.assigned(Split(20, 20, r"patient(\d+)_"), ids, [[]] * 100, [None] * 100)
     for patient in range(7):
         assert len({sides[i] for i in range(70) if i % 7 == patient}) == 1
     assert len(set(sides[70:])) > 1
@@ -153,7 +153,7 @@ def test_a_group_without_brackets_is_the_whole_match():
 def test_splits_the_user_made_are_kept_and_missing_ones_cut_from_training():
     ids, labels, _ = free(300)
     given = ["train" if i % 3 else "test" for i in range(300)]
-    sides = splits.cut(Split(validation=30, test=10), ids, labels, given)
+    sides = splits.assigned(Split(validation=30, test=10), ids, labels, given)
     for identity, own, side in zip(ids, given, sides, strict=True):
         by_hash = "validation" if spot(identity) < 30 else "train"
         assert side == ("test" if own == "test" else by_hash)
@@ -161,7 +161,7 @@ def test_splits_the_user_made_are_kept_and_missing_ones_cut_from_training():
 
 def test_a_split_of_no_percent_is_not_cut():
     ids, labels, given = free(50)
-    assert set(splits.cut(Split(validation=0, test=0), ids, labels, given)) == {"train"}
+    assert set(splits.assigned(Split(validation=0, test=0), ids, labels, given)) == {"train"}
 
 
 @pytest.mark.parametrize(

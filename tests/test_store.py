@@ -114,7 +114,7 @@ def test_running_a_step_calls_its_function(tmp_path):
     "wrong", [lambda folder: None, lambda out, size: None, lambda out, *a: None]
 )
 def test_a_function_of_another_form_is_no_step(wrong):
-    with pytest.raises(TypeError, match=r"A step is written <lambda>\(out: Path, \*, …\)"):
+    with pytest.raises(TypeError, match=r"The signature of a step is <lambda>\(out: Path, \*, …\)"):
         Step(wrong)
 
 
@@ -231,18 +231,19 @@ def size(out: Path) -> None:
         ({"to": "x"}, "'x' is not a product; there are examples, model, card."),
         (
             {"steps": (*STEPS, evaluation)},
-            "Step evaluation asks for 'modle', which is neither a product of a step before it, "
-            "annotated Path, nor a field of the config; did you mean 'model'?",
+            "Step evaluation has the parameter 'modle', which is neither the product of "
+            "a step before it, annotated Path, nor a field of the config; did you mean 'model'?",
         ),
         (
             {"steps": (model, examples)},
-            "Step model asks for 'examples', which is neither a product of a step before it, "
-            "annotated Path, nor a field of the config; there are words, both, size, rate.",
+            "Step model has the parameter 'examples', which is neither the product of "
+            "a step before it, annotated Path, nor a field of the config; there are words, both, "
+            "size, rate.",
         ),
         (
             {"steps": (*STEPS, early)},
-            "Step early asks for 'card', which is neither a product of a step before it, "
-            "annotated Path, nor a field of the config; did you mean 'card'?",
+            "Step early has the parameter 'card', which is neither the product of "
+            "a step before it, annotated Path, nor a field of the config; did you mean 'card'?",
         ),
         ({"steps": (examples, examples)}, "'examples' names a product and something else."),
         ({"steps": (size,)}, "'size' names a product and something else."),
@@ -328,7 +329,7 @@ def test_a_damaged_product_is_named_and_made_again(tmp_path, damage, named):
     again, said = run(tmp_path)
     assert again == products and ran == ["examples"]  # Equal bytes: nothing that reads them runs.
     where = products["examples"]
-    assert said[0] == f"examples   damaged ({named} in {where}), so it is made again"
+    assert said[0] == f"examples   damaged ({named} in {where}), so it runs again"
     assert Store.verify(where) == [] and product.manifest(where)["digest"] == digest
 
 
@@ -363,7 +364,7 @@ def test_other_workers_wait_for_what_the_chief_makes(tmp_path, monkeypatch):
     assert list(products) == ["slow", "examples", "model"]  # After it they are done.
     assert said[0] == "slow       waits for the chief"
     assert "slow       reused" in said and said[-1] in (
-        "model      done, the chief keeps it",
+        "model      done, the chief writes it",
         "model      reused",
     )
     assert [ran.count(name) for name in ("slow", "examples", "model", "card")] == [1, 1, 1, 1]
@@ -372,7 +373,7 @@ def test_other_workers_wait_for_what_the_chief_makes(tmp_path, monkeypatch):
 def test_a_worker_does_not_wait_for_ever_for_a_chief_that_is_gone(tmp_path, monkeypatch):
     monkeypatch.setattr(store.hardware, "is_chief", lambda: False)
     monkeypatch.setattr(store, "PATIENCE", 0.3)
-    with pytest.raises(ValueError, match="The chief does not make examples: for 0 s it has not"):
+    with pytest.raises(ValueError, match="The chief does not write examples: for 0 s it has not"):
         run(tmp_path)
     assert ran == []
 
@@ -387,7 +388,7 @@ def test_a_damaged_manifest_is_named(tmp_path):
 
 
 def test_a_mount_point_is_refused_before_the_work():
-    with pytest.raises(ValueError, match="/proc is a mount point, which nothing can be moved to"):
+    with pytest.raises(ValueError, match="/proc is a mount point, which no rename can replace"):
         store.make(examples, Path("/proc"), {}, {})
     assert ran == []
 
@@ -679,7 +680,7 @@ def test_workers_agree_on_all_that_a_shared_step_reads_and_run_what_the_chief_ru
     monkeypatch.setattr(store.hardware, "part", lambda: (1, 2))
     monkeypatch.setattr(store.hardware, "is_chief", lambda: False)
     monkeypatch.setattr(store.hardware, "meet", met.append)
-    for is_found, last in ((0, "model      done, the chief keeps it"), (1, "model      reused")):
+    for is_found, last in ((0, "model      done, the chief writes it"), (1, "model      reused")):
         monkeypatch.setattr(store.hardware, "gathered", lambda own, found=is_found: [found, own])
         said: list[str] = []
         config = Config(rate=0.25 + is_found)

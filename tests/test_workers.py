@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tlkeras.data.parts import Workers
+from tlkeras.data.parts import Runner
 
 
 class Doing:
@@ -35,32 +35,32 @@ def numbers(done) -> list[int]:
 
 def test_parts_come_in_order_and_leave_nothing_behind(tmp_path):
     part = Doing()
-    assert numbers(Workers().done(part, 40, tmp_path / "parts", "doing")) == list(range(40))
+    assert numbers(Runner().run(part, 40, tmp_path / "parts", "doing")) == list(range(40))
     assert sorted(part.numbers) == list(range(40))
     assert not any(tmp_path.iterdir())
 
 
 def test_few_parts_are_done_without_beam(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    assert numbers(Workers().done(Doing(), 3, tmp_path / "parts", "doing")) == [0, 1, 2]
+    assert numbers(Runner().run(Doing(), 3, tmp_path / "parts", "doing")) == [0, 1, 2]
     with pytest.raises(ImportError):
-        list(Workers("DirectRunner").done(Doing(), 3, tmp_path / "parts", "doing"))
+        list(Runner("DirectRunner").run(Doing(), 3, tmp_path / "parts", "doing"))
     assert logging.root.manager.disable == logging.NOTSET
 
 
 def test_parts_of_a_stopped_run_are_not_done_again(tmp_path):
     first, second = Doing(), Doing()
-    done = Workers().done(first, 40, tmp_path / "parts", "doing")
+    done = Runner().run(first, 40, tmp_path / "parts", "doing")
     assert [int((next(done) / "number").read_text()) for _ in range(3)] == [0, 1, 2]
     done.close()
     kept = {int(path.name) for path in (tmp_path / "parts").iterdir()}
-    assert numbers(Workers().done(second, 40, tmp_path / "parts", "doing")) == list(range(40))
+    assert numbers(Runner().run(second, 40, tmp_path / "parts", "doing")) == list(range(40))
     assert sorted(second.numbers) == sorted({*range(40)} - kept)
 
 
 def test_what_a_killed_worker_left_half_done_is_no_part(tmp_path):
     (tmp_path / "parts" / "00000001.abc.partial").mkdir(parents=True)
-    assert numbers(Workers().done(Doing(), 3, tmp_path / "parts", "doing")) == [0, 1, 2]
+    assert numbers(Runner().run(Doing(), 3, tmp_path / "parts", "doing")) == [0, 1, 2]
     assert not any(tmp_path.iterdir())
 
 
@@ -69,19 +69,19 @@ def test_a_kill_while_a_part_is_removed_leaves_none_of_it(tmp_path, monkeypatch)
         (folder / "number").unlink()
         raise KeyboardInterrupt
 
-    done = Workers().done(Doing(), 8, tmp_path / "parts", "doing")
+    done = Runner().run(Doing(), 8, tmp_path / "parts", "doing")
     next(done)
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
             next(done)
-    assert numbers(Workers().done(Doing(), 8, tmp_path / "parts", "doing")) == list(range(8))
+    assert numbers(Runner().run(Doing(), 8, tmp_path / "parts", "doing")) == list(range(8))
     assert not any(tmp_path.iterdir())
 
 
 def test_finished_parts_wait_on_the_disk_a_few_at_a_time(tmp_path):
     most = 2 * (2 * (os.cpu_count() or 1) + 1)
-    for _ in Workers().done(Doing(), 90, tmp_path / "parts", "doing"):
+    for _ in Runner().run(Doing(), 90, tmp_path / "parts", "doing"):
         assert len(list((tmp_path / "parts").iterdir())) <= most
 
 
@@ -89,15 +89,15 @@ def test_the_error_of_a_part_is_raised_and_the_part_done_again_next_time(tmp_pat
     for _ in range(2):
         part = Doing(3)
         with pytest.raises(ValueError, match=r"^Part three\nis broken\.$"):
-            numbers(Workers().done(part, 8, tmp_path / "parts", "doing"))
+            numbers(Runner().run(part, 8, tmp_path / "parts", "doing"))
         assert 3 in part.numbers
-    assert numbers(Workers().done(Doing(), 8, tmp_path / "parts", "doing")) == list(range(8))
+    assert numbers(Runner().run(Doing(), 8, tmp_path / "parts", "doing")) == list(range(8))
 
 
 def test_what_failed_before_it_was_mended_is_done_again(tmp_path):
     with pytest.raises(ValueError, match="Part three"):
-        numbers(Workers().done(Doing(*range(3, 40)), 40, tmp_path / "parts", "doing"))
-    assert numbers(Workers().done(Doing(), 40, tmp_path / "parts", "doing")) == list(range(40))
+        numbers(Runner().run(Doing(*range(3, 40)), 40, tmp_path / "parts", "doing"))
+    assert numbers(Runner().run(Doing(), 40, tmp_path / "parts", "doing")) == list(range(40))
 
 
 def test_an_error_that_is_not_the_users_passes(tmp_path):
@@ -105,22 +105,20 @@ def test_an_error_that_is_not_the_users_passes(tmp_path):
         raise KeyError("seven")
 
     with pytest.raises(KeyError, match="seven"):
-        list(Workers().done(part, 2, tmp_path / "parts", "doing"))
+        list(Runner().run(part, 2, tmp_path / "parts", "doing"))
 
 
 def test_a_part_that_no_worker_left_here_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(Workers, "_by_beam", lambda workers, do, todo: (None for _ in "1"))
-    message = (
-        r"^FarRunner has done all parts, but part 0 is not in .*parts: every worker has to see"
-    )
+    monkeypatch.setattr(Runner, "_by_beam", lambda runner, do, todo: (None for _ in "1"))
+    message = r"^FarRunner has run all parts, but part 0 is not in .*parts: every machine needs"
     with pytest.raises(ValueError, match=message):
-        list(Workers("FarRunner").done(Doing(), 2, tmp_path / "parts", "doing"))
+        list(Runner("FarRunner").run(Doing(), 2, tmp_path / "parts", "doing"))
 
 
 def test_options_without_a_runner_are_refused():
     with pytest.raises(ValueError, match=r"^The options of Beam are for a runner: name it, too\.$"):
-        Workers(options="--s3_secret_access_key=K123")
+        Runner(options="--s3_secret_access_key=K123")
 
 
-def test_workers_are_a_value():
-    assert pickle.loads(pickle.dumps(Workers("a", "b"))) == Workers("a", "b")
+def test_a_runner_is_a_value():
+    assert pickle.loads(pickle.dumps(Runner("a", "b"))) == Runner("a", "b")

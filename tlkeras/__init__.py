@@ -1,7 +1,7 @@
 """tlkeras: transfer learning on Keras, from labelled data to a served and a mobile model.
 
-The names that a notebook needs are found here, ``from tlkeras import TransferModel``; each is
-imported when first asked for. Every Keras application is found under the name of its constructor.
+A notebook imports its names from here, ``from tlkeras import TransferModel``; each loads on first
+use. Every Keras application has the name of its constructor.
 """
 
 from __future__ import annotations

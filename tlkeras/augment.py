@@ -1,9 +1,9 @@
 """Augment: random changes of training examples and batches, pure functions of a seed.
 
-`examples` and `batches` apply several in order, each with a seed of its own. All of it runs inside
+`examples` and `batches` apply several in order, each with its own seed. They run inside
 ``tf.data.Dataset.map`` on pictures of any size. Randomness comes from TensorFlow's stateless
 generators only: the layers of Keras and keras-cv count their calls, and parallel calls have no
-order. Mechanisms are in `tlkeras.images.geometry` and `tlkeras.images.pixels`.
+order. `tlkeras.images.geometry` and `tlkeras.images.pixels` hold the mechanisms.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ Example = Mapping[str, Any]
 class Augment(Spec, plugins="tlkeras.augments"):
     """A random change; a member overrides `example` or `batch`, the other changes nothing.
 
-    The seed is an integer tensor [2]: the same gives the same result, bit for bit. Both are traced
-    as they stand, so what a tensor's value decides is written with `tf.cond`, not with ``if``.
+    The seed is an integer tensor [2]; equal seeds give equal bits. AutoGraph does not rewrite these
+    methods: branch on tensors with `tf.cond`, not with ``if``.
     """
 
     @property
     def mixes(self) -> bool:
-        """Whether an example depends on the others of its batch: whether `batch` is overridden."""
+        """Whether a member overrides `batch`, so an example depends on the rest of its batch."""
         return type(self).batch is not Augment.batch
 
     def example(self, example: Example, seed: Any) -> dict[str, Any]:
-        """Returns a decoded example changed, with the same keys and types.
+        """Returns a changed example with the same keys and types.
 
-        ``image`` is uint8 or float [h, w, 3] in [0, 255]. Whatever moves pixels moves ``mask``
-        [h, w, 1] and ``boxes`` [n, 4] (top, left, bottom, right in [0, 1]) with them: a mask is 255
-        where there was no picture, boxes are clipped, and one that is left outside is dropped
-        together with its entry of ``box_labels`` [n].
+        ``image`` is uint8 or float [h, w, 3] in [0, 255]. A geometric change also moves ``mask``
+        [h, w, 1] and ``boxes`` [n, 4] (top, left, bottom, right in [0, 1]). The mask is 255 outside
+        of the picture. Boxes are clipped; one outside of the picture is dropped together with its
+        entry of ``box_labels`` [n].
         """
         return dict(example)
 
     def batch(self, inputs: Any, targets: Any, seed: Any) -> tuple[Any, Any]:
-        """Returns a batch of float inputs [b, h, w, 3] and targets [b, classes] changed."""
+        """Returns a changed batch of float inputs [b, h, w, 3] and targets [b, classes]."""
         return inputs, targets
 
 
 def examples(augments: Sequence[Augment], example: Example, seed: Any) -> dict[str, Any]:
     """Returns an example after all augmentations; the seed is any number of integers."""
-    changed = dict(example)
+    augmented = dict(example)
     for augment, own in zip(augments, seeds(seed, len(augments)), strict=True):
-        changed = augment.example(changed, own)
-    return changed
+        augmented = augment.example(augmented, own)
+    return augmented
 
 
 def batches(augments: Sequence[Augment], inputs: Any, targets: Any, seed: Any) -> tuple[Any, Any]:
@@ -60,7 +60,7 @@ def batches(augments: Sequence[Augment], inputs: Any, targets: Any, seed: Any) -
 
 
 def seeds(seed: Any, count: int) -> list[Any]:
-    """Returns independent seeds, int32 [2], decided by any number of integers."""
+    """Returns independent seeds, int32 [2], as a function of any number of integers."""
     numbers = tf.unstack(seed) if tf.is_tensor(seed) else seed
     folded = tf.zeros([2], tf.int32)
     for number in numbers:

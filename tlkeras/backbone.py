@@ -1,4 +1,4 @@
-"""Backbone: a pretrained network, its layers in named blocks."""
+"""Backbone: a pretrained network with its layers in named blocks."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Example = Mapping[str, Any]
 class Backbone(Spec, plugins="tlkeras.backbones"):
     """A network from preprocessed inputs to a dict of features.
 
-    ``"pooled"``, [b, channels], is always among them: a summary of the whole example. Networks of
-    pictures add ``"stride4"``, ``"stride8"``, ``"stride16"`` and ``"stride32"``, those they have:
-    maps of [b, h / stride, w / stride, channels]. Networks of texts add ``"tokens"``,
-    [b, n, channels], and ``"mask"``, bool [b, n].
+    Every dict has ``"pooled"``, [b, channels], a summary of the whole example. Picture networks add
+    their maps of ``"stride4"``, ``"stride8"``, ``"stride16"`` and ``"stride32"``,
+    [b, h / stride, w / stride, channels]. Text networks add ``"tokens"``, [b, n, channels], and
+    ``"mask"``, bool [b, n].
     """
 
     block_pattern: ClassVar[str]
-    """Its first group that matched names the block that a layer begins or belongs to."""
+    """A regex for layer names; its first matching group is the name of the layer's block."""
 
     @abc.abstractmethod
     def raw(self) -> Mapping[str, Kind]:
-        """Returns what a client sends, ``{"image": Image()}``: the keys that `preprocess` reads."""
+        """Returns the kinds of a client's input, ``{"image": Image()}``, by `preprocess` key."""
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -39,30 +39,30 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
     def build(self) -> keras.Model:
         """Returns a new flat Functional model with the pretrained weights; its output is a dict.
 
-        Its input is one tensor, or a dict of named ones if `preprocess` gives a dict. What the
-        weights expect of values, such as the scaling of pixels, is inside; shapes are static.
+        Its input is one tensor, or a dict of tensors if `preprocess` returns a dict. The model
+        contains the scaling of pixels that its weights expect. Shapes are static.
         """
 
     @abc.abstractmethod
     def preprocess(self, example: Example) -> Any:
         """Returns the network's inputs for one decoded example, unbatched: a tensor or a dict.
 
-        Picture backbones take ``example["image"]``, uint8 or float [h, w, 3] in [0, 255], to
-        float32 [size, size, 3] in [0, 255]; nothing but size changes here. A batch works as well,
-        pictures [b, h, w, 3] or texts [b]: exported models call this very function. It is traced as
-        it stands, so what a tensor's value decides is written with `tf.cond`, not with ``if``.
+        Picture backbones resize ``example["image"]``, uint8 or float [h, w, 3] in [0, 255], to
+        float32 [size, size, 3] in [0, 255]. Exported models call it with a batch, pictures
+        [b, h, w, 3] or texts [b]. AutoGraph does not rewrite it: branch on tensors with `tf.cond`,
+        not with ``if``.
         """
 
     def blocks(self, network: keras.Model) -> dict[str, list[keras.Layer]]:
         """Returns the layers of a network by block, every layer once, in the network's order.
 
-        A layer that `block_pattern` does not match joins the block before it; those before the
+        A layer without a match of `block_pattern` joins the block before it; layers before the
         first match are ``stem``. Works on any flat model that begins with this network.
         """
-        found: dict[str, list[keras.Layer]] = {"stem": []}
+        blocks: dict[str, list[keras.Layer]] = {"stem": []}
         current = "stem"
         for layer in network.layers:
             if match := re.search(self.block_pattern, layer.name):
                 current = next(group for group in match.groups() if group)
-            found.setdefault(current, []).append(layer)
-        return {name: layers for name, layers in found.items() if layers}
+            blocks.setdefault(current, []).append(layer)
+        return {name: layers for name, layers in blocks.items() if layers}

@@ -1,8 +1,7 @@
-"""TensorFlow and Keras, imported when first used.
+"""TensorFlow and Keras, imported on first use.
 
-Importing TensorFlow takes seconds. Specs are parsed, keys are computed and help is printed without
-it, so every module of the project writes ``from tlkeras.frameworks import keras, tf`` and may be
-imported for free; the first attribute that is read imports the real package.
+The import takes seconds; specs, keys and help do without it. So every module of the project writes
+``from tlkeras.frameworks import keras, tf``. The first attribute access imports the real package.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 else:
 
     class _OnFirstUse(types.ModuleType):
-        """Stands for a package until one of its attributes is asked for."""
+        """A proxy that imports its package on the first attribute access."""
 
         def __getattr__(self, attribute: str) -> Any:
             if "tensorflow" not in sys.modules:
@@ -46,31 +45,30 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
-# Packages that Keras and TensorFlow import for what a command never does, such as drawing or
-# wrapping networks for scikit-learn; a fifth of the start went into them.
-_SPARED = ("cv2", "matplotlib", "scipy", "sklearn")
+# Keras and TensorFlow import these packages for features that no command uses, such as plots or
+# wrappers for scikit-learn; they took a fifth of the start.
+_UNUSED = ("cv2", "matplotlib", "scipy", "sklearn")
 
 PARALLEL = min(os.cpu_count() or 1, 16)
-"""Parallel calls of a map over examples, each of which holds a picture as large as it was taken."""
+"""Parallel calls of a map over examples; each call holds one picture at full resolution."""
 
 is_command = False
-"""Whether the process is a command's own: it starts and ends faster, by what it will never need."""
+"""Whether this process runs one command; it then skips imports and garbage collection."""
 
 
 def as_written(function: F) -> F:
     """Returns a function for `tf.data.Dataset.map` that AutoGraph does not rewrite.
 
-    Rewriting takes longer than tracing, and again for every data set.
+    The rewrite takes longer than the trace, for every data set anew.
     """
     return tf.autograph.experimental.do_not_convert(function)
 
 
 def untuned(dataset: Any) -> Any:
-    """Returns a data set, and what is made of it, with parallel calls of fixed numbers.
+    """Returns a data set without autotuning; its transformations inherit the option.
 
-    The tuner of `tf.data` would choose them, and sleeps longer and longer between its rounds; what
-    ends an epoch may have to wait for it to wake up, up to as long again as the epoch has taken
-    (TensorFlow 2.21).
+    The tuner of `tf.data` sleeps longer and longer between its rounds. The end of an epoch may wait
+    for it as long as the epoch took (TensorFlow 2.21).
     """
     options = tf.data.Options()
     options.autotune.enabled = False
@@ -78,33 +76,33 @@ def untuned(dataset: Any) -> Any:
 
 
 def _import_tensorflow() -> None:
-    """Imports TensorFlow, quietly unless the user has set a log level of theirs."""
+    """Imports TensorFlow, without its log unless the user has set a log level."""
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if "keras" in sys.modules:
         backend = sys.modules["keras"].config.backend()
     if backend != "tensorflow":
         raise ValueError(
-            f"Keras is to run on {backend}, and tlkeras runs on TensorFlow: unset KERAS_BACKEND."
+            f"The backend of Keras is {backend}; tlkeras runs on TensorFlow: unset KERAS_BACKEND."
         )
-    with _without(_SPARED if is_command else ()), _uncollected():
+    with _without(_UNUSED if is_command else ()), _uncollected():
         if _LEVEL in os.environ:
             importlib.import_module("tensorflow")
         else:
             os.environ[_LEVEL] = "2"
-            # The libraries tell of the processor and of missing GPUs before they read the level.
+            # The libraries log the processor and missing GPUs before they read the level.
             with muted():
                 importlib.import_module("tensorflow").config.list_physical_devices()
-            del os.environ[_LEVEL]  # Not handed down to other processes as if the user had set it.
+            del os.environ[_LEVEL]  # Child processes would take it for the user's.
     if is_command:
-        # Keras 3.15 keeps what it finds out here under another name than it looks for it, and so
-        # makes a layer, metric or optimizer for every one that it saves or loads.
+        # Keras 3.15 writes this cache under one name and reads it under another. So it creates an
+        # extra layer, metric or optimizer for each one that it saves or loads.
         saving: Any = importlib.import_module("keras.src.saving.saving_lib")
         saving.get_attr_skipset = functools.cache(saving.get_attr_skipset)
 
 
 @contextlib.contextmanager
 def _without(packages: Iterable[str]) -> Iterator[None]:
-    """Lets what is imported meanwhile find packages missing that have not been imported before."""
+    """Hides packages from the imports in this context, unless they were imported before."""
     hidden: Any = dict.fromkeys({*packages} - sys.modules.keys())
     sys.modules.update(hidden)
     try:
@@ -116,10 +114,10 @@ def _without(packages: Iterable[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Keeps the garbage collector from what is imported meanwhile, in a command up to the end.
+    """Disables garbage collection during an import; a command also freezes all objects.
 
-    None of it is ever garbage, and looking at it takes a second when the process ends alone. In
-    another process what its user holds is not ours to keep.
+    Imported objects are never garbage, and their last collection takes a second at exit. Other
+    processes also hold objects of their user, so they freeze none.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -134,17 +132,17 @@ def _uncollected() -> Iterator[None]:
 
 @contextlib.contextmanager
 def muted() -> Iterator[None]:
-    """Holds back the error stream of the whole process; after an error it is told."""
+    """Captures the error stream of the whole process; prints it after an error."""
     sys.stderr.flush()
     stream = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with tempfile.TemporaryFile() as buffer:
+        os.dup2(buffer.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
+            buffer.seek(0)
             with os.fdopen(os.dup(stream), "wb") as file:
-                shutil.copyfileobj(held, file)
+                shutil.copyfileobj(buffer, file)
             raise
         finally:
             os.dup2(stream, 2)
@@ -153,12 +151,12 @@ def muted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing() -> Iterator[None]:
-    """Turns what TensorFlow raises of a full disk into the `OSError` that all else raises."""
+    """Turns TensorFlow's error of a full disk into the usual `OSError`."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         why = os.strerror(errno.ENOSPC)
-        # Before the path may stand "{{node}} ", behind the reason " [Op:Name]".
-        if not (told := re.match(rf"(?:{{{{.*}}}} )?(.*); {why}", error.message)):
+        # "{{node}} " may precede the path, and " [Op:Name]" may follow the reason.
+        if not (path := re.match(rf"(?:{{{{.*}}}} )?(.*); {why}", error.message)):
             raise
-        raise OSError(errno.ENOSPC, why, told[1]) from error
+        raise OSError(errno.ENOSPC, why, path[1]) from error

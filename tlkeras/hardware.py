@@ -1,9 +1,9 @@
-"""Hardware: the `tf.distribute` strategy that training runs under, chosen once for a process.
+"""Hardware: the `tf.distribute` strategy of training, chosen once per process.
 
-Nothing here changes what is made, only where: the same batches, split over the replicas of a
-strategy, give the weights that one device gives, up to rounding. `used` enters a strategy by name.
-Layers, optimizers and metrics are made under `scope`; all else (fit, save, load) happens outside of
-it, because what one worker alone reads or writes inside a scope puts the workers out of step.
+The strategy does not change the result: up to rounding, batches split over its replicas give the
+weights of one device. `used` enters a strategy by name. Create layers, optimizers and metrics under
+`scope`, but fit, save and load outside of it. If one worker alone reads or writes inside a scope,
+the workers get out of step.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from tlkeras import spec
 from tlkeras.frameworks import tf
 
 NAMES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
-"""The strategies."""
+"""The names of the strategies."""
 
 TIMEOUT = 600.0
-"""Seconds that workers wait for each other when they start."""
+"""Seconds that workers wait for each other at the start."""
 
-# Here the driver of NVIDIA tells of its GPUs, whatever TensorFlow can use.
+# NVIDIA's driver lists the GPUs here, also those that TensorFlow cannot use.
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 _EXAMPLE = json.dumps(
@@ -45,11 +45,11 @@ def strategy(name: str, timeout: float = TIMEOUT) -> Any:
 
     ``one_device`` is TensorFlow's default: the first accelerator, or the processor. ``mirrored``:
     all accelerators of this machine. ``multi_worker``: those of all machines that the environment
-    variable ``TF_CONFIG`` names, one process on each; returns when all are there. ``tpu``: the TPU
-    that ``TPU_NAME`` names, or the local one. ``auto``: which of these fits the machine.
+    variable ``TF_CONFIG`` names, one process on each; waits for all of them. ``tpu``: the TPU that
+    ``TPU_NAME`` names, or the local one. ``auto``: the one that fits the machine.
 
     Raises:
-        ValueError: What is missing, or which workers did not come.
+        ValueError: Hardware or a setting is missing, or workers do not answer.
     """
     makers: Mapping[str, Callable[[], Any]] = {
         "one_device": lambda: tf.distribute.get_strategy(),
@@ -58,7 +58,7 @@ def strategy(name: str, timeout: float = TIMEOUT) -> Any:
         "tpu": _tpu,
     }
     _check(name)
-    name = _asked(name)
+    name = _resolved(name)
     if name == "auto":
         name = "mirrored" if len(tf.config.list_logical_devices("GPU")) > 1 else "one_device"
     return makers[name]()
@@ -66,70 +66,71 @@ def strategy(name: str, timeout: float = TIMEOUT) -> Any:
 
 @contextlib.contextmanager
 def used(name: str, timeout: float = TIMEOUT) -> Iterator[None]:
-    """Makes a strategy the current one; one of this machine's devices is made when first asked for.
+    """Makes a strategy the current one.
 
-    Others are made at once, because they have to be before TensorFlow does anything else.
+    ``one_device`` and ``mirrored`` are created on first use. ``tpu`` and ``multi_worker`` are
+    created at once, because they must precede every other operation of TensorFlow.
 
     Raises:
-        ValueError: Another worker was lost; an unbroken run needs all of them.
+        ValueError: Another worker was lost.
     """
     global _chosen
     _check(name)
-    name, before, index, count = _asked(name), _chosen, 0, 1
+    name, before, index, count = _resolved(name), _chosen, 0, 1
     if name == "multi_worker":
         index, count = _place()
     _chosen = _Chosen(functools.cache(functools.partial(strategy, name, timeout)), index, count)
     try:
         if name == "tpu" or count > 1:
             current()
-        with _losses_told() if count > 1 else contextlib.nullcontext():
+        with _explained() if count > 1 else contextlib.nullcontext():
             yield
     finally:
         _chosen = before
 
 
 def current() -> Any:
-    """Returns the strategy that `used` has made the current one; TensorFlow's default if none."""
+    """Returns the strategy that `used` entered, or TensorFlow's default."""
     return _chosen.make()
 
 
 def scope() -> contextlib.AbstractContextManager[Any]:
-    """Returns the scope in which variables are made that live on every replica."""
+    """Returns the scope for the creation of variables that live on every replica."""
     return current().scope() if replicas() > 1 else contextlib.nullcontext()
 
 
 def replicas() -> int:
-    """Returns how many copies of a model are trained together."""
+    """Returns the number of model copies that train together."""
     return current().num_replicas_in_sync
 
 
 def part() -> tuple[int, int]:
-    """Returns which worker this process is, and of how many: it feeds that part of each batch."""
+    """Returns ``(index, count)`` of this worker; it feeds that share of each batch."""
     return _chosen.index, _chosen.count
 
 
 def is_chief() -> bool:
-    """Returns whether this is the process that writes; of several workers the first one is."""
+    """Returns whether this process writes; of several workers, only the first does."""
     return _chosen.index == 0
 
 
-def told() -> str:
-    """Returns what a fit runs on, and what is there but cannot be used."""
+def devices() -> str:
+    """Returns the devices of a fit as text, with a hint at a GPU that TensorFlow cannot use."""
     kinds = collections.Counter(device.device_type for device in tf.config.list_logical_devices())
-    used = replicas() // _chosen.count
-    found = [f"{min(kinds[kind], used)} {kind}" for kind in ("GPU", "TPU") if kinds[kind]]
+    local = replicas() // _chosen.count
+    accelerators = [f"{min(kinds[kind], local)} {kind}" for kind in ("GPU", "TPU") if kinds[kind]]
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    if not found and _NVIDIA.is_dir() and not is_hidden:
+    if not accelerators and _NVIDIA.is_dir() and not is_hidden:
         return (
             "the processor, though this machine has a GPU: TensorFlow finds no CUDA libraries. "
             "pip install 'tensorflow[and-cuda]' brings them"
         )
-    return ", ".join(found) or "the processor"
+    return ", ".join(accelerators) or "the processor"
 
 
 @contextlib.contextmanager
 def in_float32() -> Iterator[None]:
-    """Has float32 multiplied as float32: newer GPUs round it to TF32 otherwise, by up to 1e-3."""
+    """Multiplies float32 at full precision; newer GPUs otherwise round to TF32, by up to 1e-3."""
     precision = tf.config.experimental
     before = precision.tensor_float_32_execution_enabled()
     precision.enable_tensor_float_32_execution(False)
@@ -140,29 +141,29 @@ def in_float32() -> Iterator[None]:
 
 
 def gathered(value: int) -> list[int]:
-    """Returns the values that all workers call this with, in order, when all of them have."""
+    """Returns the values of all workers, in order; waits until every worker calls it."""
     if _chosen.count == 1:
         return [value]
-    found = _gathering(current())(tf.constant([value], tf.int64)).numpy().tolist()
-    return found[:: len(found) // _chosen.count]
+    values = _gathering(current())(tf.constant([value], tf.int64)).numpy().tolist()
+    return values[:: len(values) // _chosen.count]
 
 
 def meet(about: str) -> None:
-    """Waits until all workers are here.
+    """Waits until all workers call it with the same text.
 
     Raises:
-        ValueError: They came with different texts, so they do not run the same thing.
+        ValueError: The texts differ, so the workers run different things.
     """
     if len(set(gathered(zlib.crc32(about.encode())))) > 1:
         raise ValueError(
-            f"The workers do not agree; this one, number {_chosen.index}, is at: {about}. Start "
-            "all of them with the same command line, the same code and the same files."
+            f"The workers do not agree; worker {_chosen.index} is at: {about}. Start all workers "
+            "with the same command line, the same code and the same files."
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Chosen:
-    """What `used` entered: how to make the strategy, and which worker of how many this is."""
+    """The current strategy's constructor, and this worker's index and count."""
 
     make: Callable[[], Any]
     index: int = 0
@@ -188,8 +189,8 @@ def _check(name: str) -> None:
         raise ValueError(f"{name!r} is not a strategy; {spec.nearest(name, NAMES)}")
 
 
-def _asked(name: str) -> str:
-    """Returns the strategy that the name or, with ``auto``, the environment asks for."""
+def _resolved(name: str) -> str:
+    """Returns the name of the strategy; the environment decides for ``auto``, if it can."""
     if name == "auto" and len(_workers()) > 1:
         return "multi_worker"
     return "tpu" if name == "auto" and "TPU_NAME" in os.environ else name
@@ -197,7 +198,7 @@ def _asked(name: str) -> str:
 
 def _mirrored() -> Any:
     mirrored = tf.distribute.MirroredStrategy()
-    # Of one device there is nothing to mirror.
+    # A single device has nothing to mirror.
     return mirrored if mirrored.num_replicas_in_sync > 1 else tf.distribute.get_strategy()
 
 
@@ -208,7 +209,7 @@ def _tpu() -> Any:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
-    # A RuntimeError: on Google's machines TensorFlow wants their client library.
+    # RuntimeError: on Google's machines TensorFlow requires their client library.
     except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
         raise ValueError(
             f"--strategy=tpu finds no TPU {name!r} ({str(error).partition('. ')[0]}); set "
@@ -223,11 +224,11 @@ def _workers() -> list[str]:
         cluster = json.loads(text).get("cluster", {}) if text else {}
         return [*cluster.get("chief", ()), *cluster.get("worker", ())]
     except (ValueError, AttributeError, TypeError):
-        raise ValueError(f"TF_CONFIG is {text!r}, expected the like of {_EXAMPLE}.") from None
+        raise ValueError(f"TF_CONFIG is {text!r}, expected a value like {_EXAMPLE}.") from None
 
 
 def _place() -> tuple[int, int]:
-    """Returns which of how many workers ``TF_CONFIG`` says this is."""
+    """Returns this worker's index and the number of workers from ``TF_CONFIG``."""
     workers, text = _workers(), os.environ.get("TF_CONFIG", "")
     try:
         config = json.loads(text)
@@ -236,12 +237,12 @@ def _place() -> tuple[int, int]:
         index = workers.index(address)
     except (ValueError, KeyError, IndexError, TypeError):
         raise ValueError(
-            f"--strategy=multi_worker: TF_CONFIG is {text!r}, expected the like of {_EXAMPLE}, "
+            f"--strategy=multi_worker: TF_CONFIG is {text!r}, expected a value like {_EXAMPLE}, "
             "with another index for every worker."
         ) from None
     if len(workers) < 2:
         raise ValueError(
-            f"--strategy=multi_worker: TF_CONFIG names the worker {address} alone; name at least "
+            f"--strategy=multi_worker: TF_CONFIG names only the worker {address}; name at least "
             "two, or use another strategy."
         )
     return index, len(workers)
@@ -250,38 +251,38 @@ def _place() -> tuple[int, int]:
 def _multi_worker(timeout: float) -> Any:
     """Returns the strategy of several machines."""
     index, _ = _place()
-    make = tf.distribute.MultiWorkerMirroredStrategy  # The import is not in the time.
+    make = tf.distribute.MultiWorkerMirroredStrategy  # The import does not count as time.
     _await_others(_workers(), index, timeout)
-    # The constructor waits for the others with all of Python locked, and for ever; it cannot be
-    # stopped but from outside of Python, and has to be only if one is lost in this very moment.
+    # The constructor holds Python's lock and waits for the others for ever. Only code outside of
+    # Python can end it; it must if a worker is lost at this very moment.
     faulthandler.dump_traceback_later(timeout, exit=True, file=sys.__stderr__ or 2)
     try:
-        # Without a timeout of its exchanges: each would start a thread that sleeps as long. It asks
-        # every half minute whether the others are alive.
+        # No timeout for its exchanges: each would start a thread that sleeps as long. TensorFlow
+        # checks every half minute that the others are alive.
         return make()
     finally:
         faulthandler.cancel_dump_traceback_later()
 
 
 def _await_others(addresses: list[str], index: int, timeout: float) -> None:
-    """Returns when a process answers at every worker's address, as this one does at its own."""
+    """Waits until a process answers at every worker's address; answers at its own."""
     end = time.monotonic() + timeout
     _, _, port = addresses[index].rpartition(":")
     missing = [address for i, address in enumerate(addresses) if i != index]
     try:
-        door = socket.create_server(("", int(port)))
+        listener = socket.create_server(("", int(port)))
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--strategy=multi_worker: this worker cannot listen at {addresses[index]} ({error}); "
             "name another port for it in TF_CONFIG, the same on all machines."
         ) from error
-    with door:
+    with listener:
         while missing := [address for address in missing if not _answers(address)]:
             if time.monotonic() > end:
                 raise ValueError(
                     f"--strategy=multi_worker: after {timeout:.0f} s there is no answer from "
                     f"{' or '.join(missing)}. Start a process on every machine that TF_CONFIG "
-                    "names, and look for the error of the one that is missing."
+                    "names, and read the error of the missing one."
                 )
             time.sleep(0.1)
 
@@ -296,8 +297,8 @@ def _answers(address: str) -> bool:
 
 
 @contextlib.contextmanager
-def _losses_told() -> Iterator[None]:
-    """Turns what TensorFlow raises when another worker is gone into one message."""
+def _explained() -> Iterator[None]:
+    """Turns TensorFlow's errors about a lost worker into one message."""
     try:
         yield
     except Exception as error:
@@ -310,6 +311,6 @@ def _losses_told() -> Iterator[None]:
         if not isinstance(error, lost):
             raise
         raise ValueError(
-            "Another worker was lost, or has not answered in time; look for its error. Start all "
-            "workers again: they go on from the last epoch that was finished."
+            "Another worker was lost, or has not answered in time; read its error. Start all "
+            "workers again: they go on after the last finished epoch."
         ) from error

@@ -1,4 +1,4 @@
-"""Recipe: how the weights of a model are got from data."""
+"""Recipe: a way to fit the weights of a model to data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Recipe(Spec, plugins="tlkeras.recipes"):
-    """A way to fit a `TransferModel`; it ends with weights in the same graph."""
+    """A way to fit a `TransferModel`; it changes weights, never the graph."""
 
     @abc.abstractmethod
     def fit(
@@ -29,15 +29,14 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
     ) -> list[dict[str, Any]]:
         """Fits the model in place and returns one log per epoch.
 
-        `folder` keeps the progress: called again there with the same model and data after a kill,
-        it goes on where it stood and ends as if it had never been stopped; a finished fit is not
-        done again. Other data, also with corrected labels, another model, precision, recipe, task,
-        batch size or seed need another folder. A log has ``phase`` and ``epoch``, counted from 0,
-        ``loss``, the task's metrics, and ``val_`` of each where there is a validation split.
+        `folder` holds the progress. After a kill, the same call resumes and ends with the weights
+        of an unbroken fit; it does not repeat a finished fit. A change of data (also of labels),
+        model, precision, recipe, task, batch size or seed needs another folder. A log has ``phase``
+        and ``epoch``, counted from 0, ``loss`` and the task's metrics. With a validation split, it
+        also has the ``val_`` of each.
 
-        `callbacks` are instances of `keras.callbacks.Callback`, to which every epoch is a `fit` of
-        its own; batches that come from kept features may be told to them several at a time, as
-        Keras does with ``steps_per_execution``.
-        `shared` is where features of frozen layers are kept for other fits as well; without it
-        they are in `folder`.
+        `callbacks` are instances of `keras.callbacks.Callback`; every epoch is a `fit` of its own
+        to them. On cached features they see several batches at a time, as with Keras's
+        ``steps_per_execution``.
+        `shared` is a feature cache for several fits; by default the cache is in `folder`.
         """

@@ -1,9 +1,9 @@
 """Spec: a frozen dataclass that is configuration, identity and behaviour at once.
 
-A spec is written as a Python call, ``tflite(quantize='int8')``. That text is the value of a flag,
-the entry in a manifest and a part of the cache key. A *family* is an abstract spec that names the
-package holding its members (``plugins``); a *member* has a ``name``, is final, and is known by that
-name as soon as its file lies in that package. The text is read with `ast`, literals only.
+The text of a spec is a Python call, ``tflite(quantize='int8')``. It is the value of a flag, the
+entry in a manifest and a part of the cache key. A *family* is an abstract spec that names the
+package of its members (``plugins``). A *member* has a ``name`` and is final; a file in that package
+registers it. `ast` parses the texts; only literals are allowed.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ S = TypeVar("S", bound="Spec")
 
 @dataclass_transform(frozen_default=True)
 class Spec(abc.ABC):
-    """A value with typed fields, checked when made; subclasses become frozen dataclasses.
+    """A value with typed fields, validated on construction; subclasses become frozen dataclasses.
 
     Fields are bool, int, float (finite), str, Path, Literal, specs, and unions and tuples of these.
     """
 
     member: ClassVar[str]
-    """What texts call a member of a family."""
+    """The name of a member in texts."""
 
     name: ClassVar[str]
-    """The same, unless the member has a field called so."""
+    """Equals `member`, unless the member has a field ``name``."""
 
     plugins: ClassVar[str]
-    """The package that holds the members of a family."""
+    """The package with the members of a family."""
 
     def __init_subclass__(cls, *, name: str | None = None, plugins: str | None = None) -> None:
         """Registers a member (``name``), a family (``plugins``) or an abstract spec (neither)."""
@@ -69,7 +69,7 @@ class Spec(abc.ABC):
                 raise TypeError(f"{cls.__name__}.{field.name} hides what every spec has.")
 
     def __post_init__(self) -> None:
-        """Checks the type of every field, then how they fit together."""
+        """Checks the type of every field, then calls `validate`."""
         if "member" not in vars(type(self)):
             raise TypeError(f"{type(self).__name__} is abstract; make one of its members.")
         for field, annotation in fields(type(self)).items():
@@ -78,18 +78,18 @@ class Spec(abc.ABC):
         self.validate()
 
     def validate(self) -> None:  # noqa: B027 (most specs have nothing more to check)
-        """Raises ValueError if fields do not fit together; overridden where they may not."""
+        """Raises ValueError if a value is out of range or fields contradict each other."""
 
     @classmethod
     def expand(cls, text: str) -> str:
-        """Returns the call that a shorthand stands for; families may have one, most have none."""
+        """Returns the call behind a family's shorthand; most families have none."""
         return text
 
     def require(self, holds: bool, field: str, expected: str) -> None:
-        """Raises ValueError naming the field, its value and what was expected, unless it holds."""
+        """Raises ValueError with the field, its value and the expectation, unless `holds`."""
         if not holds:
-            came = getattr(self, field)
-            raise ValueError(f"{self.member}.{field} is {came!r}, expected {expected}.")
+            value = getattr(self, field)
+            raise ValueError(f"{self.member}.{field} is {value!r}, expected {expected}.")
 
     def replace(self, **changes: Any) -> Self:
         """Returns a copy with other field values."""
@@ -102,15 +102,15 @@ class Spec(abc.ABC):
             yield from child.specs()
 
     def fingerprint(self) -> str:
-        """Returns a text that changes with the files behind this spec; empty if there are none."""
+        """Returns a text that changes with the files behind this spec; empty without files."""
         return " ".join(filter(None, (child.fingerprint() for child in self._children())))
 
     def full(self) -> str:
-        """Returns the text with every field, defaults too: what keys and manifests hold."""
+        """Returns the text with every field, also the defaults; keys and manifests use it."""
         return text(self, everything=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles the fields alone, not what was found out since and kept beside them."""
+        """Pickles the fields alone, without cached properties."""
         return type(self), tuple(getattr(self, field) for field in fields(type(self)))
 
     def __str__(self) -> str:
@@ -127,7 +127,7 @@ class Spec(abc.ABC):
 
 
 def names(family: type[S]) -> dict[str, type[S]]:
-    """Returns the members of a family by name, sorted; its package is imported when first asked."""
+    """Returns the members of a family by name, sorted; imports their package on first use."""
     if "member" in vars(family):
         return {family.member: family}
     if hasattr(family, "plugins"):
@@ -138,19 +138,19 @@ def names(family: type[S]) -> dict[str, type[S]]:
     for cls in _descendants(family):
         if "member" in vars(cls):
             other = members.get(cls.member, cls)
-            members[cls.member] = cls  # In a notebook a cell that is run again defines it anew.
+            members[cls.member] = cls  # A notebook cell defines its class anew on every run.
             if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise TypeError(f"{other!r} and {cls!r} are both named {cls.member!r}.")
     return dict(sorted(members.items()))
 
 
 def usage(member: type[Spec]) -> str:
-    """Returns how a member is written with all its fields, those that have to be given as ``…``."""
-    written = [
+    """Returns the call of a member with all fields; a required one has the value ``…``."""
+    arguments = [
         f"{field.name}={'…' if field.default is dataclasses.MISSING else text(field.default)}"
         for field in _dataclass_fields(member)
     ]
-    return f"{member.member}({', '.join(written)})" if written else member.member
+    return f"{member.member}({', '.join(arguments)})" if arguments else member.member
 
 
 def parse(text: str, family: type[S]) -> S:
@@ -161,13 +161,13 @@ def parse(text: str, family: type[S]) -> S:
         family: The family, or the one member, that is expected.
 
     Raises:
-        ValueError: What was read and what was expected; never a traceback of the parser's.
+        ValueError: The text is no such spec; the message has the text and the expectation.
     """
     return parse_value(text, family)
 
 
 def parse_value(text: str, annotation: Any) -> Any:
-    """Returns the value of any annotation a field may have; a tuple of specs is joined by ``|``."""
+    """Returns the value of a text for any field annotation; ``|`` separates a tuple of specs."""
     for family in families(annotation):
         if text not in names(family):
             text = family.expand(text)
@@ -182,14 +182,14 @@ def parse_value(text: str, annotation: Any) -> Any:
 
 
 def text(value: Any, *, everything: bool = False) -> str:
-    """Returns the text of any field value; defaults are written only if `everything` is."""
+    """Returns the text of any field value; with `everything`, also of fields at their default."""
     if isinstance(value, Spec):
-        written = [
+        arguments = [
             f"{field.name}={text(getattr(value, field.name), everything=everything)}"
             for field in _dataclass_fields(type(value))
             if everything or getattr(value, field.name) != field.default
         ]
-        return f"{value.member}({', '.join(written)})" if written else value.member
+        return f"{value.member}({', '.join(arguments)})" if arguments else value.member
     if isinstance(value, tuple):
         items = cast("tuple[Any, ...]", value)
         return "[" + ", ".join(text(item, everything=everything) for item in items) + "]"
@@ -197,7 +197,7 @@ def text(value: Any, *, everything: bool = False) -> str:
 
 
 def inside(value: Any) -> Iterator[Spec]:
-    """Yields the specs in a field value: itself, or the items of a tuple; not what they hold."""
+    """Yields the specs of a field value, itself or the items of a tuple, without their children."""
     if isinstance(value, Spec):
         yield value
     elif isinstance(value, tuple):
@@ -220,7 +220,7 @@ def fields(cls: type[Spec]) -> dict[str, Any]:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """Returns the end of an error message: the nearest right names, or all of them."""
+    """Returns the end of an error message: the nearest known names, or all of them."""
     close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     if close:
         return "did you mean " + " or ".join(map(repr, close)) + "?"
@@ -256,7 +256,7 @@ def _descendants(cls: type[S]) -> Iterator[type[S]]:
 
 
 def _read(node: ast.expr, annotation: Any) -> Any:
-    """Returns the value of a literal or a call; anything else is refused."""
+    """Returns the value of a literal or a call; raises ValueError for anything else."""
     known = families(annotation)
     match node:
         case ast.Constant(value=value):
@@ -309,7 +309,7 @@ def _call(word: str, node: ast.expr, kinds: Sequence[type[Spec]]) -> Spec:
                 f"{word} has no field {field!r}; {nearest(field, list(fields(member)))}"
             )
         if field in values:
-            raise ValueError(f"{word} is given {field} twice.")
+            raise ValueError(f"{word} has the field {field} twice.")
         values[field] = _read(keyword.value, fields(member)[field])
     for field in _dataclass_fields(member):
         required = field.default is field.default_factory is dataclasses.MISSING
@@ -319,7 +319,7 @@ def _call(word: str, node: ast.expr, kinds: Sequence[type[Spec]]) -> Spec:
 
 
 def _checked(value: Any, annotation: Any, where: str) -> Any:
-    """Returns the value with ints made floats, lists tuples and texts paths where so annotated."""
+    """Returns the value; converts int to float, list to tuple and str to Path as annotated."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _checked(value, arguments[0], where)
@@ -332,16 +332,16 @@ def _checked(value: Any, annotation: Any, where: str) -> Any:
     if annotation is Path and isinstance(value, (str, Path)):
         value = path(value)
     if origin is Literal:
-        right = any(type(value) is type(known) and value == known for known in arguments)
+        is_valid = any(type(value) is type(known) and value == known for known in arguments)
     elif annotation is float:
-        right = type(value) is float and math.isfinite(value)
+        is_valid = type(value) is float and math.isfinite(value)
     elif annotation in (bool, int, str, type(None)):
-        right = type(value) is annotation  # A bool is an int to Python, but epochs=True is a slip.
+        is_valid = type(value) is annotation  # Python's bool is an int, but epochs=True is a slip.
     elif annotation is Path or families(annotation):
-        right = isinstance(value, annotation)
+        is_valid = isinstance(value, annotation)
     else:
         raise TypeError(f"{where} is annotated {annotation!r}, which specs do not support.")
-    if not right:
+    if not is_valid:
         raise ValueError(f"{where} is {value!r}, expected {_readable(annotation)}.")
     return value
 
@@ -357,7 +357,7 @@ def _checked_union(value: Any, arguments: Sequence[Any], where: str) -> Any:
 
 
 def _checked_tuple(value: Any, annotation: Any, arguments: Sequence[Any], where: str) -> Any:
-    if isinstance(value, Spec):  # One of several needs no brackets.
+    if isinstance(value, Spec):  # A single item needs no brackets.
         value = (value,)
     if not isinstance(value, (tuple, list)):
         raise ValueError(f"{where} is {value!r}, expected {_readable(annotation)}.")

@@ -14,23 +14,23 @@ import tqdm
 T = TypeVar("T")
 
 
-def shown(things: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yields the things and shows the progress on the error stream.
+def shown(items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """Yields the items and shows the progress on the error stream.
 
     A terminal shows a moving bar; any other stream gets a line every ten seconds.
     """
     interval = 0.1 if sys.stderr.isatty() else 10.0
-    yield from tqdm.tqdm(things, what, total, mininterval=interval, delay=2)
+    yield from tqdm.tqdm(items, label, total, mininterval=interval, delay=2)
 
 
 def printable(text: str) -> str:
-    """Returns a text in UTF-8 that commands no terminal, its lines and tabs left."""
-    shown = text.encode("utf-8", "backslashreplace").decode()
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", shown)
+    """Returns a text in UTF-8 with control characters escaped, but for newlines and tabs."""
+    valid = text.encode("utf-8", "backslashreplace").decode()
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", valid)
 
 
 def quoted(words: Iterable[str]) -> str:
-    """Returns a line for the shell; a text with quotes in it stands in double quotes."""
+    """Returns a line for the shell; a word with single quotes gets double quotes."""
     return " ".join(
         f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
         for word in words
@@ -38,7 +38,7 @@ def quoted(words: Iterable[str]) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> str:
-    """Returns an aligned table; columns of numbers stand to the right."""
+    """Returns an aligned table; columns of numbers are right-aligned."""
     cells = [[cell.replace("\n", " ") for cell in row] for row in rows]
     lines = [list(columns), *cells]
     widths = [max(map(_width, column)) for column in zip(*lines, strict=True)]
@@ -66,6 +66,6 @@ def is_number(cell: str) -> bool:
 
 
 def _width(text: str) -> int:
-    """Returns how many columns of a terminal a text takes."""
+    """Returns the width of a text in columns of a terminal."""
     wide = sum(unicodedata.east_asian_width(sign) in "WF" for sign in text)
     return len(text) + wide - sum(map(bool, map(unicodedata.combining, text)))

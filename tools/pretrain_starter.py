@@ -1,16 +1,16 @@
-"""Trains the starter weights from random initialisation, by distillation from a larger training.
+"""Trains the starter weights from random initialisation, by distillation from published weights.
 
-The student is a MobileNetV2 of width 0.35, the teacher the same network as published, trained on
-ImageNet. Features are learnt at the end of every block, not only at the end (Romero et al. 2015,
-https://arxiv.org/abs/1412.6550), so that few pictures are enough. Three resumable stages:
+The student is a MobileNetV2 of width 0.35; the teacher is the same network with published ImageNet
+weights. The student learns the features at the end of every block, not only the last ones (Romero
+et al. 2015, https://arxiv.org/abs/1412.6550), so that few pictures suffice. Three resumable stages:
 
-1. ``pictures``: every picture decoded and resized once, on disk.
-2. ``blocks``: every block of the student on its own, from the teacher's features before it to
-   those behind it (Li et al. 2020, https://arxiv.org/abs/1911.13053).
-3. ``whole``: the student from pixels to all of the teacher's features.
+1. ``pictures``: decodes and resizes every picture once, to disk.
+2. ``blocks``: trains every block of the student alone, from the teacher's features before it to
+   those after it (Li et al. 2020, https://arxiv.org/abs/1911.13053).
+3. ``whole``: trains the student from pixels to all of the teacher's features.
 
-Both see fresh views at every step: the teacher sees the very same (Beyer et al. 2022,
-https://arxiv.org/abs/2106.05237). A checkpoint is kept every 250 steps.
+Student and teacher see the same fresh views at every step (Beyer et al. 2022,
+https://arxiv.org/abs/2106.05237). A checkpoint is saved every 250 steps.
 
     python tools/pretrain_starter.py --data=IMAGES --teacher=W.weights.h5 --work=DIR --out=DIR
 
@@ -35,9 +35,9 @@ import tqdm
 
 from tlkeras.model.graph import segment
 
-KEPT = 160  # Pixels of a kept picture; the held-out sets have photos of up to 320.
-HELD_OUT = 256  # Pictures that no step sees.
-EVERY = 250  # Steps from one checkpoint to the next.
+SIDE = 160  # Pixels of a picture on disk; the held-out sets have photos of up to 320.
+HELD_OUT = 256  # Pictures for validation.
+EVERY = 250  # Steps between checkpoints.
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    pictures = {name: kept(options, name) for name in sources(options)}
+    pictures = {name: resized(options, name) for name in sources(options)}
     keras.utils.set_random_seed(options.seed)
     student, teacher = network(), network()
     teacher.load_weights(options.teacher)
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def sources(options: argparse.Namespace) -> dict[str, Callable[[], Iterable[bytes]]]:
-    """Returns, by name, what yields the encoded pictures of every data set."""
+    """Returns the functions that yield the encoded pictures of every data set, by name."""
 
     def folder(name: str) -> Callable[[], Iterator[bytes]]:
         paths = sorted((options.data / name).rglob("*.[jJ]*"))
@@ -84,14 +84,14 @@ def sources(options: argparse.Namespace) -> dict[str, Callable[[], Iterable[byte
     return {**{name: folder(name) for name in folders}, "drawn": drawn}
 
 
-def kept(options: argparse.Namespace, name: str) -> np.ndarray:
-    """Returns the pictures of a data set, uint8 [n, KEPT, KEPT, 3], made at the first call."""
+def resized(options: argparse.Namespace, name: str) -> np.ndarray:
+    """Returns the pictures of a data set, uint8 [n, SIDE, SIDE, 3]; the first call writes them."""
     path = options.work / f"{name}.npy"
     if not path.exists():
         arrays = []
         for encoded in tqdm.tqdm(sources(options)[name](), desc=name, mininterval=30):
             image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-            image = tf.image.resize(image, [KEPT, KEPT], antialias=True)
+            image = tf.image.resize(image, [SIDE, SIDE], antialias=True)
             arrays.append(np.clip(np.rint(image.numpy()), 0, 255).astype(np.uint8))
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
@@ -101,7 +101,7 @@ def kept(options: argparse.Namespace, name: str) -> np.ndarray:
 
 
 def network() -> keras.Model:
-    """Returns student or teacher, random: pixels in [-1, 1] of any size to a map of features."""
+    """Returns student or teacher with random weights: maps pixels in [-1, 1] to a feature map."""
     none: Any = None  # Keras annotates it as a text only.
     return keras.applications.MobileNetV2(
         weights=none, include_top=False, alpha=0.35, input_shape=(None, None, 3)
@@ -112,7 +112,7 @@ class Feed:
     """Batches of pictures, each a function of the seed, the stage and the step."""
 
     def __init__(self, pictures: dict[str, np.ndarray], options: argparse.Namespace) -> None:
-        """Photos of ImageNet, few and unlike each other, come four times as often as others."""
+        """Samples the few and diverse photos of ImageNet four times as often as others."""
         self.parts, self.options = list(pictures.values()), options
         places = [[(part, i) for i in range(len(a))] for part, a in enumerate(self.parts)]
         every = np.random.default_rng(options.seed).permutation(np.concatenate(places))
@@ -122,7 +122,7 @@ class Feed:
         self.chances = np.cumsum(weights / weights.sum())
 
     def batch(self, stage: str, step: int) -> np.ndarray:
-        """Returns pictures, uint8 [batch_size, KEPT, KEPT, 3]."""
+        """Returns pictures, uint8 [batch_size, SIDE, SIDE, 3]."""
         random = np.random.default_rng((self.options.seed, len(stage), step))
         drawn = np.searchsorted(self.chances, random.random(self.options.batch_size))
         return self.read(self.places[np.minimum(drawn, len(self.places) - 1)])
@@ -135,9 +135,9 @@ class Feed:
 def views(pictures: Any, size: int, seed: Any) -> Any:
     """Returns random views, float32 [b, size, size, 3] in [-1, 1], of pictures [b, h, w, 3].
 
-    Crops of a quarter to all of the area, flipped, with brightness, contrast and colour changed;
-    every fourth is a mosaic of four at half size, as the pictures are small and the
-    networks would see too few fine details; every eighth is a mixture of two.
+    Views are crops of a quarter to all of the area, with random flips, brightness, contrast and
+    colour. A quarter are mosaics of four at half size, because the pictures are small and the
+    networks would see too few fine details. An eighth are mixtures of two.
     """
     count = tf.shape(pictures)[0]
     seeds = iter(tf.unstack(tf.random.experimental.stateless_split(seed, 12), 12))
@@ -178,63 +178,66 @@ def ends(model: keras.Model) -> list[Any]:
     return [model.get_layer(name).output for name in (*names, "out_relu")]
 
 
-def error(found: Any, wanted: Any, before: Any = None) -> Any:
-    """Returns the share of the wanted features' variance that is missed, a mean over channels.
+def error(predictions: Any, targets: Any, before: Any = None) -> Any:
+    """Returns the squared error as a fraction of the targets' variance, a mean over channels.
 
-    With `before`, the input of a residual block, it is the share of what the block adds.
+    With `before`, the input of a residual block, the variance is that of the block's residual.
     """
-    added = wanted if before is None or before.shape != wanted.shape else wanted - before
-    axes = list(range(len(wanted.shape) - 1))
-    variance = tf.math.reduce_variance(added, axes)
-    missed = tf.reduce_mean(tf.square(found - wanted), axes)
-    return tf.reduce_mean(missed / (variance + 0.01 * tf.reduce_mean(variance)))
+    residual = targets if before is None or before.shape != targets.shape else targets - before
+    axes = list(range(len(targets.shape) - 1))
+    variance = tf.math.reduce_variance(residual, axes)
+    squares = tf.reduce_mean(tf.square(predictions - targets), axes)
+    return tf.reduce_mean(squares / (variance + 0.01 * tf.reduce_mean(variance)))
 
 
 class Blocks:
-    """Every block alone, given the teacher's features."""
+    """Every block alone, on the teacher's features."""
 
     name, size, rate = "blocks", 96, 6e-3
 
     def __init__(self, student: keras.Model, teacher: keras.Model) -> None:
         """Cuts the student at the ends of its blocks."""
-        self.student, ended = student, ends(student)
+        self.student, outputs = student, ends(student)
         self.parts = [
             segment(student, start, end)
-            for start, end in zip([student.input, *ended], ended, strict=False)
+            for start, end in zip([student.input, *outputs], outputs, strict=False)
         ]
         self.teacher = keras.Model(teacher.input, ends(teacher))
 
     def losses(self, images: Any, training: bool) -> Any:
         """Returns the `error` of every block, [18]."""
-        wanted = self.teacher(images, training=False)
+        targets = self.teacher(images, training=False)
         return tf.stack(
             [
-                error(part(given, training=training), after, given)
-                for part, given, after in zip(self.parts, [images, *wanted], wanted, strict=False)
+                error(part(before, training=training), after, before)
+                for part, before, after in zip(
+                    self.parts, [images, *targets], targets, strict=False
+                )
             ]
         )
 
 
 class Whole:
-    """The student from the pixels on, against all the teacher's features."""
+    """The whole student, from pixels to all of the teacher's features."""
 
     name, size, rate = "whole", 128, 2e-3
 
     def __init__(self, student: keras.Model, teacher: keras.Model) -> None:
-        """Makes the ends of the blocks outputs."""
+        """Builds models with the ends of the blocks as outputs."""
         self.student = student
-        self.found, self.teacher = (keras.Model(m.input, ends(m)) for m in (student, teacher))
+        self.features, self.teacher = (keras.Model(m.input, ends(m)) for m in (student, teacher))
 
     def losses(self, images: Any, training: bool) -> Any:
         """Returns the `error` at the end of every block, [19]; the last is of pooled features."""
-        found, wanted = self.found(images, training=training), self.teacher(images, training=False)
-        pooled = [tf.reduce_mean(maps[-1], [1, 2]) for maps in (found, wanted)]
-        pairs = [*zip(found, wanted, strict=True), pooled]
+        features = self.features(images, training=training)
+        targets = self.teacher(images, training=False)
+        pooled = [tf.reduce_mean(maps[-1], [1, 2]) for maps in (features, targets)]
+        pairs = [*zip(features, targets, strict=True), pooled]
         return tf.stack([error(one, other) for one, other in pairs])
 
 
 def fit(stage: Blocks | Whole, feed: Feed, options: argparse.Namespace) -> None:
-    """Trains the student in a stage, from its last checkpoint on."""
+    """Trains the student in a stage; resumes from the last checkpoint."""
     steps = getattr(options, f"{stage.name.removesuffix('s')}_steps")
     warm = steps // 20
     rate = keras.optimizers.schedules.CosineDecay(
@@ -270,18 +273,18 @@ def fit(stage: Blocks | Whole, feed: Feed, options: argparse.Namespace) -> None:
     began, sums = time.perf_counter(), np.zeros(0)
     bar = tqdm.tqdm(feeding.prefetch(2), stage.name, steps, initial=first, mininterval=60)
     for number, pictures in enumerate(bar, first + 1):
-        pictures.set_shape([options.batch_size, KEPT, KEPT, 3])
+        pictures.set_shape([options.batch_size, SIDE, SIDE, 3])
         losses = step(pictures, tf.constant([options.seed, number])).numpy()
         sums = sums + losses if sums.size else losses
         if number % EVERY == 0 or number == steps:
             held_out = np.split(feed.held_out, 4)
-            held = np.mean([measured(feed.read(part)).numpy() for part in held_out], axis=0)
+            means = np.mean([measured(feed.read(part)).numpy() for part in held_out], axis=0)
             manager.save()
             entry = {
                 "stage": stage.name,
                 "step": number,
                 "loss": [round(float(loss), 4) for loss in sums / (number % EVERY or EVERY)],
-                "held_out": [round(float(loss), 4) for loss in held],
+                "held_out": [round(float(loss), 4) for loss in means],
                 "seconds": round(time.perf_counter() - began, 1),
             }
             began, sums = time.perf_counter(), np.zeros(0)
@@ -291,7 +294,7 @@ def fit(stage: Blocks | Whole, feed: Feed, options: argparse.Namespace) -> None:
 
 
 def write(student: keras.Model, options: argparse.Namespace, pictures: dict[str, int]) -> None:
-    """Writes ``starter.npz``, float16 arrays named by place, and ``starter.json``."""
+    """Writes ``starter.npz``, float16 arrays with their numbers as names, and ``starter.json``."""
     options.out.mkdir(parents=True, exist_ok=True)
     weights = options.out / "starter.npz"
     arrays = {f"{i:04d}": w.astype(np.float16) for i, w in enumerate(student.get_weights())}

@@ -1,4 +1,4 @@
-"""ExampleGen: a source becomes TFRecords, cut into splits."""
+"""ExampleGen: writes a source as TFRecords in splits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.step import Runtime, Step, name_modules
 from tlkeras import spec, terminal
 from tlkeras.data import ingest
-from tlkeras.data.parts import Workers
+from tlkeras.data.parts import Runner
 from tlkeras.data.splits import Split
 from tlkeras.source import Source
 
@@ -18,12 +18,12 @@ def examples(
     *,
     source: Source,
     split: Split,
-    beam_runner: Runtime[str] = Workers.runner,
-    beam_options: Runtime[str] = Workers.options,
+    beam_runner: Runtime[str] = Runner.name,
+    beam_options: Runtime[str] = Runner.options,
 ) -> None:
     """Reads every example, checks its features and writes it into its split."""
-    workers = Workers(beam_runner, beam_options)
-    info = ingest.write_examples(source, split, out, workers=workers, parts=out / "_scratch")
+    runner = Runner(beam_runner, beam_options)
+    info = ingest.write_examples(source, split, out, runner=runner, parts=out / "_scratch")
     name_modules(out, (type(kind).__module__ for kind in info.features.values()))
     counts = ", ".join(f"{count:,} {name}" for name, count in info.counts.items())
     if info.classes:

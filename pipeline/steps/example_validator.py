@@ -1,4 +1,4 @@
-"""ExampleValidator: what is odd about the examples, as a TFMD anomalies proto in text form."""
+"""ExampleValidator: anomalies of the examples, as a TFMD anomalies proto in text form."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.steps import schema_gen, statistics_gen
 
 FILE = "anomalies.pbtxt"
 
-# Past these a person should look; each is told, none stops the run.
+# Beyond these limits a person should look at the data; an anomaly never stops the run.
 _IMBALANCE = 10.0  # Times more examples of the largest class than of the smallest.
 _SKEW = 0.1  # Largest difference of a class's share between a split and train (L-infinity).
 _FEW = 20  # Examples of a class in train.
@@ -19,25 +19,25 @@ _FEW = 20  # Examples of a class in train.
 
 @Step
 def anomalies(out: Path, *, statistics: Path, schema: Path) -> None:
-    """Compares the classes of every split with those of train, and tells what is odd."""
+    """Compares the classes of every split with those of train and reports anomalies."""
     from google.protobuf import text_format
 
     anomalies_pb2 = statistics_gen.protos("anomalies")
-    found = anomalies_pb2.Anomalies()
+    proto = anomalies_pb2.Anomalies()
     expected = schema_gen.read(schema)
-    found.baseline.CopyFrom(expected)
+    proto.baseline.CopyFrom(expected)
     datasets = {dataset.name: dataset for dataset in statistics_gen.read(statistics).datasets}
-    for name, short, description in _oddities(datasets, expected):
-        info = found.anomaly_info[name]
+    for name, short, description in _anomalies(datasets, expected):
+        info = proto.anomaly_info[name]
         info.severity = anomalies_pb2.AnomalyInfo.WARNING
         info.short_description = short
         info.description = f"{info.description} {description}".strip()
         print(f"  {name}: {description}")
-    text = text_format.MessageToString(found)
+    text = text_format.MessageToString(proto)
     (out / FILE).write_text(text, encoding="utf-8")
 
 
-def _oddities(datasets: dict[str, Any], schema: Any) -> Iterator[tuple[str, str, str]]:
+def _anomalies(datasets: dict[str, Any], schema: Any) -> Iterator[tuple[str, str, str]]:
     """Yields ``(feature, short description, description)``."""
     for domain in (feature for feature in schema.feature if feature.string_domain.value):
         counts = {
@@ -68,7 +68,7 @@ def _oddities(datasets: dict[str, Any], schema: Any) -> Iterator[tuple[str, str,
 
 
 def _counts(dataset: Any, name: str, words: list[str]) -> dict[str, int]:
-    """Returns how often each word occurs, the words of the schema first, even if never."""
+    """Returns the count of every word; words of the schema come first, also with count 0."""
     summary = next((feature for feature in dataset.features if feature.name == name), None)
     values = summary.string_stats.top_values if summary else []
     return {**dict.fromkeys(words, 0), **{top.value: round(top.frequency) for top in values}}

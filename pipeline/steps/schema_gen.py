@@ -1,4 +1,4 @@
-"""SchemaGen: what the training examples look like, as a TFMD schema proto in text form."""
+"""SchemaGen: the schema of the training examples, as a TFMD schema proto in text form."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ FILE = "schema.pbtxt"
 
 @Step
 def schema(out: Path, *, statistics: Path) -> None:
-    """Writes the range of every number and the domain of every column of words, from ``train``."""
+    """Writes the range of every number and the domain of every text column of ``train``."""
     from google.protobuf import text_format
 
     schema_pb2 = statistics_gen.protos("schema")
     kinds = statistics_gen.protos("statistics").FeatureNameStatistics
-    found = schema_pb2.Schema()
+    proto = schema_pb2.Schema()
     train = next(d for d in statistics_gen.read(statistics).datasets if d.name == "train")
     for summary in train.features:
-        feature = found.feature.add(name=summary.name)
+        feature = proto.feature.add(name=summary.name)
         feature.presence.min_fraction, feature.presence.min_count = 1.0, 1
         feature.value_count.min = feature.value_count.max = 1
         if summary.type == kinds.STRING:
@@ -33,7 +33,7 @@ def schema(out: Path, *, statistics: Path) -> None:
             feature.type = schema_pb2.FLOAT
             feature.float_domain.min = summary.num_stats.min
             feature.float_domain.max = summary.num_stats.max
-    (out / FILE).write_text(text_format.MessageToString(found), encoding="utf-8")
+    (out / FILE).write_text(text_format.MessageToString(proto), encoding="utf-8")
 
 
 def read(schema: Path) -> Any:

@@ -1,6 +1,6 @@
-"""StatisticsGen: what every feature holds, split by split, as a TFMD statistics proto.
+"""StatisticsGen: statistics of every feature by split, as a TFMD statistics proto.
 
-TensorFlow Data Validation and Facets read the file. Memory: 8 bytes an example and number.
+TensorFlow Data Validation and Facets read the file. Memory: 8 bytes per number of an example.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import numpy as np
 
 from pipeline.step import Runtime, Step
 from tlkeras.data import records
-from tlkeras.data.parts import Workers
+from tlkeras.data.parts import Runner
 from tlkeras.data.records import Info, Records
 
 FILE = "statistics.pb"
 _PART = 4096  # Records of a part.
-_FOUND = "found.json"  # What was found in it.
+_RESULT = "found.json"  # The result of a part.
 _BUCKETS = 10
 
 
@@ -34,29 +34,29 @@ def statistics(
     out: Path,
     *,
     examples: Path,
-    beam_runner: Runtime[str] = Workers.runner,
-    beam_options: Runtime[str] = Workers.options,
+    beam_runner: Runtime[str] = Runner.name,
+    beam_options: Runtime[str] = Runner.options,
 ) -> None:
-    """Counts and summarizes every feature, pictures by their height, width and bytes."""
+    """Counts and summarizes every feature; of pictures, height, width and bytes."""
     info = records.info(examples)
     numbers: dict[str, _Numbers] = {split: defaultdict(list) for split in info.counts}
     words: dict[str, _Words] = {split: defaultdict(Counter) for split in info.counts}
     reading = _Reading(examples.absolute(), info)
-    workers = Workers(beam_runner, beam_options)
-    for part in workers.done(reading, len(reading.parts), out / "_scratch", "statistics"):
-        split, columns, counts = json.loads((part / _FOUND).read_text(encoding="utf-8"))
+    runner = Runner(beam_runner, beam_options)
+    for part in runner.run(reading, len(reading.parts), out / "_scratch", "statistics"):
+        split, columns, counts = json.loads((part / _RESULT).read_text(encoding="utf-8"))
         for name, values in columns.items():
             numbers[split][name].append(np.array(values, np.float64))
         for name, times in counts.items():
             words[split][name].update(times)
-    found = protos("statistics").DatasetFeatureStatisticsList()
+    summaries = protos("statistics").DatasetFeatureStatisticsList()
     for split in info.counts:
-        dataset = found.datasets.add(name=split, num_examples=info.counts[split])
+        dataset = summaries.datasets.add(name=split, num_examples=info.counts[split])
         for name, columns in sorted(numbers[split].items()):
             _add_numbers(dataset, name, np.concatenate(columns))
         for name, counts in sorted(words[split].items()):
             _add_words(dataset, name, counts)
-    (out / FILE).write_bytes(found.SerializeToString(deterministic=True))
+    (out / FILE).write_bytes(summaries.SerializeToString(deterministic=True))
 
 
 def read(statistics: Path) -> Any:
@@ -67,7 +67,7 @@ def read(statistics: Path) -> Any:
 
 
 def protos(name: str) -> Any:
-    """Returns a module of TFMD's protos; their classes are made when it is imported."""
+    """Returns a module of TFMD's protos; its import creates their classes."""
     return importlib.import_module(f"tensorflow_metadata.proto.v0.{name}_pb2")
 
 
@@ -90,12 +90,12 @@ class _Reading:
         for record in Records(self.examples, split).between(start, start + _PART):
             _, values = records.values(record, self.info.features)
             for name, kind in self.info.features.items():
-                columns, found = kind.summary(values[name], self.info.classes)
+                columns, counts = kind.summary(values[name], self.info.classes)
                 for column, value in columns.items():
                     numbers[f"{name}{column}"].append(value)
-                if found:
-                    words[name].update(found)
-        (out / _FOUND).write_text(json.dumps([split, numbers, words]), encoding="utf-8")
+                if counts:
+                    words[name].update(counts)
+        (out / _RESULT).write_text(json.dumps([split, numbers, words]), encoding="utf-8")
 
 
 def _add_numbers(dataset: Any, name: str, values: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Trainer: a recipe is fitted to the examples."""
+"""Trainer: fits a model to the examples by a recipe."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def model(
     feature_cache_gb: Runtime[float],
     features: Place,
 ) -> None:
-    """Fits the recipe and writes the whole Keras model and its logs.
+    """Fits the model by the recipe and writes the whole Keras model and its logs.
 
-    Activations of frozen layers are cached in `features`, where other runs find them. The model
-    computes in float32, whatever the training did: exporters and phones want nothing else. What
-    an exporter cannot hold is refused first. Exporters change no model, so their code is not
-    imported.
+    `features` caches activations of frozen layers for all runs. The written model computes in
+    float32, also after training in mixed precision: exporters and phones need it. Before the fit,
+    every exporter checks that it supports the model. Exporters change no model, so their code is
+    not imported.
     """
-    hardware.meet("the model's folder")  # From here on it is there.
-    print(f"  training on {hardware.told()}")
+    hardware.meet("the model's folder")  # From here on the folder exists.
+    print(f"  training on {hardware.devices()}")
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     modules = {type(backbone).__module__, type(task).__module__, "tlkeras.training.features"}
     shared = Cache(features, feature_cache_gb, code.digest(modules))
@@ -48,10 +48,10 @@ def model(
         for exporter in exporters:
             exporter.fits(trained)
         logs = recipe.fit(trained, data, out / "_scratch", shared=shared)
-    kept = trained
+    written = trained
     if precision != "float32":
-        kept = TransferModel(backbone, task, data.classes, seed)
-        kept.full.set_weights(trained.full.get_weights())
+        written = TransferModel(backbone, task, data.classes, seed)
+        written.full.set_weights(trained.full.get_weights())
     if hardware.is_chief():
-        kept.save(out)
+        written.save(out)
         files.write_json(out / "logs.json", logs)

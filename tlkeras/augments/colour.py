@@ -16,7 +16,7 @@ class Color(Augment, name="color"):
 
     def validate(self):
         for kind, strength in self._strengths().items():
-            self.require(0 <= strength <= 1, kind, "a part from 0 to 1")
+            self.require(0 <= strength <= 1, kind, "a fraction from 0 to 1")
 
     def example(self, example, seed):
         pixels = pixels_of(example)

@@ -11,14 +11,14 @@ from tlkeras.images.pixels import painted, pixels_of
 class Erase(Augment, name="erase"):
     """Puts noise over a rectangle of up to `scale` of the picture's area.
 
-    Random erasing (Zhong et al. 2020, https://arxiv.org/abs/1708.04896). The ratio of its sides is
-    3/10 to 10/3 of the picture's own. What is behind it stays in mask and boxes.
+    Random erasing (Zhong et al. 2020, https://arxiv.org/abs/1708.04896). Its aspect ratio is 3/10
+    to 10/3 of the picture's own. Mask and boxes do not change.
     """
 
     scale: float = 0.1
 
     def validate(self):
-        self.require(0 <= self.scale < 1, "scale", "a part of the area, at least 0 and below 1")
+        self.require(0 <= self.scale < 1, "scale", "a fraction of the area in [0, 1)")
 
     def example(self, example, seed):
         place, noise = seeds(seed, 2)

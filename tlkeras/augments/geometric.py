@@ -1,4 +1,4 @@
-"""Flip, crop and rotate: what moves the pixels of an example, its mask and its boxes."""
+"""Flip, crop and rotate: they move the pixels, the mask and the boxes of an example."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from tlkeras.images.geometry import moved, rectangle, rotated, size_of
 
 
 class Flip(Augment, name="flip"):
-    """Mirrors one picture in two left to right, and independently of that top to bottom."""
+    """Mirrors a picture left to right, top to bottom, or both, each with probability 1/2."""
 
     horizontal: bool = True
     vertical: bool = False
 
     def example(self, example, seed):
-        turned = (tf.random.stateless_uniform([2], seed) < 0.5) & [self.vertical, self.horizontal]
+        axes = (tf.random.stateless_uniform([2], seed) < 0.5) & [self.vertical, self.horizontal]
         return moved(
             example,
             lambda pixels, *_: tf.raw_ops.Reverse(
-                tensor=pixels, dims=tf.concat([turned, [False]], axis=0)
+                tensor=pixels, dims=tf.concat([axes, [False]], axis=0)
             ),
-            lambda corners: tf.where(turned, 1 - tf.reverse(corners, [1]), corners),
+            lambda corners: tf.where(axes, 1 - tf.reverse(corners, [1]), corners),
         )
 
 
 class Crop(Augment, name="crop"):
-    """Cuts out a part of the picture, `scale` to 1 of its area; nothing is resized.
+    """Crops a picture to a random rectangle of `scale` to 1 of its area; does not resize.
 
     The random crop of Inception (Szegedy et al. 2015, https://arxiv.org/abs/1409.4842), but for its
-    sides: their ratio lies in [3/4, 4/3] of the picture's own, which is the distortion a network
-    sees once the crop is resized to its input. So wide pictures are cropped like square ones.
+    aspect ratio. It is [3/4, 4/3] of the picture's own: the distortion that the network sees after
+    the resize to its input. So wide pictures are cropped like square ones.
     """
 
     scale: float = 0.8
 
     def validate(self):
-        self.require(0 < self.scale <= 1, "scale", "a part above 0 and at most 1")
+        self.require(0 < self.scale <= 1, "scale", "a fraction in (0, 1]")
 
     def example(self, example, seed):
         draw = tf.random.stateless_uniform([4], seed)
@@ -52,9 +52,9 @@ class Crop(Augment, name="crop"):
 
 
 class Rotate(Augment, name="rotate"):
-    """Turns the picture about its centre by up to so many degrees, either way.
+    """Rotates a picture about its centre by up to `degrees`, in either direction.
 
-    A box becomes the smallest upright one around the turned box.
+    A box becomes the smallest upright box around the rotated one.
     """
 
     degrees: float = 15.0

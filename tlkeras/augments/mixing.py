@@ -1,4 +1,4 @@
-"""MixUp and CutMix: every example of a batch mixed with the next."""
+"""MixUp and CutMix: they mix every example of a batch with the next."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from tlkeras.frameworks import tf
 
 
 class MixUp(Augment, name="mix_up"):
-    """Blends every example of a batch with the next: a part of Beta(alpha, alpha) is its own.
+    """Blends every example of a batch with the next; its own weight is Beta(alpha, alpha).
 
-    Zhang et al. 2018, https://arxiv.org/abs/1710.09412. Targets are blended alike. 0 is off.
+    Zhang et al. 2018, https://arxiv.org/abs/1710.09412. The targets have the same weights. 0 is
+    off.
     """
 
     alpha: float = 0.2
@@ -26,11 +27,11 @@ class MixUp(Augment, name="mix_up"):
 
 
 class CutMix(Augment, name="cut_mix"):
-    """Puts a rectangle of the next picture of the batch over each, in the same place.
+    """Pastes a rectangle of the next picture of the batch over each picture, in the same place.
 
-    Yun et al. 2019, https://arxiv.org/abs/1905.04899: the part that is not covered is of
-    Beta(alpha, alpha), the centre of the rectangle uniform, what sticks out is cut off, and targets
-    are blended by the pixels that are left. 0 is off.
+    Yun et al. 2019, https://arxiv.org/abs/1905.04899. The uncovered fraction is
+    Beta(alpha, alpha); the centre of the rectangle is uniform, and the picture clips it. Targets
+    are blended by the number of uncovered pixels. 0 is off.
     """
 
     alpha: float = 1.0
@@ -42,19 +43,20 @@ class CutMix(Augment, name="cut_mix"):
         _check_mixable(self.name, inputs, targets)
         count, height, width = tf.unstack(tf.shape(inputs)[:3])
         first, second = seeds(seed, 2)
-        part = tf.sqrt(1 - _beta(self.alpha, count, first))
+        side = tf.sqrt(1 - _beta(self.alpha, count, first))
         centre = tf.random.stateless_uniform([2, count], second)
 
         def covered(axis: int, length: Any) -> Any:
-            """Returns where the rectangles lie on one axis, bool [b, length]."""
-            edges = tf.round((centre[axis] + part * [[-0.5], [0.5]]) * tf.cast(length, tf.float32))
+            """Returns the places of the rectangles on one axis, bool [b, length]."""
+            edges = tf.round((centre[axis] + side * [[-0.5], [0.5]]) * tf.cast(length, tf.float32))
             places = tf.range(length, dtype=tf.float32)
             return (edges[0][:, None] <= places) & (places < edges[1][:, None])
 
         patch = covered(0, height)[:, :, None, None] & covered(1, width)[:, None, :, None]
         own = 1 - tf.cast(patch, inputs.dtype)
-        left = tf.reduce_mean(own, axis=[1, 2, 3])
-        return tf.where(patch, tf.roll(inputs, -1, axis=0), inputs), _blend(targets, left[:, None])
+        weight = tf.reduce_mean(own, axis=[1, 2, 3])
+        pasted = tf.where(patch, tf.roll(inputs, -1, axis=0), inputs)
+        return pasted, _blend(targets, weight[:, None])
 
 
 def _check_mixable(name: str, inputs: Any, targets: Any) -> None:
@@ -63,10 +65,10 @@ def _check_mixable(name: str, inputs: Any, targets: Any) -> None:
         ("targets", targets, 2, "a float row of classes for each example, [b, classes]"),
     ):
         if not (tf.is_tensor(value) and value.dtype.is_floating and value.shape.rank == rank):
-            came = (
+            actual = (
                 f"{value.dtype.name} {value.shape}" if tf.is_tensor(value) else type(value).__name__
             )
-            raise ValueError(f"The {what} of {name} are {came}, expected {expected}.")
+            raise ValueError(f"The {what} of {name} are {actual}, expected {expected}.")
 
 
 def _beta(alpha: float, count: Any, seed: Any) -> Any:
@@ -81,6 +83,6 @@ def _beta(alpha: float, count: Any, seed: Any) -> Any:
 
 
 def _blend(values: Any, own: Any) -> Any:
-    """Returns a part of each value and the rest of the next in the batch."""
+    """Returns ``own * value + (1 - own) * next`` for each value of the batch."""
     own = tf.cast(own, values.dtype)
     return own * values + (1 - own) * tf.roll(values, -1, axis=0)

@@ -1,4 +1,4 @@
-"""RandAugment: a few operations of fourteen, drawn at random."""
+"""RandAugment: a few random operations of fourteen."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from tlkeras.images.pixels import (
 )
 
 Operation = Callable[[Example, Any], dict[str, Any]]
-"""From an example and a level, a tensor in [-1, 1], to an example."""
+"""A function from an example and a level, a tensor in [-1, 1], to an example."""
 
 
 class RandAugment(Augment, name="rand_augment"):
-    """Applies so many operations, drawn from the fourteen of RandAugment, at one magnitude.
+    """Applies a number of random operations, of RandAugment's fourteen, at one magnitude.
 
-    Cubuk et al. 2020, https://arxiv.org/abs/1909.13719, with its ranges: magnitude 1 turns by 30
-    degrees, shears by 0.3, shifts by 0.45 of a side, changes enhancements by 0.9, keeps 4 bits of a
-    posterized and inverts all of a solarized picture. The default is its choice for ImageNet, 9 of
-    30. Three operations know no magnitude: none, automatic contrast and equalization.
+    Cubuk et al. 2020, https://arxiv.org/abs/1909.13719, with its ranges. Magnitude 1 rotates by 30
+    degrees, shears by 0.3, shifts by 0.45 of a side and changes enhancements by 0.9. It posterizes
+    to 4 bits and solarizes every pixel. The default is the paper's choice for ImageNet, 9 of 30.
+    Three operations ignore the magnitude: identity, automatic contrast and equalization.
     """
 
     operations: int = 2
@@ -39,17 +39,17 @@ class RandAugment(Augment, name="rand_augment"):
 
     def validate(self):
         self.require(self.operations >= 0, "operations", "at least 0")
-        self.require(0 < self.magnitude <= 1, "magnitude", "a part above 0 and at most 1")
+        self.require(0 < self.magnitude <= 1, "magnitude", "a fraction in (0, 1]")
 
     def example(self, example, seed):
-        changed = dict(example)
+        augmented = dict(example)
         for own in seeds(seed, self.operations):
             count = len(_OPERATIONS)
             drawn = tf.random.stateless_uniform([], own, 0, 2 * count, tf.int32)
             level = tf.where(drawn < count, self.magnitude, -self.magnitude)
-            branches = [functools.partial(change, changed, level) for change in _OPERATIONS]
-            changed = tf.switch_case(drawn % count, branches)
-        return changed
+            branches = [functools.partial(change, augmented, level) for change in _OPERATIONS]
+            augmented = tf.switch_case(drawn % count, branches)
+        return augmented
 
 
 def _painting(change: Callable[[Any, Any], Any]) -> Operation:

@@ -1,7 +1,7 @@
 """The networks of keras.applications, each a row of one table.
 
-Every row becomes a final spec, ``from tlkeras.backbones.applications import MobileNetV2``, whose
-network takes pixels in [0, 255]: what `keras.applications.….preprocess_input` does is inside.
+Every row becomes a final spec, ``from tlkeras.backbones.applications import MobileNetV2``. Its
+network takes pixels in [0, 255] and includes `keras.applications.….preprocess_input`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _symmetric(x: Any) -> Any:
 
 
 def _caffe(x: Any) -> Any:
-    """Blue first, the mean of each channel taken off."""
+    """Blue first, minus the mean of each channel."""
     mean = (103.939, 116.779, 123.68)
     blue_first = keras.ops.flip(x, axis=-1)
     return keras.layers.Normalization(mean=mean, variance=(1, 1, 1), name="scale")(blue_first)
@@ -60,12 +60,12 @@ def _inside(x: Any) -> Any:
 
 
 class Family(NamedTuple):
-    """What networks of one kind share.
+    """The common properties of networks of one kind.
 
     Attributes:
         block_pattern: As `Backbone.block_pattern`.
-        scale: Symbolic pixels in [0, 255] to what the published weights expect.
-        smallest: The least input height that the constructor takes.
+        scale: Maps symbolic pixels in [0, 255] to the scale of the published weights.
+        smallest: The least input height of the constructor.
         alphas: The width multipliers with published weights, if the constructor has any.
     """
 
@@ -137,8 +137,8 @@ TABLE: tuple[tuple[str, str, Family, int], ...] = (
 class Application(Backbone):
     """A network of keras.applications without its classifier.
 
-    `weights` is ``'imagenet'``, downloaded by Keras; the path of a weights file, with the
-    classifier or without; or None, for random ones. `size` is the input's height and width.
+    `weights` is ``'imagenet'``, a download by Keras; the path of a weights file, with or without
+    the classifier; or None for random weights. `size` is the input's height and width.
     """
 
     family: ClassVar[Family]
@@ -178,7 +178,7 @@ class Application(Backbone):
     def fingerprint(self):
         if self._path is None:
             return ""
-        with _found(self._path, self).open("rb") as file:
+        with _existing(self._path, self).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @property
@@ -186,15 +186,15 @@ class Application(Backbone):
         return None if self.weights in (None, IMAGENET) else Path(self.weights).expanduser()
 
     def _options(self) -> Mapping[str, float]:
-        """Returns what the constructor takes beside what all of them take."""
+        """Returns the arguments that only this constructor takes."""
         return {}
 
     def _application(self, size: int, weights: str | None, *, top: bool = False) -> keras.Model:
-        """Returns a new network, scaling included, as one flat graph."""
+        """Returns a new network with its scaling, as one flat graph."""
         constructor = getattr(keras.applications, type(self).__name__)
         inputs = keras.Input([size, size, 3])
         with warnings.catch_warnings():
-            # The weights of 224 pixels are right for the sizes that have none.
+            # Sizes without weights of their own take those of 224 pixels.
             warnings.filterwarnings("ignore", "`input_shape` is undefined")
             try:
                 network = constructor(
@@ -208,19 +208,19 @@ class Application(Backbone):
                 if "URL fetch failure" not in str(error):
                     raise
                 raise ValueError(
-                    f"The ImageNet weights of {self.name} cannot be downloaded ({error}). Give "
+                    f"The ImageNet weights of {self.name} cannot be downloaded ({error}). Set "
                     f"the path of a file, {self.name}(weights='FILE.h5')."
                 ) from None
         return keras.Model(inputs, network.output)
 
     def _load(self, network: keras.Model, path: Path) -> None:
         """Loads a file with or without the classifier of 1000 classes."""
-        held = _shapes_in(_found(path, self), self)
+        shapes = _shapes_in(_existing(path, self), self)
         whole = network
-        if _shapes(network) < held:
+        if _shapes(network) < shapes:
             whole = self._application(self.published_size, None, top=True)
-        if _shapes(whole) != held:
-            raise ValueError(self._misfit(path, held, network))
+        if _shapes(whole) != shapes:
+            raise ValueError(self._misfit(path, shapes, network))
         try:
             whole.load_weights(path)
         except (KeyError, OSError, ValueError) as error:
@@ -230,24 +230,24 @@ class Application(Backbone):
         if whole is not network:  # The classifier comes last.
             network.set_weights([w.numpy() for w in whole.weights[: len(network.weights)]])
 
-    def _misfit(self, path: Path, held: Shapes, network: keras.Model) -> str:
-        missing, left = _shapes(network) - held, held - _shapes(network)
+    def _misfit(self, path: Path, shapes: Shapes, network: keras.Model) -> str:
+        missing, extra = _shapes(network) - shapes, shapes - _shapes(network)
         message = (
             f"{path} does not hold the weights of {self.name}: of its {len(network.weights)} "
-            f"arrays {_told(missing)} are missing, and {_told(left)} are none of them. "
+            f"arrays {_summary(missing)} are missing, and {_summary(extra)} are extra. "
         )
         for alpha in self.family.alphas:
             other = self.replace(alpha=alpha)
-            if other != self and _shapes(other._application(self.size, None)) <= held:
+            if other != self and _shapes(other._application(self.size, None)) <= shapes:
                 return message + f"They fit alpha={alpha}: write {other}."
         return message + (
-            f"Give a file of keras.applications.{type(self).__name__}, without its classifier or "
+            f"Use a file of keras.applications.{type(self).__name__}, without its classifier or "
             "with that of 1000 classes."
         )
 
 
 class ScalableApplication(Application):
-    """One whose layers can be made narrower or wider, by the factor `alpha`."""
+    """An application with a width multiplier, `alpha`."""
 
     alpha: float = 1.0
 
@@ -280,28 +280,28 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _published_scaling(network: keras.Model) -> Iterator[None]:
-    """Makes the EfficientNets' first layers divide by the deviation, whatever is loaded meanwhile.
+    """Makes the EfficientNets' first layers divide by the deviation, also after a load.
 
-    The published files hold the deviation where Keras's layer expects the variance, and
-    keras.applications makes up for it only where it downloads them itself
+    The published files hold the deviation, but Keras's layer expects the variance.
+    keras.applications corrects it only after its own download
     (https://github.com/tensorflow/tensorflow/issues/49930).
     """
-    learnt = [
+    norms = [
         layer
         for layer in network.layers
         if isinstance(layer, keras.layers.Normalization) and layer.weights
     ]
-    for layer in learnt:
+    for layer in norms:
         layer.set_weights([np.array(MEAN), np.array(DEVIATION), np.array(0)])
     yield
-    for layer in learnt:
+    for layer in norms:
         mean, variance, count = layer.get_weights()
         if np.allclose(variance, DEVIATION, atol=1e-3):
             layer.set_weights([mean, np.square(variance), count])
         layer.finalize_state()
 
 
-def _found(path: Path, backbone: Application) -> Path:
+def _existing(path: Path, backbone: Application) -> Path:
     if not path.is_file():
         raise ValueError(f"{backbone.name}.weights is {str(path)!r}, but there is no such file.")
     return path
@@ -312,7 +312,7 @@ def _shapes(network: keras.Model) -> Shapes:
 
 
 def _shapes_in(path: Path, backbone: Application) -> Shapes:
-    """Returns the shapes of the arrays in a weights file, but for an optimizer's."""
+    """Returns the shapes of the arrays in a weights file, without those of an optimizer."""
     import h5py
 
     shapes: Shapes = collections.Counter()
@@ -330,12 +330,12 @@ def _shapes_in(path: Path, backbone: Application) -> Shapes:
     except (KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{backbone.name}.weights is {str(path)!r}, which is damaged or no weights file "
-            f"({error}). Fetch it anew."
+            f"({error}). Download it again."
         ) from None
     if path.suffix == ".h5" and by_keras_2 == path.name.endswith(".weights.h5"):
         ending = ".h5" if by_keras_2 else ".weights.h5"
         raise ValueError(
-            f"{path} is laid out as a file that ends in {ending}, and Keras reads it only under "
+            f"{path} has the layout of a file that ends in {ending}, and Keras reads it only under "
             "such a name. Rename it."
         )
     return shapes
@@ -346,6 +346,6 @@ def _unzipped(path: Path) -> io.BytesIO:
         return io.BytesIO(archive.read("model.weights.h5"))
 
 
-def _told(shapes: Shapes) -> str:
+def _summary(shapes: Shapes) -> str:
     example = next(iter(shapes), None)
     return "0" if example is None else f"{shapes.total()} (such as {list(example)})"

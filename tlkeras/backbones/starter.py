@@ -1,4 +1,4 @@
-"""The starter: a small network whose weights come with tlkeras, for runs without a download."""
+"""The starter: a small network with weights inside tlkeras, for runs without a download."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 class Starter(Backbone, name="starter"):
-    """MobileNetV2 0.35, trained by ``tools/pretrain_starter.py``; best at 128 pixels and more.
+    """MobileNetV2 0.35 with weights from ``tools/pretrain_starter.py``; best at 128 pixels or more.
 
-    ``tlkeras/weights/starter.json`` tells of the data, the recipe and the result.
+    ``tlkeras/weights/starter.json`` describes the data, the recipe and the result.
     """
 
     block_pattern = r"^(block_\d+|Conv_1)"
@@ -39,7 +39,7 @@ class Starter(Backbone, name="starter"):
         inputs = keras.Input(shape)
         scaled = keras.layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(inputs)
         with warnings.catch_warnings():
-            # Published weights of another size are nothing to us.
+            # The warning is about published weights, which this network does not use.
             warnings.filterwarnings("ignore", "`input_shape` is undefined")
             network = keras.applications.MobileNetV2(
                 alpha=0.35, weights=none, include_top=False, input_tensor=scaled, input_shape=shape
@@ -61,7 +61,7 @@ def read(folder: Path) -> list[np.ndarray]:
     """Returns the float32 arrays of ``starter.npz``, in Keras's order.
 
     Raises:
-        ValueError: The file is missing, or is not the one whose SHA-256 ``starter.json`` records.
+        ValueError: The file is missing, or its SHA-256 is not that of ``starter.json``.
     """
     expected = _described(folder)["sha256"]
     path = folder / "starter.npz"
@@ -69,17 +69,17 @@ def read(folder: Path) -> list[np.ndarray]:
         encoded = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); {_ADVICE}") from None
-    found = hashlib.sha256(encoded).hexdigest()
-    if found != expected:
+    digest = hashlib.sha256(encoded).hexdigest()
+    if digest != expected:
         raise ValueError(
-            f"{path} has {len(encoded):,} bytes of SHA-256 {found[:12]}…, expected "
+            f"{path} has {len(encoded):,} bytes of SHA-256 {digest[:12]}…, expected "
             f"{expected[:12]}…: it is damaged or another file; {_ADVICE}"
         )
     with np.load(io.BytesIO(encoded), allow_pickle=False) as arrays:
         return [arrays[name].astype(np.float32) for name in sorted(arrays.files)]
 
 
-_ADVICE = "install tlkeras anew."
+_ADVICE = "reinstall tlkeras."
 
 
 def _described(folder: Path) -> dict[str, str]:

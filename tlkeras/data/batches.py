@@ -1,4 +1,4 @@
-"""Data: batches of preprocessed inputs and targets, their order a function of seed and epoch."""
+"""Data: batches of preprocessed inputs and targets; seed and epoch decide their order."""
 
 from __future__ import annotations
 
@@ -19,28 +19,27 @@ from tlkeras.data.records import Info
 from tlkeras.frameworks import PARALLEL, as_written, tf
 from tlkeras.task import Task
 
-# By how much a picture decoded at a part of its size is still larger than the network's input.
+# A picture decoded at reduced size is at least this many times larger than the network's input.
 # Measured with MobileNetV2 at 160 pixels: features differ by 1.3 % at 4 and by 3 % at 2.4.
 _REDUCED = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The splits of one folder of examples, as one backbone and one task want them.
+    """The splits of one folder of examples, for one backbone and one task.
 
     Batches are ``(inputs, targets)``; of pictures and `Classification`, float32 [b, size, size, 3]
     in [0, 255] and float32 [b, classes], 1 at the label. At most a few batches are in memory at a
     time.
 
     Attributes:
-        folder: What `examples.write` wrote.
+        folder: A folder of `ingest.write_examples`.
         batch_size: Examples in a batch, over all replicas and workers.
         seed: Decides the order and the augmentation.
-        exact: Unless set, large JPEGs are decoded at a part of their size that still is four times
-            the input's, as ``python -m pipeline`` trains: features then differ by one to three
-            percent.
-        part: With ``(i, n)`` batches hold the i-th of n equal parts of every batch, what one of n
-            workers feeds; the examples of the other parts are not even read.
+        exact: False decodes large JPEGs at reduced size, at least four times that of the input.
+            Features then differ by one to three percent. ``python -m pipeline`` trains so.
+        part: With ``(i, n)``, batches are the i-th of n equal shares of every batch, for worker i
+            of n. The examples of other shares are not read.
     """
 
     folder: Path
@@ -55,8 +54,8 @@ class Data:
         """Checks the numbers."""
         if self.batch_size < 1 or self.seed < 0:
             raise ValueError(
-                f"Data of batch_size={self.batch_size} and seed={self.seed}; expected at least 1 "
-                "and at least 0."
+                f"Data.batch_size is {self.batch_size} and Data.seed is {self.seed}, expected at "
+                "least 1 and at least 0."
             )
 
     @functools.cached_property
@@ -71,7 +70,7 @@ class Data:
 
     @functools.cached_property
     def targets(self) -> Any:
-        """The specs of a batch of targets, of any split: all are alike."""
+        """The specs of a batch of targets, equal for all splits."""
         return self.batches(next(iter(self.info.counts))).element_spec[1]
 
     def count(self, split: str) -> int:
@@ -93,24 +92,24 @@ class Data:
         return {}
 
     def steps(self, split: str) -> int:
-        """Returns the number of batches of one epoch, the last one short if need be."""
+        """Returns the number of batches of one epoch; the last batch may be short."""
         return -(-self.count(split) // self.batch_size)
 
     @property
     def size(self) -> int:
-        """The number of examples in this part of a batch."""
-        _, parts = self.part
-        if self.batch_size % parts:
+        """The number of examples in this worker's share of a batch."""
+        _, workers = self.part
+        if self.batch_size % workers:
             raise ValueError(
-                f"--batch_size={self.batch_size} cannot be shared by {parts} workers evenly; "
-                f"use a multiple of {parts}."
+                f"--batch_size={self.batch_size} cannot be shared by {workers} workers evenly; "
+                f"use a multiple of {workers}."
             )
-        return self.batch_size // parts
+        return self.batch_size // workers
 
     def rows(self, order: np.ndarray) -> np.ndarray:
-        """Returns what is in this part of the batches of an order.
+        """Returns the elements of an order that are in this worker's share of each batch.
 
-        Of a last batch that is short, the parts are as equal as can be, and may be empty.
+        The shares of a short last batch are as equal as possible, and may be empty.
         """
         place, parts = self.part
         end = len(order) // self.batch_size * self.batch_size
@@ -123,23 +122,23 @@ class Data:
         )
 
     def order(self, split: str, epoch: int) -> np.ndarray:
-        """Returns the permutation, int64 [count], that seed and epoch decide: an exact shuffle."""
+        """Returns a permutation, int64 [count], of seed and epoch: an exact shuffle."""
         return np.random.default_rng((self.seed, epoch)).permutation(self.count(split))
 
     def singles(self, split: str) -> Any:
-        """Returns the preprocessed inputs of a split, unbatched, in the seed's order of epoch 0.
+        """Returns the preprocessed inputs of a split, unbatched, in the order of epoch 0.
 
-        So the first of them are a fair sample, where files lie class by class; no more examples
-        are decoded than are read.
+        So the first ones are a fair sample even if files are sorted by class. Examples are decoded
+        on demand.
         """
         return self.pairs(split, self.order(split, 0)).map(
             as_written(lambda inputs, target: inputs)
         )
 
     def batches(self, split: str) -> Any:
-        """Returns the batches of a split in file order, of folders class by class: for measuring.
+        """Returns the batches of a split in file order, for evaluation; to train, use `shuffled`.
 
-        To train on, take `shuffled`.
+        Folders have their files sorted by class.
         """
         order = self.rows(np.arange(self.count(split)))
         return self.pairs(split, order).batch(self.size).prefetch(2)
@@ -149,12 +148,12 @@ class Data:
     ) -> Any:
         """Returns the augmented batches of a split in the order of an epoch.
 
-        Each example's augmentation is decided by seed, epoch and its place in the file order; if a
-        view is given, by that in place of the epoch.
+        Seed, epoch and the example's place in file order decide its augmentation; `view` replaces
+        the epoch.
         """
         view = epoch if view is None else view
         order, mixes = self.order(split, epoch), any(each.mixes for each in augments)
-        # What mixes examples needs the whole batch; a part is cut out of it afterwards.
+        # An augmentation that mixes examples needs the whole batch; the share is sliced afterwards.
         order, size = (order, self.batch_size) if mixes else (self.rows(order), self.size)
         batches = self.pairs(split, order, augments, view).batch(size)
         if mixes:
@@ -166,7 +165,7 @@ class Data:
                 ),
                 num_parallel_calls=PARALLEL,
             )
-            batches = batches if self.part == (0, 1) else batches.map(as_written(self._cut))
+            batches = batches if self.part == (0, 1) else batches.map(as_written(self._share))
         return batches.prefetch(2)
 
     def pairs(
@@ -180,9 +179,9 @@ class Data:
 
         Args:
             split: One of the splits.
-            order: Numbers of the examples wanted, int64 [n]; file order if None.
-            augments: What changes each example; what mixes batches is not done here.
-            view: With the seed and an example's number, decides how it is changed.
+            order: The numbers of the examples, int64 [n]; file order if None.
+            augments: Augmentations; only their changes of single examples apply here.
+            view: Decides the augmentation, together with the seed and the example's number.
         """
         decoded = self._examples(split, order)
         if not augments:
@@ -195,41 +194,41 @@ class Data:
             num_parallel_calls=PARALLEL,
         )
 
-    def _cut(self, inputs: Any, targets: Any) -> tuple[Any, Any]:
-        """Returns this part of a whole batch."""
+    def _share(self, inputs: Any, targets: Any) -> tuple[Any, Any]:
+        """Returns this worker's share of a whole batch."""
         place, parts = self.part
         rows = tf.shape(tf.nest.flatten(inputs)[0])[0]
         first, last = place * rows // parts, (place + 1) * rows // parts
         return tf.nest.map_structure(lambda tensor: tensor[first:last], (inputs, targets))
 
     def _examples(self, split: str, order: np.ndarray | None) -> Any:
-        """Returns the decoded examples, with what backbone and task read and nothing else."""
+        """Returns the decoded examples with only the features for backbone and task."""
         return reading.dataset(self.folder, split, order, self._keys, self._least)
 
     @functools.cached_property
     def _keys(self) -> tuple[str, ...]:
-        """What backbone and task read.
+        """The features that backbone and task read.
 
         Raises:
-            ValueError: The examples do not have it.
+            ValueError: The examples do not have one of them.
         """
-        held = self.info.features
+        kinds = self.info.features
         for key, kind in self.backbone.raw().items():
-            if held.get(key) != kind:
+            if kinds.get(key) != kind:
                 raise ValueError(
                     f"{self.backbone.name} reads {key!r} of kind {kind}; the examples have "
-                    f"{', '.join(f'{name!r} of kind {each}' for name, each in held.items())}."
+                    f"{', '.join(f'{name!r} of kind {each}' for name, each in kinds.items())}."
                 )
         for key in self.task.reads:
-            if key not in held:
+            if key not in kinds:
                 raise ValueError(
-                    f"{self.task.name} reads {key!r}; the examples have {', '.join(held)}."
+                    f"{self.task.name} reads {key!r}; the examples have {', '.join(kinds)}."
                 )
         return (*self.backbone.reads, *self.task.reads)
 
     @functools.cached_property
     def _least(self) -> int | None:
-        """How many pixels a side of a picture has to keep, None for all of them."""
+        """The least pixels of a side of a reduced picture; None decodes in full."""
         if self.exact or any(self.info.features[key].pixelwise for key in self._keys):
             return None
         split = next(iter(self.info.counts))

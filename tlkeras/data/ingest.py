@@ -17,7 +17,7 @@ import numpy as np
 
 from tlkeras import spec, terminal
 from tlkeras.data import planning, records
-from tlkeras.data.parts import Workers
+from tlkeras.data.parts import Runner
 from tlkeras.data.records import Info
 from tlkeras.data.splits import Split
 from tlkeras.images import decoding
@@ -41,21 +41,21 @@ def write_examples(
     split: Split,
     out: Path | str,
     say: Say = print,
-    workers: Workers | None = None,
+    runner: Runner | None = None,
     parts: Path | str | None = None,
 ) -> Info:
     """Writes every example of a source into the folder `out`.
 
     Only ids, labels and digests of the whole data are in memory. Pictures are decoded in full and
     written as `decoding.standard` returns them. ``info.json`` comes last: it is there only after a
-    success. The files are the same for any number of workers.
+    success. The files are the same for any runner.
 
     Args:
         source: Where the examples come from.
         split: How they are cut.
         out: The folder to write; it need not exist.
         say: Prints a message on oddities of the data.
-        workers: Threads or processes that read and check the examples.
+        runner: Runs the parts of the job: it reads and checks the examples.
         parts: The folder of finished parts until the end, for a killed run on the same data to go
             on from. If None, a folder in `out`, which no later run uses.
 
@@ -76,7 +76,7 @@ def write_examples(
         if parts is None:
             parts = stack.enter_context(tempfile.TemporaryDirectory(prefix="_parts", dir=out))
         try:
-            for remark in _written(source, sides, plan, out, workers or Workers(), Path(parts)):
+            for remark in _written(source, sides, plan, out, runner or Runner(), Path(parts)):
                 say(remark)
         except BaseException:
             _clear(out, plan)
@@ -101,7 +101,7 @@ def _written(
     sides: Mapping[str, str],
     plan: Info,
     out: Path,
-    workers: Workers,
+    runner: Runner,
     parts: Path,
 ) -> Iterator[str]:
     """Writes the shards, then yields remarks on the pictures.
@@ -116,7 +116,7 @@ def _written(
     seen = _Seen(sides)
     with contextlib.ExitStack() as stack:
         stack.enter_context(decoding.quiet())
-        done = workers.done(reading, -(-len(order) // _PART), parts / "read", "reading")
+        done = runner.run(reading, -(-len(order) // _PART), parts / "read", "reading")
         done = stack.enter_context(contextlib.closing(done))
         writers = {
             name: stack.enter_context(contextlib.closing(records.Writer(out, name)))

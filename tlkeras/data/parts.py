@@ -1,8 +1,8 @@
-"""Workers: a job in numbered parts, done by threads of this process or by Apache Beam.
+"""Runner: runs a job in numbered parts, in threads of this process or on Apache Beam.
 
-A part is a function of its number alone and writes its result into a folder of its own, so the same
-parts are made by whatever runner, in whatever order, once or again. What is made of them is put
-together here, one after the other: the same bytes however many workers there were.
+A part is a function of its number alone and writes its result into a folder of its own. So every
+runner gives the same parts, in any order and after any retry. This process joins them in order of
+their numbers: the bytes do not depend on the number of threads or machines.
 """
 
 from __future__ import annotations
@@ -23,75 +23,75 @@ from pathlib import Path
 from tlkeras import terminal
 
 Part = Callable[[int, Path], None]
-"""Does the part of a number and writes its result into an empty folder.
+"""Writes the result of the part of a number into an empty folder.
 
-It is sent to other processes, so it is an instance of a class, or a function, of some module. What
-it raises as ValueError is raised again where the parts are put together.
+Other processes unpickle it, so it is a function of a module or an instance of its class. `Runner`
+raises its ValueError again where the parts are joined.
 """
 
 _FAILED = "failed.txt"
-_OVER = object()
+_END = object()
 
-# What Beam's workers tell of their coming and going is not news; the user's options come later.
-_QUIETLY = "--default_sdk_harness_log_level=ERROR"
+# Beam logs the start and the end of its processes as errors; the user's options override this.
+_QUIET = "--default_sdk_harness_log_level=ERROR"
 
-# With fewer parts than this, what Beam takes to start its processes is not won back: on two cores
-# threads read 34 parts of small photos in half the time.
+# With fewer parts, Beam does not make up for the start of its processes: on two cores, threads read
+# 34 parts of small photos in half the time.
 _WORTH_BEAM = 400
 
 
 @dataclasses.dataclass(frozen=True)
-class Workers:
-    """Who does the parts.
+class Runner:
+    """Runs the parts of a job.
 
     Attributes:
-        runner: The name of a Beam runner; ``auto``: threads of this process, and for many parts
-            Beam's DirectRunner with a process for each core.
-        options: Options of the runner as its command line takes them, ``--parallelism=8``.
+        name: The name of a Beam runner; ``auto``: threads of this process, and for many parts
+            Beam's DirectRunner with a process per core.
+        options: The command-line options of the Beam runner, ``--parallelism=8``.
     """
 
-    runner: str = "auto"
+    name: str = "auto"
     options: str = ""
 
     def __post_init__(self) -> None:
-        """Refuses options that nothing would read."""
-        if self.options and self.runner == "auto":
-            # They may hold a secret, so they are not repeated.
+        """Raises ValueError for options without a Beam runner."""
+        if self.options and self.name == "auto":
+            # The options may hold a secret, so the message does not repeat them.
             raise ValueError("The options of Beam are for a runner: name it, too.")
 
-    def done(self, part: Part, count: int, folder: Path, what: str) -> Generator[Path]:
-        """Yields the folder of every part in order of their numbers, and removes it afterwards.
+    def run(self, part: Part, count: int, folder: Path, label: str) -> Generator[Path]:
+        """Yields the folder of every part in order of the numbers; removes it afterwards.
 
         Args:
-            part: What to do.
-            count: How many parts there are.
-            folder: Where the results lie meanwhile, a path that all workers see. Parts that are
-                there already, from a run that was killed, are not done again.
-            what: What is told of it while it runs.
+            part: The job.
+            count: The number of parts.
+            folder: The temporary folder of the results, a path on all machines. Results of a
+                killed run are reused.
+            label: The label of the progress bar.
 
         Raises:
-            ValueError: The first one that a part has raised.
+            ValueError: A part raised it; of several the first by number.
         """
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob("*.gone"):
             shutil.rmtree(left)
-        for failed in folder.glob(f"*/{_FAILED}"):  # Why it failed may have been mended since.
+        for failed in folder.glob(f"*/{_FAILED}"):  # The user may have fixed the cause since.
             _drop(failed.parent)
         todo = [number for number in range(count) if not _place(folder, number).exists()]
         do = functools.partial(_do, part, folder)
-        if self.runner == "auto" and len(todo) < _WORTH_BEAM:
-            ready = _by_threads(do, todo)
+        if self.name == "auto" and len(todo) < _WORTH_BEAM:
+            progress = _by_threads(do, todo)
         else:
-            ready = self._by_beam(do, todo)
-        with contextlib.closing(ready):
-            for number in terminal.shown(range(count), count, what):
+            progress = self._by_beam(do, todo)
+        with contextlib.closing(progress):
+            for number in terminal.shown(range(count), count, label):
                 out = _place(folder, number)
                 while not out.exists():
-                    if next(ready, _OVER) is _OVER and not out.exists():
+                    if next(progress, _END) is _END and not out.exists():
                         raise ValueError(
-                            f"{self.runner} has done all parts, but part {number} is not in "
-                            f"{folder}: every worker has to see that folder under the same path."
+                            f"{self.name} has run all parts, but part {number} is not in "
+                            f"{folder}: every machine needs that folder under the same path."
                         )
                 try:
                     if (failed := out / _FAILED).exists():
@@ -102,25 +102,25 @@ class Workers:
         shutil.rmtree(folder)
 
     def _by_beam(self, do: Callable[[int], None], todo: list[int]) -> Generator[None]:
-        """Yields once, when all parts are done."""
+        """Yields once, after all parts."""
         before = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # Beam warns of each client library that it finds missing.
+        logging.disable(logging.WARNING)  # Beam warns about every missing client library.
         try:
             import apache_beam as beam
             from apache_beam.options.pipeline_options import PipelineOptions
         finally:
             logging.disable(before)
-        runner, options = self.runner, [_QUIETLY, *shlex.split(self.options)]
-        if runner == "auto":
-            runner = "DirectRunner"
+        name, options = self.name, [_QUIET, *shlex.split(self.options)]
+        if name == "auto":
+            name = "DirectRunner"
             options += ["--direct_running_mode=multi_processing", "--direct_num_workers=0"]
-        with beam.Pipeline(runner, PipelineOptions(options)) as pipeline:
+        with beam.Pipeline(name, PipelineOptions(options)) as pipeline:
             _ = pipeline | beam.Create(todo) | beam.Reshuffle() | beam.Map(do)
         yield
 
 
 def _by_threads(do: Callable[[int], None], todo: list[int]) -> Generator[None]:
-    """Yields whenever the next part in order is done; the threads are at most a few parts ahead."""
+    """Yields after each part, in order; the threads are at most a few parts ahead."""
     threads = os.cpu_count() or 1
     waiting = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -138,19 +138,19 @@ def _by_threads(do: Callable[[int], None], todo: list[int]) -> Generator[None]:
 
 
 def _drop(part: Path) -> None:
-    """Removes a part; a kill meanwhile leaves none of it that would be taken for one."""
+    """Removes the folder of a part; after a kill, the rest of it does not count as a part."""
     shutil.rmtree(part.rename(part.with_name(f"{part.name}.gone")))
 
 
 def _do(part: Part, folder: Path, number: int) -> None:
-    """Does a part; its folder appears whole, and once, even if two workers do it."""
+    """Runs a part; its folder appears whole and once, even if two threads or machines run it."""
     out = _place(folder, number)
     partial = out.with_name(f"{out.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir()
     try:
         part(number, partial)
     except ValueError as error:
-        # The name of a file can be any bytes.
+        # A file name in the message can be any bytes.
         (partial / _FAILED).write_text(str(error), encoding="utf-8", errors="backslashreplace")
     try:
         partial.rename(out)

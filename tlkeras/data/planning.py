@@ -37,7 +37,7 @@ def planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
     examples = [(identity, tuple(numbers)) for identity, numbers in source.labels()]
     ids, labels = [each for each, _ in examples], [numbers for _, numbers in examples]
     _require_sound(source, ids, labels, classes)
-    sides = splits.cut(split, ids, labels, [source.split(identity) for identity in ids])
+    sides = splits.assigned(split, ids, labels, [source.split(identity) for identity in ids])
     if strange := [name for name in {*sides} if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has the split {strange[0]!r}, expected a plain word.")
     if splits.TRAIN not in sides:

@@ -13,8 +13,8 @@ from tlkeras.data import records
 from tlkeras.data.records import Records, info
 from tlkeras.frameworks import PARALLEL, as_written, tf, untuned
 
-# Records fetched by one call into Python.
-_FETCHED = 32
+# Records per call into Python.
+_CHUNK = 32
 
 
 def dataset(
@@ -24,20 +24,21 @@ def dataset(
     keys: Sequence[str] | None = None,
     least: int | None = None,
 ) -> Any:
-    """Returns a tf.data.Dataset of decoded examples, dicts of what `records.decode` gives.
+    """Returns a tf.data.Dataset of decoded examples, dicts from `records.decode`.
 
     Args:
-        folder: What `write` wrote.
-        split: One of the splits in it.
-        order: Numbers of the examples wanted, int64 [n]; file order if None.
-        keys: The features to decode, ``id`` apart; all if None.
-        least: How many pixels a side of a large JPEG has to keep; all if None.
+        folder: A folder of `ingest.write_examples`.
+        split: One of its splits.
+        order: The numbers of the examples, int64 [n]; file order if None.
+        keys: The features to decode, besides ``id``; all if None.
+        least: The least pixels of a side of a reduced JPEG; None decodes in full.
     """
-    held = info(folder)
-    for name, known in [(split, [*held.counts]), *((key, [*held.features]) for key in keys or ())]:
+    about = info(folder)
+    known_keys = [*about.features]
+    for name, known in [(split, [*about.counts]), *((key, known_keys) for key in keys or ())]:
         if name not in known:
             raise ValueError(f"No {name!r} in {folder}; {spec.nearest(name, known)}")
-    kinds = {key: kind for key, kind in held.features.items() if keys is None or key in keys}
+    kinds = {key: kind for key, kind in about.features.items() if keys is None or key in keys}
     rows = Records(folder, split)
     order = np.arange(len(rows)) if order is None else order
 
@@ -45,12 +46,12 @@ def dataset(
         return np.array(rows.read(indices), dtype=object)
 
     def fetched(indices: Any) -> Any:
-        found = tf.numpy_function(fetch, [indices], tf.string, stateful=False)
-        return tf.ensure_shape(found, [None])
+        encoded = tf.numpy_function(fetch, [indices], tf.string, stateful=False)
+        return tf.ensure_shape(encoded, [None])
 
     return (
         untuned(tf.data.Dataset.from_tensor_slices(np.asarray(order, np.int64)))
-        .batch(_FETCHED)
+        .batch(_CHUNK)
         .map(as_written(fetched), num_parallel_calls=2, deterministic=True)
         .unbatch()
         .apply(tf.data.experimental.assert_cardinality(len(order)))

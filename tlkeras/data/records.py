@@ -1,7 +1,7 @@
-"""Records: the folder format of examples, written one after another and read in any order.
+"""Records: the folder format of examples, for sequential writes and random reads.
 
-``info.json`` tells what is in the folder and is written last. A split lies in shards,
-``train-00000.tfrecord`` …, which any TensorFlow reader reads; ``train.index.npy`` has a row
+``info.json`` describes the folder and is written last. A split is a set of shards,
+``train-00000.tfrecord`` …, for any TensorFlow reader. ``train.index.npy`` has a row
 ``(shard, offset, length)`` for the data of every record. The same examples give the same bytes.
 """
 
@@ -23,20 +23,20 @@ from tlkeras.kind import Kind, bytes_feature
 
 _SHARD_BYTES = 128 * 2**20
 
-# A TFRecord is the data's length and its sum, the data, and the data's sum.
+# A TFRecord is the length of the data with a checksum, the data, and the checksum of the data.
 _BEFORE, _AFTER = 12, 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """What a folder of examples holds.
+    """The description of a folder of examples.
 
     Attributes:
         classes: Class names; a label is an index into them.
         features: The kind of every key.
         counts: Examples by split: train, validation, test, then others.
-        class_counts: Examples that name each class, by split; empty if the data name none.
-        split: The text of the `Split` that cut it.
+        class_counts: Examples of each class, by split; empty without classes.
+        split: The text of the `Split`.
     """
 
     classes: tuple[str, ...]
@@ -46,35 +46,35 @@ class Info:
     split: str
 
     def plain(self) -> dict[str, Any]:
-        """Returns the same as JSON can hold it, every kind as its text."""
+        """Returns the fields as JSON values, every kind as its text."""
         kinds = {key: kind.full() for key, kind in self.features.items()}
-        held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {**held, "features": kinds}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {**values, "features": kinds}
 
 
 def info(folder: Path) -> Info:
-    """Returns what `info.json` says of a folder of examples."""
+    """Returns the content of ``info.json`` in a folder of examples."""
     try:
-        told = files.read_json(folder / "info.json")
+        content = files.read_json(folder / "info.json")
     except FileNotFoundError:
         raise ValueError(f"{folder} holds no examples: there is no info.json in it.") from None
     except ValueError as error:
         raise ValueError(f"{folder / 'info.json'} is not that of examples: {error}.") from None
     fields = [field.name for field in dataclasses.fields(Info)]
-    is_told = isinstance(told, dict) and sorted(told) == sorted(fields)
-    # A split is the beginning of the names of files in the folder.
-    if not is_told or not all(re.fullmatch(r"\w+", name) for name in told["counts"]):
+    is_complete = isinstance(content, dict) and sorted(content) == sorted(fields)
+    # A split is a prefix of file names in the folder.
+    if not is_complete or not all(re.fullmatch(r"\w+", name) for name in content["counts"]):
         raise ValueError(
             f"{folder / 'info.json'} is not that of examples, which holds {', '.join(fields)}."
         )
-    told["classes"] = tuple(told["classes"])
-    told["features"] = {key: spec.parse(text, Kind) for key, text in told["features"].items()}
-    told["class_counts"] = {name: tuple(row) for name, row in told["class_counts"].items()}
-    return Info(**told)
+    content["classes"] = tuple(content["classes"])
+    content["features"] = {key: spec.parse(text, Kind) for key, text in content["features"].items()}
+    content["class_counts"] = {name: tuple(row) for name, row in content["class_counts"].items()}
+    return Info(**content)
 
 
 def encode(identity: str, features: Mapping[str, Any], kinds: Mapping[str, Kind]) -> bytes:
-    """Returns the record of one example of standard values, the same bytes for the same example."""
+    """Returns the record of one example of standard values; equal examples have equal bytes."""
     feature = {"id": bytes_feature(identity.encode("utf-8", "surrogateescape"))}
     feature |= {key: kind.put(features[key]) for key, kind in kinds.items()}
     example = tf.train.Example(features=tf.train.Features(feature=feature))
@@ -82,32 +82,32 @@ def encode(identity: str, features: Mapping[str, Any], kinds: Mapping[str, Kind]
 
 
 def decode(record: Any, kinds: Mapping[str, Kind], least: int | None = None) -> dict[str, Any]:
-    """Returns the tensors of one record, inside any graph: its ``id`` and the given keys.
+    """Returns the tensors of one record, inside any graph: its ``id`` and the keys of `kinds`.
 
-    They are what `Kind.decoded` gives; `least` is how many pixels it leaves of a side of a picture.
+    `Kind.decoded` decodes them; `least` is the least pixels of a side of a reduced picture.
     """
     parsing = {key: kind.parsing() for key, kind in kinds.items()}
     names = {"id": tf.io.FixedLenFeature([], tf.string)}
     parsed = tf.io.parse_single_example(record, {**names, **parsing})
-    got = {key: kind.decoded(parsed[key], least) for key, kind in kinds.items()}
-    return {"id": parsed["id"], **got}
+    decoded = {key: kind.decoded(parsed[key], least) for key, kind in kinds.items()}
+    return {"id": parsed["id"], **decoded}
 
 
 def values(record: bytes, kinds: Mapping[str, Kind]) -> tuple[str, dict[str, Any]]:
     """Returns the id and the standard values of a record."""
-    held = tf.train.Example.FromString(record).features.feature
-    lists = {key: getattr(each, each.WhichOneof("kind")).value for key, each in held.items()}
+    features = tf.train.Example.FromString(record).features.feature
+    lists = {key: getattr(each, each.WhichOneof("kind")).value for key, each in features.items()}
     (identity,) = lists["id"]
     name = identity.decode("utf-8", "surrogateescape")
-    # Of an empty list the record does not tell the type.
+    # The record has no type for an empty list.
     return name, {key: kind.taken(lists.get(key, ())) for key, kind in kinds.items()}
 
 
 class Writer:
-    """The shards of one split and their index, being written; `close` ends both."""
+    """Writes the shards and the index of one split; `close` ends both."""
 
     def __init__(self, folder: Path, split: str) -> None:
-        """Begins the first shard."""
+        """Opens the first shard."""
         self._folder, self._split = folder, split
         self._rows = array.array("q")
         self._shard, self._offset = 0, 0
@@ -134,14 +134,14 @@ class Writer:
 
 
 def remove(folder: Path, split: str) -> None:
-    """Removes what a `Writer` has left of a split, the index and all shards."""
+    """Removes the index and all shards of a split."""
     _index(folder, split).unlink(missing_ok=True)
     for path in folder.glob(f"{split}-[0-9]*.tfrecord"):
         path.unlink()
 
 
 class Records:
-    """The records of one split by their number in file order; holds its index, nothing else."""
+    """The records of one split by number in file order; only the index is in memory."""
 
     def __init__(self, folder: Path, split: str) -> None:
         """Reads the index."""
@@ -155,7 +155,7 @@ class Records:
         return len(self._rows)
 
     def between(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yields the records from `start` on and before `stop`, one in memory at a time."""
+        """Yields the records from `start` to before `stop`, one in memory at a time."""
         rows = self._rows[start:stop]
         for shard in np.unique(rows[:, 0]):
             with _shard(self._folder, self._split, shard).open("rb") as file:
@@ -164,21 +164,21 @@ class Records:
                     yield file.read(length)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> list[bytes]:
-        """Returns records in the order asked for; the disk is read in its own."""
+        """Returns records in the order of `indices`; reads the disk in file order."""
         rows = self._rows[np.asarray(indices, np.int64)]
-        found = [b""] * len(rows)
+        contents = [b""] * len(rows)
         places = np.lexsort((rows[:, 1], rows[:, 0]))
         for shard in np.unique(rows[:, 0]):
             with _shard(self._folder, self._split, shard).open("rb", buffering=0) as file:
                 for place in places[rows[places, 0] == shard]:
                     file.seek(rows[place, 1])
-                    found[place] = file.read(rows[place, 2])
-        return found
+                    contents[place] = file.read(rows[place, 2])
+        return contents
 
 
 @functools.lru_cache(maxsize=16)
 def _mapped(index: Path, *version: int) -> np.ndarray:
-    """Returns an index, mapped once: TensorFlow never forgets what a data set reads by."""
+    """Returns an index as one memory map; TensorFlow never frees a data set's function."""
     return np.load(index, mmap_mode="r")
 
 

@@ -105,7 +105,7 @@ class Split(Spec, name="split"):
         return match.group(1 if match.re.groups else 0) or "" if match else ""
 
 
-def cut(
+def assigned(
     split: Split,
     ids: Sequence[str],
     labels: Sequence[Sequence[int]],

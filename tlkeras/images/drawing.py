@@ -1,7 +1,7 @@
-"""Drawing: pictures of textured, coloured shapes on cloudy grounds, decided by seed and index.
+"""Drawing: pictures of textured, coloured shapes on clouds, a function of seed and index.
 
 Every shape is one polygon in the unit circle, so one affine map places it, its box and its mask.
-Polygons are filled at four times the size and averaged down, which smooths their edges.
+Polygons are drawn at four times the size and averaged down, which smooths their edges.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _COLOURS = {
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """One picture and all that is known of it.
+    """One picture and its annotations.
 
     Attributes:
         image: JPEG, RGB, [size, size].
         caption: The main object in words, ``a striped red star``.
         boxes: (top, left, bottom, right) in [0, 1] of every object, the main one first.
         labels: The shape of every object, an index into `SHAPES`.
-        mask: PNG, grey: 0 is the ground, 1 + label an object.
+        mask: PNG, grey: 0 is the background, 1 + label an object.
     """
 
     image: bytes
@@ -52,7 +52,7 @@ class Drawing:
 
 
 def main_label(index: int) -> int:
-    """Returns the shape of the main object; shapes take turns, so classes are of equal size."""
+    """Returns the shape of the main object; shapes take turns, so classes have equal size."""
     return index % len(SHAPES)
 
 
@@ -90,7 +90,7 @@ def draw(seed: int, index: int, size: int) -> Drawing:
 
 @dataclasses.dataclass(frozen=True)
 class _Placed:
-    """A shape at its place: radius and centre in parts of the picture's side, turned by angle."""
+    """A shape at its place: radius and centre as fractions of the picture's side, and an angle."""
 
     label: int
     radius: float
@@ -101,8 +101,8 @@ class _Placed:
     def points(self) -> np.ndarray:
         """Returns the corners, [n, 2], as (x, y) in [0, 1]."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
-        turned = [*SHAPES.values()][self.label] @ np.array([[cos, sin], [-sin, cos]])
-        return turned * self.radius + (self.x, self.y)
+        rotated = [*SHAPES.values()][self.label] @ np.array([[cos, sin], [-sin, cos]])
+        return rotated * self.radius + (self.x, self.y)
 
     def box(self) -> tuple[float, float, float, float]:
         (left, top), (right, bottom) = self.points().min(axis=0), self.points().max(axis=0)
@@ -110,7 +110,7 @@ class _Placed:
 
 
 class _Frame:
-    """The pixels a shape and its shadow lie in: a part of the canvas, one side `size`."""
+    """The part of a canvas of side `size` with a shape and its shadow."""
 
     def __init__(self, thing: _Placed, size: int) -> None:
         reach = thing.radius * 1.05 + 0.08
@@ -121,7 +121,7 @@ class _Frame:
         self._y = (np.arange(size, dtype=np.float32)[self.rows] + 0.5) / size
 
     def cover(self) -> np.ndarray:
-        """Returns how much of each pixel the shape covers, float32 [h, w] in [0, 1]."""
+        """Returns the fraction of each pixel that the shape covers, float32 [h, w] in [0, 1]."""
         image = Image.new("L", (len(self._x) * _FINER, len(self._y) * _FINER))
         corner = (self.columns.start, self.rows.start)
         points = (self.thing.points() * self.size - corner) * _FINER
@@ -139,7 +139,7 @@ class _Frame:
 def _free_spot(
     random: np.random.Generator, radius: float, placed: list[_Placed]
 ) -> tuple[float, float] | None:
-    """Returns a centre where the circle of a radius is in the picture and meets no other."""
+    """Returns a centre for a circle inside of the picture and apart from all others."""
     for _ in range(_TRIES):
         x, y = random.uniform(radius + 0.02, 0.98 - radius, 2)
         if all(math.hypot(x - o.x, y - o.y) > radius + o.radius + 0.02 for o in placed):
@@ -148,7 +148,7 @@ def _free_spot(
 
 
 def _ground(random: np.random.Generator, size: int) -> np.ndarray:
-    """Returns clouds of muted colour, finer ones weaker: float32 [size, size, 3]."""
+    """Returns clouds of muted colour, the finer the weaker: float32 [size, size, 3]."""
     base = random.uniform(90, 170) + random.normal(0, 14, 3)
     canvas = np.broadcast_to(base.astype(np.float32), [size, size, 3]).copy()
     for cells, strength, channels in ((2, 34, 1), (3, 12, 3), (7, 12, 1), (20, 8, 1)):
@@ -172,7 +172,7 @@ def _shadow(cover: np.ndarray, size: int) -> np.ndarray:
 def _painted(random: np.random.Generator, frame: _Frame, colour: str, texture: str) -> np.ndarray:
     """Returns the colours of the shape's surface over its whole frame, [h, w, 3]."""
     first = np.array(_COLOURS[colour], np.float32) + random.normal(0, 9, 3)
-    # The second colour keeps the hue and goes where there is room: to dark or to light.
+    # The second colour has the same hue and is darker, or lighter if the first is dark.
     second = first * 0.42 if first.mean() > 110 else first + (235 - first) * 0.62
     u, v = frame.within()
     share = _TEXTURES[texture](random, u, v)[..., None]
@@ -205,7 +205,7 @@ def _speckled(random: np.random.Generator, u: np.ndarray, v: np.ndarray) -> np.n
 
 
 def _edge(height: np.ndarray) -> np.ndarray:
-    """Returns 1 where a height is above 0, 0 below, with a soft edge."""
+    """Returns 1 for heights above 0 and 0 for those below, with a soft edge."""
     return (0.5 + 2.5 * height).clip(0, 1)
 
 
@@ -261,7 +261,7 @@ SHAPES: dict[str, np.ndarray] = {
     "star": _regular(5, inner=0.42),
     "triangle": _regular(3),
 }
-"""The corners of every shape, [n, 2], y downwards; the order of names is that of labels."""
+"""The corners of every shape, [n, 2], y downwards; labels follow the order of names."""
 
 
 def _encoded(pixels: np.ndarray, kind: str, **options: int) -> bytes:

@@ -1,6 +1,6 @@
-"""Geometry: an example's picture, mask and boxes, moved together.
+"""Geometry: transforms of an example's picture, mask and boxes together.
 
-Places and sizes are (y, x). Of Keras only the affine transform is used: it has no state.
+Places and sizes are (y, x). Keras provides only the affine transform, which has no state.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 from tlkeras.frameworks import keras, tf
 from tlkeras.images.pixels import Example, converted, image_of
 
-# How pictures and masks are read between pixels, and what they hold beyond their edge: the grey of
-# the published policies, and the class number that segmentation ignores.
-_BETWEEN_AND_BEYOND = {"image": ("bilinear", 128), "mask": ("nearest", 255)}
+# The interpolation of pictures and masks, and their fill value beyond the edge: the grey of the
+# published policies, and the class number that segmentation ignores.
+_INTERPOLATION_AND_FILL = {"image": ("bilinear", 128), "mask": ("nearest", 255)}
 
-# A box of which less of its area than this is left in the picture is dropped.
+# A box is dropped if less than this fraction of its area stays in the picture.
 _LEAST_LEFT = 1e-3
 
 
@@ -28,8 +28,8 @@ def size_of(example: Example) -> Any:
 def rectangle(size: Any, area: Any, widest: float, draw: Any) -> tuple[Any, Any]:
     """Returns corner and sides, (y, x) in whole pixels, of a rectangle inside a picture.
 
-    Three draws from [0, 1) decide the ratio of its sides, as a multiple of the picture's own in
-    [1 / widest, widest], and where it lies; `area` is its part of the picture.
+    `area` is its fraction of the picture. Three draws from [0, 1) decide its aspect ratio, in
+    [1 / widest, widest] of the picture's own, and its place.
     """
     ratio = tf.minimum(widest, 1 / area) ** (2 * draw[0] - 1)  # A side is at most the picture's.
     sides = tf.minimum(tf.math.ceil(tf.sqrt([area / ratio, area * ratio]) * size), size)
@@ -37,18 +37,18 @@ def rectangle(size: Any, area: Any, widest: float, draw: Any) -> tuple[Any, Any]
 
 
 def rotated(example: Example, degrees: Any) -> dict[str, Any]:
-    """Returns an example turned about its centre, anticlockwise if `degrees` is above 0."""
+    """Returns an example rotated about its centre, anticlockwise if `degrees` is above 0."""
     angle = degrees * (math.pi / 180)
     return warped(example, [[tf.cos(angle), -tf.sin(angle)], [tf.sin(angle), tf.cos(angle)]])
 
 
 def shifted(example: Example, part: Any) -> dict[str, Any]:
-    """Returns an example shifted down and to the right by parts (y, x) of its sides."""
+    """Returns an example shifted down and to the right by fractions (y, x) of its sides."""
     return warped(example, [[1.0, 0.0], [0.0, 1.0]], size_of(example) * part)
 
 
 def warped(example: Example, rows: Any, shift: Any = (0.0, 0.0)) -> dict[str, Any]:
-    """Returns an example whose point p, (y, x) in pixels from the centre, went to rows p + shift.
+    """Returns an example with each point p, (y, x) in pixels from the centre, at rows p + shift.
 
     The determinant of `rows` is 1.
     """
@@ -57,16 +57,16 @@ def warped(example: Example, rows: Any, shift: Any = (0.0, 0.0)) -> dict[str, An
     forward, backward = tf.stack([[a, b], [c, d]]), tf.stack([[d, -b], [-c, a]])
     shift = tf.convert_to_tensor(shift)
 
-    def move(pixels: Any, between: str, beyond: int) -> Any:
-        centre = (size - 1) / 2  # Pixels are counted by their centres.
+    def move(pixels: Any, interpolation: str, fill: int) -> Any:
+        centre = (size - 1) / 2  # Coordinates are those of pixel centres.
         start = centre - tf.linalg.matvec(backward, centre + shift)
         inverse = tf.concat([backward[::-1, ::-1], start[::-1, None]], axis=1)  # In (x, y).
         result = keras.ops.image.affine_transform(
             tf.cast(pixels, tf.float32),
             tf.concat([tf.reshape(inverse, [6]), [0.0, 0.0]], axis=0),
-            between,
+            interpolation,
             "constant",
-            beyond,
+            fill,
             data_format="channels_last",
         )
         return converted(pixels.dtype, result)
@@ -87,22 +87,22 @@ def moved(
 
     Args:
         example: What to move.
-        move: From pixels, how to read between and what is beyond them, to pixels.
-        place: From corners, float [n, 2, 2], to corners: lower and upper, each (y, x) in [0, 1].
+        move: Maps pixels, an interpolation and a fill value to pixels.
+        place: Maps corners, float [n, 2, 2], to corners: lower and upper, each (y, x) in [0, 1].
     """
     image_of(example)
     result = dict(example)
-    for key, between_and_beyond in _BETWEEN_AND_BEYOND.items():
+    for key, interpolation_and_fill in _INTERPOLATION_AND_FILL.items():
         if key in example:
-            result[key] = move(example[key], *between_and_beyond)
+            result[key] = move(example[key], *interpolation_and_fill)
     if "boxes" in example:
         corners = place(tf.reshape(example["boxes"], [-1, 2, 2]))
         clipped = tf.clip_by_value(corners, 0.0, 1.0)
         before, left = (
             tf.reduce_prod(both[:, 1] - both[:, 0], axis=-1) for both in (corners, clipped)
         )
-        kept = left > _LEAST_LEFT * before
-        result["boxes"] = tf.reshape(tf.boolean_mask(clipped, kept), [-1, 4])
+        is_inside = left > _LEAST_LEFT * before
+        result["boxes"] = tf.reshape(tf.boolean_mask(clipped, is_inside), [-1, 4])
         if "box_labels" in example:
-            result["box_labels"] = tf.boolean_mask(example["box_labels"], kept)
+            result["box_labels"] = tf.boolean_mask(example["box_labels"], is_inside)
     return result

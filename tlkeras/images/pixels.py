@@ -1,7 +1,7 @@
 """Pixels: the picture of an example as floats, and the colour arithmetic of Pillow on it.
 
-The published policies were tuned with Pillow. All pixels here are float32 [h, w, 3] in [0, 255],
-unless another type is named.
+The published policies were tuned with Pillow. Pixels are float32 [h, w, 3] in [0, 255], unless a
+function names another type.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from tlkeras.frameworks import tf
 
 Example = Mapping[str, Any]
 
-# For sharpness, of 3 x 3 pixels the middle counts five times.
+# For sharpness, the middle of 3 x 3 pixels counts five times.
 ENHANCEMENTS: dict[str, Callable[[Any], Any]] = {
     "brightness": lambda pixels: tf.zeros_like(pixels),
     "contrast": lambda pixels: tf.reduce_mean(tf.image.rgb_to_grayscale(pixels)),
@@ -22,7 +22,7 @@ ENHANCEMENTS: dict[str, Callable[[Any], Any]] = {
         (9 * tf.nn.avg_pool2d(pixels[None], 3, 1, "SAME")[0] + 4 * pixels) / 13
     ),
 }
-"""What each enhancement leads away from: from pixels to pixels, or to what broadcasts to them."""
+"""The opposite extreme of each enhancement: maps pixels to pixels or to a broadcastable tensor."""
 
 
 def pixels_of(example: Example) -> Any:
@@ -44,31 +44,31 @@ def image_of(example: Example) -> Any:
 
 
 def converted(dtype: Any, pixels: Any) -> Any:
-    """Returns float pixels of any shape as another type, rounded if it holds whole numbers."""
+    """Returns float pixels of any shape as another type, rounded for an integer type."""
     return tf.cast(pixels if dtype.is_floating else tf.round(pixels), dtype)
 
 
 def enhanced(pixels: Any, kind: str, strength: Any) -> Any:
-    """Returns pixels led away from another picture; -1 gives that one, 0 themselves."""
+    """Returns pixels at a strength: -1 is the opposite extreme, 0 changes nothing."""
     other = ENHANCEMENTS[kind](pixels)
     return tf.clip_by_value(pixels + strength * (pixels - other), 0.0, 255.0)
 
 
 def solarized(pixels: Any, level: Any) -> Any:
-    """Returns pixels with all from 256 (1 - abs(level)) on inverted."""
+    """Returns pixels with all values from 256 (1 - abs(level)) on inverted."""
     return tf.where(pixels < 256 * (1 - tf.abs(level)), pixels, 255 - pixels)
 
 
 def posterized(pixels: Any, level: Any) -> Any:
-    """Returns pixels without their lowest bits, four of them at level 1 or -1, none at 0."""
+    """Returns pixels without their lowest bits: without four at level 1 or -1, with all at 0."""
     step = 2 ** tf.round(4 * tf.abs(level))
     return tf.floor(pixels / step) * step
 
 
 def stretched(pixels: Any, level: Any) -> Any:
-    """Returns every channel spread over [0, 255]; one of a single value stays.
+    """Returns every channel stretched to [0, 255]; a channel of one value does not change.
 
-    The level changes nothing.
+    The level has no effect.
     """
     low, high = (reduce(pixels, [0, 1]) for reduce in (tf.reduce_min, tf.reduce_max))
     return tf.where(high > low, tf.math.divide_no_nan(255 * (pixels - low), high - low), pixels)
@@ -77,8 +77,8 @@ def stretched(pixels: Any, level: Any) -> Any:
 def equalized(pixels: Any, level: Any) -> Any:
     """Returns every channel with a flat histogram.
 
-    In whole numbers as Pillow does it; Keras's own layer overflows above 8.4 million pixels. The
-    level changes nothing.
+    It uses integers, as Pillow does; Keras's own layer overflows above 8.4 million pixels. The
+    level has no effect.
     """
     values = tf.cast(pixels, tf.int32)
     places = values + tf.constant([0, 256, 512])
@@ -94,8 +94,8 @@ def equalized(pixels: Any, level: Any) -> Any:
 def squash(image: Any, size: int) -> Any:
     """Returns float32 [size, size, 3] in [0, 255] of a picture [h, w, 3], or the same of a batch.
 
-    The whole picture, its sides scaled apart. Antialiased, so that every pixel counts and a picture
-    gives nearly the same input whatever resolution it was taken at.
+    It scales the sides of the whole picture independently. Antialiasing makes every pixel count, so
+    the input hardly depends on the picture's resolution.
     """
-    # Faster on bytes, and the same to the bit; a picture of this size already is left as it is.
+    # A resize of bytes is faster and equal to the bit; it leaves a picture of this size unchanged.
     return tf.cast(tf.image.resize(image, [size, size], antialias=True), tf.float32)

@@ -1,1 +1,1 @@
-"""Models: a backbone with a task's head, cut, folded and kept in float32."""
+"""Models: a backbone with a task's head, and operations on its graph."""

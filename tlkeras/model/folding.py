@@ -1,4 +1,4 @@
-"""Folding: a network run with its batch norms folded into the convolutions before them."""
+"""Folding: runs a network with its batch norms folded into the convolutions before them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from tlkeras.model.graph import nodes
 
 
 def run(model: keras.Model, inputs: Any, *, training: bool | None = False) -> Any:
-    """Returns the outputs of a model, its batch norms folded into the convolutions before them.
+    """Returns the outputs of a model with its batch norms folded into the convolutions before them.
 
-    Equal to ``model(inputs, training=training)`` but for rounding. A norm in inference mode scales
-    and shifts the channels of a convolution, so the kernel may be scaled in place of the map, which
-    is much larger. The variables are read at every call, and gradients reach them. A norm that
-    learns in this call stays as it is. Measured by ``benchmarks/parts.py``: MobileNetV2 takes 0.6
-    of its time forward on a processor, 0.87 forward and backward.
+    Equal to ``model(inputs, training=training)`` up to rounding. A norm in inference mode scales
+    and shifts the channels of a convolution. It can scale the kernel instead of the map, which is
+    much larger. Every call reads the variables, and gradients reach them. Trainable norms are not
+    folded in training. Measured by ``benchmarks/parts.py``: MobileNetV2 takes 0.6 of its time
+    forward on a processor, 0.87 forward and backward.
     """
     norms = _foldable(model, bool(training))
-    folded = {id(norm) for norm in norms.values()}  # Their calls: a norm may be called twice.
+    folded = {id(norm) for norm in norms.values()}  # Nodes, because a norm may have two calls.
     values = dict(zip(map(id, model.inputs), keras.tree.flatten(inputs), strict=True))
     for node in nodes(model):
         if node.is_input:
@@ -34,18 +34,18 @@ def run(model: keras.Model, inputs: Any, *, training: bool | None = False) -> An
             if getattr(operation, "_call_has_training_arg", False):
                 kwargs["training"] = training
             outputs = operation(*args, **kwargs)
-        made = keras.tree.flatten(outputs)
-        values.update(zip(map(id, node.output_tensors), made, strict=True))
+        tensors = keras.tree.flatten(outputs)
+        values.update(zip(map(id, node.output_tensors), tensors, strict=True))
     return keras.tree.map_structure(lambda tensor: values[id(tensor)], model.output)
 
 
 def _foldable(model: keras.Model, training: bool) -> dict[int, Any]:
-    """Returns the node of the norm that may be folded into it, by the id of a convolution's."""
+    """Returns the nodes of the foldable norms by the id of the convolution's node."""
     calls = nodes(model)
     makers = {id(tensor): node for node in calls for tensor in node.output_tensors}
     uses = collections.Counter(id(tensor) for tensor in model.outputs)
     uses.update(id(tensor) for node in calls for tensor in node.input_tensors)
-    found: dict[int, Any] = {}
+    norms: dict[int, Any] = {}
     for node in calls:
         norm = node.operation
         is_norm = isinstance(norm, keras.layers.BatchNormalization)
@@ -61,12 +61,12 @@ def _foldable(model: keras.Model, training: bool) -> dict[int, Any]:
             and norm.axis in (-1, 3)
             and uses[id(tensor)] == 1
         ):
-            found[id(makers[id(tensor)])] = node
-    return found
+            norms[id(makers[id(tensor)])] = node
+    return norms
 
 
 def _convolved(convolution: Any, norm: Any, inputs: Any) -> Any:
-    """Returns what a norm in inference mode makes of a convolution of some inputs."""
+    """Returns the outputs of a convolution with a norm in inference mode after it."""
     ops, kind = keras.ops, convolution.compute_dtype
     scale = ops.rsqrt(norm.moving_variance + norm.epsilon)
     if norm.scale:
@@ -74,7 +74,7 @@ def _convolved(convolution: Any, norm: Any, inputs: Any) -> Any:
     shift = -norm.moving_mean * scale
     if norm.center:
         shift = shift + norm.beta
-    # Inside a layer Keras casts these anyway; what is kept and what is computed are to be the same.
+    # Keras casts these inside a layer, too; cached and fresh features must be equal.
     if convolution.use_bias:
         shift = shift + ops.multiply(ops.cast(convolution.bias, kind), scale)
     kernel = ops.cast(convolution.kernel, kind)

@@ -1,6 +1,6 @@
-"""Networks: cut in two that share their layers, hence their variables; their digest.
+"""Graphs: a cut of a network into two that share layers and variables; the digest of a network.
 
-Keras notes on every symbolic tensor which call made it; a cut needs no more. So it works where
+Keras records on every symbolic tensor its producing call; a cut needs no more. So it works where
 several tensors cross (Inception, NASNet) and where operations are not layers (ConvNeXt adds with
 one).
 """
@@ -21,8 +21,8 @@ from tlkeras.frameworks import keras
 def cut(model: keras.Model, layers: Collection[keras.Layer]) -> tuple[keras.Model, keras.Model]:
     """Returns ``(prefix, suffix)``: the model up to the end of these layers, and the rest.
 
-    Suffix after prefix is the model. What passes between them is one tensor, or a list where
-    several cross. `layers` holds all that any of them depends on; the inputs need not be named.
+    ``suffix(prefix(x))`` is the model. One tensor crosses the cut, or a list of several. `layers`
+    must include every layer that one of them depends on, except the inputs.
     """
     crossing = boundary(model, layers)
     return segment(model, model.input, crossing), segment(model, crossing, model.output)
@@ -32,8 +32,7 @@ def boundary(model: keras.Model, layers: Collection[keras.Layer]) -> Any:
     """Returns the tensors that cross from these layers to the rest: one, or a list in fixed order.
 
     An operation that is no layer lies before the boundary if one of `layers` depends on it, or if
-    no more tensors cross with it than without. An output of the model that is made before the
-    boundary crosses it.
+    no more tensors cross with it than without. A model output from before the boundary crosses it.
     """
     calls = nodes(model)
     uses = collections.Counter(id(tensor) for tensor in model.outputs)
@@ -48,18 +47,18 @@ def boundary(model: keras.Model, layers: Collection[keras.Layer]) -> Any:
             if len(ended) >= len(node.output_tensors):
                 before.add(id(node))
                 uses.subtract(map(id, inputs))
-    made = [tensor for node in calls if id(node) in before for tensor in node.output_tensors]
-    crossing = [tensor for tensor in made if uses[id(tensor)]]
+    outputs = [tensor for node in calls if id(node) in before for tensor in node.output_tensors]
+    crossing = [tensor for tensor in outputs if uses[id(tensor)]]
     return crossing[0] if len(crossing) == 1 else crossing
 
 
 def segment(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
-    """Returns the part of a model from tensors inside it to tensors inside it, layers shared.
+    """Returns the part of a model between symbolic tensors of it; the layers are shared.
 
-    An input that is an output too is passed through.
+    An input that is also an output passes through.
     """
     passed = {id(t) for t in keras.tree.flatten(inputs)} - {id(t) for t in model.inputs}
-    # Keras loses an input that is among the outputs, unless something is done with it.
+    # Keras loses an input among the outputs, unless an operation uses it.
     ends = keras.tree.map_structure(
         lambda t: keras.layers.Identity()(t) if id(t) in passed else t, outputs
     )
@@ -67,7 +66,7 @@ def segment(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
 
 
 def nodes(model: keras.Model) -> list[Any]:
-    """Returns the calls of layers and operations that make up a model, inputs first."""
+    """Returns the calls of layers and operations in a model, inputs first."""
     depths = model._nodes_by_depth
     return [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
 
@@ -81,7 +80,7 @@ def _distinct(tensors: Sequence[Any]) -> Collection[Any]:
 
 
 def _before(nodes: Sequence[Any], layers: Collection[keras.Layer]) -> set[int]:
-    """Returns the ids of the nodes that these layers are and need."""
+    """Returns the ids of the nodes of these layers and of their dependencies."""
     chosen = {id(layer) for layer in layers}
     before: set[int] = set()
     for node in reversed(nodes):
@@ -99,10 +98,10 @@ def _before(nodes: Sequence[Any], layers: Collection[keras.Layer]) -> set[int]:
 
 
 def digest(network: keras.Model) -> str:
-    """Returns the digest of the layers, how they are connected, and their weights.
+    """Returns the digest of the layers, their connections and their weights.
 
-    Where the generators of dropout stand is not in it, nor the numbers that Keras appends to names,
-    nor what is trainable: a network behind which one trains is in inference mode.
+    It ignores the state of dropout's generators, Keras's numbers in layer names and ``trainable``:
+    a frozen prefix always runs in inference mode.
     """
     names = {each.name: f"layer {place}" for place, each in enumerate(network.operations)}
 
@@ -115,8 +114,8 @@ def digest(network: keras.Model) -> str:
         return names.get(value, value) if isinstance(value, str) else value
 
     config = {key: value for key, value in network.get_config().items() if key != "name"}
-    found = hashlib.sha256(json.dumps(plain(config), default=str).encode())
+    sha256 = hashlib.sha256(json.dumps(plain(config), default=str).encode())
     for variable in network.variables:
         if variable.name != "seed_generator_state":
-            found.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    return found.hexdigest()
+            sha256.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return sha256.hexdigest()

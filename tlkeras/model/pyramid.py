@@ -1,4 +1,4 @@
-"""Pyramid: the features of a picture network, pooled and as a map for every stride."""
+"""Pyramid: the features of a picture network, pooled and as one map per stride."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def features(network: keras.Model) -> dict[str, Any]:
 
 
 def pyramid(network: keras.Model) -> dict[str, Any]:
-    """Returns one map of every stride that a picture network has, ``{"stride4": …}``.
+    """Returns one map for every stride of a picture network, ``{"stride4": …}``.
 
-    The stride of a map is the product of the strides that led to it, whatever became of its size at
-    the borders. Of the maps of one stride it is the last that all the rest of the network is a
-    function of, or the last at all where none is (NASNet).
+    The stride of a map is the product of the strides on the way to it; padding does not count. Of
+    the maps of one stride it is the last waist: the rest of the network is a function of it. A
+    network without one (NASNet) gives the last map.
     """
     operations = network.operations
     last_use = {
@@ -33,13 +33,13 @@ def pyramid(network: keras.Model) -> dict[str, Any]:
     strides: dict[int, int] = {}
     maps: dict[str, Any] = {}
     waists: set[str] = set()
-    reach = 0  # The last place where something made so far is used.
+    reach = 0  # The last place that uses an output so far.
     for place, operation in enumerate(operations):
         inputs = keras.tree.flatten(operation.input)
         is_waist = reach <= place
         for tensor in keras.tree.flatten(operation.output):
-            came = max((strides[id(tensor)] for tensor in inputs), default=1)
-            strides[id(tensor)] = stride = came * _stride(operation)
+            before = max((strides[id(tensor)] for tensor in inputs), default=1)
+            strides[id(tensor)] = stride = before * _stride(operation)
             reach = max(reach, last_use.get(id(tensor), place))
             name = f"stride{stride}"
             is_padding = isinstance(operation, keras.layers.ZeroPadding2D)
@@ -53,7 +53,7 @@ def pyramid(network: keras.Model) -> dict[str, Any]:
 
 
 def _stride(operation: Any) -> int:
-    """Returns by what an operation divides the height of a map; 0 if it leaves no map."""
+    """Returns the divisor of a map's height in an operation; 0 if its output is no map."""
     if isinstance(operation, keras.Sequential):
         return math.prod(map(_stride, operation.layers))
     if isinstance(

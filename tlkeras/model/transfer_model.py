@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 HEAD = "head"
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
-"""What is computed in; weights are float32 in all of them."""
+"""The type of computation; weights are float32 in every case."""
 
 
 @contextlib.contextmanager
 def computing_in(precision: Precision) -> Iterator[None]:
-    """Makes what Keras builds and compiles meanwhile compute in a precision."""
+    """Sets the precision of all Keras models that are built and compiled in this context."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(precision)
     try:
@@ -51,14 +51,14 @@ class TransferModel:
         full: Inputs to outputs.
         blocks: The layers of `body` by block, in order.
         inputs: The symbolic inputs by name; of pictures ``{"image": [b, size, size, 3]}``.
-        trainable: Block name to bool, readable and settable. Compile after setting.
-        seed: What the head's first weights were drawn from.
+        trainable: Block name to bool, readable and settable. Compile after a change.
+        seed: The seed of the head's initial weights.
     """
 
     def __init__(
         self, backbone: Backbone, task: Task, classes: Sequence[str], seed: int = 0
     ) -> None:
-        """Builds the network, its pretrained weights loaded and the head's drawn from `seed`."""
+        """Builds the network, with pretrained weights and a random head from `seed`."""
         with _seeded(seed), hardware.scope():
             network = backbone.build()
             features: Any = network.output
@@ -80,12 +80,14 @@ class TransferModel:
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """The symbolic inputs by name: those of a dict, or one called like what a client sends."""
-        given: Any = self.full.input
-        return dict(given) if isinstance(given, Mapping) else {"_".join(self.backbone.reads): given}
+        """The symbolic inputs by name; a single input has the name of the client's input."""
+        inputs: Any = self.full.input
+        if isinstance(inputs, Mapping):
+            return dict(inputs)
+        return {"_".join(self.backbone.reads): inputs}
 
     def require(self, data: Data) -> None:
-        """Raises ValueError unless the data are of this backbone, this task and these classes."""
+        """Raises ValueError unless the data have this backbone, this task and these classes."""
         for name in ("backbone", "task", "classes"):
             own, theirs = getattr(self, name), getattr(data, name)
             if own != theirs:
@@ -93,14 +95,14 @@ class TransferModel:
 
     @property
     def trainable(self) -> MutableMapping[str, bool]:
-        """The trainable flag of every block; batch norms stay frozen when it is set."""
+        """The trainable flag of every block; an assignment leaves batch norms frozen."""
         return _Trainable(self.blocks)
 
     def chosen(self, unfreeze: str | float | Sequence[str]) -> list[str]:
-        """Returns the blocks that a phase's `unfreeze` names, in order.
+        """Returns the blocks of a phase's `unfreeze`, in order.
 
-        ``'block_13'``: from there to the end. ``('conv4', 'conv5')``: just these. ``'all'``: every
-        block. ``0.3``: the last 30 % of the blocks, rounded up. ``()``: none.
+        ``'block_13'``: from this block to the end. ``('conv4', 'conv5')``: only these. ``'all'``:
+        every block. ``0.3``: the last 30 % of the blocks, rounded up. ``()``: none.
         """
         if unfreeze == "all":
             return list(self.blocks)
@@ -120,10 +122,10 @@ class TransferModel:
         return names[names.index(name) :]
 
     def train_only(self, blocks: Sequence[str], *, batch_norm: bool = False) -> None:
-        """Makes these blocks and the head trainable and nothing else; compile afterwards.
+        """Makes only these blocks and the head trainable; compile afterwards.
 
-        A batch norm stays frozen, statistics and all, unless `batch_norm` is given: with
-        ``trainable=False`` it uses its moving statistics, however the model is called.
+        Without `batch_norm`, batch norms stay frozen, also their statistics: with
+        ``trainable=False`` they use the moving statistics in every call of the model.
         """
         for name in blocks:
             self._known(name)
@@ -134,7 +136,7 @@ class TransferModel:
     def split_at(self, block: str) -> tuple[keras.Model, keras.Model]:
         """Returns ``(prefix, suffix)``: all before a block (or ``'head'``), and the rest.
 
-        Both share the variables of `full`, and suffix after prefix is `full`.
+        Both share the variables of `full`; ``suffix(prefix(x))`` is `full`.
         """
         if block == HEAD:
             return self.body, self.head
@@ -148,44 +150,44 @@ class TransferModel:
         return self.task.served(self.full(inputs, training=False))
 
     def predict(self, values: Sequence[Any], batch_size: int = 32) -> list[dict[str, Any]]:
-        """Returns the served outputs, class names added, of raw examples, one dict each.
+        """Returns the served outputs of raw examples with class names, one dict per example.
 
-        Of `Classification` a dict has ``label``, ``classes`` and their ``scores``, best first, and
+        Those of `Classification` are ``label``, ``classes`` and their ``scores``, best first, and
         ``probabilities``, float32 [classes] in the order of the model's classes.
 
         Args:
-            values: What the backbone reads: of pictures, paths of files, their bytes, or arrays
-                [h, w, 3], RGB in [0, 255] and of any size; of texts, str. Dicts if it reads several
-                keys.
+            values: Inputs of the backbone. A picture is a path, the bytes of a file, or an array
+                [h, w, 3], RGB in [0, 255] and of any size; a text is a str. A backbone of several
+                keys takes dicts.
             batch_size: Examples in memory and in the network at a time.
 
         Raises:
-            ValueError: This is one example and no list; one is not of the backbone's kind.
+            ValueError: `values` is one example and no list, or one is not of the backbone's kind.
         """
         if isinstance(values, (str, bytes, os.PathLike)):
-            raise ValueError(f"{repr(values)[:60]} is one example; give a list of examples.")
-        found: list[dict[str, Any]] = []
+            raise ValueError(f"{repr(values)[:60]} is one example; pass a list of examples.")
+        predictions: list[dict[str, Any]] = []
         for start in range(0, len(values), batch_size):
             batch = values[start : start + batch_size]
-            inputs = [self.backbone.preprocess(self._given(value)) for value in batch]
+            inputs = [self.backbone.preprocess(self._example(value)) for value in batch]
             stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *inputs)
             named = self.task.named(self.served(stacked), self.classes)
             arrays = {name: np.asarray(tensor) for name, tensor in named.items()}
-            found += [
+            predictions += [
                 {name: _readable(array[i]) for name, array in arrays.items()}
                 for i in range(len(inputs))
             ]
-        return found
+        return predictions
 
-    def _given(self, value: Any) -> dict[str, Any]:
-        """Returns the decoded example of one raw one."""
+    def _example(self, value: Any) -> dict[str, Any]:
+        """Returns the decoded example of a raw one."""
         kinds = self.backbone.raw()
-        whole = value if isinstance(value, Mapping) else {next(iter(kinds)): value}
-        if missing := [key for key in kinds if key not in whole]:
+        features = value if isinstance(value, Mapping) else {next(iter(kinds)): value}
+        if missing := [key for key in kinds if key not in features]:
             raise ValueError(
-                f"An example has no {missing[0]!r}; give a dict of {', '.join(kinds)}."
+                f"An example has no {missing[0]!r}; pass a dict of {', '.join(kinds)}."
             )
-        return {key: kind.given(whole[key]) for key, kind in kinds.items()}
+        return {key: kind.given(features[key]) for key, kind in kinds.items()}
 
     def summary(self) -> str:
         """Returns one line per block: its trainable flag, layers and parameters."""
@@ -202,7 +204,7 @@ class TransferModel:
         )
 
     def save(self, folder: Path) -> None:
-        """Writes ``model.keras``, the full network, and ``model.json``, what it is, to a folder."""
+        """Writes ``model.keras``, the full network, and ``model.json``, its description."""
         save_network(self.full, folder / "model.keras")
         description = {
             "backbone": self.backbone.full(),
@@ -214,7 +216,7 @@ class TransferModel:
 
     @classmethod
     def load(cls, folder: Path) -> TransferModel:
-        """Returns the model that `save` wrote; no weights file of the backbone's is needed."""
+        """Returns the model of a folder from `save`; it needs no weights file of the backbone."""
         description = files.read_json(folder / "model.json")
         full: Any = keras.saving.load_model(folder / "model.keras", compile=False)
         head = full.get_layer(HEAD)
@@ -239,9 +241,9 @@ class TransferModel:
 
 
 def save_network(network: keras.Model, path: Path) -> None:
-    """Writes a ``.keras`` file, without date and addresses: equal networks are equal files."""
+    """Writes a ``.keras`` file without date and addresses: equal networks give equal files."""
     network.save(path)
-    _without_circumstances(path)
+    _strip_date_and_addresses(path)
 
 
 class _Trainable(MutableMapping[str, bool]):
@@ -257,7 +259,7 @@ class _Trainable(MutableMapping[str, bool]):
         _set_trainable(self._blocks[name], value, batch_norm=False)
 
     def __delitem__(self, name: str) -> None:
-        raise TypeError("A block cannot be taken out of a model.")
+        raise TypeError("A model cannot lose a block.")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._blocks)
@@ -277,7 +279,7 @@ def _set_trainable(layers: Sequence[keras.Layer], value: bool, *, batch_norm: bo
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seeds what Keras draws from; Python and NumPy then draw as if nothing had been."""
+    """Seeds the generators of Keras, and restores those of Python and NumPy afterwards."""
     before, arrays_before = random.getstate(), np.random.get_state()
     keras.utils.set_random_seed(seed)
     try:
@@ -292,11 +294,11 @@ def _input_like(tensor: Any) -> Any:
 
 
 def _called_with(layer: keras.Layer) -> Any:
-    """Returns the symbolic tensors, as they were nested, that a layer was last called with."""
+    """Returns the symbolic inputs of a layer's last call, in their nested structure."""
     return layer._inbound_nodes[-1].arguments.args[0]
 
 
-def _without_circumstances(path: Path) -> None:
+def _strip_date_and_addresses(path: Path) -> None:
     """Rewrites a ``.keras`` archive without date and addresses."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -304,7 +306,7 @@ def _without_circumstances(path: Path) -> None:
     del metadata["date_saved"]
     members["metadata.json"] = json.dumps(metadata).encode()
     numbers: dict[bytes, bytes] = {}
-    # Objects that layers share are numbered by where they lay; only which are the same matters.
+    # The ids of shared objects are memory addresses; only their equality matters.
     members["config.json"] = re.sub(
         rb'("shared_object_id": )(\d+)',
         lambda match: match[1] + numbers.setdefault(match[2], b"%d" % len(numbers)),

@@ -1,1 +1,1 @@
-"""The recipes: one file each, known by its name as soon as it lies here."""
+"""The recipes, one per file; a file in this package registers its recipe."""

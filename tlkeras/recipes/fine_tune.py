@@ -1,4 +1,4 @@
-"""FineTune: the two-phase schedule, or any number of phases."""
+"""FineTune: a schedule of two or any number of phases."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tlkeras.recipe import Recipe
 from tlkeras.spec import Spec
 from tlkeras.task import Task
 from tlkeras.training import features, loop
-from tlkeras.training.features import Cache, Cut, Features
+from tlkeras.training.features import Cache, Features, Tap
 from tlkeras.training.trainable import trainable
 
 if TYPE_CHECKING:
     from tlkeras.data.batches import Data
     from tlkeras.model.transfer_model import TransferModel
 
-# Measured: at 8 an epoch of a head takes half of its time at 1, at 32 hardly less.
+# Measured: at 8, an epoch of a head takes half of its time at 1; at 32 hardly less.
 _STEPS_ON_FEATURES = 8
 
 _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop"}
@@ -35,14 +35,14 @@ _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSpr
 class Phase(Spec, name="phase"):
     """A compile and a fit of the head and of the blocks it unfreezes.
 
-    `unfreeze` names blocks as `TransferModel.chosen` reads them: ``'block_13'`` (from there to the
-    end), ``('conv4', 'conv5')`` (just these), ``0.3`` (the last 30 %), ``'all'``; nothing is the
-    head only. `warmup` is the part of the steps in which the rate rises from 0; `clip` bounds the
-    norm of all gradients together, 0 does not; `patience` counts epochs, 0 never stops early.
-    `augment` changes every picture anew in every epoch; with `views`, epoch ``e`` uses the
-    ``e % views``-th of so many changed copies of it, which may be kept as features. `batch_norm`
-    trains the batch norms of unfrozen blocks, too. The ``cosine`` falls to 0 at the phase's end.
-    Optimizers are Keras's, but for `weight_decay`, which is 0 also of ``adamw`` if not given.
+    `unfreeze` names blocks as in `TransferModel.chosen`: ``'block_13'`` (from there to the end),
+    ``('conv4', 'conv5')`` (only these), ``0.3`` (the last 30 %), ``'all'``, or ``()`` (only the
+    head). `warmup` is the fraction of steps in which the rate rises from 0. `clip` bounds the norm
+    of all gradients together; 0 is off. `patience` counts epochs; 0 never stops early. `augment`
+    changes every picture anew in every epoch. With `views`, epoch ``e`` uses view ``e % views`` of
+    a fixed number of changed copies; the feature cache can hold their features. `batch_norm` also
+    trains the batch norms of unfrozen blocks. The ``cosine`` schedule falls to 0 at the phase's
+    end. Optimizers have Keras's defaults, but `weight_decay` is 0, also for ``adamw``.
     """
 
     epochs: int = 5
@@ -61,7 +61,7 @@ class Phase(Spec, name="phase"):
     def validate(self):
         self.require(self.epochs >= 1, "epochs", "at least 1")
         self.require(self.learning_rate > 0, "learning_rate", "a rate above 0")
-        self.require(0 <= self.warmup < 1, "warmup", "a part of the steps, at least 0 and below 1")
+        self.require(0 <= self.warmup < 1, "warmup", "a fraction of the steps in [0, 1)")
         self.require(self.weight_decay >= 0, "weight_decay", "at least 0")
         self.require(self.clip >= 0, "clip", "a norm above 0, or 0 for none")
         self.require(self.patience >= 0, "patience", "at least 0 epochs")
@@ -71,16 +71,16 @@ class Phase(Spec, name="phase"):
         self.require(self.views <= self.epochs, "views", f"at most the {self.epochs} epochs")
         if self.views and (mixing := [str(each) for each in self.augment if each.mixes]):
             raise ValueError(
-                f"phase.views with {mixing[0]}, which mixes the pictures of a batch: those of a "
-                "kept view are no longer there. Use views=0."
+                f"phase.views with {mixing[0]}, which mixes the pictures of a batch: a cached view "
+                "has no pictures to mix. Use views=0."
             )
         if isinstance(self.unfreeze, float):
-            self.require(0 < self.unfreeze <= 1, "unfreeze", "a part above 0 and at most 1")
+            self.require(0 < self.unfreeze <= 1, "unfreeze", "a fraction in (0, 1]")
         if self.weight_decay and self.optimizer == "adam":
             raise ValueError("phase.weight_decay with optimizer='adam': use optimizer='adamw'.")
 
     def compiled_optimizer(self, steps: int) -> keras.optimizers.Optimizer:
-        """Returns a new optimizer for a phase of so many steps."""
+        """Returns a new optimizer for a phase of `steps` steps."""
         rate: Any = self.learning_rate
         warm = round(self.warmup * steps)
         if self.schedule == "cosine":
@@ -92,22 +92,22 @@ class Phase(Spec, name="phase"):
         decay = self.weight_decay
         return getattr(keras.optimizers, _OPTIMIZERS[self.optimizer])(
             learning_rate=rate,
-            # Without a number AdamW is refused; at 0 the others compute what changes nothing.
+            # AdamW requires a number; for the others 0 would compute without effect.
             weight_decay=decay if self.optimizer == "adamw" else decay or None,
             global_clipnorm=self.clip or None,
         )
 
 
 class FineTune(Recipe, name="fine_tune"):
-    """Phases one after the other; each starts with the best weights up to then.
+    """Phases in order; each starts with the best weights of those before it.
 
-    What no phase up to now has unfrozen is run once over the data and its activations are kept:
-    at float16 they lose the digits past the third, at float32 nothing but the order in which sums
-    were rounded; ``cache='none'`` runs the frozen layers in every epoch. So does a phase that
-    augments, but for validation, unless it has `views`. On one machine two fits of a seed are equal
-    to the bit, if each has made its features itself.
-    Frozen batch norms are in inference mode, and so is all before the first block ever trained.
-    ``class_weight='balanced'`` weighs each class by n / (classes * its count).
+    Layers that no phase so far has unfrozen run once over the data, and the cache holds their
+    activations. ``float16`` loses the digits past the third, ``float32`` nothing but the order of
+    rounding in sums; ``cache='none'`` runs the frozen layers in every epoch. So does the training
+    of a phase with `augment`, unless it has `views`. On one machine two fits of a seed are equal to
+    the bit, if each computes its own features.
+    Frozen batch norms run in inference mode, like all layers before the first block that any phase
+    so far trains. ``class_weight='balanced'`` weighs each class by n / (classes * its count).
     """
 
     phases: tuple[Phase, ...] = (
@@ -122,7 +122,7 @@ class FineTune(Recipe, name="fine_tune"):
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
         model.require(data)
-        # Of several workers each has its part of every batch, also of the features.
+        # Each of several workers has its share of every batch, also of the features.
         data = dataclasses.replace(data, part=hardware.part())
         starts = _starts(model, self.phases)
         _claim(folder, self, model, data, starts)
@@ -131,7 +131,7 @@ class FineTune(Recipe, name="fine_tune"):
             for number, (phase, start) in enumerate(zip(self.phases, starts, strict=True))
             if not loop.is_finished(_place(folder, number), phase.epochs, phase.patience)
         ]
-        kept = self._kept(model, data, todo, shared or Cache(folder / "features"))
+        cached = self._cached(model, data, todo, shared or Cache(folder / "features"))
         balance = _class_weights(data) if self.class_weight == "balanced" else None
         metric = next(iter(model.task.metrics()), None)
         logs: list[dict[str, Any]] = []
@@ -139,8 +139,8 @@ class FineTune(Recipe, name="fine_tune"):
         for number, (phase, start) in enumerate(zip(self.phases, starts, strict=True)):
             print(f"phase {number + 1} of {len(self.phases)}: {phase}")
             model.train_only(model.chosen(phase.unfreeze), batch_norm=phase.batch_norm)
-            feeds = {cut: kept[cut] for cut in _cuts(data, phase, start) if cut in kept}
-            is_fast = any(cut.split == "train" for cut in feeds)
+            feeds = {tap: cached[tap] for tap in _taps(data, phase, start) if tap in cached}
+            is_fast = any(tap.split == "train" for tap in feeds)
             trained = _behind_frozen(model, start, self.cache)
             with hardware.scope():
                 trained.compile(
@@ -169,21 +169,20 @@ class FineTune(Recipe, name="fine_tune"):
             first += phase.epochs
         return logs
 
-    def _kept(
+    def _cached(
         self, model: TransferModel, data: Data, todo: Sequence[tuple[Phase, str]], cache: Cache
-    ) -> dict[Cut, Features]:
-        """Returns the features of the phases, each with its start, that may start from them.
+    ) -> dict[Tap, Features]:
+        """Returns the features for all phases, each with its start, that may use them.
 
-        One pass over each view of a split makes them all: no phase trains what lies before its
-        start.
+        One pass over each view of a split suffices: no phase trains layers before its start.
         """
-        cuts = {
-            cut: None
+        taps = {
+            tap: None
             for phase, start in todo
             if self.cache != "none" and start != next(iter(model.blocks))
-            for cut in _cuts(data, phase, start)
+            for tap in _taps(data, phase, start)
         }
-        return features.at(model, data, cuts, cache, self.cache) if cuts else {}
+        return features.at(model, data, taps, cache, self.cache) if taps else {}
 
 
 def _place(folder: Path, number: int) -> Path:
@@ -194,14 +193,14 @@ def _place(folder: Path, number: int) -> Path:
 def _claim(
     folder: Path, recipe: Recipe, model: TransferModel, data: Data, starts: Sequence[str]
 ) -> None:
-    """Notes what is fitted here, so that no other fit takes its progress for its own.
+    """Writes the description of this fit, so that no other fit resumes from its progress.
 
     Raises:
-        ValueError: Something else has been.
+        ValueError: The folder holds the progress of another fit.
     """
     if not hardware.is_chief():
-        return  # Whether the workers agree is found out when they meet.
-    # What no phase changes: it tells whether the weights are others before the first that train.
+        return  # The workers compare their fits when they meet.
+    # No phase changes these layers; their digest detects other pretrained weights.
     frozen = starts[-1] != next(iter(model.blocks))
     fitted = {
         "recipe": recipe.full(),
@@ -225,52 +224,52 @@ def _claim(
             if (other := before.get(name)) != value:
                 raise ValueError(
                     f"{folder} holds the progress of another fit, with {name} {other}, "
-                    f"not {value}. Use a new folder for this one, or remove that."
+                    f"not {value}. Use a new folder for this fit, or remove that one."
                 )
     else:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(path, fitted)
 
 
-def _cuts(data: Data, phase: Phase, start: str) -> list[Cut]:
-    """Returns the features that a phase may start from, one cut for every view, and validation's.
+def _taps(data: Data, phase: Phase, start: str) -> list[Tap]:
+    """Returns the taps of a phase: one for every view of the training split, and the validation's.
 
-    Of the training split none where every epoch has pictures of its own.
+    The training split has none if every epoch has its own pictures.
     """
     views = phase.views if phase.augment else 1
-    cuts = [Cut("train", start, phase.augment, view) for view in range(views)]
-    return [*cuts, Cut("validation", start)] if data.count("validation") else cuts
+    taps = [Tap("train", start, phase.augment, view) for view in range(views)]
+    return [*taps, Tap("validation", start)] if data.count("validation") else taps
 
 
-def _train(data: Data, phase: Phase, start: str, feeds: Mapping[Cut, Features], epoch: int) -> Any:
-    """Returns the batches of an epoch: kept features if there are any, else pictures."""
+def _train(data: Data, phase: Phase, start: str, feeds: Mapping[Tap, Features], epoch: int) -> Any:
+    """Returns the batches of an epoch: cached features if there are any, else pictures."""
     view = epoch % phase.views if phase.views else epoch
-    cut = Cut("train", start, phase.augment, view if phase.augment else 0)
-    if cut in feeds:
-        return feeds[cut].batches(data.order("train", epoch))
+    tap = Tap("train", start, phase.augment, view if phase.augment else 0)
+    if tap in feeds:
+        return feeds[tap].batches(data.order("train", epoch))
     return data.shuffled("train", epoch, phase.augment, view)
 
 
-def _validation(data: Data, start: str, feeds: Mapping[Cut, Features]) -> Any:
+def _validation(data: Data, start: str, feeds: Mapping[Tap, Features]) -> Any:
     """Returns the validation batches, or None if there are none."""
-    count, cut = data.count("validation"), Cut("validation", start)
-    if cut in feeds:
-        return feeds[cut].batches(np.arange(count))
+    count, tap = data.count("validation"), Tap("validation", start)
+    if tap in feeds:
+        return feeds[tap].batches(np.arange(count))
     return data.batches("validation") if count else None
 
 
 def _starts(model: TransferModel, phases: Sequence[Phase]) -> list[str]:
-    """Returns, for every phase, the first block that it or a phase before it trains."""
+    """Returns the first block that each phase or one before it trains."""
     order = [*model.blocks, HEAD]
     places = [order.index(next(iter(model.chosen(phase.unfreeze)), HEAD)) for phase in phases]
     return [order[min(places[: number + 1])] for number in range(len(places))]
 
 
 def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
-    """Returns what trains the model from a block on, all before it in inference mode.
+    """Returns the model to train from a block on, with all layers before it in inference mode.
 
-    A Functional model would hand ``training=True`` down to the frozen part whatever it was called
-    with when it was built, and its dropout would drop.
+    A Functional model would pass ``training=True`` to the frozen part in any case, and its dropout
+    would drop.
     """
     if start == next(iter(model.blocks)):
         return trainable(model.full)
@@ -279,7 +278,7 @@ def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
 
 
 def _class_weights(data: Data) -> Any:
-    """Returns n / (classes * count) per class, of those seen, as scikit-learn's ``balanced``."""
+    """Returns n / (classes * count) per class with examples, as scikit-learn's ``balanced``."""
     counts = np.asarray(data.info.class_counts["train"], np.float64)
     weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return tf.constant(weights, tf.float32)

@@ -1,1 +1,1 @@
-"""Training: the epoch loop, kept features and replicas."""
+"""Training: the epoch loop, cached features and replicas."""

@@ -1,8 +1,8 @@
-"""Shards: rows of arrays on disk, whole or not there, found again by name and bounded in size.
+"""The feature store: entries of array rows on disk, by name, with a limit on their total size.
 
-An entry is a folder ``<name>/``, in it one folder a shard, ``00000/``, with one ``.npy`` file an
-array. A shard is written under another name and renamed when it is full, so what a killed process
-or a full disk left is never read, and the next one goes on behind the last whole shard.
+An entry is a folder ``<name>/`` with one folder per shard, ``00000/``, and in it one ``.npy`` file
+per array. A shard has a temporary name until it is full. So no process reads the rest of a killed
+process or a full disk, and the next writer continues after the last whole shard.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _SHARD = re.compile(r"\d{5}(\..*)?")
 _GONE = re.compile(r"\.[0-9a-f]{32}\.gone$")
 
 LENGTH = 512
-"""Rows of a shard: few enough to lose little by a kill, a multiple of the usual batch sizes."""
+"""Rows of a shard: few, so that a kill loses little, and a multiple of the usual batch sizes."""
 
 
 class Rows:
-    """The rows of an entry, memory-mapped: no more of them than is asked for is in memory."""
+    """The rows of an entry, memory-mapped: only the rows of a read are in memory."""
 
     def __init__(self, entry: Path) -> None:
-        """Opens the whole shards up to the first that is missing."""
+        """Opens the whole shards before the first gap."""
         _allow_open_files()
         self._shards: list[list[np.ndarray]] = []
         while (shard := _shard(entry, len(self._shards))).is_dir():
@@ -51,13 +51,13 @@ class Rows:
         """The type of every array."""
         return [array.dtype for array in self._shards[0]]
 
-    def read(self, chosen: np.ndarray) -> list[np.ndarray]:
-        """Returns the rows of these numbers of every array, in the order asked for."""
+    def read(self, numbers: np.ndarray) -> list[np.ndarray]:
+        """Returns the rows of these numbers of every array, in the order of the numbers."""
         # Sorted reads touch each page of a file once.
-        places = np.argsort(chosen)
+        places = np.argsort(numbers)
         back = np.argsort(places)
         ends = np.arange(1, len(self._shards)) * LENGTH
-        parts = np.split(chosen[places], np.searchsorted(chosen[places], ends))
+        parts = np.split(numbers[places], np.searchsorted(numbers[places], ends))
         columns = [[array[:0]] for array in self._shards[0]]
         for number, (arrays, part) in enumerate(zip(self._shards, parts, strict=True)):
             if len(part):
@@ -67,20 +67,20 @@ class Rows:
 
 
 class Writer:
-    """Writes the rows of an entry from one that begins a shard up to one that ends it.
+    """Writes whole shards of an entry.
 
     Attributes:
-        next: The row that is to be written next.
+        next: The next row.
         stop: The row after the last one.
     """
 
     def __init__(self, entry: Path, start: int, stop: int) -> None:
-        """Begins at a row; rows before it and from `stop` on are passed over."""
+        """Begins at a row; `add` ignores rows before it and from `stop` on."""
         self._entry, self.next, self.stop = entry, start, stop
         self._arrays: list[np.ndarray] = []
 
     def add(self, first: int, columns: Sequence[np.ndarray]) -> None:
-        """Takes consecutive rows of every array, the first of them of this number.
+        """Appends consecutive rows of every array; `first` is the number of the first row.
 
         Raises:
             OSError: The disk is full.
@@ -116,16 +116,16 @@ class Writer:
         for array in self._arrays:
             array.flush()  # pyright: ignore[reportAttributeAccessIssue] - of a memory map
         self._arrays = []
-        # One behind a gap, which a worker that was killed has left, was never read.
+        # Nothing reads a shard after a gap that a killed worker left.
         with contextlib.suppress(FileNotFoundError):
             _remove(_shard(self._entry, number))
         _partial(self._entry, number).replace(_shard(self._entry, number))
 
 
 def part(start: int, stop: int, worker: int, workers: int) -> tuple[int, int]:
-    """Returns the rows, from one to before another, that one of several workers is to write.
+    """Returns a worker's rows to write, from the first to before the last.
 
-    They are whole shards, as many for each as can be; `start` begins a shard.
+    They are whole shards, about as many for each worker; `start` begins a shard.
     """
     first, last = start // LENGTH, -(-stop // LENGTH)
     begin, end = (first + (last - first) * i // workers for i in (worker, worker + 1))
@@ -133,10 +133,10 @@ def part(start: int, stop: int, worker: int, workers: int) -> tuple[int, int]:
 
 
 def allocated(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
-    """Returns a new memory-mapped array in a ``.npy`` file, its room on the disk reserved.
+    """Returns a new memory-mapped array in a ``.npy`` file with reserved disk space.
 
     Raises:
-        OSError: The disk is full; without the reserve, writing would end the process by SIGBUS.
+        OSError: The disk is full; without the reserve, a write would kill the process by SIGBUS.
     """
     array = np.lib.format.open_memmap(path, "w+", dtype, shape)
     files.reserve(path, path.stat().st_size)
@@ -145,29 +145,29 @@ def allocated(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
 
 @contextlib.contextmanager
 def locked(folder: Path, names: Sequence[str]) -> Iterator[None]:
-    """Lets one process at a time work at each of these entries."""
+    """Locks these entries for one process at a time."""
     folder.mkdir(parents=True, exist_ok=True)
     _allow_open_files()
     with contextlib.ExitStack() as stack:
-        for name in sorted(names):  # In one order, so that no two wait for each other.
+        for name in sorted(names):  # A fixed order prevents a deadlock.
             say = functools.partial(_say_who, folder / name)
             stack.enter_context(files.locked(_lock(folder, name), say))
         yield
 
 
 def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> dict[str, int]:
-    """Returns how many rows of each entry may be kept; call it under `locked`.
+    """Returns the number of rows that each entry may store; call it under `locked`.
 
-    Other entries make room, the least recently used first, but for those in work. What does not
-    fit then is cut at the end of a shard, of the entries with the largest rows first.
+    It evicts other entries, the least recently used first, but none that is locked. If the wanted
+    rows still do not fit, entries end after a whole shard, those with the largest rows first.
 
     Args:
-        folder: Where the entries are.
+        folder: The folder of the entries.
         wanted: By name, the bytes of a row and the number of rows.
-        limit: The bytes that all entries of the folder may take.
+        limit: The maximal bytes of all entries in the folder.
 
     Raises:
-        OSError: The disk has no room for what may be kept.
+        OSError: The disk has no room for these rows.
     """
     entries = [entry for entry in _entries(folder) if not _is_swept(entry)]
     total = sum(size * count for size, count in wanted.values())
@@ -177,7 +177,7 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
             break
         with files.free(_lock(folder, entry.name)) as is_idle:
             if is_idle:
-                # Who reads it has it open, and reads on. Another process may have been faster.
+                # Readers have the files open and can read on. Another process may have been faster.
                 with contextlib.suppress(FileNotFoundError):
                     _remove(entry)
                 del others[entry]
@@ -186,36 +186,36 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
     missing = 0
     for name, (size, count) in sorted(wanted.items(), key=lambda item: item[1]):
         fitting = count if size * count <= left else max(left // size // LENGTH, 0) * LENGTH
-        there = len(Rows(folder / name))
-        rows[name] = max(fitting, there)
+        stored = len(Rows(folder / name))
+        rows[name] = max(fitting, stored)
         left -= size * rows[name]
-        missing += size * (rows[name] - there)
-    # What others still have open is not free yet.
+        missing += size * (rows[name] - stored)
+    # Removed files that others still have open are not free yet.
     if missing > shutil.disk_usage(folder).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     return rows
 
 
 def _remove(folder: Path) -> None:
-    """Removes an entry or a shard; a process that is killed meanwhile leaves nothing to be read."""
+    """Removes an entry or a shard; after a kill, nothing reads the rest."""
     gone = folder.rename(folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.gone"))
-    # On NFS what others still have open stays, and is removed another time.
+    # On NFS, files that others still have open stay until a later sweep.
     shutil.rmtree(gone, ignore_errors=True)
 
 
 def _is_swept(entry: Path) -> bool:
-    """Removes what `_remove` has left, in an entry or of all of it; returns whether it was all."""
+    """Sweeps the rest of `_remove` in an entry; returns whether the entry itself was a rest."""
     if _GONE.search(entry.name):
         shutil.rmtree(entry, ignore_errors=True)
         return not entry.exists()
-    with contextlib.suppress(FileNotFoundError):  # Another process sweeps, too.
+    with contextlib.suppress(FileNotFoundError):  # Another process may sweep, too.
         for left in [*entry.glob("*.gone")]:
             shutil.rmtree(left, ignore_errors=True)
     return False
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Returns the folders that hold shards and nothing else: no others are ours to remove."""
+    """Returns the folders with nothing but shards; only these may be removed."""
     return [
         path
         for path in folder.iterdir()
@@ -224,7 +224,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _holds_shards(folder: Path) -> bool:
-    """Returns whether there are shards, whole or not, and no other file."""
+    """Returns whether a folder has shards, whole or not, and no other file."""
     top, *below = [*os.walk(folder)] or [("", [], [])]
     inner = [name for _, _, names in below for name in names]
     return (
@@ -236,7 +236,7 @@ def _holds_shards(folder: Path) -> bool:
 
 
 def _bytes(entry: Path) -> int:
-    """Returns what an entry takes; what others rename or remove meanwhile may be left out."""
+    """Returns the bytes of an entry, perhaps without files that others just rename or remove."""
     total = 0
     for folder, _, names in os.walk(entry):
         for name in names:
@@ -246,7 +246,7 @@ def _bytes(entry: Path) -> int:
 
 
 def _last_used(entry: Path) -> float:
-    """Returns when that was, 0 of one that another process has removed."""
+    """Returns the time of an entry's last use; 0 if another process has removed it."""
     try:
         return entry.stat().st_mtime
     except FileNotFoundError:
@@ -254,7 +254,7 @@ def _last_used(entry: Path) -> float:
 
 
 def _allow_open_files() -> None:
-    """Raises the soft limit of open files to the hard one: a memory map holds its file open."""
+    """Raises the soft limit of open files to the hard one: a memory map keeps its file open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

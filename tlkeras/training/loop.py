@@ -1,10 +1,10 @@
-"""The epoch loop: best weights, patience, and a resume that is the unbroken run.
+"""The epoch loop: best weights, patience, and a resume that equals an unbroken run.
 
-One `fit` per epoch. Keras's `EarlyStopping`, `ModelCheckpoint` and `BackupAndRestore` do not know
-each other's state, so patience and best weights would start anew after a kill.
+Every epoch is one `fit`. Keras's `EarlyStopping`, `ModelCheckpoint` and `BackupAndRestore` do not
+know each other's state, so patience and best weights would start anew after a kill.
 
-Of several workers all run the loop, each with its part of the batches; the first one writes, and
-the others read what it wrote.
+Every worker runs the loop with its share of the batches; the chief writes the checkpoints, and all
+read them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Logs = dict[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Where a fit stands; on disk, ``state.json``.
+    """The progress of a fit; on disk, ``state.json``.
 
-    `best` is the score of the best weights, smaller is better: the first metric, its sign turned,
-    then the loss, both of the validation data. `best_epoch` is 0 while those at the start are.
+    `best` is the score of the best weights, smaller is better: the negative first metric, then the
+    loss, both of the validation data. `best_epoch` is 0 while the initial weights are the best.
     """
 
     epoch: int = 0
@@ -52,30 +52,30 @@ def fit(
     folder: Path,
     callbacks: Sequence[Any] = (),
 ) -> State:
-    """Fits a compiled model and leaves it with its best weights, those at the start included.
+    """Fits a compiled model and leaves it with its best weights, perhaps the initial ones.
 
-    The best have the largest validation metric, of equal ones the smallest validation loss;
-    without validation data the last are the best.
+    The best weights have the largest validation metric, then the smallest validation loss; without
+    validation data, the last weights are the best.
 
     Args:
-        model: Compiled, made by `trainable` if there may be several replicas. Its weights at
-            the start must be the same when called again.
-        train: Returns the batches of an epoch, counted from `first`.
+        model: A compiled model; for several replicas, one from `trainable`. A resume needs the same
+            initial weights.
+        train: Returns the batches of an epoch; epochs count from `first`.
         validation: Batches, or None.
-        metric: The name of a metric, larger is better; None to go by the loss alone.
-        start: What an earlier fit of these weights returned; its score is to be beaten.
-        first: The epochs that earlier fits have used up.
-        epochs: At most so many.
-        patience: Stops after so many epochs without a better one; 0 never stops early.
-        seed: With the epoch, decides what dropout drops.
-        folder: Keeps the weights and the state. Called again there after a kill, goes on.
+        metric: The name of a metric, larger is better; None uses the loss alone.
+        start: The state of an earlier fit of these weights, with the score to beat.
+        first: The number of epochs of earlier fits.
+        epochs: The maximal number of epochs.
+        patience: The number of epochs without improvement before a stop; 0 never stops early.
+        seed: Decides dropout, together with the epoch.
+        folder: The folder of checkpoints and state. A call after a kill resumes from it.
         callbacks: Keras callbacks; every epoch is a `fit` of its own to them, and one that sets
             ``stop_training`` ends this fit.
 
     Raises:
-        ValueError: The loss is no finite number; the model is as after the last finished epoch.
+        ValueError: The loss is not finite; the model is as after the last finished epoch.
     """
-    # The slots are kept, and come back, only if they exist before.
+    # A checkpoint saves and restores only slots that exist already.
     with hardware.scope():
         model.optimizer.build(model.trainable_variables)
     state = _load(model, folder)
@@ -96,7 +96,7 @@ def fit(
             verbose=verbose,
             callbacks=list(callbacks),
         )
-        # A History among the callbacks takes the place of the model's own and holds older epochs.
+        # A History among the callbacks replaces the model's own and also has older epochs.
         logs = {name: float(values[-1]) for name, values in fitted.history.items()}
         if not math.isfinite(logs["loss"]):
             model.load_weights(_weights(folder, state.epoch))
@@ -105,11 +105,11 @@ def fit(
                 "use a smaller learning_rate, or clip=1.0."
             )
         score = _score(logs, metric, first + state.epoch)
-        better = score < state.best
+        is_better = score < state.best
         state = State(
             epoch=state.epoch + 1,
-            best=score if better else state.best,
-            best_epoch=state.epoch + 1 if better else state.best_epoch,
+            best=score if is_better else state.best,
+            best_epoch=state.epoch + 1 if is_better else state.best_epoch,
             stopped=model.stop_training,
             history=(*state.history, logs),
         )
@@ -117,18 +117,18 @@ def fit(
         _say(state, epochs, time.perf_counter() - began)
     if state.best_epoch != state.epoch:
         model.load_weights(_weights(folder, state.best_epoch))
-    hardware.meet(f"{folder.name} with its best weights")  # Now the chief may drop the folder.
+    hardware.meet(f"{folder.name} with its best weights")  # Now the chief may remove the folder.
     return state
 
 
 def is_finished(folder: Path, epochs: int, patience: int) -> bool:
-    """Returns whether `fit`, called for this folder, has nothing left to do."""
+    """Returns whether the fit in this folder is complete."""
     state = _read(folder)
     return state is not None and (state.epoch >= epochs or _is_over(state, patience))
 
 
 def _is_over(state: State, patience: int) -> bool:
-    """Returns whether a callback has stopped the training, or patience is at its end."""
+    """Returns whether a callback has stopped the training, or patience has run out."""
     return state.stopped or 0 < patience <= state.epoch - state.best_epoch
 
 
@@ -145,10 +145,10 @@ def _say(state: State, epochs: int, seconds: float) -> None:
 
 
 def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
-    """Sets every dropout's seed state, which `save_weights` leaves out, from seed and epoch."""
+    """Sets the seed state of every dropout from seed and epoch; checkpoints do not include it."""
     states = [each for each in model.variables if each.name == "seed_generator_state"]
     for place, state in enumerate(states):
-        # Every step adds 1 to the second number; no two come to the same.
+        # Every step adds 1 to the second number; no two states ever coincide.
         state.assign([seed * 65_537 + epoch, place << 20])
 
 
@@ -157,10 +157,10 @@ def _weights(folder: Path, epoch: int) -> Path:
 
 
 def _save(model: keras.Model, state: State, folder: Path) -> None:
-    """Writes the weights, then the state, which is the commit point, then drops what is stale."""
+    """Writes the weights, then the state as the commit point, then removes stale checkpoints."""
     if hardware.is_chief():
         _write(model, state, folder)
-    # Nobody goes on before it is written, or after having seen another epoch.
+    # No worker continues before the write, or after an epoch with other results.
     hardware.meet(f"{folder.name} with {state}")
 
 
@@ -169,17 +169,17 @@ def _write(model: keras.Model, state: State, folder: Path) -> None:
     _reserve([*model.variables, *model.optimizer.variables], folder)
     model.save_weights(_weights(folder, state.epoch))
     files.write_json(folder / "state.json", dataclasses.asdict(state))
-    kept = {_weights(folder, state.epoch), _weights(folder, state.best_epoch)}
+    current = {_weights(folder, state.epoch), _weights(folder, state.best_epoch)}
     for path in folder.glob("epoch*.weights.h5"):
-        if path not in kept:
+        if path not in current:
             path.unlink()
 
 
 def _reserve(variables: Sequence[Any], folder: Path) -> None:
-    """Makes sure that there is room on the disk, by taking it for a moment.
+    """Reserves disk space for a moment, to make sure that it is there.
 
     Raises:
-        OSError: It is full. HDF5 would find that out, too, but then cannot close the file, prints
+        OSError: The disk is full. HDF5 would also fail, but then it cannot close the file, prints
             tracebacks, and ends some processes with a segmentation fault.
     """
     size = sum(math.prod(each.shape) * tf.as_dtype(each.dtype).size + 4096 for each in variables)
@@ -201,5 +201,5 @@ def _read(folder: Path) -> State | None:
     path = folder / "state.json"
     if not path.exists():
         return None
-    read = files.read_json(path)
-    return State(**{**read, "best": tuple(read["best"]), "history": tuple(read["history"])})
+    saved = files.read_json(path)
+    return State(**{**saved, "best": tuple(saved["best"]), "history": tuple(saved["history"])})

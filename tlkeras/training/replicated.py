@@ -1,11 +1,11 @@
-"""The models that are compiled and fitted; imported late, because their classes need Keras.
+"""The models of `trainable`; imported late, because their classes need Keras.
 
 Keras 3 cannot fit under a strategy of several workers by itself
-(https://github.com/keras-team/keras/issues/20585), and of a batch that is split unevenly its mean
-of means is wrong. So the model of several replicas runs the steps itself: each replica takes its
-rows of a batch, its loss counts by the number of them, and what one device draws or averages over a
-batch (dropout, the statistics of batch norms, the norm of the gradient) is drawn or averaged over
-the whole batch here, too. Only public methods of `keras.Model` are overridden.
+(https://github.com/keras-team/keras/issues/20585), and its mean of means is wrong for an uneven
+split of a batch. So the model of several replicas runs the steps itself. Each replica takes its
+rows of a batch, and its loss counts by their number. Dropout, the statistics of batch norms and the
+norm of the gradient still see the whole batch, as on one device. Only public methods of
+`keras.Model` are overridden.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from tlkeras.model import folding
 
 
 class Trained(keras.Model):
-    """A network behind what makes its inputs."""
+    """A network after a function that computes its inputs."""
 
     def __init__(self, network: keras.Model, before: Callable[[Any], Any] | None) -> None:
-        """Takes what `trainable` takes."""
-        # Keras scales the loss of float16 if the model that is compiled has that policy.
+        """Takes the arguments of `trainable`."""
+        # Keras scales the loss of float16 only if the compiled model has that policy.
         policies = {each.dtype_policy.name for each in network.layers}
         super().__init__(dtype="mixed_float16" if "mixed_float16" in policies else None)
         self.network = network
@@ -34,13 +34,13 @@ class Trained(keras.Model):
         self.built = True
 
     def compile(self, *arguments: Any, **options: Any) -> None:
-        # XLA, which Keras takes where it finds a GPU, compiles anew for every number of rows
-        # that are kept of a batch, and draws other numbers in dropout.
+        # Keras uses XLA on a GPU. It compiles anew for every number of cached rows in a batch, and
+        # draws other numbers in dropout.
         super().compile(*arguments, jit_compile=False, **options)
 
     def save(self, *arguments: Any, **options: Any) -> None:
         raise ValueError(
-            "What is trained is not the whole model, so no callback can save it: use "
+            "The trained model is only a part of the whole, so no callback can save it: use "
             "ModelCheckpoint(…, save_weights_only=True), or `TransferModel.save` afterwards."
         )
 
@@ -49,16 +49,16 @@ class Trained(keras.Model):
 
 
 class Replicated(Trained):
-    """The same, every replica with its rows of each batch.
+    """A network on several replicas, each with its rows of every batch.
 
-    An element of the data is ``((inputs, targets, weights), rows)``: so many rows count. Those
-    after them fill it up, to one where there is none, and to the full size where shapes have to
-    be static; only the statistics of trainable batch norms see them.
+    An element of the data is ``((inputs, targets, weights), rows)``: only the first `rows` count.
+    The others are padding: to one row if there is none, and to the full size for static shapes.
+    Only the statistics of trainable batch norms see the padding.
     """
 
     def __init__(self, network: keras.Model, before: Callable[[Any], Any] | None) -> None:
-        """Takes what `trainable` takes; call it outside of the strategy's scope."""
-        # Outside of the strategy's scope, in which Keras would meddle with the data.
+        """Takes the arguments of `trainable`; call it outside of the strategy's scope."""
+        # Inside the strategy's scope Keras would redistribute the data.
         super().__init__(network, before)
         self._strategy = hardware.current()
         self.is_static = isinstance(self._strategy, tf.distribute.TPUStrategy)
@@ -70,9 +70,9 @@ class Replicated(Trained):
     def compile(
         self, optimizer: Any, loss: Any, metrics: Any, steps_per_execution: int = 1
     ) -> None:
-        # One step at a time in any case: Keras cannot run several in one call on replicas.
+        # Always one step at a time: Keras cannot run several in one call on replicas.
         del steps_per_execution
-        # Weighted, by 0 for rows that fill up.
+        # The weight of padding is 0.
         super().compile(optimizer, loss, weighted_metrics=metrics)
 
     def fit(self, x: Any, validation_data: Any = None, **options: Any) -> Any:
@@ -84,7 +84,7 @@ class Replicated(Trained):
         )
 
     def evaluate(self, x: Any, **options: Any) -> Any:
-        if not isinstance(x, tf.distribute.DistributedDataset):  # `fit` has dealt it already.
+        if not isinstance(x, tf.distribute.DistributedDataset):  # `fit` passes dealt data.
             x, options["steps"] = self._dealt(x)
         return super().evaluate(x, **options)
 
@@ -108,10 +108,10 @@ class Replicated(Trained):
         with tf.GradientTape() as tape:
             outputs = self(x, training=True)
             summed = self._summed_loss(x, y, outputs, weights, rows, training=True)
-            # Added up over the replicas, as the optimizer does, it is the mean of the batch.
+            # The optimizer sums it over the replicas: the sum is the mean of the batch.
             loss = self.optimizer.scale_loss(tf.math.divide_no_nan(summed, total))
         variables = self.trainable_variables
-        gradients = self._judged(tape.gradient(loss, variables))
+        gradients = self._shared(tape.gradient(loss, variables))
         self.optimizer.apply(gradients, variables)
         return self._measured(x, y, outputs, summed, rows)
 
@@ -128,12 +128,12 @@ class Replicated(Trained):
         return self(x, training=False), _counting(x, rows)
 
     def _on_every_replica(self, step: Callable[[Any], dict[str, Any]]) -> Any:
-        """Returns the function of an iterator that runs a step on every replica."""
+        """Returns a function of an iterator that runs a step on every replica."""
 
         def run(data: Any) -> dict[str, Any]:
             logs = step(data)
             stacked = tf.stack([tf.cast(value, tf.float32) for value in logs.values()])
-            # One exchange for all; Keras has the exact values at the end of the epoch.
+            # One exchange for all logs; Keras computes the exact values at the end of the epoch.
             means = tf.distribute.get_replica_context().all_reduce("MEAN", stacked)
             return dict(zip(logs, tf.unstack(means), strict=True))
 
@@ -149,7 +149,7 @@ class Replicated(Trained):
         return steps
 
     def _place(self, x: Any, rows: Any) -> Any:
-        """Returns how many rows of the whole batch count; notes where this replica's begin."""
+        """Returns the number of rows of the whole batch; notes the start of this replica's rows."""
         context = tf.distribute.get_replica_context()
         here, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
         own = tf.cast(rows, tf.float32) * tf.one_hot(here, count)
@@ -166,26 +166,26 @@ class Replicated(Trained):
     def _summed_loss(
         self, x: Any, y: Any, outputs: Any, weights: Any, rows: Any, training: bool
     ) -> Any:
-        """Returns the loss of this replica's rows, added up."""
+        """Returns the sum of the loss over this replica's rows."""
         counting = _counting(x, rows)
         weights = counting if weights is None else weights * counting
         mean: Any = self.compute_loss(x, y, outputs, weights, training)
-        # What Keras gives has been divided by the number of replicas.
+        # Keras divides its loss by the number of replicas.
         size = tf.cast(tf.shape(counting)[0] * self._strategy.num_replicas_in_sync, mean.dtype)
         return mean * size
 
     def _measured(self, x: Any, y: Any, outputs: Any, summed: Any, rows: Any) -> Any:
-        """Returns the logs after loss and metrics have been updated."""
+        """Updates loss and metrics and returns the logs."""
         number = tf.cast(rows, summed.dtype)
         tracker = next(metric for metric in self.metrics if metric.name == "loss")
         tracker.update_state(tf.math.divide_no_nan(summed, number), sample_weight=number)
         return self.compute_metrics(x, y, outputs, _counting(x, rows))
 
-    def _judged(self, gradients: list[Any]) -> list[Any]:
-        """Returns gradients that the optimizer may judge by what it sees on one replica.
+    def _shared(self, gradients: list[Any]) -> list[Any]:
+        """Returns gradients that the optimizer may clip and check on each replica alone.
 
-        Clipping, and the search for numbers that are not finite, need the sum over all
-        replicas; so they get an equal share of it each.
+        The clip and the check for finite numbers need the sum over all replicas; so each replica
+        gets an equal share of the sum.
         """
         optimizer, limit = self.optimizer, 1.0
         scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
@@ -201,18 +201,17 @@ class Replicated(Trained):
         return [gradient / context.num_replicas_in_sync for gradient in gradients]
 
     def _dealt(self, dataset: Any) -> tuple[Any, int]:
-        """Returns a worker's batches, each dealt to its replicas, and how many there are.
+        """Returns a worker's batches, each dealt to its replicas, and their number.
 
-        A replica that has none left, while others have, gets batches in which no row counts.
-        There is no end to them: else the workers would ask each other before every step whether
-        there is one more.
+        A replica without any left, while others have some, gets batches of padding only. The data
+        set is endless: else the workers would ask each other before every step for one more.
         """
         _, workers = hardware.part()
         local = self._strategy.num_replicas_in_sync // workers
         own = int(dataset.cardinality())
         if own < 0:
             raise ValueError(
-                "The number of batches is not known; end the data with assert_cardinality."
+                "The number of batches is unknown; apply assert_cardinality to the data."
             )
         size = None
         if self.is_static:
@@ -226,14 +225,14 @@ class Replicated(Trained):
 
 
 def _counting(x: Any, rows: Any) -> Any:
-    """Returns float32 [b]: 1 for the first `rows` rows, which count, and 0 for the others."""
+    """Returns float32 [b]: 1 for the first `rows` rows, and 0 for the padding."""
     return tf.sequence_mask(rows, tf.shape(keras.tree.flatten(x)[0])[0], tf.float32)
 
 
 def _pieces(batch: tuple[Any, ...], count: int, size: int | None) -> Any:
     """Returns a batch as a dataset of `count` pieces, their rows in order, ``(piece, rows)``.
 
-    Each is filled up to `size` rows, or to one: a convolution of none is wrong in TensorFlow 2.21.
+    Each is padded to `size` rows, or to one: TensorFlow 2.21 computes convolutions of none wrongly.
     """
     total = tf.shape(keras.tree.flatten(batch)[0])[0]
 
@@ -241,35 +240,35 @@ def _pieces(batch: tuple[Any, ...], count: int, size: int | None) -> Any:
         place = tf.cast(place, tf.int32)
         first, last = place * total // count, (place + 1) * total // count
 
-        def cut(tensor: Any) -> Any:
+        def padded(tensor: Any) -> Any:
             part = tensor[first:last]
             missing = tf.maximum((size or 1) - (last - first), 0)
             ends = [[0, missing], *([0, 0] for _ in part.shape[1:])]
             return tf.ensure_shape(tf.pad(part, ends), [size, *part.shape[1:]])
 
-        return keras.tree.map_structure(cut, batch), last - first
+        return keras.tree.map_structure(padded, batch), last - first
 
     return tf.data.Dataset.range(count).map(as_written(piece))
 
 
 def _zeros(spec: Any) -> Any:
-    """Returns a tensor of zeros like this, of size 1 where its size is not fixed."""
+    """Returns zeros of this spec, with size 1 for unknown dimensions."""
     return tf.zeros([dimension or 1 for dimension in spec.shape], spec.dtype)
 
 
 _here = threading.local()
-"""``start`` and ``rows``: the number of a replica's first row in the batch, and the rows of all.
+"""``start`` and ``rows``: a replica's first row in the batch, and the rows of the whole batch.
 
-Every replica is traced in a thread of its own, some of them at once.
+Every replica has its own thread for the trace; some run at once.
 """
 
 
 @contextlib.contextmanager
 def _over_the_batch(network: keras.Model) -> Iterator[None]:
-    """Lets dropout and trainable batch norms see the whole batch while a step is traced.
+    """Lets dropout and trainable batch norms see the whole batch in the trace of a step.
 
-    So they do what they do on one device. Of layers inside of layers that are no models, and of
-    others that draw random numbers, every replica draws the same for its rows.
+    So they compute the same as on one device. This misses layers inside of layers that are no
+    models, and other random layers: there every replica draws the same numbers for its rows.
     """
     with contextlib.ExitStack() as restored:
         for layer in _layers(network):
@@ -291,12 +290,12 @@ def _layers(network: keras.Model) -> Iterator[keras.Layer]:
 
 
 def _dropped(layer: keras.layers.Dropout, inputs: Any, training: bool = False) -> Any:
-    """Returns the inputs after dropout, as if it had been drawn for the whole batch."""
+    """Returns the inputs after dropout, with the mask of the whole batch."""
     if not training or not layer.rate:
         return inputs
-    found = [*tf.unstack(tf.shape(inputs))]
-    noise = layer.noise_shape or [None] * len(found)
-    shape = [known or size for known, size in zip(noise, [_here.rows, *found[1:]], strict=True)]
+    sizes = [*tf.unstack(tf.shape(inputs))]
+    noise = layer.noise_shape or [None] * len(sizes)
+    shape = [known or size for known, size in zip(noise, [_here.rows, *sizes[1:]], strict=True)]
     ones = tf.ones(shape, inputs.dtype)
-    kept = keras.random.dropout(ones, layer.rate, seed=layer.seed_generator)
-    return inputs * (kept if noise[0] else kept[_here.start : _here.start + found[0]])
+    mask = keras.random.dropout(ones, layer.rate, seed=layer.seed_generator)
+    return inputs * (mask if noise[0] else mask[_here.start : _here.start + sizes[0]])

@@ -1,4 +1,4 @@
-"""What is compiled and fitted: a network that may be copied to every replica of a strategy."""
+"""Trainable: the model to compile and fit, on every replica of a strategy."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from tlkeras.frameworks import keras
 
 
 def trainable(network: keras.Model, before: Callable[[Any], Any] | None = None) -> Any:
-    """Returns a `keras.Model` to compile and fit that is the network, on every replica there is.
+    """Returns a `keras.Model` of the network to compile and fit, on all replicas.
 
-    Compile it under `hardware.scope`, optimizer and metrics made there; fit it outside. `fit`,
-    `evaluate` and `predict` take a `tf.data.Dataset` of this worker's part of every batch.
+    Compile it under `hardware.scope`, with optimizer and metrics from there; fit it outside. `fit`,
+    `evaluate` and `predict` take a `tf.data.Dataset` of this worker's share of every batch.
 
     Args:
-        network: Made under `hardware.scope`.
-        before: Makes its inputs of those of a batch. It is a function, in which Keras finds no
-            variables: those of what is frozen are no part of the model, and not kept again.
+        network: A network from under `hardware.scope`.
+        before: Maps the inputs of a batch to those of the network. Keras does not track variables
+            of a function, so checkpoints of the model hold no frozen ones.
     """
     from tlkeras.training.replicated import Replicated, Trained
 
-    made = Replicated if hardware.replicas() > 1 else Trained
-    return made(network, before)
+    kind = Replicated if hardware.replicas() > 1 else Trained
+    return kind(network, before)
