@@ -70,8 +70,8 @@ class BytePairs:
         """Returns ids ``start a end end b end``, as of RoBERTa, and in which text they are."""
 
         def ids(*texts: Any) -> Any:
-            parts = [self._pieces(text, length) for text in texts]
-            return rows.two(*parts, self._frame(2), length, self._padding)
+            one, other = (self._pieces(text, tf.int32.max) for text in texts)
+            return rows.two(one, other, self._frame(2), length, self._padding)
 
         return rows.batched(ids, first, second)
 

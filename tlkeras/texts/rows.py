@@ -75,10 +75,10 @@ def of_words(
         both = of_words(pieces, words, frame, length, padding, between)
         return both[0][0], both[1][0]
     sentences = words.value_rowids()
-    places = tf.range(words.nvals(tf.int64)) - tf.gather(words.row_starts(), sentences)
+    places = tf.range(tf.size(words.values, tf.int64)) - tf.gather(words.row_starts(), sentences)
     found = pieces(tf.where(places > 0, between + words.values, words.values))
     within = found.value_rowids()
-    first = tf.range(found.nvals(tf.int64)) == tf.gather(found.row_starts(), within)
+    first = tf.range(tf.size(found.values, tf.int64)) == tf.gather(found.row_starts(), within)
     starts = tf.where(first, tf.cast(tf.gather(places, within), tf.int32), -1)
     ids, starts = (
         tf.RaggedTensor.from_value_rowids(
@@ -125,7 +125,9 @@ def _framed(parts: Sequence[Any], frame: Frame) -> Any:
 def _cut(part: Any, most: Any) -> Any:
     """Returns the first values of every row, as many as `most`, [b], says."""
     rows = part.value_rowids()
-    places = tf.cast(tf.range(part.nvals(tf.int64)) - tf.gather(part.row_starts(), rows), tf.int32)
+    places = tf.cast(
+        tf.range(tf.size(part.values, tf.int64)) - tf.gather(part.row_starts(), rows), tf.int32
+    )
     kept = places < tf.gather(most, rows)
     return tf.RaggedTensor.from_value_rowids(
         part.values[kept], rows[kept], part.nrows(), validate=False
