@@ -164,22 +164,23 @@ class BytePairs:
             ranks = tf.concat([ranks, [_NEVER]], axis=0)
             best = tf.gather(tf.math.segment_min(ranks, words), words)
             done = best == _NEVER
-            written = tf.tensor_scatter_nd_update(written, places[done][:, None], symbols[done])
+            at_end = tf.where(done)
+            written = tf.tensor_scatter_nd_update(
+                written, tf.gather(places, at_end), tf.gather_nd(symbols, at_end)
+            )
             hits = (ranks == best) & ~done
             # Of pairs that overlap, as in "aaa", the second is none.
             first = hits & ~tf.concat([[False], hits[:-1]], axis=0)
             number = tf.range(tf.size(hits))
-            run = tf.where(first, number, 0)
-            run = tf.gather(
-                tf.concat([[0], run[first]], axis=0), tf.cumsum(tf.cast(first, tf.int32))
-            )
-            hits &= (number - run) % 2 == 0
+            begin = tf.concat([[0], tf.cast(tf.where(first)[:, 0], tf.int32)], axis=0)
+            begin = tf.gather(begin, tf.cumsum(tf.cast(first, tf.int32)))
+            hits &= (number - begin) % 2 == 0
             if not at_once:
                 alone = tf.math.segment_min(tf.where(hits, number, _NEVER), words)
                 hits &= number == tf.gather(alone, words)
             symbols = tf.where(hits, tf.gather(merged, tf.where(hits, ranks, 0)), symbols)
-            kept = ~done & ~tf.concat([[False], hits[:-1]], axis=0)
-            return written, symbols[kept], words[kept], places[kept]
+            kept = tf.where(~done & ~tf.concat([[False], hits[:-1]], axis=0))[:, 0]
+            return written, *(tf.gather(x, kept) for x in (symbols, words, places))
 
         size = tf.size(symbols)
         written, *_ = tf.while_loop(

@@ -174,8 +174,10 @@ class WordPiece:
             stuck = node < 0
             here = tf.where(stuck, -1, tf.gather(ends, tf.maximum(node, 0)))
             end, piece = tf.where(here < 0, end, at + 1), tf.where(here < 0, piece, here)
-            written = tf.where(piece < 0, _UNKNOWN, piece)
-            found = tf.tensor_scatter_nd_update(found, start[stuck][:, None], written[stuck])
+            written, at_end = tf.where(piece < 0, _UNKNOWN, piece), tf.where(stuck)
+            found = tf.tensor_scatter_nd_update(
+                found, tf.gather(start, at_end), tf.gather_nd(written, at_end)
+            )
             walks = (
                 stop,
                 tf.where(stuck, end, start),
@@ -184,8 +186,8 @@ class WordPiece:
                 end,
                 tf.where(stuck, -1, piece),
             )
-            goes_on = ~stuck | ((piece >= 0) & (end < stop))
-            return found, *(walk[goes_on] for walk in walks)
+            on = tf.where(~stuck | ((piece >= 0) & (end < stop)))[:, 0]
+            return found, *(tf.gather(walk, on) for walk in walks)
 
         found, *_ = tf.while_loop(
             lambda found, *walks: tf.size(walks[0]) > 0,
