@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import random
 import subprocess
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,13 +202,15 @@ def test_random_texts_of_many_scripts_are_merged_as_by_tokenizers(shuffled):
 
 @pytest.mark.slow
 def test_every_character_is_cut_as_by_tokenizers():
-    capitals = {*itertools.chain([0x1C89, 0xA7CE, 0xA7D2, 0xA7D4, 0xA7DA, 0xA7DC, 0xA7CB, 0xA7CC])}
-    capitals |= {*range(0x10D50, 0x10D66), *range(0x16EA0, 0x16EB9)}  # Of Unicode 15 and later.
+    # Of Unicode 15 and later: Python has no small letter for them, or has from some version on.
+    capitals = {0x1C89, 0xA7CB, 0xA7CC, 0xA7CE, 0xA7D2, 0xA7D4, 0xA7DA, 0xA7DC}
+    capitals |= {*range(0x10D50, 0x10D66), *range(0x16EA0, 0x16EB9)}
     points = [p for p in range(0x110000) if not 0xD800 <= p < 0xE000 and p not in capitals]
     texts = [f"a{c} {c}{c}'s 1{c}a !{c}" for c in map(chr, points)]
     singles = [f"{start}{chr(p)}" for start in ("", "##") for p in points if chr(p) not in "\r\n"]
     tokenizer = WordPiece((*SPECIAL, *dict.fromkeys(singles)))
-    for many in itertools.batched(texts, 50_000) if sys.version_info >= (3, 12) else [texts]:
+    for start in range(0, len(texts), 100_000):
+        many = texts[start : start + 100_000]
         assert differing(tokenizer, many, 32) == []
         assert differing(PAIRS, many, 64) == []
 
@@ -251,14 +251,13 @@ def test_starts_tell_which_word_a_piece_begins():
     words = ["Unwanted", "\u200b", "i中", "new\u00a0york", "café's"]
     ids, starts = WORDS.words(words, 14)
     pieces = "[CLS] un ##want ##ed i 中 new york cafe ' [UNK] [SEP] [PAD] [PAD]"
-    pieces = pieces.replace("[UNK]", "[UNK]").split()
-    assert [WORDS.vocabulary[i] for i in ids.numpy()] == pieces
+    assert " ".join(WORDS.vocabulary[i] for i in ids.numpy()) == pieces
     assert starts.numpy().tolist() == [-1, 0, -1, -1, 2, -1, 3, -1, 4, -1, -1, -1, -1, -1]
     assert ids.numpy().tolist() == WORDS(" ".join(words), 14).numpy().tolist()
     _, cut = WORDS.words(words, 8)
     assert cut.numpy().tolist() == [-1, 0, -1, -1, 2, -1, 3, -1]
 
-    words = tf.ragged.constant([["the", "in", "'s"], [], ["in"]])
+    words = tf.strings.split(["the in  's", "", " in "])
     ids, starts = PAIRS.words(words, 8)
     assert starts.numpy().tolist() == [
         [-1, 0, -1, 1, 2, -1, -1, -1],
@@ -423,4 +422,3 @@ def test_real_texts_are_cut_as_by_tokenizers(real_data, kind):
         for row, expected in zip(cut(tf.constant(batch)), other.encode_batch(batch), strict=True):
             differ += row.numpy()[: len(expected.ids)].tolist() != expected.ids
     assert differ == 0
-    assert unicodedata.unidata_version >= "14"

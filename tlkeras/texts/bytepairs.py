@@ -6,7 +6,8 @@ et al. 2019; Sennrich et al. 2016, https://arxiv.org/abs/1508.07909). The ids ar
 ``GPT2TokenizerFast`` and ``RobertaTokenizerFast``, but for special pieces that a text spells out,
 such as "</s>": a text cannot end itself.
 
-All words of a batch are merged at once, a pair of each at a time.
+All words of a batch are merged at once, a pair of each at a time. That suits words as people write
+them: the time grows with the square of the longest word, 1.6 s for one of 20,000 random letters.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ class BytePairs:
 
     def words(self, words: Any, length: int) -> tuple[Any, Any]:
         """Returns ids of sentences, and which word each piece begins, -1 if none or special.
+
+        The words of a text are ``tf.strings.split(text)``.
 
         Args:
             words: The words of a sentence, string [w], or of many, ragged string [b, (w)]; a space

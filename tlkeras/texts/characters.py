@@ -2,8 +2,8 @@
 
 Networks are trained and served with the `tokenizers` package of Hugging Face. It goes by Unicode 8
 for marks, punctuation and controls, and by Unicode 16 for letters and numbers (version 0.23); what
-Python goes by depends on its version. So the differences are listed here, and the pieces of a text
-depend on neither.
+Python goes by depends on its version. So the differences are listed here. There remain 55 capitals
+of Unicode 15 and later, whose small letters Python does not know yet; no vocabulary has them.
 """
 
 from __future__ import annotations

@@ -26,15 +26,15 @@ def two(first: Any, second: Any, frame: Frame, length: int, padding: int) -> tup
     by the `tokenizers` package. What is between them belongs to the first, padding too.
     """
     room = _room(frame, length)
-    one, other = (tf.cast(part.row_lengths(), tf.int32) for part in (first, second))
-    short, long = tf.minimum(one, other), tf.maximum(one, other)
-    fits = one + other <= room
-    long = tf.where(fits, long, tf.where(short > room, short, tf.maximum(short, room - short)))
+    here, there = (tf.cast(part.row_lengths(), tf.int32) for part in (first, second))
+    short, long = tf.minimum(here, there), tf.maximum(here, there)
+    fits = here + there <= room
+    long = tf.where(fits, long, tf.maximum(short, room - short))
     halves = short + long > room
     short = tf.where(halves, room // 2, short)
     long = tf.where(halves, room // 2 + room % 2, long)
-    swapped = one > other
-    lengths = tf.where(swapped, long, short), tf.where(swapped, short, long)
+    first_longer = here > there
+    lengths = tf.where(first_longer, long, short), tf.where(first_longer, short, long)
     parts = [_cut(part, most) for part, most in zip((first, second), lengths, strict=True)]
     ids = _framed(parts, frame)
     begin = lengths[0] + sum(map(len, frame[:2]))

@@ -81,7 +81,8 @@ class WordPiece:
     def words(self, words: Any, length: int) -> tuple[Any, Any]:
         """Returns ids of sentences, and which word each piece begins, -1 if none or special.
 
-        A word that is nothing but controls has no piece.
+        The words of a text are ``tf.strings.split(text)``. A word of control characters alone
+        has no piece.
 
         Args:
             words: The words of a sentence, string [w], or of many, ragged string [b, (w)].
