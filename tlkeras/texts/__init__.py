@@ -1,0 +1,1 @@
+"""Texts: tokenizers in core TensorFlow operations."""

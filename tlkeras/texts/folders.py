@@ -1,0 +1,179 @@
+"""Folders: tokenizers read from what Hugging Face's libraries write beside a network's weights.
+
+``tokenizer.json`` says all; else there are ``vocab.txt``, or ``vocab.json`` and ``merges.txt``.
+What ``tokenizer_config.json`` says goes before both. A setting that would change a piece and is not
+known here is refused by its name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlkeras.texts.bytepairs import BytePairs
+from tlkeras.texts.wordpiece import WordPiece
+
+Settings = Mapping[str, Any]
+
+_JSON, _CONFIG = "tokenizer.json", "tokenizer_config.json"
+
+# Of each setting the values that change nothing here; that it is missing is one of them.
+_CONFIG_ALLOWED: dict[str, Sequence[Any]] = {
+    "padding_side": ["right"],
+    "truncation_side": ["right"],
+}
+_BERT_CONFIG: dict[str, Sequence[Any]] = {
+    **_CONFIG_ALLOWED,
+    "tokenizer_class": [
+        f"{name}Tokenizer{fast}"
+        for name in ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "RetriBert")
+        for fast in ("", "Fast")
+    ],
+    "do_basic_tokenize": [True],
+    "never_split": [None, []],
+    "clean_text": [True],
+    "wordpieces_prefix": ["##"],
+}
+_BERT_MODEL: dict[str, Sequence[Any]] = {
+    "type": ["WordPiece"],
+    "continuing_subword_prefix": ["##"],
+}
+_BERT_NORMALIZER: dict[str, Sequence[Any]] = {"type": ["BertNormalizer"], "clean_text": [True]}
+_BERT_WORDS: dict[str, Sequence[Any]] = {"type": ["BertPreTokenizer"]}
+_BERT_FRAME: dict[str, Sequence[Any]] = {"type": [None, "BertProcessing", "TemplateProcessing"]}
+
+_ROBERTA = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer")
+_PAIRS_CONFIG: dict[str, Sequence[Any]] = {
+    **_CONFIG_ALLOWED,
+    "tokenizer_class": [
+        f"{name}{fast}" for name in ("GPT2Tokenizer", *_ROBERTA) for fast in ("", "Fast")
+    ],
+    "add_prefix_space": [False],
+    "errors": ["replace"],
+}
+_PAIRS_MODEL: dict[str, Sequence[Any]] = {
+    "type": ["BPE"],
+    "dropout": [None],
+    "continuing_subword_prefix": [None, ""],
+    "end_of_word_suffix": [None, ""],
+    "byte_fallback": [False],
+    "ignore_merges": [False],
+}
+_PAIRS_WORDS: dict[str, Sequence[Any]] = {
+    "type": ["ByteLevel"],
+    "add_prefix_space": [False],
+    "use_regex": [True],
+}
+_PAIRS_FRAME: dict[str, Sequence[Any]] = {"type": [None, "ByteLevel", "RobertaProcessing"]}
+_NULL: dict[str, Sequence[Any]] = {"type": [None]}
+
+
+def wordpiece(folder: Path) -> WordPiece:
+    """Returns the tokenizer of a BERT-like network."""
+    config, whole = _json(folder / _CONFIG), _json(folder / _JSON)
+    _refuse(folder / _CONFIG, config, _BERT_CONFIG)
+    options: dict[str, Any] = {}
+    if whole:
+        file, model, normalizer = folder / _JSON, whole["model"], whole["normalizer"]
+        _refuse_parts(file, whole, _BERT_NORMALIZER, _BERT_WORDS, _BERT_MODEL, _BERT_FRAME)
+        options["lowercase"] = normalizer["lowercase"]
+        options["strip_accents"] = normalizer["strip_accents"]
+        options["spaced_ideographs"] = normalizer["handle_chinese_chars"]
+        options["longest"] = model["max_input_chars_per_word"]
+        options["unknown"] = model["unk_token"]
+        vocabulary = _in_order(file, model["vocab"])
+    else:
+        vocabulary = _lines(folder / "vocab.txt")
+    names = {
+        "do_lower_case": "lowercase",
+        "strip_accents": "strip_accents",
+        "tokenize_chinese_chars": "spaced_ideographs",
+        "unk_token": "unknown",
+        "cls_token": "start",
+        "sep_token": "end",
+        "pad_token": "padding",
+    }
+    options |= {names[name]: _token(config[name]) for name in names if name in config}
+    return WordPiece(vocabulary, **options)
+
+
+def byte_pairs(folder: Path) -> BytePairs:
+    """Returns the tokenizer of a network like GPT-2, or like RoBERTa."""
+    config, whole = _json(folder / _CONFIG), _json(folder / _JSON)
+    _refuse(folder / _CONFIG, config, _PAIRS_CONFIG)
+    if whole:
+        file, model = folder / _JSON, whole["model"]
+        _refuse_parts(file, whole, _NULL, _PAIRS_WORDS, _PAIRS_MODEL, _PAIRS_FRAME)
+        vocabulary = _in_order(file, model["vocab"])
+        pairs = model["merges"]  # Each as a text or, written since 2024, as a list of two.
+        merges = tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in pairs)
+    else:
+        vocabulary = _in_order(folder / "vocab.json", _json(folder / "vocab.json", needed=True))
+        lines = _lines(folder / "merges.txt")
+        merges = lines[lines[0].startswith("#version") :]
+    frame = (whole.get("post_processor") or {}).get("type")
+    if frame == "RobertaProcessing" or _class(config) in _ROBERTA:
+        special = {"start": "<s>", "end": "</s>", "padding": "<pad>"}
+        names = {"cls_token": "start", "sep_token": "end", "pad_token": "padding"}
+    else:
+        special = {}
+        names = {"pad_token": "padding"}
+        names |= {"bos_token": "start"} if config.get("add_bos_token") else {}
+    special |= {names[name]: _token(config[name]) or "" for name in names if name in config}
+    return BytePairs(vocabulary, merges, **special)
+
+
+def _class(config: Settings) -> str:
+    return config.get("tokenizer_class", "").removesuffix("Fast")
+
+
+def _json(file: Path, needed: bool = False) -> dict[str, Any]:
+    """Returns what a file holds, nothing if there is none and none is needed."""
+    if not needed and not file.exists():
+        return {}
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _lines(file: Path) -> tuple[str, ...]:
+    """Returns the lines of a file; only a line feed ends one, for pieces may hold other breaks."""
+    lines = file.read_bytes().decode("utf-8").split("\n")
+    return tuple(line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1]))
+
+
+def _in_order(file: Path, ids: Mapping[str, int]) -> tuple[str, ...]:
+    pieces = sorted(ids, key=ids.__getitem__)
+    if [ids[piece] for piece in pieces] != [*range(len(ids))]:
+        raise ValueError(f"{file}: the ids of the {len(ids)} pieces are not 0 … {len(ids) - 1}.")
+    return tuple(pieces)
+
+
+def _token(value: Any) -> Any:
+    """Returns a setting; special pieces are texts or, with how they are found, mappings."""
+    return value["content"] if isinstance(value, Mapping) else value
+
+
+def _refuse_parts(file: Path, whole: Settings, *allowed: Mapping[str, Sequence[Any]]) -> None:
+    """Raises ValueError for what a ``tokenizer.json`` holds beyond what is allowed of its parts.
+
+    Pieces that are found in a text before it is cut are refused, too, unless they are special.
+    """
+    parts = ("normalizer", "pre_tokenizer", "model", "post_processor")
+    for part, values in zip(parts, allowed, strict=True):
+        _refuse(file, whole[part] or {"type": None}, values, f"{part}.")
+    if plain := [token for token in whole["added_tokens"] if not token["special"]]:
+        raise ValueError(
+            f"{file}: added_tokens has {plain[0]['content']!r}, expected special ones alone."
+        )
+
+
+def _refuse(
+    file: Path, settings: Settings, allowed: Mapping[str, Sequence[Any]], within: str = ""
+) -> None:
+    for name, values in allowed.items():
+        if name in settings and settings[name] not in values:
+            raise ValueError(
+                f"{file}: {within}{name} is {settings[name]!r}, "
+                f"expected {' or '.join(map(repr, values))}."
+            )
