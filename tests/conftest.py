@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
@@ -32,6 +33,7 @@ from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.model.pyramid import features
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
+from tlkeras.spec import Spec
 from tlkeras.tasks.classification import Classification
 
 COLOURS = {"blue": (40, 60, 220), "green": (30, 190, 60), "red": (220, 50, 40)}
@@ -76,6 +78,12 @@ def assert_near(found: Any, expected: Any, summands: int) -> None:
     """
     bound = summands * 2**-24 * float(np.abs(expected).max())
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound)
+
+
+def members(family: type[Spec]) -> list[str]:
+    """Returns the names of a family's members that are tlkeras's own, none of a test's."""
+    names = spec.names(family).items()
+    return [name for name, member in names if member.__module__.startswith("tlkeras.")]
 
 
 def ports(count: int) -> list[int]:

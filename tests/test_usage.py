@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Tiny, export
+from conftest import Tiny, export, members
 from PIL import Image as Pillow
 
 from tlkeras import spec
@@ -117,7 +117,7 @@ PYTHON = {name.partition("(")[0] for name in EXPORTERS}
 
 
 def test_every_exporter_tells_how_its_files_are_used():
-    for name in spec.names(Exporter):
+    for name in members(Exporter):
         if name == "onnx":
             pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
         exporter = spec.parse(name, Exporter)

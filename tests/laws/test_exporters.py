@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import Tiny, export
+from conftest import Tiny, export, members
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
@@ -158,7 +158,7 @@ def png(pixels):
     return bytes(tf.io.encode_png(pixels).numpy())
 
 
-@pytest.fixture(params=spec.names(Exporter))
+@pytest.fixture(params=members(Exporter))
 def exporter(request):
     """Every member of the family, unless the extra that it needs is not installed."""
     try:
@@ -203,7 +203,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(
     "text",
-    [*spec.names(Exporter), *(f"tflite(quantize='{kind}')" for kind in LEAST_CORRELATION)],
+    [*members(Exporter), *(f"tflite(quantize='{kind}')" for kind in LEAST_CORRELATION)],
 )
 def test_models_are_refused_by_what_the_format_cannot_hold(text):
     if text == "onnx":

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Tiny
+from conftest import Tiny, members
 
 from tlkeras import spec
 from tlkeras.data.batches import Data
@@ -17,7 +17,7 @@ from tlkeras.task import Task
 FIRST = 100  # The number of the first test example, to tell a number from a place.
 
 
-@pytest.fixture(scope="module", params=spec.names(Task))
+@pytest.fixture(scope="module", params=members(Task))
 def task(request):
     return spec.parse(request.param, Task)
 
