@@ -173,6 +173,8 @@ def test_only_numbers_with_a_fraction_have_a_difference():
     wanted = {"mask": np.zeros([2, 4], np.uint8), "score": np.array([[0.5], [0.25]], np.float32)}
     found = {"mask": np.ones([2, 4], np.uint8), "score": np.array([[0.5], [0.5]], np.float32)}
     assert [*infra_validator._differences(wanted, found)] == [0.25]
+    thousands = [{"score": 1000 * each["score"]} for each in (wanted, found)]
+    assert [*infra_validator._differences(*thousands)] == [0.5]  # A part of the largest, 500.
     nan = {**found, "score": np.full([2, 1], np.nan, np.float32)}
     assert np.isnan([*infra_validator._differences(wanted, nan)]).all()
 

@@ -90,7 +90,10 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
 
     @property
     def tolerance(self) -> float:
-        """The largest absolute difference of served outputs from Keras that `load` may give."""
+        """The largest difference from Keras's served outputs that `load` may give.
+
+        Where outputs are larger than 1, it is a part of the largest.
+        """
         return 1e-4
 
     @property

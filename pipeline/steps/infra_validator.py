@@ -184,10 +184,14 @@ def _kept(
 def _differences(
     wanted: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
 ) -> Iterator[float]:
-    """Yields the largest absolute difference of each array of numbers with a fraction."""
+    """Yields the largest difference of each array of numbers with a fraction.
+
+    Where numbers are larger than 1, it is a part of the largest: float32 has seven digits.
+    """
     for name, array in wanted.items():
         if array.dtype.kind == "f":
-            yield float(np.abs(array - found[name]).max(initial=0.0))
+            largest = max(1.0, float(np.abs(array).max(initial=0.0)))
+            yield float(np.abs(array - found[name]).max(initial=0.0)) / largest
 
 
 def _endpoint_differences(
