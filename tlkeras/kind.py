@@ -140,6 +140,34 @@ class Kind(Spec, plugins="tlkeras.kinds"):
         return ""
 
 
+class Encoded(Kind):
+    """A kind whose standard values are bytes, such as those of a picture file."""
+
+    def put(self, value: bytes) -> Any:
+        return bytes_feature(value)
+
+    def taken(self, held: Sequence[Any]) -> bytes:
+        (value,) = held
+        return value
+
+    def parsing(self) -> Any:
+        return tf.io.FixedLenFeature([], tf.string)
+
+
+class Written(Kind):
+    """A kind whose standard values are str; decoded they are UTF-8, string []."""
+
+    def put(self, value: str) -> Any:
+        return bytes_feature(value.encode("utf-8", "surrogateescape"))
+
+    def taken(self, held: Sequence[Any]) -> str:
+        (value,) = held
+        return value.decode("utf-8", "surrogateescape")
+
+    def parsing(self) -> Any:
+        return tf.io.FixedLenFeature([], tf.string)
+
+
 def bytes_feature(value: bytes) -> Any:
     """Returns the feature of one string of bytes."""
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from tlkeras.frameworks import tf
-from tlkeras.kind import Kind, bytes_feature
+from tlkeras.kind import Written
 
 
-class Group(Kind, name="group"):
+class Group(Written, name="group"):
     """The name of a group, a str. Decoded: its UTF-8, string []. No network reads it."""
 
     def checked(self, value):
         if not isinstance(value, str) or not value.strip():
             raise ValueError(f"has {value!r} where the name of a group is expected")
         return value
-
-    def put(self, value):
-        return bytes_feature(value.encode("utf-8", "surrogateescape"))
-
-    def taken(self, held):
-        (value,) = held
-        return value.decode("utf-8", "surrogateescape")
-
-    def parsing(self):
-        return tf.io.FixedLenFeature([], tf.string)
 
     def summary(self, value, classes):
         return {}, [value]

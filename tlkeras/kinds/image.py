@@ -10,13 +10,13 @@ from PIL import Image as Pillow
 
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
-from tlkeras.kind import SERVING, Entrance, Kind, bytes_feature
+from tlkeras.kind import SERVING, Encoded, Entrance
 
 _THUMBNAIL = 144  # Pixels of the longer side.
 _SAMPLE = 224  # Pixels of each side.
 
 
-class Image(Kind, name="image"):
+class Image(Encoded, name="image"):
     """A picture. Standard: a JPEG or PNG, RGB or grey, upright, without alpha.
 
     Decoded: uint8 [h, w, 3] in [0, 255].
@@ -28,16 +28,6 @@ class Image(Kind, name="image"):
 
     def checked(self, value):
         return decoding.standard(value)
-
-    def put(self, value):
-        return bytes_feature(value)
-
-    def taken(self, held):
-        (value,) = held
-        return value
-
-    def parsing(self):
-        return tf.io.FixedLenFeature([], tf.string)
 
     def decoded(self, stored, least=None):
         return decoding.picture(stored, least)

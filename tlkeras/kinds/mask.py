@@ -9,10 +9,10 @@ from PIL import Image as Pillow
 
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
-from tlkeras.kind import Kind, bytes_feature
+from tlkeras.kind import Encoded
 
 
-class Mask(Kind, name="mask"):
+class Mask(Encoded, name="mask"):
     """Class numbers of pixels. Standard: a grey 8-bit PNG. Decoded: uint8 [h, w, 1]."""
 
     pixelwise = True
@@ -28,16 +28,6 @@ class Mask(Kind, name="mask"):
 
     def checked(self, value):
         return decoding.standard_mask(value)
-
-    def put(self, value):
-        return bytes_feature(value)
-
-    def taken(self, held):
-        (value,) = held
-        return value
-
-    def parsing(self):
-        return tf.io.FixedLenFeature([], tf.string)
 
     def decoded(self, stored, least=None):
         return tf.io.decode_png(stored, channels=1)

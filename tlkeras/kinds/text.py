@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from tlkeras.frameworks import tf
-from tlkeras.kind import Kind, bytes_feature
+from tlkeras.kind import Written
 
 _SHOWN = 200  # Characters.
 
 
-class Text(Kind, name="text"):
+class Text(Written, name="text"):
     """A str. Decoded: its UTF-8, string []."""
 
     suffixes = (".txt",)
@@ -17,16 +16,6 @@ class Text(Kind, name="text"):
         if not isinstance(value, str):
             raise ValueError(f"has {value!r} where a text is expected")
         return value
-
-    def put(self, value):
-        return bytes_feature(value.encode("utf-8", "surrogateescape"))
-
-    def taken(self, held):
-        (value,) = held
-        return value.decode("utf-8", "surrogateescape")
-
-    def parsing(self):
-        return tf.io.FixedLenFeature([], tf.string)
 
     def same(self, value):
         return value.encode("utf-8", "surrogateescape")
