@@ -17,7 +17,7 @@ import numpy as np
 from pipeline import flags, product
 from pipeline.step import Runtime, Step
 from pipeline.version import manifest
-from tlkeras import spec
+from tlkeras import folders, spec
 from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
 from tlkeras.data.parts import Runner
@@ -135,12 +135,9 @@ def _is_examples(data: Path) -> bool:
 @functools.lru_cache(maxsize=1)
 def _files(data: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Returns every file with one of these suffixes in a folder and below, but no hidden ones."""
-    paths = (path for path in data.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(x for x in paths if not x.is_dir() and not _is_hidden(x.relative_to(data)))
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+    if not data.is_dir():
+        raise ValueError(folders.missing(data))
+    return sorted(path for path in folders.walk(data, data) if path.suffix.lower() in suffixes)
 
 
 @functools.lru_cache(maxsize=1)
