@@ -388,7 +388,9 @@ def test_the_parts_of_the_workers_are_the_batches_of_one_device(data, augments):
 
 
 def test_a_batch_that_workers_cannot_share_evenly_is_refused(data):
-    with pytest.raises(ValueError, match="--batch_size=8 cannot be shared by 3 workers evenly"):
+    with pytest.raises(
+        ValueError, match=r"Data.batch_size is 8, expected a multiple of 3: each of 3 workers"
+    ):
         dataclasses.replace(data, part=(0, 3)).batches("train")
 
 

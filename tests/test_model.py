@@ -1,14 +1,17 @@
 """The three models that share their variables."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import SUMMANDS, Tiny, assert_near
 from PIL import Image
 
+from tlkeras.data.batches import Data
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.training.features import Cache
 
 pytestmark = pytest.mark.equality
 
@@ -129,3 +132,20 @@ def test_a_model_saved_twice_is_the_same_bytes(model, tmp_path):
         model.save(tmp_path / name)
     first, second = (tmp_path / name / "model.keras" for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_paths_may_be_texts_and_a_folder_without_a_model_is_named(model, recorded, tmp_path):
+    model.save(f"{tmp_path}/new/model")
+    assert TransferModel.load(f"{tmp_path}/new/model").classes == CLASSES
+    examples: Any = f"{recorded}"
+    assert Data(examples, Tiny(), Classification()).count("train") > 0
+    cache: Any = f"{tmp_path}/cache"
+    assert Cache(cache).folder == tmp_path / "cache"
+    with pytest.raises(ValueError, match=r"new holds no model: there is no model\.json in it"):
+        TransferModel.load(tmp_path / "new")
+
+
+@pytest.mark.parametrize(("field", "value"), [("seed", 2**32), ("seed", -1), ("batch_size", 0)])
+def test_numbers_of_data_out_of_range_are_named(recorded, field, value):
+    with pytest.raises(ValueError, match=f"Data.{field} is {value}, expected"):
+        Data(recorded, Tiny(), Classification(), **{field: value})

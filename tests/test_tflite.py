@@ -216,7 +216,7 @@ def test_what_depends_on_no_input_may_be_negative(model, monkeypatch):
 def test_a_folder_that_cannot_be_written_to_is_one_message(model, tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "none", tmp_path / "file"):
-        with pytest.raises(ValueError, match=rf"{folder}.*cannot be written.*Choose a folder"):
+        with pytest.raises(ValueError, match=f"There is no folder {folder} to export to"):
             TFLite().write(model, None, folder)
 
 

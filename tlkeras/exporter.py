@@ -85,6 +85,17 @@ def require_distinct(exporters: Sequence[Exporter]) -> None:
         raise ValueError(f"--exporters writes {', '.join(twice)} more than once.")
 
 
+def existing(out: Path | str) -> Path:
+    """Returns the folder of an export.
+
+    Raises:
+        ValueError: There is no such folder.
+    """
+    if not Path(out).is_dir():
+        raise ValueError(f"There is no folder {out} to export to; create it first.")
+    return Path(out)
+
+
 class Exporter(Spec, plugins="tlkeras.exporters"):
     """A format that leaves this project: preprocessing inside, no tlkeras needed to run it."""
 

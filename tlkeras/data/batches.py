@@ -51,11 +51,13 @@ class Data:
     part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
-        """Checks the numbers."""
-        if self.batch_size < 1 or self.seed < 0:
+        """Takes a str as folder, and checks the numbers."""
+        object.__setattr__(self, "folder", Path(self.folder))
+        if self.batch_size < 1:
+            raise ValueError(f"Data.batch_size is {self.batch_size}, expected at least 1.")
+        if not 0 <= self.seed < 2**32:
             raise ValueError(
-                f"Data.batch_size is {self.batch_size} and Data.seed is {self.seed}, expected at "
-                "least 1 and at least 0."
+                f"Data.seed is {self.seed}, expected a whole number from 0 to {2**32 - 1}."
             )
 
     @functools.cached_property
@@ -101,8 +103,8 @@ class Data:
         _, workers = self.part
         if self.batch_size % workers:
             raise ValueError(
-                f"--batch_size={self.batch_size} cannot be shared by {workers} workers evenly; "
-                f"use a multiple of {workers}."
+                f"Data.batch_size is {self.batch_size}, expected a multiple of {workers}: each of "
+                f"{workers} workers gets an equal share."
             )
         return self.batch_size // workers
 

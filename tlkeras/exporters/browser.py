@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tlkeras.exporter import UNSTATED, Exporter, Usage
+from tlkeras.exporter import UNSTATED, Exporter, Usage, existing
 from tlkeras.formats import litert, npm, signature
 from tlkeras.images.pixels import squash
 
@@ -70,6 +70,7 @@ class Browser(Exporter, name="browser"):
         _classes_served(model, _squashed(model))
 
     def write(self, model, samples, out, origin=UNSTATED):
+        out = existing(out)
         size = _squashed(model)
         served = _classes_served(model, size)
         fetched = {package: npm.read(package, members) for package, members in _MEMBERS.items()}

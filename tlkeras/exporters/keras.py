@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.exporter import UNSTATED, Exporter, existing
 from tlkeras.formats import signature, usage
 from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import save_network
@@ -24,6 +24,7 @@ class Keras(Exporter, name="keras"):
         return ("model.keras",)
 
     def write(self, model, samples, out, origin=UNSTATED):
+        out = existing(out)
         self.fits(model)
         served = model.task.served(model.full.output)
         network: Any = keras.Model(model.full.input, served, name=model.full.name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.exporter import UNSTATED, Exporter, existing
 from tlkeras.formats import signature, usage
 from tlkeras.frameworks import tf
 
@@ -40,6 +40,7 @@ class ONNX(Exporter, name="onnx"):
         return ("model.onnx",)
 
     def write(self, model, samples, out, origin=UNSTATED):
+        out = existing(out)
         import onnx
 
         self.fits(model)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.exporter import UNSTATED, Exporter, existing
 from tlkeras.formats import signature, usage
 from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING, Entrance, Kind
@@ -52,6 +52,7 @@ class SavedModel(Exporter, name="saved_model"):
         return ("saved_model",)
 
     def write(self, model, samples, out, origin=UNSTATED):
+        out = existing(out)
         self.fits(model)
         kinds, specs = model.backbone.raw(), signature.specs(model)
 

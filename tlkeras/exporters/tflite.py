@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tlkeras.exporter import UNSTATED, Exporter
+from tlkeras.exporter import UNSTATED, Exporter, existing
 from tlkeras.formats import bias_correction, litert, litert_metadata, signature, usage
 from tlkeras.frameworks import tf
 
@@ -53,6 +53,7 @@ class TFLite(Exporter, name="tflite"):
             _require_integers(litert.float_only(model))
 
     def write(self, model, samples, out, origin=UNSTATED):
+        out = existing(out)
         self.fits(model)
         (name,) = self.files()
         with _beside(out / name) as folder:

@@ -203,8 +203,13 @@ class TransferModel:
             for row in rows
         )
 
-    def save(self, folder: Path) -> None:
-        """Writes ``model.keras``, the full network, and ``model.json``, its description."""
+    def save(self, folder: Path | str) -> None:
+        """Writes ``model.keras``, the full network, and ``model.json``, its description.
+
+        The folder is created if there is none.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         save_network(self.full, folder / "model.keras")
         description = {
             "backbone": self.backbone.full(),
@@ -215,8 +220,15 @@ class TransferModel:
         files.write_json(folder / "model.json", description)
 
     @classmethod
-    def load(cls, folder: Path) -> TransferModel:
-        """Returns the model of a folder from `save`; it needs no weights file of the backbone."""
+    def load(cls, folder: Path | str) -> TransferModel:
+        """Returns the model of a folder from `save`; it needs no weights file of the backbone.
+
+        Raises:
+            ValueError: The folder holds no model.
+        """
+        folder = Path(folder)
+        if not (folder / "model.json").is_file():
+            raise ValueError(f"{folder} holds no model: there is no model.json in it.")
         description = files.read_json(folder / "model.json")
         full: Any = keras.saving.load_model(folder / "model.keras", compile=False)
         head = full.get_layer(HEAD)

@@ -122,6 +122,7 @@ class FineTune(Recipe, name="fine_tune"):
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
         model.require(data)
+        folder = Path(folder)
         # Each of several workers has its share of every batch, also of the features.
         data = dataclasses.replace(data, part=hardware.part())
         starts = _starts(model, self.phases)

@@ -50,6 +50,7 @@ class Cache:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a size that is negative or not finite."""
+        object.__setattr__(self, "folder", Path(self.folder))
         if not 0 <= self.gigabytes < math.inf:
             raise ValueError(f"Cache.gigabytes is {self.gigabytes}, expected a number from 0 on.")
 
