@@ -1,0 +1,111 @@
+"""From texts to a network's inputs, and from pieces to the rows of words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tlkeras.frameworks import keras, tf
+from tlkeras.kinds.words import Words
+from tlkeras.model import graph
+from tlkeras.texts import inputs
+from tlkeras.texts.wordpiece import WordPiece
+
+VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##wel", "##come", "rain", "in", ".")
+TOKENIZER = WordPiece(VOCABULARY)
+PAD, UNK, CLS, SEP, UN, WEL, COME, RAIN, IN, DOT = range(len(VOCABULARY))
+LENGTH = 8
+
+SENTENCES = [
+    (["unwelcome", "rain", "."], [CLS, UN, WEL, COME, RAIN, DOT, SEP, PAD], [1, 4, 5]),
+    (["rain"], [CLS, RAIN, SEP, PAD, PAD, PAD, PAD, PAD], [1]),
+    (["\x07", "rain"], [CLS, RAIN, SEP, PAD, PAD, PAD, PAD, PAD], [-1, 1]),
+    (["unwelcome", "unwelcome", "rain"], [CLS, UN, WEL, COME, UN, WEL, COME, SEP], [1, 4, -1]),
+    ([], [CLS, SEP, PAD, PAD, PAD, PAD, PAD, PAD], []),
+]
+"""Words, their ids, and where the first piece of each word is."""
+
+
+def filled(starts: list[int]) -> list[int]:
+    return starts + [-1] * (LENGTH - len(starts))
+
+
+@pytest.mark.parametrize("words, ids, starts", SENTENCES)
+def test_starts_are_the_places_of_the_first_pieces(words, ids, starts):
+    example = {"words": Words().given(words)}
+    found = inputs.preprocess(TOKENIZER, example, "words", LENGTH)
+    assert found["token_ids"].numpy().tolist() == ids
+    assert found["starts"].numpy().tolist() == filled(starts)
+
+
+def test_a_batch_of_words_gives_the_rows_of_its_sentences():
+    longest = max(len(words) for words, _, _ in SENTENCES)
+    rows = [words + [""] * (longest - len(words)) for words, _, _ in SENTENCES]
+    found = inputs.preprocess(TOKENIZER, {"words": tf.constant(rows)}, "words", LENGTH)
+    assert found["token_ids"].numpy().tolist() == [ids for _, ids, _ in SENTENCES]
+    assert found["starts"].numpy().tolist() == [filled(starts) for _, _, starts in SENTENCES]
+
+
+def test_segments_are_those_of_the_tokenizer():
+    texts = tf.constant(["rain", "unwelcome rain .", ""]), tf.constant(["in", "rain rain", "rain"])
+    ids, expected = TOKENIZER.pair(*texts, LENGTH)
+    example = {"text": texts[0], "pair": texts[1]}
+    assert np.array_equal(inputs.preprocess(TOKENIZER, example, "pair", LENGTH), ids)
+    found = inputs.segments(ids, keras.ops.not_equal(ids, PAD), SEP)
+    assert np.array_equal(found, expected)
+
+
+def test_one_text_is_one_segment():
+    ids = inputs.preprocess(TOKENIZER, {"text": tf.constant(["rain in", ""])}, "text", LENGTH)
+    assert not np.any(inputs.segments(ids, keras.ops.not_equal(ids, PAD), SEP))
+
+
+def network(input: inputs.Input) -> keras.Model:
+    given, ids = inputs.entrance(input, LENGTH)
+    mask = keras.ops.not_equal(ids, PAD)
+    tokens = keras.layers.Embedding(len(VOCABULARY), 3, name="embedding")(ids)
+    return keras.Model(given, inputs.features(given, tokens, mask, inputs.mean(tokens, mask)))
+
+
+def words() -> dict[str, Any]:
+    longest = max(len(words) for words, _, _ in SENTENCES)
+    rows = [words + [""] * (longest - len(words)) for words, _, _ in SENTENCES]
+    return inputs.preprocess(TOKENIZER, {"words": tf.constant(rows)}, "words", LENGTH)
+
+
+def test_words_have_the_row_of_their_first_piece_and_texts_one_for_each_piece():
+    of_words, of_texts = network("words"), network("text")
+    of_texts.set_weights(of_words.get_weights())
+    found, pieces = of_words(words()), of_texts(words()["token_ids"])
+    for row, (_, ids, starts) in enumerate(SENTENCES):
+        assert found["mask"].numpy()[row].tolist() == [at >= 0 for at in filled(starts)]
+        assert pieces["mask"].numpy()[row].tolist() == [piece != PAD for piece in ids]
+        for word, at in enumerate(starts):
+            if at >= 0:
+                assert np.array_equal(found["tokens"][row, word], pieces["tokens"][row, at])
+        kept = pieces["tokens"].numpy()[row][np.array(ids) != PAD]
+        np.testing.assert_allclose(found["pooled"][row], kept.mean(axis=0), rtol=1e-6)
+
+
+def test_a_cut_behind_the_embedding_gives_the_same_features():
+    model = network("words")
+    prefix, suffix = graph.cut(model, [model.get_layer("embedding")])
+    for key, rows in model(words()).items():
+        assert np.array_equal(suffix(prefix(words()))[key], rows)
+
+
+def test_the_rows_of_words_convert_to_builtin_operations(tmp_path):
+    model = network("words")
+    model.export(tmp_path, verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path))
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    assert converter.convert()
+
+
+def test_words_are_given_as_a_list_or_as_a_text():
+    kind = Words()
+    assert kind.given("rain  in\n").numpy().tolist() == [b"rain", b"in"]
+    assert kind.given(["rain", "in"]).numpy().tolist() == [b"rain", b"in"]
+    assert kind.given("").shape == (0,)

@@ -1,0 +1,112 @@
+"""Inputs: what the text networks share between the texts of an example and their features.
+
+A network reads ``token_ids``, int32 [length]; what else it needs, such as the mask of padding or
+the segments of two texts, it makes of them. So exports and the feature cache see one tensor. With
+``input="words"`` it also reads ``starts``, int32 [length]: the place of the first piece of each
+word, -1 where there is no word or its first piece was cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol
+
+from tlkeras.frameworks import keras, tf
+from tlkeras.kind import Kind
+from tlkeras.kinds.text import Text
+from tlkeras.kinds.words import Words
+
+Input = Literal["text", "pair", "words"]
+"""What an example holds: one text, two texts, or a text as its words."""
+
+
+class Tokenizer(Protocol):
+    """From texts to ids, int32 [b, length]; of a single text, int32 [length]."""
+
+    def __call__(self, texts: Any, length: int) -> Any:
+        """Returns the ids of texts."""
+
+    def pair(self, first: Any, second: Any, length: int) -> tuple[Any, Any]:
+        """Returns the ids of two texts, and in which text each is."""
+        ...
+
+    def words(self, words: Any, length: int) -> tuple[Any, Any]:
+        """Returns the ids of sentences, and which word each begins, -1 if none."""
+        ...
+
+
+def raw(input: Input) -> Mapping[str, Kind]:
+    """Returns the kinds that `preprocess` reads, by key, for `Backbone.raw`."""
+    return {
+        "text": {"text": Text()},
+        "pair": {"text": Text(), "pair": Text()},
+        "words": {"words": Words()},
+    }[input]
+
+
+def preprocess(tokenizer: Tokenizer, example: Mapping[str, Any], input: Input, length: int) -> Any:
+    """Returns the network's inputs, for `Backbone.preprocess`: of one example or of a batch."""
+    return _PREPROCESS[input](tokenizer, example, length)
+
+
+def _text(tokenizer: Tokenizer, example: Mapping[str, Any], length: int) -> Any:
+    return tokenizer(example["text"], length)
+
+
+def _pair(tokenizer: Tokenizer, example: Mapping[str, Any], length: int) -> Any:
+    ids, _ = tokenizer.pair(example["text"], example["pair"], length)
+    return ids
+
+
+def _words(tokenizer: Tokenizer, example: Mapping[str, Any], length: int) -> dict[str, Any]:
+    words = tf.convert_to_tensor(example["words"])
+    if words.shape.rank == 1:
+        one = _words(tokenizer, {"words": words[None]}, length)
+        return {key: rows[0] for key, rows in one.items()}
+    ids, begun = tokenizer.words(tf.RaggedTensor.from_tensor(words, padding=""), length)
+    places = tf.cast(tf.where(begun >= 0), tf.int32)
+    at = tf.stack([places[:, 0], tf.gather_nd(begun, places)], axis=1)
+    starts = tf.tensor_scatter_nd_update(tf.fill(tf.shape(ids), -1), at, places[:, 1])
+    return {"starts": tf.ensure_shape(starts, [None, length]), "token_ids": ids}
+
+
+_PREPROCESS: Mapping[Input, Callable[..., Any]] = {"text": _text, "pair": _pair, "words": _words}
+
+
+def entrance(input: Input, length: int) -> tuple[Any, Any]:
+    """Returns the symbolic inputs of a network, a tensor or a dict, and its ``token_ids``."""
+    ids = keras.Input([length], dtype="int32", name="token_ids")
+    if input != "words":
+        return ids, ids
+    return {"starts": keras.Input([length], dtype="int32", name="starts"), "token_ids": ids}, ids
+
+
+def features(inputs: Any, tokens: Any, mask: Any, pooled: Any) -> dict[str, Any]:
+    """Returns the features of a network, for `Backbone.build`; of words, one row for each word.
+
+    Args:
+        inputs: The symbolic inputs that `entrance` gave.
+        tokens: One row for each piece, [b, length, channels].
+        mask: Which pieces are no padding, bool [b, length].
+        pooled: The summary of the whole, [b, channels].
+    """
+    if isinstance(inputs, Mapping):
+        starts = inputs["starts"]
+        places = keras.ops.maximum(starts, 0)
+        tokens = keras.ops.take_along_axis(tokens, places[..., None], axis=1)
+        mask = starts >= 0
+    return {"pooled": pooled, "tokens": tokens, "mask": mask}
+
+
+def mean(tokens: Any, mask: Any) -> Any:
+    """Returns the mean of the rows that are no padding, [b, channels]; 0 if all are."""
+    weights = keras.ops.cast(mask, tokens.dtype)[..., None]
+    count = keras.ops.maximum(keras.ops.sum(weights, axis=1), 1)
+    return keras.ops.sum(tokens * weights, axis=1) / count
+
+
+def segments(token_ids: Any, mask: Any, end: int) -> Any:
+    """Returns in which text each piece is, int32 [b, length]: 1 behind the first `end`, else 0."""
+    ends = keras.ops.cast(keras.ops.equal(token_ids, end), "int32")
+    ended = keras.ops.cumsum(ends, axis=1) > ends
+    return keras.ops.cast(keras.ops.logical_and(ended, mask), "int32")
