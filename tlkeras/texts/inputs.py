@@ -92,7 +92,7 @@ def features(inputs: Any, tokens: Any, mask: Any, pooled: Any) -> dict[str, Any]
     """
     if isinstance(inputs, Mapping):
         starts = inputs["starts"]
-        places = keras.ops.maximum(starts, 0)
+        places: Any = keras.ops.maximum(starts, 0)
         tokens = keras.ops.take_along_axis(tokens, places[..., None], axis=1)
         mask = starts >= 0
     return {"pooled": pooled, "tokens": tokens, "mask": mask}
@@ -100,13 +100,15 @@ def features(inputs: Any, tokens: Any, mask: Any, pooled: Any) -> dict[str, Any]
 
 def mean(tokens: Any, mask: Any) -> Any:
     """Returns the mean of the rows that are no padding, [b, channels]; 0 if all are."""
-    weights = keras.ops.cast(mask, tokens.dtype)[..., None]
-    count = keras.ops.maximum(keras.ops.sum(weights, axis=1), 1)
-    return keras.ops.sum(tokens * weights, axis=1) / count
+    weights: Any = keras.ops.cast(mask, tokens.dtype)
+    weights = weights[..., None]
+    count: Any = keras.ops.maximum(keras.ops.sum(weights, axis=1), 1)
+    total: Any = keras.ops.sum(tokens * weights, axis=1)
+    return total / count
 
 
 def segments(token_ids: Any, mask: Any, end: int) -> Any:
     """Returns in which text each piece is, int32 [b, length]: 1 behind the first `end`, else 0."""
-    ends = keras.ops.cast(keras.ops.equal(token_ids, end), "int32")
-    ended = keras.ops.cumsum(ends, axis=1) > ends
-    return keras.ops.cast(keras.ops.logical_and(ended, mask), "int32")
+    ends: Any = keras.ops.cast(keras.ops.equal(token_ids, end), "int32")
+    before: Any = keras.ops.cumsum(ends, axis=1) - ends
+    return keras.ops.cast(keras.ops.logical_and(before > 0, mask), "int32")
