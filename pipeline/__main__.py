@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from pipeline.config import Config
 from pipeline.order import STEPS
 from pipeline.step import NotBlessed
 from pipeline.steps import evaluator, pusher, resolver
-from tlkeras import spec, terminal
+from tlkeras import files, spec, terminal
 from tlkeras.measures import measures
 from tlkeras.report.page import number
 
@@ -79,7 +78,7 @@ def _show(products: Mapping[str, Path]) -> None:
     if "infra_blessing" in products:
         _show_exports(products["infra_blessing"])
     if "pushed" in products:
-        pushed = json.loads((products["pushed"] / "pushed.json").read_text(encoding="utf-8"))
+        pushed = files.read_json(products["pushed"] / "pushed.json")
         print(f"\nPushed: {pushed['folder']}")
 
 
@@ -90,7 +89,7 @@ def _show_measures(evaluation: Path) -> None:
 
 
 def _show_exports(infra_blessing: Path) -> None:
-    exports = json.loads((infra_blessing / "infra.json").read_text(encoding="utf-8"))
+    exports = files.read_json(infra_blessing / "infra.json")
     rows = [
         (
             " ".join(row["files"]),

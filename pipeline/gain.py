@@ -5,7 +5,6 @@ It is not a step of the pipeline.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +15,7 @@ from pipeline import flags, store
 from pipeline.config import Config
 from pipeline.step import Step
 from pipeline.steps import example_gen
+from tlkeras import files
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
@@ -49,7 +49,7 @@ def gain(out: Path, *, examples: Path, backbone: Backbone, seed: int) -> None:
             logits = network.predict_on_batch(inputs)
             hits += (logits.argmax(-1) == targets.argmax(-1)).sum()
         result[name] = float(hits / data.count(split))
-    (out / "gain.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    files.write_json(out / "gain.json", result)
 
 
 PIPELINE = (example_gen.examples, gain)
@@ -110,7 +110,7 @@ def train(
 def main(config: Config) -> int:
     """Prints the gain in one line."""
     products = store.run(PIPELINE, config, store.Store(config.root))
-    result = json.loads((products["gain"] / "gain.json").read_text(encoding="utf-8"))
+    result = files.read_json(products["gain"] / "gain.json")
     transfer, scratch = result["transfer"], result["scratch"]
     print(
         f"\nGain of transfer on {config.source}, {result['labels']} labels and {STEPS} steps: "

@@ -25,7 +25,7 @@ _ADVICE = {
 
 def read_json(path: Path) -> Any:
     """Returns what a JSON file holds."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from pipeline import product
 from pipeline.step import NotBlessed, Step
 from pipeline.steps import resolver
 from pipeline.version import manifest
-from tlkeras import hardware, terminal
+from tlkeras import files, hardware, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
 from tlkeras.data.batches import Data
@@ -83,7 +82,7 @@ def evaluation(
         "baseline": named,
         "baseline_value": before.value if before else None,
     }
-    (out / "blessing.json").write_text(json.dumps(blessing, indent=2), encoding="utf-8")
+    files.write_json(out / "blessing.json", blessing)
 
 
 def loaded(model: Path, data: Data) -> TransferModel:
@@ -104,7 +103,7 @@ def loaded(model: Path, data: Data) -> TransferModel:
 
 def require_blessed(evaluation: Path) -> None:
     """Raises `NotBlessed`, and why, unless the product says that the model is."""
-    blessing = json.loads((evaluation / "blessing.json").read_text(encoding="utf-8"))
+    blessing = files.read_json(evaluation / "blessing.json")
     if not blessing["blessed"]:
         raise NotBlessed(f"Not blessed: {'; '.join(blessing['reasons'])}.")
 

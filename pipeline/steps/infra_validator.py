@@ -5,7 +5,6 @@ It judges alone: the pusher pushes nothing where it found a reason.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import time
@@ -19,7 +18,7 @@ import numpy as np
 
 from pipeline.step import NotBlessed, Step
 from pipeline.steps import evaluator
-from tlkeras import spec
+from tlkeras import files, spec
 from tlkeras.backbone import Backbone
 from tlkeras.data import records
 from tlkeras.data.batches import Data
@@ -68,7 +67,7 @@ def infra_blessing(
         allowed = exporter.max_drop if max_export_drop is None else max_export_drop
         row["reasons"] = _reasons(exporter, row, found.score, allowed)
         rows.append(row)
-    (out / "infra.json").write_text(json.dumps(rows, indent=2), encoding="utf-8")
+    files.write_json(out / "infra.json", rows)
     bad = sum(bool(row["reasons"]) for row in rows)
     print(f"  {len(rows) - bad} of {len(rows)} exports are as good as Keras, or nearly")
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
 from pathlib import Path
 from typing import Any
 
 from pipeline import product
 from pipeline.step import Step
-from tlkeras import terminal
+from tlkeras import files, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data import records
 from tlkeras.data.records import Records
@@ -36,9 +35,9 @@ def card(
     details: Details,
 ) -> None:
     """Writes ``report.html``, everything to look at, and ``card.md``, the model card."""
-    found, blessing = measures.read(evaluation), _read(evaluation / "blessing.json")
+    found, blessing = measures.read(evaluation), files.read_json(evaluation / "blessing.json")
     info = records.info(examples).plain()
-    exported = _read(infra_blessing / "infra.json")
+    exported = files.read_json(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)
     options = _options(lineage) | {"baseline": blessing["baseline"] or "none"}
     # Where the baseline lay is of this machine, and what it changes is the blessing alone.
@@ -48,7 +47,7 @@ def card(
         title=name,
         measures=found,
         blessing=blessing,
-        logs=_read(model / "logs.json"),
+        logs=files.read_json(model / "logs.json"),
         exports=exported,
         examples=_shown(examples, found),
         data=info,
@@ -70,10 +69,6 @@ def card(
         lineage=lineage,
     )
     (out / "card.md").write_text(text, encoding="utf-8")
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _shown(examples: Path, found: Measures) -> dict[int, Shown]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pipeline import product
 from pipeline.step import NotBlessed, Step
 from pipeline.version import manifest, versions
+from tlkeras import files
 
 
 # Always run: a version may have been removed since, and looking takes no time.
@@ -51,12 +51,12 @@ def pushed(
             f"--saved_models={saved_models}: cannot write to {place} ({why}); "
             "free some space or choose another folder."
         ) from error
-    (out / "pushed.json").write_text(json.dumps({"folder": str(version)}), encoding="utf-8")
+    files.write_json(out / "pushed.json", {"folder": str(version)})
 
 
 def require_fit(infra_blessing: Path) -> None:
     """Raises `NotBlessed`, with the reasons, if an export is unfit."""
-    rows = json.loads((infra_blessing / "infra.json").read_text(encoding="utf-8"))
+    rows = files.read_json(infra_blessing / "infra.json")
     if unfit := [f"{row['export']} {reason}" for row in rows for reason in row["reasons"]]:
         raise NotBlessed(
             f"Nothing pushed: {'; '.join(unfit)}. Leave it out of --exporters, and the others are "
@@ -123,8 +123,7 @@ def _push(folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Pa
             (partial / part.name).symlink_to(part.relative_to(partial))
         taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
         number = max(taken, default=0) + 1
-        text = json.dumps({"version": number, **contents}, indent=2)
-        (partial / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        files.write_json(partial / "manifest.json", {"version": number, **contents})
         product.sync(partial)
         return partial.rename(folder / str(number))
     except BaseException:

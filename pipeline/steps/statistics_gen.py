@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.step import Runtime, Step
+from tlkeras import files
 from tlkeras.data import records
 from tlkeras.data.parts import Runner
 from tlkeras.data.records import Info, Records
@@ -44,7 +44,7 @@ def statistics(
     reading = _Reading(examples.absolute(), info)
     runner = Runner(beam_runner, beam_options)
     for part in runner.run(reading, len(reading.parts), out / "_scratch", "statistics"):
-        split, columns, counts = json.loads((part / _RESULT).read_text(encoding="utf-8"))
+        split, columns, counts = files.read_json(part / _RESULT)
         for name, values in columns.items():
             numbers[split][name].append(np.array(values, np.float64))
         for name, times in counts.items():
@@ -95,7 +95,7 @@ class _Reading:
                     numbers[f"{name}{column}"].append(value)
                 if counts:
                     words[name].update(counts)
-        (out / _RESULT).write_text(json.dumps([split, numbers, words]), encoding="utf-8")
+        files.write_json(out / _RESULT, [split, numbers, words])
 
 
 def _add_numbers(dataset: Any, name: str, values: np.ndarray) -> None:

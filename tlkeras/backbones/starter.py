@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tlkeras import files
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras
 from tlkeras.images.pixels import squash
@@ -85,6 +85,6 @@ _ADVICE = "reinstall tlkeras."
 def _described(folder: Path) -> dict[str, str]:
     path = folder / "starter.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read ({error}); {_ADVICE}") from None

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import spec, terminal
+from tlkeras import files, spec, terminal
 from tlkeras.data import planning, records
 from tlkeras.data.parts import Runner
 from tlkeras.data.records import Info
@@ -81,8 +80,7 @@ def write_examples(
         except BaseException:
             _clear(out, plan)
             raise
-    text = json.dumps(plan.plain(), indent=2, ensure_ascii=False)
-    (out / "info.json").write_text(text + "\n", encoding="utf-8")
+    files.write_json(out / "info.json", plan.plain())
     return plan
 
 
@@ -123,7 +121,7 @@ def _written(
             for name in plan.counts
         }
         for number, part in enumerate(done):
-            found = json.loads((part / _FOUND).read_text(encoding="utf-8"))
+            found = files.read_json(part / _FOUND)
             _same_examples(order[number * _PART : (number + 1) * _PART], found)
             seen.add(_Ready(*row) for row in found)
             for side, writer in writers.items():
@@ -240,7 +238,7 @@ class _Reading:
                 "The data changed while it was read: its classes were "
                 f"{spec.listed(self.plan.classes)} and are {spec.listed(classes)}; run again."
             )
-        (out / _FOUND).write_text(json.dumps(found), encoding="utf-8")
+        files.write_json(out / _FOUND, found)
 
 
 def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[_Ready, bytes]:

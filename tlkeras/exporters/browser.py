@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tlkeras import files
 from tlkeras.exporter import UNSTATED, Exporter, Usage, existing
 from tlkeras.formats import litert, npm, signature
 from tlkeras.images.pixels import squash
@@ -96,8 +96,7 @@ class Browser(Exporter, name="browser"):
             "bytes": len(network),
             "runtime": f"LiteRT.js {CORE.version}",
         }
-        text = json.dumps(about, ensure_ascii=False, indent=2)
-        (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+        files.write_json(folder / "model.json", about)
 
     def load(self, out):
         return litert.load(out / "try" / "model.tflite")

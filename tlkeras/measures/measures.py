@@ -8,11 +8,12 @@ name, so that a script reads ``accuracy``.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tlkeras import files
 
 FILE = "metrics.json"
 
@@ -222,13 +223,12 @@ def parsed(plain: Mapping[str, Any]) -> Measures:
 
 def read(folder: Path) -> Measures:
     """Returns the measures in the file `FILE` of a folder."""
-    return parsed(json.loads((folder / FILE).read_text(encoding="utf-8")))
+    return parsed(files.read_json(folder / FILE))
 
 
 def write(measures: Measures, folder: Path) -> None:
     """Writes the file `FILE` into a folder."""
-    text = json.dumps(measures.plain(), indent=2, ensure_ascii=False)
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    files.write_json(folder / FILE, measures.plain())
 
 
 def _view(plain: Mapping[str, Any]) -> View:

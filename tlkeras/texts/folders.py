@@ -7,11 +7,11 @@ known here is refused by its name.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlkeras import files
 from tlkeras.texts.bytepairs import BytePairs
 from tlkeras.texts.wordpiece import WordPiece
 
@@ -133,7 +133,7 @@ def _json(file: Path, needed: bool = False) -> dict[str, Any]:
     """Returns what a file holds, nothing if there is none and none is needed."""
     if not needed and not file.exists():
         return {}
-    return json.loads(file.read_text(encoding="utf-8"))
+    return files.read_json(file)
 
 
 def _lines(file: Path) -> tuple[str, ...]:
