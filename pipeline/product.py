@@ -1,8 +1,8 @@
 """A product on disk: a folder that appears whole or not at all, with a manifest.
 
 A step works in ``<out>.partial/`` under a lock on ``<out>.lock``; a rename at the end makes the
-product visible. The next process wipes the rest of a killed one, but not its ``_scratch/``. That
-folder moves to ``<out>.scratch/`` during the rename.
+product visible. The next process removes what a killed one left, except its ``_scratch/``, from
+which it resumes. That folder moves to ``<out>.scratch/`` during the rename.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _OWNER = ".key"
 def manifest(product: Path) -> dict[str, Any]:
     """Returns the manifest of a product.
 
-    It has ``step``, ``key`` and ``asked`` (the content of the key), ``from`` (path, relative to the
+    It has ``step``, ``key`` and ``asked`` (what the key is the digest of), ``from`` (path, relative to the
     product, and digest of each input), ``files`` (the sha256 of each) and their ``digest``,
     ``started``, ``finished``, ``seconds``, ``resumed`` (after a killed run), ``git``, ``versions``,
     ``python``, ``platform``.
@@ -147,7 +147,7 @@ def appearing(out: Path, content: Mapping[str, Any], inputs: Mapping[str, Path])
                 _wipe(work)
             raise
         _replace(out, work)
-        # After a kill from here on, no process resumes from the rest.
+        # The product is complete: after a kill from here on, no process resumes from this progress.
         (aside / _OWNER).unlink(missing_ok=True)
         shutil.rmtree(aside, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Exporter: a blessed model is written in the formats that leave the project."""
+"""Exporter: writes a blessed model in every format of ``--exporters``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def exports(
     name: str,
     details: Details,
 ) -> None:
-    """Writes every export and the class names, one a line, in ``labels.txt``."""
+    """Writes every export, and ``labels.txt`` with one class name a line."""
     evaluator.require_blessed(evaluation)
     require_distinct(exporters)
     data = Data(examples, backbone, task)
