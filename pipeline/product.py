@@ -35,8 +35,8 @@ _OWNER = ".key"
 def manifest(product: Path) -> dict[str, Any]:
     """Returns the manifest of a product.
 
-    It has ``step``, ``key`` and ``asked`` (what the key is the digest of), ``from`` (path, relative to the
-    product, and digest of each input), ``files`` (the sha256 of each) and their ``digest``,
+    It has ``step``, ``key`` and ``asked`` (what the key is the digest of), ``from`` (path, relative
+    to the product, and digest of each input), ``files`` (the sha256 of each) and their ``digest``,
     ``started``, ``finished``, ``seconds``, ``resumed`` (after a killed run), ``git``, ``versions``,
     ``python``, ``platform``.
     """
