@@ -27,7 +27,7 @@ tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_
 tlkeras.training.features tlkeras.training.loop
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
 tlkeras.formats.bias_correction tlkeras.formats.flatbuffers tlkeras.formats.litert_metadata
-tlkeras.formats.npm
+tlkeras.formats.npm tlkeras.formats.torch_file
 tlkeras.*.*
 tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
 tlkeras.report.report

@@ -15,6 +15,7 @@ from conftest import members
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.applications import Application
+from tlkeras.backbones.efficientnet_lite import EfficientNetLite
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import graph
 from tlkeras.model.pyramid import STRIDES
@@ -24,6 +25,7 @@ QUICK = (
     "convnext_tiny",
     "densenet121",
     "efficientnet_b0",
+    "efficientnet_lite0",
     "efficientnet_v2_b0",
     "inception_v3",
     "mobilenet",
@@ -39,6 +41,7 @@ BLOCKS = {
     "convnext_tiny": 5,
     "densenet121": 9,
     "efficientnet_b0": 9,
+    "efficientnet_lite0": 9,
     "efficientnet_v2_b0": 8,
     "inception_resnet_v2": 45,
     "inception_v3": 12,
@@ -57,7 +60,7 @@ def small(member: type[Backbone]) -> Backbone:
     """Returns a member with random weights and its least size, where it has such fields."""
     if issubclass(member, Application):
         return member(size=member.family.smallest, weights=None)
-    return member()
+    return member(size=32) if issubclass(member, EfficientNetLite) else member()
 
 
 MEMBERS = {name: spec.names(Backbone)[name] for name in [*members(Backbone), "tiny"]}
@@ -66,17 +69,17 @@ PICTURES = [name for name, member in MEMBERS.items() if "image" in small(member)
 
 def parameters(names: Iterable[str]) -> list[Any]:
     """Returns the names, slow ones marked."""
-    quick = [name for name in MEMBERS if name in QUICK or not is_application(name)]
+    quick = [name for name in MEMBERS if name in QUICK or not is_of_a_table(name)]
     return [pytest.param(name, marks=[] if name in quick else pytest.mark.slow) for name in names]
 
 
-def is_application(name: str) -> bool:
-    return issubclass(MEMBERS[name], Application)
+def is_of_a_table(name: str) -> bool:
+    return issubclass(MEMBERS[name], (Application, EfficientNetLite))
 
 
 of_every_family = pytest.mark.parametrize(
     "built",
-    parameters(name for name in MEMBERS if name in BLOCKS or not is_application(name)),
+    parameters(name for name in MEMBERS if name in BLOCKS or not is_of_a_table(name)),
     indirect=True,
     scope="module",
 )
@@ -215,7 +218,7 @@ def test_there_is_a_map_of_every_stride_and_of_the_size_it_tells(built: Built):
     for name, map_ in maps.items():
         # Valid paddings take up to four rows off a map.
         assert -4 <= map_.shape[1] - size / int(name.removeprefix("stride")) <= 1
-    if isinstance(built.backbone, Application):
+    if is_of_a_table(built.backbone.name):
         assert sorted(maps) == sorted(f"stride{stride}" for stride in STRIDES)
 
 
