@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import keras
 
+    keras_hub: Any
     tf: Any
 else:
 
@@ -37,9 +38,10 @@ else:
             return value
 
     keras = _OnFirstUse("keras")
+    keras_hub = _OnFirstUse("keras_hub")
     tf = _OnFirstUse("tensorflow")
 
-__all__ = ["PARALLEL", "as_written", "keras", "muted", "tf", "untuned", "writing"]
+__all__ = ["PARALLEL", "as_written", "keras", "keras_hub", "muted", "tf", "untuned", "writing"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -1,0 +1,367 @@
+"""The text networks of KerasHub, each a row of one table.
+
+Every row becomes a final spec, ``from tlkeras.backbones.hub_text import Bert``. Its network takes
+ids of pieces alone; it makes the mask of padding and the segments of a pair itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+
+from tlkeras import spec
+from tlkeras.backbone import Backbone
+from tlkeras.files import read_json
+from tlkeras.frameworks import keras, keras_hub
+from tlkeras.model import graph
+from tlkeras.texts import checkpoints, families, folders, inputs
+from tlkeras.texts.bytepairs import BytePairs
+from tlkeras.texts.families import Layout
+from tlkeras.texts.hub_pieces import HubPieces
+from tlkeras.texts.inputs import Input
+from tlkeras.texts.wordpiece import WordPiece
+
+Pooling = Literal["mean", "cls", "pooler", "last"]
+Tokenizer = WordPiece | BytePairs | HubPieces
+
+WEIGHTS = ".weights.h5"
+
+# The files of a folder that decide what comes out of the network.
+_DECIDING = (".json", ".txt", ".model", ".spm", ".safetensors", ".h5")
+
+_LAYER = (
+    r"^(transformer_layer_\d+|disentangled_attention_encoder_layer_\d+|group_\d+_inner_layer_\d+|"
+    r"decoder_block_\d+|pooled_dense)$"
+)
+
+
+class Family(NamedTuple):
+    """The common properties of networks of one kind.
+
+    Attributes:
+        layout: How a folder of Hugging Face's describes them.
+        of_folder: Reads the tokenizer in such a folder.
+        of_hub: Makes the tokenizer from that of a preset of KerasHub.
+        poolings: What `HubText.pooling` may be.
+    """
+
+    layout: Layout
+    of_folder: Callable[[Path], Tokenizer]
+    of_hub: Callable[[Any], Tokenizer]
+    poolings: tuple[Pooling, ...] = ("mean", "cls")
+
+
+def _word_pieces(hub: Any) -> WordPiece:
+    """KerasHub's own would keep accents where the network has seen none."""
+    return WordPiece(tuple(hub.get_vocabulary()), lowercase=hub.lowercase)
+
+
+def _byte_pairs(**special: str) -> Callable[[Any], BytePairs]:
+    def of_hub(hub: Any) -> BytePairs:
+        vocabulary = sorted(hub.get_vocabulary(), key=hub.token_to_id)
+        return BytePairs(tuple(vocabulary), tuple(hub.merges), **special)
+
+    return of_hub
+
+
+def _sentence_pieces(file: str, tokenizer: str, **special: Any) -> Callable[[Path], HubPieces]:
+    def of_folder(folder: Path) -> HubPieces:
+        if not (folder / file).is_file():
+            raise ValueError(f"{folder} has no {file}, from which {tokenizer} of KerasHub is made.")
+        proto = (folder / file).read_bytes()
+        return HubPieces(getattr(keras_hub.tokenizers, tokenizer)(proto), **special)
+
+    return of_folder
+
+
+_ROBERTA_FRAME: dict[str, Any] = {"start": "<s>", "end": "</s>", "padding": "<pad>"}
+_XLM_FRAME: dict[str, Any] = {**_ROBERTA_FRAME, "between": 2}
+_ALBERT_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "<pad>"}
+_DEBERTA_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "[PAD]"}
+
+BERT = Family(families.BERT, folders.wordpiece, _word_pieces, ("mean", "cls", "pooler"))
+DISTIL_BERT = Family(families.DISTIL_BERT, folders.wordpiece, _word_pieces)
+ELECTRA = Family(families.ELECTRA, folders.wordpiece, _word_pieces)
+ROBERTA = Family(families.ROBERTA, folders.byte_pairs, _byte_pairs(**_ROBERTA_FRAME))
+XLM_ROBERTA = Family(
+    families.XLM_ROBERTA,
+    _sentence_pieces("sentencepiece.bpe.model", "XLMRobertaTokenizer", **_XLM_FRAME),
+    functools.partial(HubPieces, **_XLM_FRAME),
+)
+ALBERT = Family(
+    families.ALBERT,
+    _sentence_pieces("spiece.model", "AlbertTokenizer", **_ALBERT_FRAME),
+    functools.partial(HubPieces, **_ALBERT_FRAME),
+    ("mean", "cls", "pooler"),
+)
+DEBERTA_V3 = Family(
+    families.DEBERTA_V3,
+    _sentence_pieces("spm.model", "DebertaV3Tokenizer", **_DEBERTA_FRAME),
+    functools.partial(HubPieces, **_DEBERTA_FRAME),
+)
+GPT2 = Family(families.GPT2, folders.byte_pairs, _byte_pairs(), ("last", "mean"))
+
+# Class, name, family, and the smallest published preset of KerasHub.
+TABLE: tuple[tuple[str, str, Family, str], ...] = (
+    ("Albert", "albert", ALBERT, "albert_base_en_uncased"),
+    ("Bert", "bert", BERT, "bert_tiny_en_uncased"),
+    ("DebertaV3", "deberta_v3", DEBERTA_V3, "deberta_v3_extra_small_en"),
+    ("DistilBert", "distil_bert", DISTIL_BERT, "distil_bert_base_en_uncased"),
+    ("Electra", "electra", ELECTRA, "electra_small_discriminator_uncased_en"),
+    ("GPT2", "gpt2", GPT2, "gpt2_base_en"),
+    ("Roberta", "roberta", ROBERTA, "roberta_base_en"),
+    ("XLMRoberta", "xlm_roberta", XLM_ROBERTA, "xlm_roberta_base_multi"),
+)
+
+
+class HubText(Backbone):
+    """A network of KerasHub without its classifier.
+
+    `weights` is a folder of Hugging Face's libraries with ``model.safetensors``; the folder of a
+    Keras preset; the name of one, a download by KerasHub; a file that `save_weights` of such a
+    network wrote; or None for random weights. For the last two, `configuration` is a folder of
+    Hugging Face's with the sizes and the tokenizer.
+
+    `length` counts the pieces of an example, special ones included. `layer` is whose tokens come
+    out: 0 the embeddings, 1 the first layer, -1 the last. `pooling` makes the summary: the ``mean``
+    of the tokens, the first (``cls``), the first behind the trained layer that BERT has for it
+    (``pooler``), or the ``last``.
+    """
+
+    family: ClassVar[Family]
+    block_pattern = _LAYER
+
+    weights: str | None
+    configuration: Path | None = None
+    length: int = 128
+    input: Input = "text"
+    layer: int = -1
+    pooling: Pooling = "mean"
+
+    def validate(self):
+        self.require(self.length >= 8, "length", "at least 8")
+        poolings = self.family.poolings
+        self.require(self.pooling in poolings, "pooling", f"one of {', '.join(poolings)}")
+        outer = self.pooling != "pooler" or self.layer == -1
+        self.require(outer, "layer", "-1 where pooling='pooler', which reads the last")
+        if self._described_elsewhere:
+            expected = f"a folder with config.json, as weights={self.weights!r} says no sizes"
+            self.require(self.configuration is not None, "configuration", expected)
+        else:
+            expected = f"None, as weights={self.weights!r} has its own"
+            self.require(self.configuration is None, "configuration", expected)
+
+    def build(self):
+        if self._folder is None:
+            network = self._preset(keras_hub.models.Backbone)
+            network = self._on_own_inputs(network)
+        else:
+            layout = self.family.layout
+            settings = checkpoints.settings(self._folder, layout)
+            network = self._constructor(**checkpoints.sizes(settings, layout))
+            self._require_padding(settings)
+            network = checkpoints.honoured(self._on_own_inputs(network), settings, layout)
+            self._load(network)
+        network.name = self.name
+        return network
+
+    def raw(self):
+        return inputs.raw(self.input)
+
+    def preprocess(self, example):
+        """Tokenizes inside any graph; see `inputs.preprocess`.
+
+        The tokenizers of ALBERT, DeBERTa and XLM-RoBERTa are operations of tensorflow-text. A
+        SavedModel with one loads only after ``import tensorflow_text``.
+        """
+        return inputs.preprocess(self._tokenizer, example, self.input, self.length)
+
+    def fingerprint(self):
+        digest = hashlib.sha256()
+        for path in filter(None, (self.configuration, self._path)):
+            files = sorted(path.rglob("*")) if path.is_dir() else [path]
+            for file in (file for file in files if file.name.endswith(_DECIDING)):
+                digest.update(f"{file.relative_to(path)}\0".encode())
+                with file.open("rb") as read:
+                    digest.update(hashlib.file_digest(read, "sha256").digest())
+        return digest.hexdigest()
+
+    @property
+    def _described_elsewhere(self) -> bool:
+        return self.weights is None or self.weights.endswith(WEIGHTS)
+
+    @property
+    def _constructor(self) -> Any:
+        return getattr(keras_hub.models, f"{type(self).__name__}Backbone")
+
+    @functools.cached_property
+    def _path(self) -> Path | None:
+        """The file or folder of the weights; None if they are random or a preset's name."""
+        if self.weights is None:
+            return None
+        path = spec.path(self.weights)
+        if path.exists():
+            return path
+        is_path = path.name != self.weights and "://" not in self.weights
+        if is_path or self._described_elsewhere:
+            raise ValueError(f"{self.name}.weights is {self.weights!r}, but there is no such file.")
+        return None
+
+    @functools.cached_property
+    def _folder(self) -> Path | None:
+        """The folder of Hugging Face's that describes the network; None if it is a preset."""
+        folder = self.configuration or self._path
+        if folder is None:
+            return None
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{folder} has no config.json, which says what the network is.")
+        return folder if "model_type" in read_json(folder / "config.json") else None
+
+    @functools.cached_property
+    def _tokenizer(self) -> Tokenizer:
+        if self._folder is None:
+            return self.family.of_hub(self._preset(keras_hub.tokenizers.Tokenizer))
+        return self.family.of_folder(self._folder)
+
+    def _id(self, piece: str) -> int:
+        return self._tokenizer.vocabulary.index(piece) if piece else -1
+
+    def _preset(self, kind: Any) -> Any:
+        """Returns the network or the tokenizer of a preset."""
+        try:
+            made = kind.from_preset(str(self._path or self.weights))
+        except Exception as error:  # KerasHub raises no narrower one.
+            raise ValueError(
+                f"{self.name}.weights is {self.weights!r}, which KerasHub cannot read ({error}). "
+                f"Set the path of a folder, {self.name}(weights='FOLDER')."
+            ) from None
+        if kind is keras_hub.models.Backbone and not isinstance(made, self._constructor):
+            raise ValueError(
+                f"{self.name}.weights is {self.weights!r}, which holds a {type(made).__name__}, "
+                f"expected a {self._constructor.__name__}."
+            )
+        return made
+
+    def _on_own_inputs(self, network: Any) -> keras.Model:
+        """Returns the features of a network of KerasHub, as one flat graph on our own inputs.
+
+        A cut of KerasHub's own graph cannot be saved.
+        """
+        self._require_fit(network)
+        tokenizer = self._tokenizer
+        given, ids = inputs.entrance(self.input, self.length)
+        padding = self._id(tokenizer.padding)
+        mask = keras.ops.not_equal(ids, padding)
+        known = {
+            "token_ids": ids if padding >= 0 else keras.ops.maximum(ids, 0),
+            "padding_mask": keras.ops.cast(mask, "int32"),
+        }
+        if "segment_ids" in network.input:
+            two = self.input == "pair"
+            end = self._id(tokenizer.end)
+            known["segment_ids"] = (
+                inputs.segments(ids, mask, end) if two else keras.ops.zeros_like(ids)
+            )
+        ends = {"tokens": self._tokens(network)}
+        if self.pooling == "pooler":
+            ends["pooled"] = network.output["pooled_output"]
+        found: Any = keras.Model(network.input, ends).call(known)
+        pooled = found.get("pooled")
+        if pooled is None:
+            pooled = _POOLED[self.pooling](found["tokens"], mask)
+        return keras.Model(given, inputs.features(given, found["tokens"], mask, pooled))
+
+    def _tokens(self, network: Any) -> Any:
+        """Returns the symbolic tokens of `layer`."""
+        whole = network.output
+        last = whole["sequence_output"] if isinstance(whole, dict) else whole
+        calls = [
+            node
+            for node in graph.nodes(network)
+            if (match := _matched(node.operation.name)) and match != "pooled_dense"
+        ]
+        outputs = [calls[0].input_tensors[0], *(node.output_tensors[0] for node in calls)]
+        outputs[-1] = last  # Some networks have a norm behind the last layer.
+        most = len(calls)
+        if not -most - 1 <= self.layer <= most:
+            self.require(False, "layer", f"-{most + 1} … {most}, as there are {most} layers")
+        return outputs[self.layer]
+
+    def _require_fit(self, network: Any) -> None:
+        """Raises ValueError if there are more pieces than rows, or the texts are too long."""
+        pieces, rows = len(self._tokenizer.vocabulary), network.token_embedding.input_dim
+        if pieces > rows:
+            raise ValueError(
+                f"{self.name}: the vocabulary has {pieces:,} pieces, but the network has rows for "
+                f"{rows:,}: the tokenizer's files are of another network."
+            )
+        config = network.get_config()
+        most = config.get("max_sequence_length", self.length)
+        self.require(self.length <= most, "length", f"at most {most}, the network's positions")
+
+    def _require_padding(self, settings: families.Settings) -> None:
+        expected = settings.get("pad_token_id")
+        found = self._id(self._tokenizer.padding)
+        if expected is not None and found >= 0 and expected != found:
+            raise ValueError(
+                f"{self._folder}: pad_token_id is {expected} in config.json, but the tokenizer's "
+                f"{self._tokenizer.padding!r} is {found}."
+            )
+
+    def _load(self, network: keras.Model) -> None:
+        """Loads a file or a folder, if there is one."""
+        if self._path is None:
+            return
+        if self._path.is_dir():
+            checkpoints.load(network, self._path, self.family.layout)
+            return
+        try:
+            network.load_weights(self._path)
+        except (KeyError, OSError, ValueError) as error:
+            raise ValueError(f"{self._path} does not hold the weights of {self}: {error}") from None
+
+
+def _matched(name: str) -> str:
+    match = re.search(_LAYER, name)
+    return match[1] if match else ""
+
+
+def _last(tokens: Any, mask: Any) -> Any:
+    """Returns the tokens of the last pieces that are no padding, [b, channels]."""
+    count: Any = keras.ops.sum(keras.ops.cast(mask, "int32"), axis=1)
+    place: Any = keras.ops.maximum(count - 1, 0)
+    last: Any = keras.ops.take_along_axis(tokens, place[:, None, None], axis=1)
+    return last[:, 0]
+
+
+_POOLED: dict[str, Callable[[Any, Any], Any]] = {
+    "mean": inputs.mean,
+    "cls": lambda tokens, mask: tokens[:, 0],
+    "last": _last,
+}
+
+
+def _member(constructor: str, name: str, family: Family, preset: str) -> type[HubText]:
+    def fill(namespace: dict[str, Any]) -> None:
+        namespace.update(
+            __module__=__name__,
+            __doc__=f"`keras_hub.models.{constructor}Backbone`.",
+            __annotations__={"weights": "str | None", "pooling": "Pooling"},
+            weights=preset,
+            pooling=family.poolings[0],
+            family=family,
+        )
+
+    return types.new_class(constructor, (HubText,), {"name": name}, fill)
+
+
+globals().update({row[0]: _member(*row) for row in TABLE})
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...

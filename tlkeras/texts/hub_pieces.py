@@ -1,0 +1,90 @@
+"""Hub pieces: the tokenizers of KerasHub, for families whose pieces are not ours.
+
+SentencePiece runs as operations of tensorflow-text. So a SavedModel with such a tokenizer loads
+only after ``import tensorflow_text``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+from tlkeras.frameworks import tf
+from tlkeras.texts import rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HubPieces:
+    """A tokenizer: from texts, string [b] in UTF-8, to ids, int32 [b, length].
+
+    Where a method takes a batch it takes a single text, string [], too, and returns no batch.
+    """
+
+    tokenizer: Any = dataclasses.field(repr=False)
+    """A tokenizer of KerasHub that returns ragged ids."""
+
+    start: str = ""
+    """A special piece before the first text, none if empty."""
+
+    end: str = ""
+    """A special piece behind every text, none if empty."""
+
+    padding: str = ""
+    """A special piece that fills the rest; -1 does if empty."""
+
+    between: int = 1
+    """How many ends there are between two texts; RoBERTa has two."""
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """All pieces, in the order of their ids."""
+        return tuple(self.tokenizer.get_vocabulary())
+
+    def __call__(self, texts: Any, length: int) -> Any:
+        """Returns int32 [b, length]: ``start … end padding …``, the end of a longer text cut."""
+
+        def ids(texts: Any) -> Any:
+            return rows.one(self._pieces(texts), self._frame(1), length, self._padding)
+
+        return rows.batched(ids, texts)
+
+    def pair(self, first: Any, second: Any, length: int) -> tuple[Any, Any]:
+        """Returns ids ``start a end b end`` and in which text they are, 0 or 1."""
+
+        def ids(*texts: Any) -> Any:
+            one, other = map(self._pieces, texts)
+            return rows.two(one, other, self._frame(2), length, self._padding)
+
+        return rows.batched(ids, first, second)
+
+    def words(self, words: Any, length: int) -> tuple[Any, Any]:
+        """Returns ids of sentences, and which word each piece begins, -1 if none or special.
+
+        Args:
+            words: The words of a sentence, string [w], or of many, ragged string [b, (w)].
+            length: How many pieces there are for a sentence.
+        """
+        return rows.of_words(self._pieces, words, self._frame(1), length, self._padding)
+
+    @functools.cached_property
+    def _pieces(self) -> Any:
+        """From texts, string [b], to their pieces, ragged int32 [b, (n)]."""
+
+        # Outside a function KerasHub returns lists.
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+        def pieces(texts: Any) -> Any:
+            return tf.cast(self.tokenizer.tokenize(texts), tf.int32)
+
+        return pieces
+
+    def _id(self, piece: str) -> int:
+        return self.vocabulary.index(piece)
+
+    @property
+    def _padding(self) -> int:
+        return self._id(self.padding) if self.padding else -1
+
+    def _frame(self, texts: int) -> rows.Frame:
+        start, end = ([self._id(piece)] if piece else [] for piece in (self.start, self.end))
+        return [start, end] if texts == 1 else [start, end * self.between, end]
