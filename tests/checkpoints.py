@@ -338,6 +338,110 @@ for _layer in (f"h.{i}" for i in range(LAYERS)):
         _GPT2_SHAPES[f"{_layer}.{_name}.weight"] = (_inputs, _outputs)
         _GPT2_SHAPES[f"{_layer}.{_name}.bias"] = (_outputs,)
 
+
+
+def rms_normed(t: Tensors, name: str, x: np.ndarray, epsilon: float, add: float = 0) -> np.ndarray:
+    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon)
+    return x * (t[f"{name}.weight"] + add)
+
+
+def turned(x: np.ndarray, frequencies: np.ndarray) -> np.ndarray:
+    """Turns every pair of channels half a head apart (Su et al. 2021), x being [b, n, h, size]."""
+    angles = (np.arange(x.shape[1])[:, None] * frequencies)[:, None]
+    one, other = np.split(x, 2, axis=-1)
+    cos, sin = np.cos(angles), np.sin(angles)
+    return np.concatenate([one * cos - other * sin, other * cos + one * sin], axis=-1)
+
+
+def frequencies(config: Any, size: int) -> np.ndarray:
+    """Returns how fast each pair turns; long waves are stretched in Llama 3.1's way."""
+    found = config.get("rope_theta", 10_000.0) ** -(np.arange(0, size, 2) / size)
+    if (scaling := config.get("rope_scaling")) is None:
+        return found
+    old, waves = scaling["original_max_position_embeddings"], 2 * math.pi / found
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    share = np.clip((old / waves - low) / (high - low), 0, 1)
+    return share * found + (1 - share) * found / scaling["factor"]
+
+
+def decoded(
+    t: Tensors, config: Any, ids: Any, mask: Any, scale: float, add: float, act: Callable[..., Any]
+) -> list[np.ndarray]:
+    """Returns the hidden states of Llama, Qwen or Gemma."""
+    b, length = ids.shape
+    size = config.get("head_dim") or WIDTH // HEADS
+    groups, epsilon = config["num_key_value_heads"], config["rms_norm_eps"]
+    seen = np.tril(np.ones((length, length), bool)) & mask[:, None] | np.eye(length, dtype=bool)
+    turns = frequencies(config, size)
+
+    def projected(name: str, x: np.ndarray) -> np.ndarray:
+        return x @ t[f"{name}.weight"].T + t.get(f"{name}.bias", 0)
+
+    x = t["embed_tokens.weight"][np.maximum(ids, 0)] * scale
+    states = [x]
+    for layer in (f"layers.{i}" for i in range(LAYERS)):
+        h = rms_normed(t, f"{layer}.input_layernorm", x, epsilon, add)
+        q, k, v = (projected(f"{layer}.self_attn.{part}_proj", h) for part in "qkv")
+        q = turned(q.reshape(b, length, HEADS, size), turns)
+        k = turned(k.reshape(b, length, groups, size), turns)
+        k, v = (
+            np.repeat(y.reshape(b, length, groups, size), HEADS // groups, axis=2) for y in (k, v)
+        )
+        q, k, v = (y.reshape(b, length, -1) for y in (q, k, v))
+        x = x + projected(f"{layer}.self_attn.o_proj", attended(q, k, v, seen, HEADS))
+        h = rms_normed(t, f"{layer}.post_attention_layernorm", x, epsilon, add)
+        gate = act(projected(f"{layer}.mlp.gate_proj", h))
+        x = x + projected(f"{layer}.mlp.down_proj", gate * projected(f"{layer}.mlp.up_proj", h))
+        states.append(x)
+    return [*states[:-1], rms_normed(t, "norm", x, epsilon, add)]
+
+
+def llama(t: Tensors, config: Any, ids: Any, mask: Any, segments: Any) -> list[np.ndarray]:
+    return decoded(t, config, ids, mask, 1, 0, lambda x: x / (1 + np.exp(-x)))
+
+
+def gemma(t: Tensors, config: Any, ids: Any, mask: Any, segments: Any) -> list[np.ndarray]:
+    return decoded(t, config, ids, mask, math.sqrt(WIDTH), 1, tanh_gelu)
+
+
+def _decoder_shapes(groups: int, size: int, bias: bool) -> dict[str, Sequence[int]]:
+    shapes: dict[str, Sequence[int]] = {
+        "embed_tokens.weight": ("vocabulary", WIDTH),  # type: ignore[dict-item]
+        "norm.weight": (WIDTH,),
+    }
+    for layer in (f"layers.{i}" for i in range(LAYERS)):
+        for part, heads in (("q", HEADS), ("k", groups), ("v", groups)):
+            shapes[f"{layer}.self_attn.{part}_proj.weight"] = (heads * size, WIDTH)
+            if bias:
+                shapes[f"{layer}.self_attn.{part}_proj.bias"] = (heads * size,)
+        shapes[f"{layer}.self_attn.o_proj.weight"] = (WIDTH, HEADS * size)
+        for part in ("gate", "up"):
+            shapes[f"{layer}.mlp.{part}_proj.weight"] = (INNER, WIDTH)
+        shapes[f"{layer}.mlp.down_proj.weight"] = (WIDTH, INNER)
+        for part in ("input", "post_attention"):
+            shapes[f"{layer}.{part}_layernorm.weight"] = (WIDTH,)
+    return shapes
+
+
+_LLAMA_CONFIG = {
+    "model_type": "llama",
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": 1,
+    "hidden_size": WIDTH,
+    "intermediate_size": INNER,
+    "max_position_embeddings": POSITIONS,
+    "hidden_act": "silu",
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500.0,
+}
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 _BERT_CONFIG = {
     "model_type": "bert",
     "num_hidden_layers": LAYERS,
@@ -483,5 +587,35 @@ FAMILIES = {
         _GPT2_SHAPES,
         _gpt2_pieces,
         gpt2,
+    ),
+    "llama": Family(
+        {**_LLAMA_CONFIG, "rope_scaling": _LLAMA3},
+        _decoder_shapes(1, WIDTH // HEADS, bias=False),
+        _sentence_pieces("tokenizer.model", unk_id=0, bos_id=1, eos_id=2),
+        llama,
+    ),
+    "qwen": Family(
+        {**_LLAMA_CONFIG, "model_type": "qwen2", "use_sliding_window": False},
+        _decoder_shapes(1, WIDTH // HEADS, bias=True),
+        _gpt2_pieces,
+        llama,
+    ),
+    "gemma": Family(
+        {
+            **_LLAMA_CONFIG,
+            "model_type": "gemma",
+            "hidden_act": "gelu",
+            "head_dim": 6,
+            "rope_theta": 10_000.0,
+            "pad_token_id": 0,
+        },
+        _decoder_shapes(1, 6, bias=False),
+        _sentence_pieces(
+            "tokenizer.model",
+            **{"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3},
+            **{"pad_piece": "<pad>", "eos_piece": "<eos>"},
+            **{"bos_piece": "<bos>", "unk_piece": "<unk>"},
+        ),
+        gemma,
     ),
 }

@@ -79,6 +79,17 @@ def _sentence_pieces(file: str, tokenizer: str, **special: Any) -> Callable[[Pat
     return of_folder
 
 
+def _llama_pieces(folder: Path) -> Tokenizer:
+    """Llama 2 and its kin have SentencePiece, later ones byte pairs."""
+    if not (folder / "tokenizer.model").is_file():
+        return folders.byte_pairs(folder)
+    return _sentence_pieces("tokenizer.model", "LlamaTokenizer", start="<s>")(folder)
+
+
+def _llama_hub_pieces(hub: Any) -> HubPieces:
+    return HubPieces(hub, start=hub.start_token)
+
+
 _ROBERTA_FRAME: dict[str, Any] = {"start": "<s>", "end": "</s>", "padding": "<pad>"}
 _XLM_FRAME: dict[str, Any] = {**_ROBERTA_FRAME, "between": 2}
 _ALBERT_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "<pad>"}
@@ -105,6 +116,14 @@ DEBERTA_V3 = Family(
     functools.partial(HubPieces, **_DEBERTA_FRAME),
 )
 GPT2 = Family(families.GPT2, folders.byte_pairs, _byte_pairs(), ("last", "mean"))
+LLAMA = Family(families.LLAMA, _llama_pieces, _llama_hub_pieces, ("last", "mean"))
+QWEN = Family(families.QWEN, folders.byte_pairs, HubPieces, ("last", "mean"))
+GEMMA = Family(
+    families.GEMMA,
+    _sentence_pieces("tokenizer.model", "GemmaTokenizer", start="<bos>", padding="<pad>"),
+    functools.partial(HubPieces, start="<bos>", padding="<pad>"),
+    ("last", "mean"),
+)
 
 # Class, name, family, and the smallest published preset of KerasHub.
 TABLE: tuple[tuple[str, str, Family, str], ...] = (
@@ -113,7 +132,10 @@ TABLE: tuple[tuple[str, str, Family, str], ...] = (
     ("DebertaV3", "deberta_v3", DEBERTA_V3, "deberta_v3_extra_small_en"),
     ("DistilBert", "distil_bert", DISTIL_BERT, "distil_bert_base_en_uncased"),
     ("Electra", "electra", ELECTRA, "electra_small_discriminator_uncased_en"),
+    ("Gemma", "gemma", GEMMA, "gemma_2b_en"),
     ("GPT2", "gpt2", GPT2, "gpt2_base_en"),
+    ("Llama", "llama", LLAMA, "llama3.2_1b"),
+    ("Qwen", "qwen", QWEN, "qwen2.5_0.5b_en"),
     ("Roberta", "roberta", ROBERTA, "roberta_base_en"),
     ("XLMRoberta", "xlm_roberta", XLM_ROBERTA, "xlm_roberta_base_multi"),
 )
@@ -158,14 +180,15 @@ class HubText(Backbone):
 
     def build(self):
         if self._folder is None:
-            network = self._preset(keras_hub.models.Backbone)
-            network = self._on_own_inputs(network)
+            given = self._on_own_inputs(self._preset(keras_hub.models.Backbone))
+            network = checkpoints.rebuilt(given, {})
+            network.set_weights(given.get_weights())
         else:
             layout = self.family.layout
             settings = checkpoints.settings(self._folder, layout)
-            network = self._constructor(**checkpoints.sizes(settings, layout))
             self._require_padding(settings)
-            network = checkpoints.honoured(self._on_own_inputs(network), settings, layout)
+            network = self._on_own_inputs(self._constructor(**checkpoints.sizes(settings, layout)))
+            network = checkpoints.rebuilt(network, checkpoints.changes(settings, layout))
             self._load(network)
         network.name = self.name
         return network

@@ -64,7 +64,7 @@ def settings(folder: Path, layout: Layout) -> Settings:
         known = " or ".join(map(repr, layout.model_types))
         raise ValueError(f"{file}: model_type is {found!r}, expected {known} here.")
     merged = {**layout.defaults, **read}
-    allowed = {**layout.settings, layout.activation: [*_ACTIVATIONS]}
+    allowed = {layout.activation: [*_ACTIVATIONS], **layout.settings}
     for name, values in allowed.items():
         if name in merged and merged[name] not in values:
             raise ValueError(
@@ -82,28 +82,37 @@ def sizes(settings: Settings, layout: Layout) -> dict[str, Any]:
     return {**named, **layout.sized(settings)}
 
 
-def honoured(network: keras.Model, settings: Settings, layout: Layout) -> keras.Model:
-    """Returns a network of new layers with the activation and the epsilon that settings name.
-
-    KerasHub's constructors take neither.
-    """
-    changes = {
+def changes(settings: Settings, layout: Layout) -> dict[str, Any]:
+    """Returns the activation and the epsilon that settings name; no constructor takes them."""
+    return {
         "activation": _ACTIVATIONS[settings[layout.activation]](),
         "layer_norm_epsilon": settings[layout.epsilon],
         "epsilon": settings[layout.epsilon],
     }
+
+
+def rebuilt(network: keras.Model, changes: Mapping[str, Any]) -> keras.Model:
+    """Returns a network of new layers, random and with changes of their configurations."""
     copies: dict[int, Any] = {}  # Keras asks for a layer that is called twice twice.
 
     def copy(layer: Any) -> Any:
         if id(layer) not in copies:
-            config = layer.get_config()
+            kind, config = _described(layer)
             named = {name: value for name, value in changes.items() if name in config}
             if "layer_norm_epsilon" not in config:
                 named.pop("activation", None)  # That of a pooler is its own.
-            copies[id(layer)] = type(layer).from_config({**config, **named})
+            copies[id(layer)] = kind.from_config({**config, **named})
         return copies[id(layer)]
 
     return keras.models.clone_model(network, clone_function=copy)
+
+
+def _described(layer: Any) -> tuple[Any, dict[str, Any]]:
+    if type(layer).__name__ != "LlamaTransformerDecoder":
+        return type(layer), layer.get_config()
+    from tlkeras.texts.llama import LlamaDecoder
+
+    return LlamaDecoder, LlamaDecoder.get_config(layer)
 
 
 def load(network: keras.Model, folder: Path, layout: Layout) -> None:

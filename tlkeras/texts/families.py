@@ -332,3 +332,124 @@ GPT2 = Layout(
     arranged=_joined,
     sized=lambda settings: {"intermediate_dim": settings["n_inner"] or 4 * settings["n_embd"]},
 )
+
+
+def _rotary(settings: Settings) -> dict[str, Any]:
+    """Returns how positions turn, of the folders of transformers 5 and of those before it.
+
+    Raises:
+        ValueError: In a way that KerasHub does not know, or heads are not equal parts.
+    """
+    heads, size = settings["num_attention_heads"], settings["hidden_size"]
+    if (found := settings.get("head_dim")) not in (None, size // heads):
+        raise ValueError(f"config.json: head_dim is {found}, expected {size // heads}.")
+    scaling = settings.get("rope_scaling") or {}
+    rotary = {"rope_theta": settings.get("rope_theta", 10_000.0), **scaling}
+    rotary |= settings.get("rope_parameters") or {}
+    kind = rotary.get("rope_type", rotary.get("type", "default"))
+    if kind not in settings["rope_types"]:
+        known = " or ".join(map(repr, settings["rope_types"]))
+        raise ValueError(f"config.json: rope_type is {kind!r}, expected {known}.")
+    return {"kind": kind, **rotary}
+
+
+def _llama_sizes(settings: Settings) -> Settings:
+    rotary = _rotary(settings)
+    names = {"rope_max_wavelength": "rope_theta"}
+    if rotary["kind"] == "llama3":
+        names |= {
+            "rope_frequency_adjustment_factor": "factor",
+            "rope_low_freq_factor": "low_freq_factor",
+            "rope_high_freq_factor": "high_freq_factor",
+            "rope_pretraining_sequence_length": "original_max_position_embeddings",
+        }
+    # The embeddings are not used to rate pieces here.
+    return {name: rotary[key] for name, key in names.items()} | {"tie_word_embeddings": True}
+
+
+_CAUSAL_SIZES = {
+    "vocabulary_size": "vocab_size",
+    "num_layers": "num_hidden_layers",
+    "num_query_heads": "num_attention_heads",
+    "num_key_value_heads": "num_key_value_heads",
+    "hidden_dim": "hidden_size",
+    "intermediate_dim": "intermediate_size",
+}
+
+LLAMA = Layout(
+    ("llama",),
+    _CAUSAL_SIZES,
+    {
+        "token_embedding": "embed_tokens",
+        **_layers(
+            r"transformer_layer_(\d+)",
+            r"layers.\1",
+            {
+                "self_attention/query": "self_attn.q_proj",
+                "self_attention/key": "self_attn.k_proj",
+                "self_attention/value": "self_attn.v_proj",
+                "self_attention/attention_output": "self_attn.o_proj",
+                "self_attention_layernorm": "input_layernorm",
+                "feedforward_intermediate_dense": "mlp.up_proj",
+                "feedforward_gate_dense": "mlp.gate_proj",
+                "feedforward_output_dense": "mlp.down_proj",
+                "feedforward_layernorm": "post_attention_layernorm",
+            },
+        ),
+        "sequence_output_layernorm": "norm",
+    },
+    {"attention_bias": [False], "mlp_bias": [False]},
+    {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_types": ["default", "llama3"]},
+    epsilon="rms_norm_eps",
+    sized=_llama_sizes,
+)
+
+QWEN = LLAMA._replace(
+    model_types=("qwen2",),
+    settings={"use_sliding_window": [False]},
+    defaults={**LLAMA.defaults, "rope_types": ["default"]},
+)
+
+
+def _gemma_sizes(settings: Settings) -> Settings:
+    rotary = _rotary({**settings, "head_dim": None})
+    if rotary["rope_theta"] != 10_000:
+        raise ValueError(f"config.json: rope_theta is {rotary['rope_theta']}, expected 10000.")
+    return {
+        "intermediate_dim": 2 * settings["intermediate_size"],
+        "head_dim": settings["head_dim"],
+    }
+
+
+GEMMA = Layout(
+    ("gemma",),
+    {name: key for name, key in _CAUSAL_SIZES.items() if name != "intermediate_dim"},
+    {
+        "token_embedding": "embed_tokens",
+        **_layers(
+            r"decoder_block_(\d+)",
+            r"layers.\1",
+            {
+                "pre_attention_norm": "input_layernorm",
+                "attention/query": "self_attn.q_proj",
+                "attention/key": "self_attn.k_proj",
+                "attention/value": "self_attn.v_proj",
+                "attention/attention_output": "self_attn.o_proj",
+                "pre_ffw_norm": "post_attention_layernorm",
+                "ffw_gating": "mlp.gate_proj",
+                "ffw_gating_2": "mlp.up_proj",
+                "ffw_linear": "mlp.down_proj",
+            },
+        ),
+        "final_normalization": "norm",
+    },
+    {
+        "attention_bias": [False],
+        "hidden_act": ["gelu", "gelu_pytorch_tanh"],  # Both name the approximation here.
+        "hidden_activation": [None, "gelu_pytorch_tanh"],
+    },
+    {"hidden_act": "gelu", "rms_norm_eps": 1e-6, "rope_types": ["default"]},
+    epsilon="rms_norm_eps",
+    arranged=_by_head,
+    sized=_gemma_sizes,
+)
