@@ -82,7 +82,7 @@ def _gpt2_pieces(folder: Path) -> int:
     return _byte_pairs(folder, ["<|endoftext|>"], "GPT2Tokenizer")
 
 
-def _sentence_pieces(file: str, more: int = 0, **options: Any) -> Callable[[Path], int]:
+def _sentence_pieces(file: str, *, more: int = 0, **options: Any) -> Callable[[Path], int]:
     def write(folder: Path) -> int:
         import sentencepiece
 
@@ -101,9 +101,6 @@ def _sentence_pieces(file: str, more: int = 0, **options: Any) -> Callable[[Path
         )
 
     return write
-
-
-_BERT_SPECIAL = {"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1}
 
 
 def _linear(name: str, inputs: int, outputs: int) -> dict[str, Sequence[int]]:
@@ -339,7 +336,6 @@ for _layer in (f"h.{i}" for i in range(LAYERS)):
         _GPT2_SHAPES[f"{_layer}.{_name}.bias"] = (_outputs,)
 
 
-
 def rms_normed(t: Tensors, name: str, x: np.ndarray, epsilon: float, add: float = 0) -> np.ndarray:
     x = x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon)
     return x * (t[f"{name}.weight"] + add)
@@ -533,7 +529,10 @@ FAMILIES = {
             "spiece.model",
             pad_piece="<pad>",
             control_symbols="[CLS],[SEP],[MASK]",
-            **_BERT_SPECIAL,
+            pad_id=0,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
         ),
         albert,
     ),
@@ -567,9 +566,14 @@ FAMILIES = {
         _sentence_pieces(
             "spm.model",
             more=1,
-            **{"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3},
-            **{"pad_piece": "[PAD]", "bos_piece": "[CLS]"},
-            **{"eos_piece": "[SEP]", "unk_piece": "[UNK]"},
+            pad_id=0,
+            bos_id=1,
+            eos_id=2,
+            unk_id=3,
+            pad_piece="[PAD]",
+            bos_piece="[CLS]",
+            eos_piece="[SEP]",
+            unk_piece="[UNK]",
         ),
         deberta_v3,
     ),
@@ -612,9 +616,14 @@ FAMILIES = {
         _decoder_shapes(1, 6, bias=False),
         _sentence_pieces(
             "tokenizer.model",
-            **{"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3},
-            **{"pad_piece": "<pad>", "eos_piece": "<eos>"},
-            **{"bos_piece": "<bos>", "unk_piece": "<unk>"},
+            pad_id=0,
+            eos_id=1,
+            bos_id=2,
+            unk_id=3,
+            pad_piece="<pad>",
+            eos_piece="<eos>",
+            bos_piece="<bos>",
+            unk_piece="<unk>",
         ),
         gemma,
     ),

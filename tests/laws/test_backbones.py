@@ -164,8 +164,6 @@ def test_the_blocks_are_those_that_the_family_is_known_to_have(built: Built):
         assert len(built.blocks) == BLOCKS[built.backbone.name]
 
 
-# KerasHub's layer has its weights before Keras builds it.
-@pytest.mark.filterwarnings("ignore:`build\\(\\)` was called on layer 'rel_embedding'")
 @of_every_family
 def test_a_network_read_back_from_its_configuration_is_the_same(built: Built):
     read = keras.Model.from_config(built.network.get_config())

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import re
 import types
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -344,8 +345,11 @@ class HubText(Backbone):
             checkpoints.load(network, self._path, self.family.layout)
             return
         try:
-            network.load_weights(self._path)
-        except (KeyError, OSError, ValueError) as error:
+            with warnings.catch_warnings():
+                # Keras warns where it leaves weights random.
+                warnings.simplefilter("error", UserWarning)
+                network.load_weights(self._path)
+        except (KeyError, OSError, ValueError, UserWarning) as error:
             raise ValueError(f"{self._path} does not hold the weights of {self}: {error}") from None
 
 

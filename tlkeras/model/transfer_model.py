@@ -231,6 +231,9 @@ class TransferModel:
             raise ValueError(f"{folder} holds no model: there is no model.json in it.")
         description = files.read_json(folder / "model.json")
         full: Any = keras.saving.load_model(folder / "model.keras", compile=False)
+        for layer in full.layers:
+            if not layer.trainable:
+                _assign_trainable(layer, False)
         head = full.get_layer(HEAD)
         body = keras.Model(full.input, _called_with(head), name="body")
         loaded = cls.__new__(cls)
@@ -286,7 +289,17 @@ class _Trainable(MutableMapping[str, bool]):
 def _set_trainable(layers: Sequence[keras.Layer], value: bool, *, batch_norm: bool) -> None:
     for layer in layers:
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = value and (batch_norm or not is_norm)
+        _assign_trainable(layer, value and (batch_norm or not is_norm))
+
+
+def _assign_trainable(layer: keras.Layer, value: bool) -> None:
+    """Sets the flag of a layer and of its parts.
+
+    A layer that Keras has read was frozen before it had parts, and TensorFlow skips an assignment
+    that changes nothing.
+    """
+    layer.trainable = not value
+    layer.trainable = value
 
 
 @contextlib.contextmanager

@@ -93,11 +93,14 @@ def changes(settings: Settings, layout: Layout) -> dict[str, Any]:
 
 def rebuilt(network: keras.Model, changes: Mapping[str, Any]) -> keras.Model:
     """Returns a network of new layers, random and with changes of their configurations."""
+    from tlkeras.texts.hub_layers import MENDED  # It imports KerasHub.
+
     copies: dict[int, Any] = {}  # Keras asks for a layer that is called twice twice.
 
     def copy(layer: Any) -> Any:
         if id(layer) not in copies:
-            kind, config = _described(layer)
+            kind = MENDED.get(type(layer).__name__, type(layer))
+            config = kind.get_config(layer)
             named = {name: value for name, value in changes.items() if name in config}
             if "layer_norm_epsilon" not in config:
                 named.pop("activation", None)  # That of a pooler is its own.
@@ -105,14 +108,6 @@ def rebuilt(network: keras.Model, changes: Mapping[str, Any]) -> keras.Model:
         return copies[id(layer)]
 
     return keras.models.clone_model(network, clone_function=copy)
-
-
-def _described(layer: Any) -> tuple[Any, dict[str, Any]]:
-    if type(layer).__name__ != "LlamaTransformerDecoder":
-        return type(layer), layer.get_config()
-    from tlkeras.texts.llama import LlamaDecoder
-
-    return LlamaDecoder, LlamaDecoder.get_config(layer)
 
 
 def load(network: keras.Model, folder: Path, layout: Layout) -> None:
