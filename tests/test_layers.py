@@ -13,7 +13,8 @@ ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.hardware
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
-tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.families tlkeras.texts.hub_layers
+tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.layout tlkeras.texts.encoders
+tlkeras.texts.decoders tlkeras.texts.hub_layers
 tlkeras.texts.checkpoints tlkeras.texts.hub_pieces
 tlkeras.kind tlkeras.kinds.* tlkeras.texts.inputs
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter

@@ -20,11 +20,11 @@ from tlkeras.backbone import Backbone
 from tlkeras.files import read_json
 from tlkeras.frameworks import keras, keras_hub
 from tlkeras.model import graph
-from tlkeras.texts import checkpoints, families, folders, inputs
+from tlkeras.texts import checkpoints, decoders, encoders, folders, hub_pieces, inputs
 from tlkeras.texts.bytepairs import BytePairs
-from tlkeras.texts.families import Layout
 from tlkeras.texts.hub_pieces import HubPieces
 from tlkeras.texts.inputs import Input
+from tlkeras.texts.layout import Layout, Settings
 from tlkeras.texts.wordpiece import WordPiece
 
 Pooling = Literal["mean", "cls", "pooler", "last"]
@@ -57,34 +57,11 @@ class Family(NamedTuple):
     poolings: tuple[Pooling, ...] = ("mean", "cls")
 
 
-def _word_pieces(hub: Any) -> WordPiece:
-    """KerasHub's own would keep accents where the network has seen none."""
-    return WordPiece(tuple(hub.get_vocabulary()), lowercase=hub.lowercase)
-
-
-def _byte_pairs(**special: str) -> Callable[[Any], BytePairs]:
-    def of_hub(hub: Any) -> BytePairs:
-        vocabulary = sorted(hub.get_vocabulary(), key=hub.token_to_id)
-        return BytePairs(tuple(vocabulary), tuple(hub.merges), **special)
-
-    return of_hub
-
-
-def _sentence_pieces(file: str, tokenizer: str, **special: Any) -> Callable[[Path], HubPieces]:
-    def of_folder(folder: Path) -> HubPieces:
-        if not (folder / file).is_file():
-            raise ValueError(f"{folder} has no {file}, from which {tokenizer} of KerasHub is made.")
-        proto = (folder / file).read_bytes()
-        return HubPieces(getattr(keras_hub.tokenizers, tokenizer)(proto), **special)
-
-    return of_folder
-
-
 def _llama_pieces(folder: Path) -> Tokenizer:
     """Llama 2 and its kin have SentencePiece, later ones byte pairs."""
     if not (folder / "tokenizer.model").is_file():
         return folders.byte_pairs(folder)
-    return _sentence_pieces("tokenizer.model", "LlamaTokenizer", start="<s>")(folder)
+    return hub_pieces.of_file("tokenizer.model", "LlamaTokenizer", start="<s>")(folder)
 
 
 def _llama_hub_pieces(hub: Any) -> HubPieces:
@@ -96,32 +73,32 @@ _XLM_FRAME: dict[str, Any] = {**_ROBERTA_FRAME, "between": 2}
 _ALBERT_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "<pad>"}
 _DEBERTA_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "[PAD]"}
 
-BERT = Family(families.BERT, folders.wordpiece, _word_pieces, ("mean", "cls", "pooler"))
-DISTIL_BERT = Family(families.DISTIL_BERT, folders.wordpiece, _word_pieces)
-ELECTRA = Family(families.ELECTRA, folders.wordpiece, _word_pieces)
-ROBERTA = Family(families.ROBERTA, folders.byte_pairs, _byte_pairs(**_ROBERTA_FRAME))
+BERT = Family(encoders.BERT, folders.wordpiece, hub_pieces.word_pieces, ("mean", "cls", "pooler"))
+DISTIL_BERT = Family(encoders.DISTIL_BERT, folders.wordpiece, hub_pieces.word_pieces)
+ELECTRA = Family(encoders.ELECTRA, folders.wordpiece, hub_pieces.word_pieces)
+ROBERTA = Family(encoders.ROBERTA, folders.byte_pairs, hub_pieces.byte_pairs(**_ROBERTA_FRAME))
 XLM_ROBERTA = Family(
-    families.XLM_ROBERTA,
-    _sentence_pieces("sentencepiece.bpe.model", "XLMRobertaTokenizer", **_XLM_FRAME),
+    encoders.XLM_ROBERTA,
+    hub_pieces.of_file("sentencepiece.bpe.model", "XLMRobertaTokenizer", **_XLM_FRAME),
     functools.partial(HubPieces, **_XLM_FRAME),
 )
 ALBERT = Family(
-    families.ALBERT,
-    _sentence_pieces("spiece.model", "AlbertTokenizer", **_ALBERT_FRAME),
+    encoders.ALBERT,
+    hub_pieces.of_file("spiece.model", "AlbertTokenizer", **_ALBERT_FRAME),
     functools.partial(HubPieces, **_ALBERT_FRAME),
     ("mean", "cls", "pooler"),
 )
 DEBERTA_V3 = Family(
-    families.DEBERTA_V3,
-    _sentence_pieces("spm.model", "DebertaV3Tokenizer", **_DEBERTA_FRAME),
+    encoders.DEBERTA_V3,
+    hub_pieces.of_file("spm.model", "DebertaV3Tokenizer", **_DEBERTA_FRAME),
     functools.partial(HubPieces, **_DEBERTA_FRAME),
 )
-GPT2 = Family(families.GPT2, folders.byte_pairs, _byte_pairs(), ("last", "mean"))
-LLAMA = Family(families.LLAMA, _llama_pieces, _llama_hub_pieces, ("last", "mean"))
-QWEN = Family(families.QWEN, folders.byte_pairs, HubPieces, ("last", "mean"))
+GPT2 = Family(decoders.GPT2, folders.byte_pairs, hub_pieces.byte_pairs(), ("last", "mean"))
+LLAMA = Family(decoders.LLAMA, _llama_pieces, _llama_hub_pieces, ("last", "mean"))
+QWEN = Family(decoders.QWEN, folders.byte_pairs, HubPieces, ("last", "mean"))
 GEMMA = Family(
-    families.GEMMA,
-    _sentence_pieces("tokenizer.model", "GemmaTokenizer", start="<bos>", padding="<pad>"),
+    decoders.GEMMA,
+    hub_pieces.of_file("tokenizer.model", "GemmaTokenizer", start="<bos>", padding="<pad>"),
     functools.partial(HubPieces, start="<bos>", padding="<pad>"),
     ("last", "mean"),
 )
@@ -206,14 +183,15 @@ class HubText(Backbone):
         return inputs.preprocess(self._tokenizer, example, self.input, self.length)
 
     def fingerprint(self):
+        paths = [path for path in (self.configuration, self._path) if path]
         digest = hashlib.sha256()
-        for path in filter(None, (self.configuration, self._path)):
+        for path in paths:
             files = sorted(path.rglob("*")) if path.is_dir() else [path]
             for file in (file for file in files if file.name.endswith(_DECIDING)):
                 digest.update(f"{file.relative_to(path)}\0".encode())
                 with file.open("rb") as read:
                     digest.update(hashlib.file_digest(read, "sha256").digest())
-        return digest.hexdigest()
+        return digest.hexdigest() if paths else ""
 
     @property
     def _described_elsewhere(self) -> bool:
@@ -328,7 +306,7 @@ class HubText(Backbone):
         most = config.get("max_sequence_length", self.length)
         self.require(self.length <= most, "length", f"at most {most}, the network's positions")
 
-    def _require_padding(self, settings: families.Settings) -> None:
+    def _require_padding(self, settings: Settings) -> None:
         expected = settings.get("pad_token_id")
         found = self._id(self._tokenizer.padding)
         if expected is not None and found >= 0 and expected != found:
@@ -358,18 +336,10 @@ def _matched(name: str) -> str:
     return match[1] if match else ""
 
 
-def _last(tokens: Any, mask: Any) -> Any:
-    """Returns the tokens of the last pieces that are no padding, [b, channels]."""
-    count: Any = keras.ops.sum(keras.ops.cast(mask, "int32"), axis=1)
-    place: Any = keras.ops.maximum(count - 1, 0)
-    last: Any = keras.ops.take_along_axis(tokens, place[:, None, None], axis=1)
-    return last[:, 0]
-
-
 _POOLED: dict[str, Callable[[Any, Any], Any]] = {
     "mean": inputs.mean,
     "cls": lambda tokens, mask: tokens[:, 0],
-    "last": _last,
+    "last": inputs.last,
 }
 
 

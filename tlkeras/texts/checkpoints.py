@@ -16,7 +16,7 @@ import numpy as np
 
 from tlkeras import files
 from tlkeras.frameworks import keras, keras_hub, tf
-from tlkeras.texts.families import Layout, Settings
+from tlkeras.texts.layout import Layout, Settings
 
 _WEIGHTS = "model.safetensors"
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from tlkeras.frameworks import tf
+from tlkeras.frameworks import keras_hub, tf
 from tlkeras.texts import rows
+from tlkeras.texts.bytepairs import BytePairs
+from tlkeras.texts.wordpiece import WordPiece
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,3 +92,33 @@ class HubPieces:
     def _frame(self, texts: int) -> rows.Frame:
         start, end = ([self._id(piece)] if piece else [] for piece in (self.start, self.end))
         return [start, end] if texts == 1 else [start, end * self.between, end]
+
+
+def word_pieces(hub: Any) -> WordPiece:
+    """Returns our tokenizer with a preset's pieces.
+
+    KerasHub's own keeps accents, which the networks in lower case have never seen.
+    """
+    return WordPiece(tuple(hub.get_vocabulary()), lowercase=hub.lowercase)
+
+
+def byte_pairs(**special: str) -> Callable[[Any], BytePairs]:
+    """Returns what makes our tokenizer with these special pieces from that of a preset."""
+
+    def of_hub(hub: Any) -> BytePairs:
+        vocabulary = sorted(hub.get_vocabulary(), key=hub.token_to_id)
+        return BytePairs(tuple(vocabulary), tuple(hub.merges), **special)
+
+    return of_hub
+
+
+def of_file(file: str, tokenizer: str, **special: Any) -> Callable[[Path], HubPieces]:
+    """Returns what makes a tokenizer of KerasHub from this file in a folder."""
+
+    def of_folder(folder: Path) -> HubPieces:
+        if not (folder / file).is_file():
+            raise ValueError(f"{folder} has no {file}, from which {tokenizer} of KerasHub is made.")
+        proto = (folder / file).read_bytes()
+        return HubPieces(getattr(keras_hub.tokenizers, tokenizer)(proto), **special)
+
+    return of_folder

@@ -107,6 +107,14 @@ def mean(tokens: Any, mask: Any) -> Any:
     return total / count
 
 
+def last(tokens: Any, mask: Any) -> Any:
+    """Returns the last row that is no padding, [b, channels]; the first if all are."""
+    count: Any = keras.ops.sum(keras.ops.cast(mask, "int32"), axis=1)
+    place: Any = keras.ops.maximum(count - 1, 0)
+    found: Any = keras.ops.take_along_axis(tokens, place[:, None, None], axis=1)
+    return found[:, 0]
+
+
 def segments(token_ids: Any, mask: Any, end: int) -> Any:
     """Returns in which text each piece is, int32 [b, length]: 1 behind the first `end`, else 0."""
     ends: Any = keras.ops.cast(keras.ops.equal(token_ids, end), "int32")
