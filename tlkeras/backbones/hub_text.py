@@ -130,7 +130,7 @@ class HubText(Backbone):
     `length` counts the pieces of an example, special ones included. `layer` is whose tokens come
     out: 0 the embeddings, 1 the first layer, -1 the last. `pooling` makes the summary: the ``mean``
     of the tokens, the first (``cls``), the first behind the trained layer that BERT has for it
-    (``pooler``), or the ``last``.
+    (``pooler``), or the ``last``. Dropout is that of the hidden layers everywhere.
     """
 
     family: ClassVar[Family]
@@ -177,8 +177,9 @@ class HubText(Backbone):
     def preprocess(self, example):
         """Tokenizes inside any graph; see `inputs.preprocess`.
 
-        The tokenizers of ALBERT, DeBERTa and XLM-RoBERTa are operations of tensorflow-text. A
-        SavedModel with one loads only after ``import tensorflow_text``.
+        The tokenizers of ALBERT, DeBERTa, Gemma, Llama 2, XLM-RoBERTa and of the presets of Llama
+        and Qwen are KerasHub's, with operations of tensorflow-text. A SavedModel with one loads
+        only after ``import tensorflow_text``.
         """
         return inputs.preprocess(self._tokenizer, example, self.input, self.length)
 
