@@ -16,7 +16,9 @@ tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.w
 tlkeras.texts.bytepairs tlkeras.texts.folders
 tlkeras.kind tlkeras.kinds.* tlkeras.texts.inputs
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
-tlkeras.data.splits tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
+tlkeras.data.splits tlkeras.data.lines tlkeras.data.columns tlkeras.data.cells tlkeras.data.tables
+tlkeras.data.index
+tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
 tlkeras.model.graph tlkeras.model.folding tlkeras.model.pyramid tlkeras.model.precision
