@@ -85,7 +85,7 @@ class CSV(Source, name="csv"):
     def between(self, start, stop):
         for identity, values in self._index().between(start, stop):
             if file := values.get("image"):
-                values["image"] = content(file)
+                values["image"] = content(_INPUTS["image"], file)
             yield identity, values
 
     def labels(self):
