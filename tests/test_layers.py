@@ -13,7 +13,7 @@ ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.hardware
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
-tlkeras.texts.bytepairs tlkeras.texts.folders
+tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.notes
 tlkeras.kind tlkeras.kinds.* tlkeras.texts.inputs
 tlkeras.source tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
 tlkeras.data.splits tlkeras.data.lines tlkeras.data.columns tlkeras.data.cells tlkeras.data.tables

@@ -122,9 +122,9 @@ def _conll(place: Path) -> tuple[Source, Changed]:
     return _lines(CoNLL(place), "words.conll", rows)
 
 
-def _embedded(data: str, place: Path) -> tuple[Source, Changed]:
-    source = spec.parse(f"embedded(data={data!r}, count=24, size=32)", Source)
-    return source, lambda: source.replace(count=23)
+def _embedded(data: str, target: str, place: Path) -> tuple[Source, Changed]:
+    source = spec.parse(f"embedded(data={data!r}, count=40, size=32, target={target!r})", Source)
+    return source, lambda: source.replace(count=39)
 
 
 def _tfds(place: Path) -> tuple[Source, Changed]:
@@ -138,13 +138,32 @@ def _tfds(place: Path) -> tuple[Source, Changed]:
     return TFDS("tiny_pictures", data_dir=place / "first"), change
 
 
+def _tfds_texts(place: Path) -> tuple[Source, Changed]:
+    prepare(place / "first", 8, _text_builder())
+
+    def change() -> Source:
+        shutil.rmtree(place / "first")
+        prepare(place / "first", 9, _text_builder())
+        return source.replace()
+
+    source = TFDS("tiny_texts", data_dir=place / "first", pair="second")
+    return source, change
+
+
 SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
     "conll": [_conll],
     "csv": [_csv, _texts, _pairs],
-    "embedded": [functools.partial(_embedded, data) for data in ("digits", "shapes")],
+    "embedded": [
+        functools.partial(_embedded, data, target)
+        for data, target in [
+            ("digits", "label"),
+            ("shapes", "label"),
+            *(("notes", target) for target in ("label", "labels", "tags", "pair")),
+        ]
+    ],
     "folder": [_folder, _text_files],
     "jsonl": [_jsonl],
-    "tfds": [_tfds],
+    "tfds": [_tfds, _tfds_texts],
 }
 
 
@@ -177,10 +196,40 @@ def _builder() -> Any:
     return TinyPictures
 
 
-def prepare(folder: Path, count: int) -> None:
+@functools.cache
+def _text_builder() -> Any:
     import tensorflow_datasets as tfds
 
-    builder = _builder()(data_dir=str(folder))
+    class TinyTexts(tfds.core.GeneratorBasedBuilder):
+        """Pairs of texts in two splits."""
+
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tfds.core.Path(__file__).parent
+        count = 0
+
+        def _info(self):
+            label = tfds.features.ClassLabel(names=["no", "yes"])
+            texts = {"text": tfds.features.Text(), "second": tfds.features.Text()}
+            features = tfds.features.FeaturesDict({**texts, "label": label})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {name: self._rows(name) for name in ("train", "validation")}
+
+        def _generate_examples(self, split):
+            raise NotImplementedError
+
+        def _rows(self, split):
+            for i in range(self.count):
+                yield f"{split}{i}", {"text": f"Grüße {i}", "second": f"{split}\n", "label": i % 2}
+
+    return TinyTexts
+
+
+def prepare(folder: Path, count: int, made: Any = None) -> None:
+    import tensorflow_datasets as tfds
+
+    builder = (made or _builder())(data_dir=str(folder))
     builder.count = count
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)
@@ -356,6 +405,10 @@ def test_a_missing_path_or_a_misspelled_source_suggests_the_nearest(
         ("embedded(count=0)", "embedded.count is 0, expected at least 1"),
         ("embedded(size=8)", "embedded.size is 8, expected at least 16"),
         ("embedded(data='faces')", "embedded.data is 'faces', expected"),
+        (
+            "embedded(data='shapes', target='tags')",
+            "embedded.target is 'tags', expected 'label' of shapes",
+        ),
     ],
 )
 def test_impossible_embedded_data_is_refused(text: str, message: str):
@@ -371,6 +424,19 @@ def test_tfds_keeps_its_own_splits_and_tells_of_others(tmp_path: Path):
     ] * 8
     assert source.remarks() == ["The splits extra of tiny_pictures are left out."]
     assert {row["image"] for _, row in source.examples()} == {png(i) for i in range(8)}
+
+
+def test_tfds_gives_texts_where_there_are_no_pictures(tmp_path: Path):
+    source, _ = _tfds_texts(tmp_path)
+    assert [*source.features()] == ["text", "pair", "label"]
+    _, first = next(source.examples())
+    assert first["text"].startswith("Grüße ") and first["pair"] == "train\n"
+    alone = source.replace(pair="")
+    assert [*alone.features()] == ["text", "label"]
+    with pytest.raises(ValueError, match=r"has no Text called 'third'; there are text"):
+        source.replace(pair="third").features()
+    with pytest.raises(ValueError, match=r"tfds.image is 'a', expected no feature beside that of"):
+        source.replace(image="a")
 
 
 @pytest.mark.parametrize(
