@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tlkeras import spec
+from tlkeras.data import ingest
+from tlkeras.data.splits import Split
 from tlkeras.source import Source
 from tlkeras.sources.csv import CSV
 
@@ -282,6 +284,24 @@ def test_a_number_may_be_the_target_of_texts_and_of_pictures(tmp_path: Path):
     assert rows(source) == [{"image": b"0", "number": 7.0}]
 
 
+def test_texts_may_have_no_target(tmp_path: Path):
+    source = texts(tmp_path, "text,label\ngood,a\n", label=None)
+    assert [*source.features()] == ["text"] and source.classes() == ()
+    assert list(source.labels()) == [(identity, []) for identity, _ in source.examples()]
+    source = texts(tmp_path, 'one, "two\nthree\tfour;\n', columns=("text",), label=None)
+    assert rows(source) == [{"text": 'one, "two'}, {"text": "three\tfour;"}]
+    assert spec.parse(str(source), Source) == source
+
+
+def test_copies_of_a_text_stay_in_one_split_if_their_digest_is_the_group(tmp_path: Path):
+    source = texts(tmp_path, "text,label\n" + "".join(f"{n % 20},a\n{n},b\n" for n in range(99)))
+    told: list[str] = []
+    ingest.write_examples(source, Split(group="[0-9a-f]{16}"), tmp_path / "out", told.append)
+    assert told == []
+    ingest.write_examples(source, Split(), tmp_path / "out", told.append)
+    assert "exact copies" in told[0]
+
+
 def test_a_copy_of_a_text_has_an_id_of_its_own_and_order_changes_none(tmp_path: Path):
     lines = ["one,a\n", "two,b\n", "one,b\n", "three,a\n"]
     ids = [each for each, _ in texts(tmp_path, "text,label\n" + "".join(lines)).labels()]
@@ -384,6 +404,7 @@ def test_what_is_wrong_in_a_table_of_texts_is_told(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"image": "a", "pair": "b"}, "csv.image is 'a', expected no column beside that of texts"),
         ({"image": "a", "text": "b"}, "csv.image is 'a', expected no column beside that of texts"),
         ({"number": "a", "label": "b"}, "csv.number is 'a' beside a label"),
         ({"number": "a", "multilabel": True}, "csv.number is 'a' beside a label"),

@@ -57,6 +57,12 @@ def test_a_number_may_be_the_target(tmp_path: Path):
     assert source.classes() == ()
 
 
+def test_texts_may_have_no_target(tmp_path: Path):
+    source = texts(tmp_path, {"text": "a"}, {"text": "b", "label": None}, label=None)
+    assert [*source.features()] == ["text"] and source.classes() == ()
+    assert rows(source) == [{"text": "a"}, {"text": "b"}]
+
+
 def test_files_of_a_folder_are_its_splits(tmp_path: Path):
     for name in ("train", "valid", "test"):
         line = json.dumps({"text": name, "label": name[0]})

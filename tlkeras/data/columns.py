@@ -30,8 +30,8 @@ class Targeted(Protocol):
     member: ClassVar[str]
 
     @property
-    def label(self) -> str | tuple[str, ...]:
-        """The column with the class, or the columns of the classes."""
+    def label(self) -> str | tuple[str, ...] | None:
+        """The column with the class, or the columns of the classes; None if there is no target."""
         ...
 
     @property
@@ -45,8 +45,8 @@ class Targeted(Protocol):
         ...
 
 
-def target(source: Targeted) -> tuple[str, str | tuple[str, ...]]:
-    """Returns the key of the target and its column or columns; ``label`` where none is named.
+def targets(source: Targeted) -> dict[str, str | tuple[str, ...]]:
+    """Returns the key of the target with its column or columns; ``label`` where none is named.
 
     Raises:
         ValueError: The source names two targets.
@@ -57,8 +57,10 @@ def target(source: Targeted) -> tuple[str, str | tuple[str, ...]]:
             "the target."
         )
     if source.number:
-        return "number", source.number
-    return "labels" if source.multilabel else "label", source.label or "label"
+        return {"number": source.number}
+    if source.label is None:
+        return {}
+    return {"labels" if source.multilabel else "label": source.label or "label"}
 
 
 def missing(column: str, field: str, there: Sequence[str]) -> str:

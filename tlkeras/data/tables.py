@@ -90,6 +90,8 @@ class Table:
     def _fitting(self, file: Path) -> str:
         """Returns the delimiter by which the first lines have as many cells as `columns`."""
         expected = len(self.columns)
+        if expected == 1:
+            return _BLANK  # The whole line is one cell.
         for delimiter in "\t;," + _BLANK:
             rows = itertools.islice(self._rows(file, delimiter, strict=False), _TRIED)
             counts = {

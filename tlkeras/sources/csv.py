@@ -21,7 +21,8 @@ class CSV(Source, name="csv"):
     """A text file whose first line has column names; commas, semicolons or tabs part its cells.
 
     It holds pictures or texts. The id of a picture is what its column says, that of a text is a
-    digest of it. Classes are the labels in the table, sorted as numbers if all are whole numbers.
+    digest of it; copies stay in one split with ``split(group='[0-9a-f]{16}')``. Classes are the
+    labels in the table, sorted as numbers if all are whole numbers.
     `path` may be a folder of such files called train, dev (or valid) and test.
     """
 
@@ -37,9 +38,9 @@ class CSV(Source, name="csv"):
     """The column with the texts."""
     pair: str = ""
     """The column with the second texts, where two make an example."""
-    label: str | tuple[str, ...] = ""
+    label: str | tuple[str, ...] | None = ""
     """The column with the class, ``label`` if it is empty; or a column for each class, with a 1 in
-    one of them."""
+    one of them. None if nothing is to be predicted."""
     multilabel: bool = False
     """Whether a cell of `label` has any number of classes, or any number of its columns a 1."""
     separator: str = ","
@@ -60,21 +61,22 @@ class CSV(Source, name="csv"):
     """Of the table."""
 
     def validate(self):
-        if not isinstance(self.label, str):
+        if isinstance(self.label, tuple):
             is_distinct = len({*self.label}) == len(self.label) >= 2
             self.require(is_distinct, "label", "one column, or a column for each class")
-        self.require(not self.image or not self.text, "image", "no column beside that of texts")
+        is_one = not (self.image and (self.text or self.pair))
+        self.require(is_one, "image", "no column beside that of texts")
         self.require(bool(self.separator), "separator", "what parts the classes in a cell")
         lines.require_encoding(self, self.encoding)
-        columns.target(self)
+        columns.targets(self)
 
     def title(self):
         return self.path.stem
 
     def features(self):
-        key, _ = columns.target(self)
         second: dict[str, Kind] = {"pair": Text()} if self.pair else {}
-        return {self._input: _INPUTS[self._input], **second, key: columns.TARGETS[key]}
+        targets = {key: columns.TARGETS[key] for key in columns.targets(self)}
+        return {self._input: _INPUTS[self._input], **second, **targets}
 
     def classes(self):
         return self._index().classes
@@ -150,16 +152,14 @@ def _read(table: CSV, files: tuple[tuple[Path, str | None], ...], stamped: str) 
     Raises:
         ValueError: The columns that are missing, or the lines that are wrong and why.
     """
-    _, named = columns.target(table)
-    fields = {
+    named = next(iter(columns.targets(table).values()), ())
+    wanted = {
         table.image or table.text or table._input: table._input,
         table.pair: "pair",
-        **dict.fromkeys(
-            [named] if isinstance(named, str) else named, "number" if table.number else "label"
-        ),
+        **dict.fromkeys(_each(named), "number" if table.number else "label"),
         table.split_column: "split_column",
     }
-    wanted = {column: field for column, field in fields.items() if column}
+    wanted.pop("", None)
     return Index(
         files,
         table.features(),
@@ -170,6 +170,10 @@ def _read(table: CSV, files: tuple[tuple[Path, str | None], ...], stamped: str) 
     )
 
 
+def _each(named: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (named,) if isinstance(named, str) else named
+
+
 def _row(table: CSV, input: str, line: int, raw: tuple[list[str], list[str]]) -> Row:
     """Returns an example; raises with its line if it is wrong."""
     header, written = raw
@@ -177,18 +181,21 @@ def _row(table: CSV, input: str, line: int, raw: tuple[list[str], list[str]]) ->
         if len(written) != len(header):
             raise ValueError(f"has {len(written)} cells, expected {len(header)}")
         values = {name: cell.strip() for name, cell in zip(header, written, strict=True)}
-        key, named = columns.target(table)
-        target = cells.TARGETS[key](values, named, table.separator)
+        targets = columns.targets(table)
+        target = {
+            key: cells.TARGETS[key](values, named, table.separator)
+            for key, named in targets.items()
+        }
         identity, inputs = _READ[input](table, values)
         word = values[table.split_column] if table.split_column else ""
-        split = splits.named(word)
+        split = splits.named(word) if word else None
         if word and split is None:
             raise ValueError(f"has the {table.split_column} {word!r}, expected train, val or test")
     except ValueError as error:
         raise ValueError(f"line {line} {error}") from None
-    spaced = [cell for name, cell in zip(header, written, strict=True) if name == named]
-    notes = [(index.SPACES, repr(cell)) for cell in spaced if cell != cell.strip()]
-    return Row(identity, {**inputs, key: target}, split, notes)
+    labels = [cell for name, cell in zip(header, written, strict=True) if name in targets.values()]
+    notes = [(index.SPACES, repr(cell)) for cell in labels if cell != cell.strip()]
+    return Row(identity, {**inputs, **target}, split, notes)
 
 
 def _picture(table: CSV, values: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

@@ -30,8 +30,9 @@ class JSONL(Source, name="jsonl"):
     """The name of the texts in every object."""
     pair: str = ""
     """The name of the second texts, where two make an example."""
-    label: str = ""
-    """The name of the classes, ``label`` if it is empty; they are texts or whole numbers."""
+    label: str | None = ""
+    """The name of the classes, ``label`` if it is empty; they are texts or whole numbers. None if
+    nothing is to be predicted."""
     multilabel: bool = False
     """Whether `label` is a list of any number of classes."""
     number: str = ""
@@ -44,15 +45,14 @@ class JSONL(Source, name="jsonl"):
     def validate(self):
         self.require(bool(self.text), "text", "the name of the texts")
         lines.require_encoding(self, self.encoding)
-        columns.target(self)
+        columns.targets(self)
 
     def title(self):
         return self.path.stem
 
     def features(self):
-        key, _ = columns.target(self)
         texts: dict[str, Kind] = dict.fromkeys(_texts(self), Text())
-        return {**texts, key: columns.TARGETS[key]}
+        return {**texts, **{key: columns.TARGETS[key] for key in columns.targets(self)}}
 
     def classes(self):
         return self._index().classes
@@ -108,19 +108,26 @@ def _row(source: JSONL, line: int, raw: str) -> Row:
     try:
         values = _object(raw)
         texts = {key: _text(values, name, key) for key, name in _texts(source).items()}
-        key, name = columns.target(source)
-        value = _value(values, f"{name}", "number" if source.number else "label")
-        target = _TARGETS[key](value, f"{name}")
+        field = "number" if source.number else "label"
+        found = {
+            key: (_value(values, f"{name}", field), f"{name}")
+            for key, name in columns.targets(source).items()
+        }
+        target = {key: _TARGETS[key](value, name) for key, (value, name) in found.items()}
         word = f"{_value(values, source.split_key, 'split_key')}" if source.split_key else ""
-        split = splits.named(word)
+        split = splits.named(word) if word else None
         if word and split is None:
             raise ValueError(f"has the {source.split_key} {word!r}, expected train, val or test")
     except ValueError as error:
         raise ValueError(f"line {line} {error}") from None
-    each = value if isinstance(value, list) else [value]
+    each = [one for value, _ in found.values() for one in _listed(value)]
     spaced = [name for name in each if isinstance(name, str) and name != name.strip()]
     notes = [(index.SPACES, repr(name)) for name in spaced]
-    return Row(index.digest(*texts.values()), {**texts, key: target}, split, notes)
+    return Row(index.digest(*texts.values()), {**texts, **target}, split, notes)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _texts(source: JSONL) -> dict[str, str]:
