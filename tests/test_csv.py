@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tlkeras import spec
+from tlkeras.data import ingest
+from tlkeras.data.splits import Split
 from tlkeras.source import Source
 from tlkeras.sources.csv import CSV
 
@@ -156,12 +159,48 @@ def test_what_is_wrong_is_told_with_its_line(text: str, message: str, tmp_path: 
         table(tmp_path, text).classes()
 
 
-@pytest.mark.parametrize("text", ["image,label\nä,b\n", 'image,label\n"' + 140_000 * "a"])
-def test_what_is_no_table_in_utf_8_is_told_with_its_name(text: str, tmp_path: Path):
+def test_what_is_no_table_is_told_with_its_name(tmp_path: Path):
     path = tmp_path / "table.csv"
-    path.write_text(text, encoding="cp1252")
+    path.write_text('image,label\n"' + 140_000 * "a")
     with pytest.raises(ValueError, match=r"table.csv cannot be read as a table: .*CSV in UTF-8"):
         CSV(path).classes()
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "message"),
+    [
+        (
+            "cp1252",
+            "utf-8",
+            r"table.csv cannot be read: line 2 has the byte 0xe4 at place 2, which",
+        ),
+        ("utf-16", "utf-8", r"table.csv cannot be read: it begins like a text in UTF-16"),
+        ("latin-1", "ascii", r"0xe4 .*not ascii. Save it in UTF-8, or .*encoding='latin-1'"),
+    ],
+)
+@pytest.mark.parametrize("column", ["image", "text"])
+def test_another_encoding_is_told_with_line_and_byte(
+    column: str, written: str, read: str, message: str, tmp_path: Path
+):
+    path = tmp_path / "table.csv"
+    path.write_text(f"{column},label\nxä,b\n", encoding=written)
+    with pytest.raises(ValueError, match=message):
+        CSV(path, encoding=read).classes()
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf8x", "rot13", ""])
+def test_an_encoding_of_no_lines_of_bytes_is_refused(encoding: str):
+    with pytest.raises(ValueError, match=r"csv\.encoding is .*, expected one such as 'utf-8'"):
+        CSV(Path("table.csv"), encoding=encoding)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "UTF8"])
+def test_texts_are_read_in_their_encoding(encoding: str, tmp_path: Path):
+    rows = [("Grüße", "a"), ("naïve, déjà vu", "b")]
+    text = "text,label\n" + "".join(f'"{text}",{label}\n' for text, label in rows)
+    (tmp_path / "table.csv").write_text(text, encoding=encoding)
+    source = CSV(tmp_path / "table.csv", encoding=encoding)
+    assert [row["text"] for _, row in source.examples()] == [text for text, _ in rows]
 
 
 def test_many_wrong_lines_are_counted(tmp_path: Path):
@@ -182,5 +221,242 @@ def test_a_missing_table_is_told(tmp_path: Path):
         ValueError, match=r"no folder or file .*lables.csv'; did you mean .*/labels"
     ):
         CSV(tmp_path / "lables.csv").classes()
-    with pytest.raises(ValueError, match=r"is not a file, expected a table with column names"):
-        CSV(tmp_path).classes()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty has no files; expected one file, or files called"):
+        CSV(tmp_path / "empty").classes()
+
+
+def texts(folder: Path, written: str, **fields: Any) -> CSV:
+    (folder / "texts.csv").write_text(written, encoding="utf-8", newline="")
+    return CSV(folder / "texts.csv", **fields)
+
+
+def rows(source: Source) -> list[dict[str, Any]]:
+    return [row for _, row in source.examples()]
+
+
+def test_a_column_of_texts_is_read_as_texts(tmp_path: Path):
+    source = texts(
+        tmp_path, 'label,text\nbad,"dull,\nand long"\n\ngood, fine \nbad,""" so so """\n'
+    )
+    assert {key: kind.name for key, kind in source.features().items()} == {
+        "text": "text",
+        "label": "label",
+    }
+    assert source.classes() == ("bad", "good")
+    assert rows(source) == [
+        {"text": "dull,\nand long", "label": 0},
+        {"text": "fine", "label": 1},
+        {"text": '" so so "', "label": 0},
+    ]
+
+
+def test_two_columns_of_texts_are_a_pair(tmp_path: Path):
+    text = "premise,hypothesis,gold\nIt rains.,It is wet.,yes\nIt rains.,It is dry.,no\n"
+    source = texts(tmp_path, text, text="premise", pair="hypothesis", label="gold")
+    assert [*source.features()] == ["text", "pair", "label"]
+    assert rows(source)[1] == {"text": "It rains.", "pair": "It is dry.", "label": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "classes", "expected"),
+    [
+        ('text,label\na,"x, y"\nb,\nc,y\n', {}, ("x", "y"), [[0, 1], [], [1]]),
+        ("text,label\na,y|x|y\nb,\n", {"separator": "|"}, ("x", "y"), [[1, 0], []]),
+        ("text,u,v\na,1,1\nb,0,0\n", {"label": ("u", "v")}, ("u", "v"), [[0, 1], []]),
+    ],
+)
+def test_an_example_may_have_any_number_of_classes(
+    text: str, fields: dict[str, Any], classes: tuple, expected: list, tmp_path: Path
+):
+    source = texts(tmp_path, text, multilabel=True, **fields)
+    assert source.classes() == classes
+    assert [row["labels"] for row in rows(source)] == expected
+    assert [{*numbers} for _, numbers in source.labels()] == [{*each} for each in expected]
+
+
+def test_a_number_may_be_the_target_of_texts_and_of_pictures(tmp_path: Path):
+    source = texts(tmp_path, "text,stars\ngood,4.5\nbad,-1e-3\n", number="stars")
+    assert source.classes() == ()
+    assert [row["number"] for row in rows(source)] == [4.5, -0.001]
+    assert [numbers for _, numbers in source.labels()] == [[], []]
+    source = table(tmp_path, "image,age\npictures/0.jpg,7\n", number="age")
+    assert rows(source) == [{"image": b"0", "number": 7.0}]
+
+
+def test_texts_may_have_no_target(tmp_path: Path):
+    source = texts(tmp_path, "text,label\ngood,a\n", label=None)
+    assert [*source.features()] == ["text"] and source.classes() == ()
+    assert list(source.labels()) == [(identity, []) for identity, _ in source.examples()]
+    source = texts(tmp_path, 'one, "two\nthree\tfour;\n', columns=("text",), label=None)
+    assert rows(source) == [{"text": 'one, "two'}, {"text": "three\tfour;"}]
+    assert spec.parse(str(source), Source) == source
+
+
+def test_copies_of_a_text_stay_in_one_split_if_their_digest_is_the_group(tmp_path: Path):
+    source = texts(tmp_path, "text,label\n" + "".join(f"{n % 20},a\n{n},b\n" for n in range(99)))
+    told: list[str] = []
+    ingest.write_examples(source, Split(group="[0-9a-f]{16}"), tmp_path / "out", told.append)
+    assert told == []
+    ingest.write_examples(source, Split(), tmp_path / "out", told.append)
+    assert "exact copies" in told[0]
+
+
+def test_a_copy_of_a_text_has_an_id_of_its_own_and_order_changes_none(tmp_path: Path):
+    lines = ["one,a\n", "two,b\n", "one,b\n", "three,a\n"]
+    ids = [each for each, _ in texts(tmp_path, "text,label\n" + "".join(lines)).labels()]
+    assert ids[2] == f"{ids[0]}-2" and len({*ids}) == 4
+    turned = texts(tmp_path, "text,label\n" + "".join(lines[::-1]))
+    assert {each for each, _ in turned.labels()} == {*ids}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", ["\t", ";", ",", " "])
+def test_a_table_without_a_line_of_names_is_read_by_the_names_given(
+    delimiter: str, end: str, tmp_path: Path
+):
+    lines = [f"{n % 2}{delimiter}text{n} of it{end}" for n in range(30)]
+    source = texts(tmp_path, "".join(lines), columns=("label", "text"))
+    assert rows(source)[3] == {"text": "text3 of it", "label": 1}
+    assert len(rows(source)) == 30
+    assert list(source.between(28, 99)) == list(source.examples())[28:]
+    assert spec.parse(str(source), Source) == source
+
+
+def test_columns_without_a_name_are_not_read_and_quotes_may_be_plain(tmp_path: Path):
+    source = texts(tmp_path, 'x\t"a" b"\t\ny\tc\t7\n', columns=("label", "text", ""), quotes=False)
+    assert [row["text"] for row in rows(source)] == ['"a" b"', "c"]
+
+
+def test_files_of_a_folder_are_its_splits(tmp_path: Path):
+    for name, word in [("a_train.csv", "x"), ("a_dev.csv", "y"), ("a_test.csv", "x")]:
+        (tmp_path / name).write_text(f"text,label\n{word} {name},{word}\nsame,{word}\n")
+    (tmp_path / "README").touch()
+    (tmp_path / "all.csv").touch()
+    source = CSV(tmp_path)
+    sides = [(source.split(identity), label) for identity, (label,) in source.labels()]
+    assert sides == [("validation", 1)] * 2 + [("test", 0)] * 2 + [("train", 0)] * 2
+    assert source.remarks() == [f"{tmp_path} has 2 other files, such as README; they are left out."]
+    ids = [identity for identity, _ in source.labels()]
+    assert len({*ids}) == 6 and ids[0].startswith("validation/")
+
+
+def test_a_folder_of_tables_of_pictures_keeps_their_paths_as_ids(tmp_path: Path):
+    for number, name in enumerate(["train.csv", "test.csv"]):
+        table(tmp_path, f"image,label\npictures/{number}.jpg,a\n", name)
+    source = CSV(tmp_path)
+    assert {each: source.split(each) for each, _ in source.labels()} == {
+        "pictures/1.jpg": "test",
+        "pictures/0.jpg": "train",
+    }
+    assert source.fingerprint() == source.replace().fingerprint()
+
+
+def test_spaces_around_labels_and_capitals_are_told(tmp_path: Path):
+    source = texts(tmp_path, "text,label\na,x\nb, x\nc,X\nd,y \n")
+    assert source.classes() == ("X", "x", "y")
+    assert source.remarks() == [
+        "2 labels have spaces around them, which do not count; the first is ' x' in line 3 of "
+        "texts.csv.",
+        "Classes that differ in capital letters alone: X, x.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "message"),
+    [
+        (
+            "image,text,label\n",
+            {},
+            "columns 'image' and 'text'; write image='image' or text='text'",
+        ),
+        ("sentence,label\n", {}, r"no column 'text'; .* Set text='sentence' to read that one"),
+        ("Text,label\n", {}, "no column 'text'; did you mean 'Text'. .*Set text='Text'"),
+        ("text,sentiment\n", {}, r"no column 'label'; .* Set label='sentiment' to read that one"),
+        (
+            "0\ta text\n",
+            {},
+            r"If line 1 is an example, name the columns .*columns=\['label', 'text",
+        ),
+        (
+            "0\ta text\n",
+            {"columns": ("label", "text", "x")},
+            r"do not have 3 cells each, as columns=",
+        ),
+        ("0\ta text\n", {"columns": ("label", "txt")}, "columns has no column '(image|text)'"),
+        ("text,label\n \t ,a\n", {}, "line 2 has no text"),
+        ("text,q,label\na,,x\n", {"pair": "q"}, "line 2 has no q"),
+        ("text,label\na,\n", {}, "line 2 has no label"),
+        ("text,label\na,b,c\n", {}, "line 2 has 3 cells, expected 2"),
+        ("text,y\na,3,5\n", {"number": "y"}, "line 2 has 3 cells"),
+        ('text,y\na,"3,5"\nb,nan\n', {"number": "y"}, r"line 2 has '3,5' in y, expected a number"),
+        ('text,label\n"a,b\n', {}, r"line 2, .*quote left open.*quotes=False"),
+        ("text,label\na,x\n", {"pair": "q"}, "line 1 has no column 'q'"),
+    ],
+)
+def test_what_is_wrong_in_a_table_of_texts_is_told(
+    text: str, fields: dict[str, Any], message: str, tmp_path: Path
+):
+    with pytest.raises(ValueError, match=message):
+        texts(tmp_path, text, **fields).classes()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"image": "a", "pair": "b"}, "csv.image is 'a', expected no column beside that of texts"),
+        ({"image": "a", "text": "b"}, "csv.image is 'a', expected no column beside that of texts"),
+        ({"number": "a", "label": "b"}, "csv.number is 'a' beside a label"),
+        ({"number": "a", "multilabel": True}, "csv.number is 'a' beside a label"),
+        ({"separator": ""}, "csv.separator is '', expected what parts"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(fields: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        CSV(Path("table.csv"), **fields)
+
+
+def test_a_text_that_changes_while_it_is_read_is_noticed(tmp_path: Path):
+    lines = ["text,label\n", *(f"text {n:06d},{n % 2}\n" for n in range(40_000))]
+    source = texts(tmp_path, "".join(lines))
+    reading = source.between(0, 40_000)
+    next(reading)
+    (tmp_path / "texts.csv").write_text("".join([*lines[:-1], "text 999999,1\n"]))
+    with pytest.raises(ValueError, match=r"texts.csv changed while it was read; run again"):
+        list(reading)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("path", "fields", "classes", "counts"),
+    [
+        ("sst2", {}, 2, {"train": 6_920, "validation": 872, "test": 1_821}),
+        ("trec", {"encoding": "latin-1"}, 6, {"train": 5_452, "test": 500}),
+        ("ag_news/test.tsv", {"columns": ("text", "label")}, 4, {None: 7_600}),
+        (
+            "sms_spam/SMSSpamCollection",
+            {"columns": ("label", "text", "", "", "")},
+            2,
+            {None: 5_574},
+        ),
+        ("fdu_mtl", {"encoding": "latin-1"}, 2, {"train": 9_598, "test": 2_400}),
+    ],
+)
+def test_real_tables_are_read_whole(
+    path: str, fields: dict[str, Any], classes: int, counts: dict, real_data: Path
+):
+    source = CSV(real_data / "text" / path, **{"columns": ("label", "text"), **fields})
+    assert len(source.classes()) == classes
+    assert Counter(source.split(identity) for identity, _ in source.labels()) == counts
+    for _, row in source.examples():
+        assert row["text"].strip() and "\n" not in row["text"]
+
+
+@pytest.mark.data
+def test_a_real_table_in_another_encoding_is_told(real_data: Path):
+    source = CSV(real_data / "text/trec", columns=("label", "text"))
+    message = (
+        r"TREC.train.all cannot be read: line \d+ has the byte 0xf0 at place \d+, which is not"
+    )
+    with pytest.raises(ValueError, match=message):
+        source.classes()

@@ -111,7 +111,7 @@ def test_every_kind_of_feature_comes_back_as_it_went_in(tmp_path: Path):
             {
                 "image": png(pixels[:2]),
                 "mask": png(pixels[:2, :, 0] % 3),
-                "caption": "",
+                "caption": "x",
                 "label": 0,
                 "labels": [],
                 "weight": -1,
@@ -136,7 +136,7 @@ def test_every_kind_of_feature_comes_back_as_it_went_in(tmp_path: Path):
 
 def test_the_tensors_have_the_types_and_shapes_that_are_promised(tmp_path: Path):
     image = png(np.zeros((2, 2, 3)))
-    row = {"image": image, "mask": png(np.zeros((2, 2))), "caption": "", "label": 0, "labels": []}
+    row = {"image": image, "mask": png(np.zeros((2, 2))), "caption": "x", "label": 0, "labels": []}
     rows = [("x", {**row, "weight": 0, "boxes": []})]
     write(source(rows, EVERY_KIND), tmp_path, validation=0, test=0)
     got = reading.dataset(tmp_path, "train").element_spec
@@ -384,6 +384,16 @@ def test_copies_on_two_sides_of_the_split_are_told(tmp_path: Path):
     last = apart[-1]  # The mirror image of the order in which copies are met.
     first = f"{last}.png ({sides[f'{last}.png']}) = {59 - last}.png ({sides[f'{59 - last}.png']})"
     assert said[0].splitlines()[1].strip() == first
+
+
+def test_a_copy_of_a_pair_is_one_of_both_texts(tmp_path: Path):
+    kinds: dict[str, Kind] = {"text": Text(), "pair": Text(), "label": Label()}
+    rows = [
+        (f"{i}", {"text": "same", "pair": f"second {i % 40}", "label": i % 2}) for i in range(60)
+    ]
+    _, said = write(source(rows, kinds), tmp_path, validation=40, test=0)
+    apart = int(said[0].split()[0])
+    assert "exact copies of one in another split" in said[0] and 0 < apart < 20
 
 
 def test_groups_that_the_user_has_torn_are_told(tmp_path: Path):

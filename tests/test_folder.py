@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tlkeras.data import ingest
+from tlkeras.data.splits import Split
 from tlkeras.sources.folder import Folder
 
 
@@ -91,6 +93,31 @@ def test_what_is_no_picture_or_hidden_is_left_out_and_told(tmp_path: Path):
     assert set(found(source)) == {"a/1.jpg", "b/1.webp"}
     (remark,) = source.remarks()
     assert remark == f"{tmp_path} has 3 other files, such as README.md; they are left out."
+
+
+def test_a_folder_of_texts_is_read_as_texts(tmp_path: Path):
+    source = put(tmp_path, "train/pos/1.txt", "train/neg/1.TXT", "test/pos/1.txt", "test/neg/x.txt")
+    (tmp_path / "train/pos/1.txt").write_bytes("\ufeffnaïve,\r\nsaid he\n".encode())
+    (tmp_path / "train/words.feat").touch()
+    assert [*source.features()] == ["text", "label"]
+    assert source.classes() == ("neg", "pos")
+    assert list(source.examples())[-1] == (
+        "train/pos/1.txt",
+        {"text": "naïve,\nsaid he\n", "label": 1},
+    )
+    assert source.split("test/neg/x.txt") == "test"
+    (remark,) = source.remarks()
+    assert remark.endswith("has 1 other files, such as train/words.feat; they are left out.")
+
+
+def test_texts_that_are_empty_or_of_another_encoding_are_told_together(tmp_path: Path):
+    source = put(tmp_path, *(f"{name}/{n}.txt" for name in "ab" for n in range(6)))
+    (tmp_path / "a/1.txt").write_text(" \n")
+    (tmp_path / "b/2.txt").write_bytes(b"one\ntwo \xe9\n")
+    with pytest.raises(ValueError, match="2 of 12 examples cannot be used") as raised:
+        ingest.write_examples(source, Split(), tmp_path.parent / "out")
+    assert "a/1.txt has no text, or white space alone" in str(raised.value)
+    assert "b/2.txt has the byte 0xe9 in line 2, which is not UTF-8; save it" in str(raised.value)
 
 
 def test_links_are_followed(tmp_path: Path):
@@ -201,7 +228,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
         (["x.jpg"], r"has no class folders; expected CLASS/\*.jpg"),
         (["photos/a/1.jpg", "photos/b/1.jpg"], "one class folder, 'photos', .* perhaps .*photos"),
         (["a/1.jpg"], "one class folder, 'a', and classes must be at least two"),
-        (["a/1.jpg", "b/1.txt"], r"The class folder .*b has no pictures \(.jpg, .jpeg"),
+        (
+            ["a/1.jpg", "b/1.txt", "b/2.txt"],
+            r"The class folder .*b has no pictures \(.jpg, .jpeg.* has 1 pictures and 2 texts; exp",
+        ),
+        (
+            ["a/1.txt", "b/1.md"],
+            r"The class folder .*b has no texts \(.txt\); fill or remove it\.$",
+        ),
         (["train/a/1.jpg", "train/b/1.jpg", "test/b/x.txt"], "class folder .*test/b has no pict"),
         (["train/a/1.jpg", "train/b/1.jpg", "more/1.jpg"], "has the folder 'more' beside 'train'"),
         (["train/1.jpg", "test/1.jpg"], "has no class folders"),

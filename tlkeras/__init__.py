@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from tlkeras.exporters.tflite import TFLite
     from tlkeras.model.transfer_model import TransferModel
     from tlkeras.recipes.fine_tune import FineTune, Phase
+    from tlkeras.sources.conll import CoNLL
     from tlkeras.sources.csv import CSV
     from tlkeras.sources.embedded import Embedded
     from tlkeras.sources.folder import Folder
+    from tlkeras.sources.jsonl import JSONL
     from tlkeras.sources.tfds import TFDS
     from tlkeras.tasks.classification import Classification
     from tlkeras.training.features import Cache
@@ -39,6 +41,7 @@ _MODULES = {
     "CSV": "sources.csv",
     "Cache": "training.features",
     "Classification": "tasks.classification",
+    "CoNLL": "sources.conll",
     "Color": "augments.colour",
     "Crop": "augments.geometric",
     "CutMix": "augments.mixing",
@@ -48,6 +51,7 @@ _MODULES = {
     "FineTune": "recipes.fine_tune",
     "Flip": "augments.geometric",
     "Folder": "sources.folder",
+    "JSONL": "sources.jsonl",
     "Keras": "exporters.keras",
     "MixUp": "augments.mixing",
     "ONNX": "exporters.onnx",
@@ -65,11 +69,13 @@ _MODULES = {
 
 __all__ = [
     "CSV",
+    "JSONL",
     "ONNX",
     "TFDS",
     "Browser",
     "Cache",
     "Classification",
+    "CoNLL",
     "Color",
     "Crop",
     "CutMix",

@@ -168,6 +168,19 @@ class Written(Kind):
         return tf.io.FixedLenFeature([], tf.string)
 
 
+def require_unicode(text: str) -> None:
+    """Raises ValueError if a text has bytes that are not UTF-8 or halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code, line = ord(text[error.start]), text.count("\n", 0, error.start) + 1
+        is_byte = 0xDC80 <= code <= 0xDCFF  # As Python's "surrogateescape" has them.
+        what = f"the byte 0x{code - 0xDC00:02x}" if is_byte else "half of a character"
+        raise ValueError(
+            f"has {what} in line {line}, which is not UTF-8; save it in UTF-8"
+        ) from None
+
+
 def bytes_feature(value: bytes) -> Any:
     """Returns the feature of one string of bytes."""
     return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

@@ -78,6 +78,8 @@ class Source(Spec, plugins="tlkeras.sources"):
     def expand(cls, text: str) -> str:
         """Returns the call for a bare path, ``photos/`` or ``labels.csv``.
 
+        A folder without folders is of the source that reads files in it, if there is just one.
+
         Raises:
             ValueError: The path does not exist, or no source reads such a file.
         """
@@ -88,11 +90,11 @@ class Source(Spec, plugins="tlkeras.sources"):
             is_folder, is_file = path.is_dir(), path.exists()
         except (OSError, ValueError):  # Too long for the name of a file, or with a null byte.
             return text
-        if is_folder:
-            return f"folder(path={text!r})"
         members = spec.names(cls)
+        suffixes = {suffix: name for name, each in members.items() for suffix in each.suffixes}
+        if is_folder:
+            return f"{_member(path, suffixes) or 'folder'}(path={text!r})"
         if is_file:
-            suffixes = {suffix: name for name, each in members.items() for suffix in each.suffixes}
             if member := suffixes.get(path.suffix.lower()):
                 return f"{member}(path={text!r})"
             raise ValueError(
@@ -106,6 +108,16 @@ class Source(Spec, plugins="tlkeras.sources"):
         raise ValueError(f"{text!r} is no source ({', '.join(members)}). {folders.missing(path)}")
 
 
+def _member(folder: Path, suffixes: Mapping[str, str]) -> str | None:
+    """Returns the source of the files in a folder; None if it has folders or there is not one."""
+    try:
+        inside = [*folder.iterdir()]
+    except OSError:  # Whoever reads the folder for its data says so.
+        return None
+    found = {suffixes.get(each.suffix.lower()) for each in inside if each.is_file()} - {None}
+    return found.pop() if len(found) == 1 and not any(map(Path.is_dir, inside)) else None
+
+
 def _named(kind: Kind, value: Any) -> Sequence[int]:
     try:
         return kind.classes_in(kind.checked(value))
@@ -113,14 +125,14 @@ def _named(kind: Kind, value: Any) -> Sequence[int]:
         return ()  # Ingest refuses the example, and all others that are broken, in one message.
 
 
-def content(file: Path) -> bytes:
-    """Returns the bytes of a file.
+def content(kind: Kind, file: Path) -> Any:
+    """Returns the value in a file of a kind.
 
     Raises:
         ValueError: The file cannot be read.
     """
     try:
-        return file.read_bytes()
+        return kind.read(file)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}.") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -17,11 +18,12 @@ from PIL import Image
 from tlkeras import spec
 from tlkeras.data import ingest, reading
 from tlkeras.data.splits import Split
-from tlkeras.images import decoding
 from tlkeras.source import Source
+from tlkeras.sources.conll import CoNLL
 from tlkeras.sources.csv import CSV
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
+from tlkeras.sources.jsonl import JSONL
 from tlkeras.sources.tfds import TFDS
 
 # Said inside protobuf when TensorFlow Datasets reads its own metadata.
@@ -60,6 +62,20 @@ def _folder(place: Path) -> tuple[Source, Changed]:
     return Folder(root), change
 
 
+def _text_files(place: Path) -> tuple[Source, Changed]:
+    root = place / "reviews"
+    for number in range(12):
+        file = root / ("neg" if number % 2 else "pos") / f"{number}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"Text {number}.\nGrüße!\n")
+
+    def change() -> Source:
+        (root / "pos/0.txt").unlink()
+        return Folder(root)
+
+    return Folder(root), change
+
+
 def _csv(place: Path) -> tuple[Source, Changed]:
     put(place, *(f"pictures/{i}.png" for i in range(12)))
     table = place / "table.csv"
@@ -73,9 +89,42 @@ def _csv(place: Path) -> tuple[Source, Changed]:
     return CSV(table), change
 
 
-def _embedded(data: str, place: Path) -> tuple[Source, Changed]:
-    source = spec.parse(f"embedded(data={data!r}, count=24, size=32)", Source)
-    return source, lambda: source.replace(count=23)
+def _lines(source: Source, name: str, lines: list[str]) -> tuple[Source, Changed]:
+    """Writes a file of texts for a source of it; the change is one example fewer."""
+    file = getattr(source, "path") / name  # noqa: B009
+    file.write_text("".join(lines))
+
+    def change() -> Source:
+        file.write_text("".join(lines[:-1]))
+        return source.replace(path=file)
+
+    return source.replace(path=file), change
+
+
+def _texts(place: Path) -> tuple[Source, Changed]:
+    rows = [f'"Grüße, {i}\n",{"cat" if i % 2 else "dog"}\n' for i in range(12)]
+    return _lines(CSV(place), "texts.tsv", ["text,label\n", *rows])
+
+
+def _pairs(place: Path) -> tuple[Source, Changed]:
+    rows = [f"a {i},b {i},{'cat' if i % 2 else 'dog|cat'}\n" for i in range(12)]
+    source = CSV(place, pair="pair", multilabel=True, separator="|")
+    return _lines(source, "pairs.csv", ["text,pair,label\n", *rows])
+
+
+def _jsonl(place: Path) -> tuple[Source, Changed]:
+    rows = [json.dumps({"text": f"text {i}", "label": i % 2}) + "\n" for i in range(12)]
+    return _lines(JSONL(place), "texts.jsonl", rows)
+
+
+def _conll(place: Path) -> tuple[Source, Changed]:
+    rows = [f"word{i} O\nOslo B-LOC\n\n" for i in range(12)]
+    return _lines(CoNLL(place), "words.conll", rows)
+
+
+def _embedded(data: str, target: str, place: Path) -> tuple[Source, Changed]:
+    source = spec.parse(f"embedded(data={data!r}, count=40, size=32, target={target!r})", Source)
+    return source, lambda: source.replace(count=39)
 
 
 def _tfds(place: Path) -> tuple[Source, Changed]:
@@ -89,11 +138,32 @@ def _tfds(place: Path) -> tuple[Source, Changed]:
     return TFDS("tiny_pictures", data_dir=place / "first"), change
 
 
+def _tfds_texts(place: Path) -> tuple[Source, Changed]:
+    prepare(place / "first", 8, _text_builder())
+
+    def change() -> Source:
+        shutil.rmtree(place / "first")
+        prepare(place / "first", 9, _text_builder())
+        return source.replace()
+
+    source = TFDS("tiny_texts", data_dir=place / "first", pair="second")
+    return source, change
+
+
 SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
-    "csv": [_csv],
-    "embedded": [functools.partial(_embedded, data) for data in ("digits", "shapes")],
-    "folder": [_folder],
-    "tfds": [_tfds],
+    "conll": [_conll],
+    "csv": [_csv, _texts, _pairs],
+    "embedded": [
+        functools.partial(_embedded, data, target)
+        for data, target in [
+            ("digits", "label"),
+            ("shapes", "label"),
+            *(("notes", target) for target in ("label", "labels", "tags", "pair")),
+        ]
+    ],
+    "folder": [_folder, _text_files],
+    "jsonl": [_jsonl],
+    "tfds": [_tfds, _tfds_texts],
 }
 
 
@@ -126,10 +196,40 @@ def _builder() -> Any:
     return TinyPictures
 
 
-def prepare(folder: Path, count: int) -> None:
+@functools.cache
+def _text_builder() -> Any:
     import tensorflow_datasets as tfds
 
-    builder = _builder()(data_dir=str(folder))
+    class TinyTexts(tfds.core.GeneratorBasedBuilder):
+        """Pairs of texts in two splits."""
+
+        VERSION = tfds.core.Version("1.0.0")
+        pkg_dir_path = tfds.core.Path(__file__).parent
+        count = 0
+
+        def _info(self):
+            label = tfds.features.ClassLabel(names=["no", "yes"])
+            texts = {"text": tfds.features.Text(), "second": tfds.features.Text()}
+            features = tfds.features.FeaturesDict({**texts, "label": label})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {name: self._rows(name) for name in ("train", "validation")}
+
+        def _generate_examples(self, split):
+            raise NotImplementedError
+
+        def _rows(self, split):
+            for i in range(self.count):
+                yield f"{split}{i}", {"text": f"Grüße {i}", "second": f"{split}\n", "label": i % 2}
+
+    return TinyTexts
+
+
+def prepare(folder: Path, count: int, made: Any = None) -> None:
+    import tensorflow_datasets as tfds
+
+    builder = (made or _builder())(data_dir=str(folder))
     builder.count = count
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)
@@ -181,9 +281,11 @@ def test_features_are_of_the_kinds_declared(source: Source):
 
 
 def test_labels_are_in_range_and_told_without_the_pictures(source: Source):
-    labels = list(source.labels())
-    assert labels == [(identity, [row["label"]]) for identity, row in source.examples()]
-    assert {label for _, (label,) in labels} == set(range(len(source.classes())))
+    labels = [(identity, {*numbers}) for identity, numbers in source.labels()]
+    naming = [(key, kind) for key, kind in source.features().items() if kind.least_classes]
+    key, kind = naming[0]
+    assert labels == [(name, {*kind.classes_in(row[key])}) for name, row in source.examples()]
+    assert {label for _, found in labels for label in found} == set(range(len(source.classes())))
 
 
 def test_the_fingerprint_changes_with_the_data_alone(sample: tuple[Source, Changed]):
@@ -211,14 +313,9 @@ def test_examples_come_back_from_the_disk_as_they_were(source: Source, tmp_path:
             identity = row["id"].decode()
             features = expected.pop(identity)
             assert given[identity] in (None, split) or given[identity] == "train"
-            assert row["label"] == features["label"]
-            assert (row["image"] == np.asarray(decoding.picture(features["image"]))).all()
-            if "mask" in features:
-                mask = np.asarray(Image.open(io.BytesIO(features["mask"])))
-                assert (row["mask"][..., 0] == mask).all()
-                assert row["caption"].decode() == features["caption"]
-                assert row["box_labels"].tolist() == features["box_labels"]
-                assert np.allclose(row["boxes"], features["boxes"], atol=1e-6)
+            for key, kind in source.features().items():
+                same = kind.given(kind.checked(features[key])).numpy()
+                np.testing.assert_array_equal(row[key], same)
     assert not expected
 
 
@@ -246,6 +343,9 @@ def test_the_digits_are_those_of_scikit_learn():
         ("~/photos", Folder(Path("/HOME/photos"))),
         ("labels.csv", CSV(Path("labels.csv"))),
         ("~/Labels.TSV", CSV(Path("/HOME/Labels.TSV"))),
+        ("texts.jsonl", JSONL(Path("texts.jsonl"))),
+        ("words.conll", CoNLL(Path("words.conll"))),
+        ("splits", CoNLL(Path("splits"))),
         ("folder(path='photos')", Folder(Path("photos"))),
         ("embedded", Embedded()),
     ],
@@ -255,9 +355,10 @@ def test_a_bare_path_is_the_source_that_reads_it(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("photos", "photos (1)", "embedded"):
+    for name in ("photos", "photos (1)", "embedded", "splits"):
         (tmp_path / name).mkdir()
-    for name in ("labels.csv", "Labels.TSV"):
+    files = ("texts.jsonl", "words.conll", "splits/train.conll", "splits/test.conll", "splits/x.md")
+    for name in ("labels.csv", "Labels.TSV", *files):
         (tmp_path / name).touch()
     found = spec.parse(text, Source)
     assert str(found).replace(str(tmp_path), "/HOME") == str(expected)
@@ -273,10 +374,13 @@ def test_a_bare_path_is_the_source_that_reads_it(
         ("photoz/train/x", r"no folder or file 'photoz/train/x'; did you mean 'photos'\?$"),
         ("~/photoz", r"no folder or file '/.*/photoz'; did you mean '/.*/photos'\?$"),
         ("lables.csv", r"no folder or file 'lables.csv'; did you mean 'labels.csv'\?$"),
-        ("zzz", r"'zzz' is no source \(csv, .*, tfds\)\. There is no .*holds labels.csv, notes"),
+        (
+            "zzz",
+            r"'zzz' is no source \(conll, csv, .*, tfds\)\. There is no .*holds labels.csv, notes",
+        ),
         (
             "notes.doc",
-            r"No source reads the file 'notes.doc'; there are sources of .csv, .tsv files",
+            r"No source reads the file 'notes.doc'; there are sources of .conll, .csv, .tsv,",
         ),
         ("foldr(path='x')", r"^'foldr' is not a Source; did you mean 'folder'\?$"),
         ("embeded", r"^'embeded' is not a Source; did you mean 'embedded'\?$"),
@@ -301,6 +405,10 @@ def test_a_missing_path_or_a_misspelled_source_suggests_the_nearest(
         ("embedded(count=0)", "embedded.count is 0, expected at least 1"),
         ("embedded(size=8)", "embedded.size is 8, expected at least 16"),
         ("embedded(data='faces')", "embedded.data is 'faces', expected"),
+        (
+            "embedded(data='shapes', target='tags')",
+            "embedded.target is 'tags', expected 'label' of shapes",
+        ),
     ],
 )
 def test_impossible_embedded_data_is_refused(text: str, message: str):
@@ -316,6 +424,19 @@ def test_tfds_keeps_its_own_splits_and_tells_of_others(tmp_path: Path):
     ] * 8
     assert source.remarks() == ["The splits extra of tiny_pictures are left out."]
     assert {row["image"] for _, row in source.examples()} == {png(i) for i in range(8)}
+
+
+def test_tfds_gives_texts_where_there_are_no_pictures(tmp_path: Path):
+    source, _ = _tfds_texts(tmp_path)
+    assert [*source.features()] == ["text", "pair", "label"]
+    _, first = next(source.examples())
+    assert first["text"].startswith("Grüße ") and first["pair"] == "train\n"
+    alone = source.replace(pair="")
+    assert [*alone.features()] == ["text", "label"]
+    with pytest.raises(ValueError, match=r"has no Text called 'third'; there are text"):
+        source.replace(pair="third").features()
+    with pytest.raises(ValueError, match=r"tfds.image is 'a', expected no feature beside that of"):
+        source.replace(image="a")
 
 
 @pytest.mark.parametrize(

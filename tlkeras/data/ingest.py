@@ -254,8 +254,10 @@ def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[_
         record = records.encode(identity, standard, kinds)
     except ValueError as error:
         return _Ready(identity, problem=f"{error}"), b""
-    shared = (kind.same(standard[key]) for key, kind in kinds.items())
-    seen = next((each for each in shared if each is not None), record)
+    shared = [(kind, same) for key, kind in kinds.items() if (same := kind.same(standard[key]))]
+    # Both texts of a pair, but not the caption of a picture.
+    inputs = [same for kind, same in shared if kind == shared[0][0]]
+    seen = b"\0".join(inputs) if inputs else record
     pictures = (features[key] for key, kind in kinds.items() if kind.meaning == "image")
     brightest = max(map(decoding.brightest, pictures), default=-1)
     return _Ready(identity, hashlib.sha256(seen).hexdigest(), brightest=brightest), record

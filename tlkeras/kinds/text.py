@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlkeras.kind import Written
+from tlkeras.kind import Written, require_unicode
 
 _SHOWN = 200  # Characters.
 
@@ -15,6 +15,9 @@ class Text(Written, name="text"):
     def checked(self, value):
         if not isinstance(value, str):
             raise ValueError(f"has {value!r} where a text is expected")
+        if not value.strip():
+            raise ValueError("has no text, or white space alone")
+        require_unicode(value)
         return value
 
     def same(self, value):
@@ -24,7 +27,11 @@ class Text(Written, name="text"):
         return {".characters": len(value), ".words": len(value.split())}, []
 
     def read(self, file):
-        return file.read_text(encoding="utf-8")
+        """Returns the text of a file; bytes that are not UTF-8 stay in it, for `checked` to tell.
+
+        As anywhere in Python, line breaks become newlines; the mark of UTF-8 is left out.
+        """
+        return file.read_text(encoding="utf-8-sig", errors="surrogateescape")
 
     def sample(self):
         return "text"

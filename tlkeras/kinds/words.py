@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tlkeras.frameworks import tf
-from tlkeras.kind import Entrance, Kind
+from tlkeras.kind import Entrance, Kind, require_unicode
 
 
 class Words(Kind, name="words"):
@@ -21,6 +21,7 @@ class Words(Kind, name="words"):
         for word in words:
             if not isinstance(word, str) or not word:
                 raise ValueError(f"has {word!r} where a word is expected")
+        require_unicode(" ".join(words))
         return words
 
     def put(self, value):
@@ -45,7 +46,7 @@ class Words(Kind, name="words"):
         return tf.constant(self.checked(words), tf.string, [len(words)])
 
     def read(self, file):
-        return file.read_text(encoding="utf-8").split()
+        return file.read_text(encoding="utf-8-sig", errors="surrogateescape").split()
 
     def entrances(self):
         """Returns the words, or a text whose words white space parts."""

@@ -1,220 +1,218 @@
-"""CSV: a table of picture files and their labels."""
+"""CSV: a table of picture files or of texts, and their labels."""
 
 from __future__ import annotations
 
-import csv
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import Any
 
-from tlkeras import folders, spec
-from tlkeras.data import splits
+from tlkeras.data import cells, columns, index, lines, splits
+from tlkeras.data.index import Index, Row
+from tlkeras.data.tables import Table
 from tlkeras.images import decoding
+from tlkeras.kind import Kind
 from tlkeras.kinds.image import Image
-from tlkeras.kinds.label import Label
+from tlkeras.kinds.text import Text
 from tlkeras.source import Source, content, stamp
-
-# What spreadsheets write between two cells.
-_DELIMITERS = ",;\t"
-
-# How a column of a class says yes and no.
-_FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
 class CSV(Source, name="csv"):
     """A text file whose first line has column names; commas, semicolons or tabs part its cells.
 
-    The id of an example is the text in the column of pictures. Classes are the labels in the
-    table, sorted as numbers if all are whole numbers.
+    It holds pictures or texts. The id of a picture is what its column says, that of a text is a
+    digest of it; copies stay in one split with ``split(group='[0-9a-f]{16}')``. Classes are the
+    labels in the table, sorted as numbers if all are whole numbers.
+    `path` may be a folder of such files called train, dev (or valid) and test.
     """
 
     suffixes = (".csv", ".tsv")
 
     path: Path
-    image: str = "image"
-    """The column with the paths of the pictures, from `image_folder` on."""
-    label: str | tuple[str, ...] = "label"
-    """The column with the class; or a column for each class, with a 1 in one of them."""
+    image: str = ""
+    """The column with the paths of the pictures, from `image_folder` on.
+
+    If neither it nor `text` is named, the column ``image`` or ``text`` that exists is read.
+    """
+    text: str = ""
+    """The column with the texts."""
+    pair: str = ""
+    """The column with the second texts, where two make an example."""
+    label: str | tuple[str, ...] | None = ""
+    """The column with the class, ``label`` if it is empty; or a column for each class, with a 1 in
+    one of them. None if nothing is to be predicted."""
+    multilabel: bool = False
+    """Whether a cell of `label` has any number of classes, or any number of its columns a 1."""
+    separator: str = ","
+    """What parts the classes in a cell."""
+    number: str = ""
+    """The column with a number to predict, in place of a class."""
     split_column: str = ""
     """A column with train, val, test or another usual word; if it is empty the hash decides."""
     image_folder: Path = Path()
     """The folder of the pictures, from the table's own folder on."""
     suffix: str = ""
     """The ending of the files, such as '.jpg', if the table leaves it out."""
+    columns: tuple[str, ...] = ()
+    """The names of all columns if line 1 is an example; blanks may part their cells, too."""
+    quotes: bool = True
+    """Whether quotes may stand around a cell."""
+    encoding: str = "utf-8"
+    """Of the table."""
 
     def validate(self):
-        if not isinstance(self.label, str):
+        if isinstance(self.label, tuple):
             is_distinct = len({*self.label}) == len(self.label) >= 2
             self.require(is_distinct, "label", "one column, or a column for each class")
+        is_one = not (self.image and (self.text or self.pair))
+        self.require(is_one, "image", "no column beside that of texts")
+        self.require(bool(self.separator), "separator", "what parts the classes in a cell")
+        lines.require_encoding(self, self.encoding)
+        columns.targets(self)
 
     def title(self):
         return self.path.stem
 
     def features(self):
-        return {"image": Image(), "label": Label()}
+        second: dict[str, Kind] = {"pair": Text()} if self.pair else {}
+        targets = {key: columns.TARGETS[key] for key in columns.targets(self)}
+        return {self._input: _INPUTS[self._input], **second, **targets}
 
     def classes(self):
-        return self._table().classes
+        return self._index().classes
 
     def examples(self):
-        return self.between(0, len(self._table().labels))
+        return self.between(0, len(self._index().ids))
 
     def between(self, start, stop):
-        rows, labels, _ = self._table()
-        for identity, label in labels[start:stop]:
-            yield identity, {"image": content(rows[identity].file), "label": label}
+        for identity, values in self._index().between(start, stop):
+            if file := values.get("image"):
+                values["image"] = content(_INPUTS["image"], file)
+            yield identity, values
 
     def labels(self):
-        for identity, label in self._table().labels:
-            yield identity, [label]
+        found = self._index()
+        yield from zip(found.ids, map(list, found.labels), strict=True)
 
     def fingerprint(self):
-        files = ((identity, row.file) for identity, row in self._table().rows.items())
-        return stamp([(self.path.name, self.path), *files])
+        files = [(file.name, file) for file, _ in self._files()]
+        pictures = self._index().ids if self._input == "image" else []
+        return stamp([*files, *((each, _found(self, each)[1]) for each in pictures)])
 
     def split(self, identity):
-        return self._table().rows[identity].split
+        return self._sides.get(identity)
 
-    def _table(self) -> _Table:
-        """Returns the contents of the table, read again only after a change."""
-        if not self.path.is_file():
-            if self.path.exists():
-                raise ValueError(f"{self.path} is not a file, expected a table with column names.")
-            raise ValueError(folders.missing(self.path))
-        status = self.path.stat()
-        return _read(self, status.st_size, status.st_mtime_ns)
+    def remarks(self):
+        return lines.left_out(self.path, self.suffixes) + self._index().told()
+
+    @functools.cached_property
+    def _sides(self) -> dict[str, str]:
+        """The split of every id that has one, found once for all of them."""
+        return self._index().sides
+
+    @property
+    def _input(self) -> str:
+        """The key of the input: the field that is named, or the column that exists."""
+        named = "image" if self.image else "text" if self.text or self.pair else ""
+        return named or _found_input(self, self._files()[0][0])
+
+    def _files(self) -> list[tuple[Path, str | None]]:
+        return lines.parts(self.path, self.suffixes)
+
+    def _index(self) -> Index:
+        """Returns the examples of the table, read again only after a change."""
+        files = self._files()
+        return _read(self, tuple(files), stamp((file.name, file) for file, _ in files))
 
 
-class _Row(NamedTuple):
-    file: Path
-    label: str
-    split: str | None
+_INPUTS: dict[str, Kind] = {"image": Image(), "text": Text()}
 
 
-class _Table(NamedTuple):
-    """The rows by id, each id with its label in their order, and the classes."""
+def _found_input(table: CSV, file: Path) -> str:
+    """Returns which input a table has that names none; ``image`` where the columns tell nothing."""
+    header = _table(table, dict.fromkeys(_INPUTS, "")).layout(file).header
+    there = [key for key in _INPUTS if key in header]
+    if len(there) > 1:
+        raise ValueError(
+            f"{file} line 1 has the columns 'image' and 'text'; write image='image' or "
+            "text='text' to say which is read."
+        )
+    usual = {key: columns.usual(key, header) for key in _INPUTS}
+    return there[0] if there else "text" if usual["text"] and not usual["image"] else "image"
 
-    rows: dict[str, _Row]
-    labels: list[tuple[str, int]]
-    classes: tuple[str, ...]
+
+def _table(table: CSV, wanted: Mapping[str, str]) -> Table:
+    return Table(wanted, table.columns, table.quotes, table.encoding)
 
 
 @functools.lru_cache(maxsize=1)
-def _read(table: CSV, size: int, changed: int) -> _Table:
-    """Returns the contents of a table of a size and modification time.
+def _read(table: CSV, files: tuple[tuple[Path, str | None], ...], stamped: str) -> Index:
+    """Returns the examples of files with a stamp.
 
     Raises:
         ValueError: The columns that are missing, or the lines that are wrong and why.
     """
+    named = next(iter(columns.targets(table).values()), ())
+    wanted = {
+        table.image or table.text or table._input: table._input,
+        table.pair: "pair",
+        **dict.fromkeys(_each(named), "number" if table.number else "label"),
+        table.split_column: "split_column",
+    }
+    wanted.pop("", None)
+    return Index(
+        files,
+        table.features(),
+        _table(table, wanted).cut,
+        functools.partial(_row, table, table._input),
+        classes=() if isinstance(named, str) else named,
+        unique=table._input == "image",
+    )
+
+
+def _each(named: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (named,) if isinstance(named, str) else named
+
+
+def _row(table: CSV, input: str, line: int, raw: tuple[list[str], list[str]]) -> Row:
+    """Returns an example; raises with its line if it is wrong."""
+    header, written = raw
     try:
-        rows = _parsed(table)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(
-            f"{table.path} cannot be read as a table: {error}. Save it as CSV in UTF-8."
-        ) from None
-    if isinstance(table.label, str):
-        found = {row.label for row in rows.values()}
-        whole = all(name.isdecimal() for name in found)
-        classes = tuple(sorted(found, key=lambda name: (int(name) if whole else 0, name)))
-    else:
-        classes = table.label
-    number = {name: label for label, name in enumerate(classes)}
-    return _Table(rows, [(name, number[row.label]) for name, row in rows.items()], classes)
+        if len(written) != len(header):
+            raise ValueError(f"has {len(written)} cells, expected {len(header)}")
+        values = {name: cell.strip() for name, cell in zip(header, written, strict=True)}
+        targets = columns.targets(table)
+        target = {
+            key: cells.TARGETS[key](values, named, table.separator)
+            for key, named in targets.items()
+        }
+        identity, inputs = _READ[input](table, values)
+        word = values[table.split_column] if table.split_column else ""
+        split = splits.named(word) if word else None
+        if word and split is None:
+            raise ValueError(f"has the {table.split_column} {word!r}, expected train, val or test")
+    except ValueError as error:
+        raise ValueError(f"line {line} {error}") from None
+    labels = [cell for name, cell in zip(header, written, strict=True) if name in targets.values()]
+    notes = [(index.SPACES, repr(cell)) for cell in labels if cell != cell.strip()]
+    return Row(identity, {**inputs, **target}, split, notes)
 
 
-def _parsed(table: CSV) -> dict[str, _Row]:
-    rows: dict[str, _Row] = {}
-    wrong: list[str] = []
-    with table.path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter=_delimiter(table), strict=True)
-        header = _names(next(lines, []))
-        for column in _columns(table):
-            if column not in header:
-                raise ValueError(
-                    f"{table.path} line 1 has no column {column!r}; "
-                    f"{spec.nearest(column, header or ['no columns'])} "
-                    f"Its columns are {spec.listed(header, most=60) or 'none'}."
-                )
-            if header.count(column) > 1:
-                raise ValueError(f"{table.path} line 1 has the column {column!r} more than once.")
-        for line, cells in _numbered(lines):
-            try:
-                identity, row = _row(table, header, cells)
-                if identity in rows:
-                    raise ValueError(f"names {identity} again")
-                rows[identity] = row
-            except ValueError as error:
-                wrong.append(f"line {line} {error}")
-    if wrong:
-        raise ValueError(f"{table.path}:\n  " + spec.listed(wrong, separator="\n  "))
-    return rows
+def _picture(table: CSV, values: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    identity, file = _found(table, cells.line(values, table.image or "image"))
+    return identity, {"image": file}
 
 
-def _delimiter(table: CSV) -> str:
-    """Returns the delimiter by which line 1 has most of the columns, or most columns at all."""
-    wanted = {*_columns(table)}
-
-    def fit(delimiter: str) -> tuple[int, int]:
-        with table.path.open(encoding="utf-8-sig", newline="") as file:
-            header = _names(next(csv.reader(file, delimiter=delimiter), []))
-        return len(wanted.intersection(header)), len(header)
-
-    return max(_DELIMITERS, key=fit)
+def _texts(table: CSV, values: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    inputs = {"text": table.text or "text", **({"pair": table.pair} if table.pair else {})}
+    for column in inputs.values():
+        if not values[column]:
+            raise ValueError(f"has no {column}")
+    texts = {key: values[column] for key, column in inputs.items()}
+    return index.digest(*texts.values()), texts
 
 
-def _names(header: Sequence[str]) -> list[str]:
-    return [name.strip() for name in header]
-
-
-def _numbered(lines: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number and the cells of every line with any text."""
-    try:
-        yield from ((lines.line_num, cells) for cells in lines if any(map(str.strip, cells)))
-    except csv.Error as error:
-        raise csv.Error(f"line {lines.line_num}, {error}; is a quote left open?") from None
-
-
-def _columns(table: CSV) -> Iterator[str]:
-    labels = [table.label] if isinstance(table.label, str) else table.label
-    yield from filter(None, (table.image, *labels, table.split_column))
-
-
-def _row(table: CSV, header: Sequence[str], cells: Sequence[str]) -> tuple[str, _Row]:
-    if len(cells) != len(header):
-        raise ValueError(f"has {len(cells)} cells, expected {len(header)}")
-    values = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
-    label = _label(table, values)
-    picture = _text(values, table.image)
-    word = values[table.split_column] if table.split_column else ""
-    split = splits.named(word)
-    if word and split is None:
-        raise ValueError(f"has the {table.split_column} {word!r}, expected train, val or test")
-    identity, file = _found(table, picture)
-    return identity, _Row(file, label, split)
-
-
-def _label(table: CSV, values: dict[str, str]) -> str:
-    if isinstance(table.label, str):
-        return _text(values, table.label)
-    for name in table.label:
-        if values[name].lower() not in _FLAGS:
-            raise ValueError(f"has {values[name]!r} in {name}, expected 0 or 1")
-    ones = [name for name in table.label if _FLAGS[values[name].lower()]]
-    if len(ones) != 1:
-        raise ValueError(
-            f"has a 1 in {spec.listed(ones) or 'none'} of the columns {spec.listed(table.label)}, "
-            "expected it in one of them"
-        )
-    return ones[0]
-
-
-def _text(values: dict[str, str], column: str) -> str:
-    if not values[column]:
-        raise ValueError(f"has no {column}")
-    if len(values[column].splitlines()) > 1:
-        raise ValueError(f"has a line break in its {column}; is a quote left open?")
-    return values[column]
+_READ = {"image": _picture, "text": _texts}
 
 
 def _found(table: CSV, picture: str) -> tuple[str, Path]:
@@ -236,4 +234,5 @@ def _found(table: CSV, picture: str) -> tuple[str, Path]:
 
 
 def _file(table: CSV, identity: str, suffix: str) -> Path:
-    return table.path.parent / table.image_folder / f"{identity}{suffix}"
+    folder = table.path if table.path.is_dir() else table.path.parent
+    return folder / table.image_folder / f"{identity}{suffix}"

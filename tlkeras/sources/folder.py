@@ -1,4 +1,4 @@
-"""Folder: pictures in a folder for each class."""
+"""Folder: files of pictures or of texts in a folder for each class."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ from typing import Any, NamedTuple
 
 from tlkeras import folders, spec
 from tlkeras.data import splits
-from tlkeras.images import decoding
+from tlkeras.kind import Kind
 from tlkeras.kinds.image import Image
 from tlkeras.kinds.label import Label
+from tlkeras.kinds.text import Text
 from tlkeras.source import Source, content, stamp
 
-_EXPECTED = "expected CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS/* or test/CLASS/*"
+_EXPECTED = "expected CLASS/*.jpg or *.txt, or train/CLASS/* beside val/CLASS/* or test/CLASS/*"
+
+_KINDS: dict[str, Kind] = {"image": Image(), "text": Text()}
+"""What a folder may hold, by key; the first of which there is a file is read."""
+
+_CALLED = {"image": "pictures", "text": "texts"}
 
 
 class Folder(Source, name="folder"):
-    """Class folders, alone or inside folders of splits: train, val, test or another usual word.
+    """Class folders of pictures or ``.txt`` files, alone or inside folders of splits.
 
+    Splits are called train, val, test or another usual word.
     ``CLASS/train/*`` and ``train/train/CLASS/*`` are such splits, too. Ids are paths below `path`;
     other folders inside a class folder belong to the class. Classes are those of all splits,
-    sorted. Links are followed. Hidden files, other files and a store of the pipeline are left out.
+    sorted. Links are followed. Hidden files, other files and a store of the pipeline are left out;
+    so are texts beside pictures.
     """
 
     path: Path
@@ -32,7 +40,7 @@ class Folder(Source, name="folder"):
         return self.path.resolve().name
 
     def features(self):
-        return {"image": Image(), "label": Label()}
+        return {self._key: _KINDS[self._key], "label": Label()}
 
     def classes(self):
         return tuple(sorted({place.label for place in self._places()}))
@@ -83,7 +91,10 @@ class Folder(Source, name="folder"):
     def _read(self, pictures: Iterable[_Picture]) -> Iterator[tuple[str, dict[str, Any]]]:
         number = self._numbers()
         for picture in pictures:
-            features = {"image": content(picture.file), "label": number(picture)}
+            features = {
+                self._key: content(_KINDS[self._key], picture.file),
+                "label": number(picture),
+            }
             yield picture.identity, features
 
     def _numbers(self) -> Callable[[_Picture], int]:
@@ -96,14 +107,41 @@ class Folder(Source, name="folder"):
         for place in self._places():
             empty = True
             for file in folders.walk(place.folder, self.path):
-                if file.suffix.lower() in decoding.SUFFIXES and file.is_file():
+                if file.suffix.lower() in self._suffixes and file.is_file():
                     empty = False
                     yield _Picture(self._name(file), file, place.label)
             if empty:
                 raise ValueError(
-                    f"The class folder {place.folder} has no pictures "
-                    f"({', '.join(decoding.SUFFIXES)}); fill or remove it."
+                    f"The class folder {place.folder} has no {_CALLED[self._key]} "
+                    f"({', '.join(self._suffixes)}); fill or remove it.{self._mixture()}"
                 )
+
+    @functools.cached_property
+    def _key(self) -> str:
+        """The first of `_KINDS` of which a class folder has a file."""
+        tops = self._inner(self.path) if self.path.is_dir() else []
+        below = (file for top in tops for file in folders.walk(top, self.path))
+        found: set[str] = set()
+        for file in below:
+            if file.suffix.lower() in Image.suffixes:
+                return "image"  # Few files are listed before the first picture.
+            found.add(file.suffix.lower())
+        return next((key for key, kind in _KINDS.items() if found & {*kind.suffixes}), "image")
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return _KINDS[self._key].suffixes
+
+    def _mixture(self) -> str:
+        """Returns the end of a message if there are files of several kinds: their counts."""
+        every = [file.suffix.lower() for file in folders.walk(self.path, self.path)]
+        counts = {
+            _CALLED[key]: count
+            for key, kind in _KINDS.items()
+            if (count := sum(suffix in kind.suffixes for suffix in every))
+        }
+        listed = " and ".join(f"{count:,} {called}" for called, count in counts.items())
+        return f" {self.path} has {listed}; expected one kind." if len(counts) > 1 else ""
 
     def _places(self) -> list[_Place]:
         """Returns the folders of pictures, split by split, in the order of names.
@@ -159,7 +197,7 @@ class Folder(Source, name="folder"):
         """Returns whether a folder holds splits and nothing else."""
         inside = self._inner(folder)
         named = all(splits.named(each.name) for each in inside)
-        return bool(inside) and named and not folders.holds(folder, decoding.SUFFIXES)
+        return bool(inside) and named and not folders.holds(folder, self._suffixes)
 
     def _unwrapped(self, split: Path) -> Path:
         """Returns the folder with the classes of a split: archives wrap it in one of its name."""
@@ -178,7 +216,7 @@ class Folder(Source, name="folder"):
         seen: dict[str, list[tuple[Path, set[str]]]] = {}
         for folder in siblings:
             names = {each.name for each in self._inner(folder)}
-            if not names or folders.holds(folder, decoding.SUFFIXES):
+            if not names or folders.holds(folder, self._suffixes):
                 continue
             near = [each for name in names for each in seen.get(name, ())]
             for other, others in near:

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tlkeras import spec
 from tlkeras.data import splits
+from tlkeras.kind import Kind
 from tlkeras.kinds.image import Image
 from tlkeras.kinds.label import Label
+from tlkeras.kinds.text import Text
 from tlkeras.source import Source
+
+_KINDS: dict[str, Kind] = {"image": Image(), "text": Text(), "pair": Text()}
+
+
+def _decoded(value: bytes) -> str:
+    """Returns a text; bytes that are not UTF-8 stay in it, for its kind to tell."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+_READ: dict[str, Callable[[bytes], Any]] = {"image": bytes, "text": _decoded, "pair": _decoded}
 
 
 class TFDS(Source, name="tfds"):
-    """A prepared TensorFlow Datasets data set of labelled pictures, in its own splits.
+    """A prepared TensorFlow Datasets data set of labelled pictures or texts, in its own splits.
 
     Ids are split and number, the same for a version of the data set. It downloads nothing.
     """
@@ -25,14 +37,24 @@ class TFDS(Source, name="tfds"):
     """The argument of ``tfds.builder``: a name, or one with configuration and version."""
     data_dir: Path | None = None
     """The folder of the prepared data; the default of TensorFlow Datasets if None."""
-    image: str = "image"
+    image: str = ""
+    """The feature with the pictures; ``image`` if neither it nor `text` is named and it exists."""
+    text: str = ""
+    """The feature with the texts; ``text`` if it is empty."""
+    pair: str = ""
+    """The feature with the second texts, where two make an example."""
     label: str = "label"
+
+    def validate(self):
+        is_one = not (self.image and (self.text or self.pair))
+        self.require(is_one, "image", "no feature beside that of texts")
 
     def title(self):
         return self.name.partition("/")[0].partition(":")[0]
 
     def features(self):
-        return {"image": Image(), "label": Label()}
+        kinds = {key: _KINDS[key] for key in self._inputs(self._builder())}
+        return {**kinds, "label": Label()}
 
     def classes(self):
         return tuple(self._builder().info.features[self.label].names)
@@ -41,8 +63,10 @@ class TFDS(Source, name="tfds"):
         return self.between(0, sys.maxsize)
 
     def between(self, start, stop):
-        for identity, row in self._rows(start, stop, self.image, self.label):
-            yield identity, {"image": row[self.image], "label": int(row[self.label])}
+        inputs = self._inputs(self._builder())
+        for identity, row in self._rows(start, stop, *inputs.values(), self.label):
+            values = {key: _READ[key](row[name]) for key, name in inputs.items()}
+            yield identity, {**values, "label": int(row[self.label])}
 
     def labels(self):
         for identity, row in self._rows(0, sys.maxsize, self.label):
@@ -67,8 +91,9 @@ class TFDS(Source, name="tfds"):
         """Yields id and the features of `keys` of examples by number, pictures as encoded bytes."""
         import tensorflow_datasets as tfds
 
-        encoded: Any = {self.image: tfds.decode.SkipDecoding()} if self.image in keys else None
         builder = self._builder()
+        image = self._inputs(builder).get("image")
+        encoded: Any = {image: tfds.decode.SkipDecoding()} if image in keys else None
         before = 0
         for split in filter(splits.named, builder.info.splits):
             count = builder.info.splits[split].num_examples
@@ -85,6 +110,15 @@ class TFDS(Source, name="tfds"):
             )
             for number, row in enumerate(tfds.as_numpy(rows), start=first):
                 yield f"{split}/{number:07d}", row
+
+    def _inputs(self, builder: Any) -> dict[str, str]:
+        """Returns the feature of every input by key: those named, or those that exist."""
+        there = builder.info.features
+        is_named = bool(self.text or self.pair)
+        is_found = not self.image and "image" not in there and "text" in there
+        if not (is_named or is_found):
+            return {"image": self.image or "image"}
+        return {"text": self.text or "text", **({"pair": self.pair} if self.pair else {})}
 
     def _builder(self) -> Any:
         """Returns the builder.
@@ -107,7 +141,10 @@ class TFDS(Source, name="tfds"):
             )
         connectors: Any = builder.info.features
         features = dict(connectors.items())
-        wanted = {self.image: tfds.features.Image, self.label: tfds.features.ClassLabel}
+        forms = {"image": tfds.features.Image, "text": tfds.features.Text}
+        forms["pair"] = forms["text"]
+        wanted = {name: forms[key] for key, name in self._inputs(builder).items()}
+        wanted[self.label] = tfds.features.ClassLabel
         for key, kind in wanted.items():
             if not isinstance(features.get(key), kind):
                 there = ", ".join(f"{key} ({type(x).__name__})" for key, x in features.items())

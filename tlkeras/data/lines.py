@@ -1,0 +1,112 @@
+"""Lines: text files line by line, with the bytes where lines end, and the splits of files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from tlkeras import folders, spec
+from tlkeras.data import splits
+from tlkeras.source import Source
+
+# A word for a split that stands, without a break, at the end of another: ``wnut17train``.
+_ENDING = re.compile(r"(train|dev|valid|test)$")
+
+# The first two bytes of texts of which a character takes two or four bytes.
+_WIDE = (b"\xff\xfe", b"\xfe\xff")
+
+
+def require_encoding(source: Source, encoding: str) -> None:
+    """Raises ValueError if Python does not know the field `encoding` or its line breaks differ."""
+    try:
+        is_known = b"\n".decode(encoding) == "\n"
+    except (LookupError, UnicodeError):
+        is_known = False
+    source.require(is_known, "encoding", "one such as 'utf-8', 'latin-1', 'cp1252' or 'shift-jis'")
+
+
+def lines(file: Path, encoding: str, start: int = 0) -> Iterator[tuple[str, int]]:
+    """Yields every line with its ending, and the byte where it ends, from byte `start` on.
+
+    Raises:
+        ValueError: The file cannot be read, or the line and the byte that are not of the encoding.
+    """
+    end = start
+    try:
+        with file.open("rb") as opened:
+            opened.seek(start)
+            blocks = (block.splitlines(keepends=True) for block in opened)
+            for number, raw in enumerate((raw for block in blocks for raw in block), start=1):
+                try:
+                    text = raw.decode(encoding)
+                except UnicodeDecodeError as error:
+                    raise ValueError(_undecodable(file, encoding, number, raw, error)) from None
+                end += len(raw)
+                yield text if end > len(raw) else text.removeprefix("\ufeff"), end
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _undecodable(
+    file: Path, encoding: str, number: int, raw: bytes, error: UnicodeDecodeError
+) -> str:
+    if number == 1 and raw.startswith(_WIDE):
+        return f"{file} cannot be read: it begins like a text in UTF-16. Save it in UTF-8."
+    return (
+        f"{file} cannot be read: line {number} has the byte 0x{raw[error.start]:02x} at place "
+        f"{error.start + 1}, which is not {encoding}. Save it in UTF-8, or name its encoding, such "
+        "as encoding='latin-1'."
+    )
+
+
+def parts(path: Path, suffixes: Collection[str]) -> list[tuple[Path, str | None]]:
+    """Returns the files of a data set and their splits: one file, or those of splits in a folder.
+
+    In a folder, files of these endings count, or all if none has such an ending. Files whose names
+    tell no split are left out.
+
+    Raises:
+        ValueError: There is no such path, or it is not clear which files are meant.
+    """
+    if path.is_file():
+        return [(path, None)]
+    if not path.is_dir():
+        raise ValueError(folders.missing(path))
+    inside = _inside(path)
+    found = [file for file in inside if file.suffix.lower() in suffixes] or inside
+    named: list[tuple[Path, str | None]] = [
+        (file, split) for file in found if (split := _split(file))
+    ]
+    if not named and len(found) == 1:
+        return [(found[0], None)]
+    if not named:
+        names = spec.listed([file.name for file in found]) or "no files"
+        raise ValueError(
+            f"{path} has {names}; expected one file, or files called train, dev (or valid) and "
+            "test."
+        )
+    return named
+
+
+def left_out(path: Path, suffixes: Collection[str]) -> list[str]:
+    """Returns a message on files of a folder that `parts` leaves out."""
+    taken = {file for file, _ in parts(path, suffixes)}
+    left = [file for file in _inside(path) if file not in taken] if path.is_dir() else []
+    if not left:
+        return []
+    return [f"{path} has {len(left):,} other files, such as {left[0].name}; they are left out."]
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Returns the files in a folder, no hidden ones."""
+    return sorted(each for each in folder.iterdir() if each.is_file() and each.name[0] != ".")
+
+
+def _split(file: Path) -> str | None:
+    """Returns the split that the name of a file tells; None if it tells none or several."""
+    words = [word for word in re.split(r"[\W_]+", file.name.lower()) if word]
+    found = {split for word in words if (split := splits.named(word))}
+    if not found and (ending := _ENDING.search(file.stem.lower())):
+        return splits.named(ending.group())
+    return found.pop() if len(found) == 1 else None
