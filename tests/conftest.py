@@ -65,6 +65,11 @@ class Tiny(Backbone, name="tiny"):
         return squash(example["image"], self.size)
 
 
+_LETTERS = WordPiece(
+    ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh"))
+)
+
+
 class Wordy(Backbone, name="wordy"):
     """A dense layer on the embedded pieces of words, random weights.
 
@@ -74,12 +79,6 @@ class Wordy(Backbone, name="wordy"):
     block_pattern = r"^(block\d)_"
     input: inputs.Input = "words"
     length: int = 12
-
-    @property
-    def tokenizer(self):
-        letters = "abcdefgh"
-        pieces = [*letters, *(f"##{letter}" for letter in letters)]
-        return WordPiece(("[PAD]", "[UNK]", "[CLS]", "[SEP]", *pieces))
 
     def build(self):
         given, ids = inputs.entrance(self.input, self.length)
@@ -94,7 +93,7 @@ class Wordy(Backbone, name="wordy"):
         return inputs.raw(self.input)
 
     def preprocess(self, example):
-        return inputs.preprocess(self.tokenizer, example, self.input, self.length)
+        return inputs.preprocess(_LETTERS, example, self.input, self.length)
 
 
 SUMMANDS = {"block2": 27, "block3": 99, "head": 355, "logits": 379}

@@ -60,7 +60,7 @@ class Tagging(Task, name="tagging"):
         """Returns logarithms of probabilities, [b, words, classes]; -10000 without a word."""
         x = keras.layers.Dropout(self.dropout, name="dropout")(summary["tokens"])
         logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
-        # Not by a sum: of one sentence Keras makes it a bias of NCHW, which TFLite does not convert.
+        # No sum: of one sentence Keras makes it a bias of channels, which TFLite does not convert.
         is_word = summary["mask"][..., None]
         return keras.ops.where(is_word, keras.ops.log_softmax(logits), _ABSENT)
 
