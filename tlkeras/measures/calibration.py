@@ -41,8 +41,8 @@ class Calibration:
         are overconfident.
         """
         count, right, confidence = self._bins
-        gaps = float(np.abs(right - confidence).sum())
-        return mean_loss(gaps, self._squares, int(count.sum()))
+        gaps = np.abs(right - confidence).sum()
+        return mean_loss(np.array([gaps, self._squares]), int(count.sum()))
 
     def view(self) -> Bars:
         """Returns the accuracy by confidence, of the bins that hold a prediction."""

@@ -15,7 +15,7 @@ import numpy as np
 from tlkeras.measures.calibration import Calibration
 from tlkeras.measures.checks import FINITE, SHARES, Check, require, row
 from tlkeras.measures.confusions import Confusions
-from tlkeras.measures.estimates import mean_loss
+from tlkeras.measures.estimates import mean_loss, sums
 from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, share
 from tlkeras.measures.ranking import Ranking, curve
 
@@ -64,8 +64,7 @@ class ClassificationTally:
         np.add.at(self._counts, (labels, predicted), 1)
         self._top5 += int((ahead.sum(axis=-1) < 5).sum())
         least = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
-        losses = -np.log(np.clip(true, least, 1.0))
-        self._log_loss += [losses.sum(), np.square(losses).sum()]
+        self._log_loss += sums(-np.log(np.clip(true, least, 1.0)))
         squares = np.square(found).sum(axis=-1) + (1 - 2 * true)
         total = np.square(found).sum() + (1 - 2 * true).sum()
         self._brier += [total, np.square(squares).sum()]
@@ -96,8 +95,8 @@ class ClassificationTally:
                 "macro_f1": confusions.macro_f1,
                 "mcc": confusions.matthews,
                 **self._of_two(confusions),
-                "log_loss": mean_loss(*self._log_loss.tolist(), count),
-                "brier": mean_loss(*self._brier.tolist(), count),
+                "log_loss": mean_loss(self._log_loss, count),
+                "brier": mean_loss(self._brier, count),
                 "calibration_error": self._calibration.error,
             },
             views=[

@@ -98,7 +98,7 @@ def overlapping(one: Sequence[Span], other: Sequence[Span]) -> list[str]:
             (_, start, stop), (_, begin, end) = firsts[0], seconds[0]
             if start < end and begin < stop:
                 found.append(kind)
-                firsts.pop(0), seconds.pop(0)
+                del firsts[0], seconds[0]
             else:
                 (firsts if stop <= begin else seconds).pop(0)
     return found

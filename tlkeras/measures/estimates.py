@@ -23,14 +23,19 @@ def spread(value: float, variance: float, count: float) -> tuple[float, float]:
     return interval(value * count, count)
 
 
-def mean_loss(total: float, squares: float, count: int) -> Scalar:
+def sums(losses: np.ndarray) -> np.ndarray:
+    """Returns the sum of losses and that of their squares."""
+    return np.array([losses.sum(), np.square(losses).sum()])
+
+
+def mean_loss(sums: np.ndarray, count: int) -> Scalar:
     """Returns the mean of losses that are at least 0, by normal theory; less is better.
 
     Args:
-        total: The sum of the losses.
-        squares: The sum of their squares.
+        sums: Of the losses and of their squares, see `sums`.
         count: How many they are; one alone has no interval.
     """
+    total, squares = sums.tolist()
     value = total / count
     if count < 2:
         return Scalar(value, more_is_better=False)

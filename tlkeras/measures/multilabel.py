@@ -13,7 +13,7 @@ import numpy as np
 from tlkeras.measures.calibration import Calibration
 from tlkeras.measures.checks import FINITE, SHARES, require, row
 from tlkeras.measures.confusions import shares
-from tlkeras.measures.estimates import Ratio, mean_loss, spread
+from tlkeras.measures.estimates import Ratio, mean_loss, spread, sums
 from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, Table, listed, share
 from tlkeras.measures.ranking import Ranking, curve
 
@@ -63,10 +63,10 @@ class MultilabelTally:
         self._count += len(labels)
         self._whole += int((~wrong).all(axis=-1).sum())
         self._micro.add((named & labels).sum(axis=-1), (named.sum(-1) + labels.sum(-1)) / 2)
-        self._hamming += _sums(wrong.mean(axis=-1))
+        self._hamming += sums(wrong.mean(axis=-1))
         least = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
         right = np.clip(np.where(labels, found, 1 - found), least, 1)
-        self._log_loss += _sums(-np.log(right).mean(axis=-1))
+        self._log_loss += sums(-np.log(right).mean(axis=-1))
         sure = np.maximum(found, 1 - found)
         self._calibration.add(sure.ravel(), ~wrong.ravel())
         for place, ranking in enumerate(self._rankings):
@@ -98,8 +98,8 @@ class MultilabelTally:
                 "micro_f1": self._micro.scalar,
                 **({"mean_average_precision": average} if average else {}),
                 "subset_accuracy": share(self._whole, self._count),
-                "hamming_loss": mean_loss(*self._hamming.tolist(), self._count),
-                "log_loss": mean_loss(*self._log_loss.tolist(), self._count),
+                "hamming_loss": mean_loss(self._hamming, self._count),
+                "log_loss": mean_loss(self._log_loss, self._count),
                 "calibration_error": self._calibration.error,
             },
             views=[
@@ -131,11 +131,11 @@ class _Found:
 
     def __init__(self, classes: Sequence[str], rankings: Sequence[Ranking]) -> None:
         self._classes, self._rankings = classes, rankings
-        sums = [
+        counts = [
             (int((named & labels).sum()), int(named.sum()), int(labels.sum()), len(labels))
             for named, labels in map(_decisions, rankings)
         ]
-        right, self._predicted, self._support, count = np.array(sums).T
+        right, self._predicted, self._support, count = np.array(counts).T
         self._count = int(count[0])
         self._f1 = shares(2 * right, self._support + self._predicted)
         self._precision = shares(right, self._predicted)
@@ -146,7 +146,7 @@ class _Found:
     def macro_f1(self) -> Scalar:
         """The mean F1; its variance is of how much each example moves it."""
         sizes = self._support + self._predicted
-        known = np.flatnonzero(sizes)
+        known = np.flatnonzero(sizes).tolist()
         if not len(known):
             return Scalar(0.0)
         moved = np.zeros(self._count)
@@ -160,7 +160,7 @@ class _Found:
     @property
     def mean_average_precision(self) -> Scalar | None:
         """The mean over the classes that have examples; None if none has."""
-        known = np.flatnonzero(self._support)
+        known = np.flatnonzero(self._support).tolist()
         if not len(known):
             return None
         values = np.array([average.value for average in self._average if average])
@@ -168,7 +168,7 @@ class _Found:
         value, variance = float(values.mean()), float(variances.sum() / len(known) ** 2)
         return Scalar(value, spread(value, variance, self._effective(known)))
 
-    def _effective(self, known: np.ndarray) -> float:
+    def _effective(self, known: Sequence[int]) -> float:
         """Returns of how many examples a share varies like a mean over these classes."""
         return len(known) ** 2 / float((1 / np.maximum(self._support[known], 1)).sum())
 
@@ -236,7 +236,3 @@ def _labels(target: np.ndarray, classes: int, first: int) -> np.ndarray:
             "expected 1 at its labels and 0 at the other classes."
         )
     return target == 1
-
-
-def _sums(losses: np.ndarray) -> list[float]:
-    return [float(losses.sum()), float(np.square(losses).sum())]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.measures.checks import FINITE, require
-from tlkeras.measures.estimates import mean_loss, midranks
+from tlkeras.measures.estimates import mean_loss, midranks, sums
 from tlkeras.measures.measures import NORMAL, Curve, Example, Gallery, Measures, Scalar, Table
 
 WORST = 12
@@ -76,7 +76,7 @@ class RegressionTally:
 
 
 def _mean(losses: np.ndarray) -> Scalar:
-    return mean_loss(float(losses.sum()), float(np.square(losses).sum()), len(losses))
+    return mean_loss(sums(losses), len(losses))
 
 
 def _root(mean: Scalar) -> Scalar:
@@ -86,9 +86,9 @@ def _root(mean: Scalar) -> Scalar:
 
 def _r2(true: np.ndarray, squared: np.ndarray) -> Scalar | None:
     """Returns 1 less the squared errors as a part of those of the mean."""
-    others = np.square(true - true.mean())
-    if not others.sum():
+    if true.min() == true.max():
         return None
+    others = np.square(true - true.mean())
     part = float(squared.sum() / others.sum())
     reach = NORMAL * math.sqrt(np.square(squared - part * others).sum()) / float(others.sum())
     return Scalar(1 - part, (1 - part - reach, min(1 - part + reach, 1.0)))
@@ -96,10 +96,10 @@ def _r2(true: np.ndarray, squared: np.ndarray) -> Scalar | None:
 
 def _correlation(one: np.ndarray, other: np.ndarray, spread: Any) -> Scalar | None:
     """Returns Pearson's correlation; ``spread(value) / (n - 3)`` is the variance of its z."""
-    one, other = one - one.mean(), other - other.mean()
-    size = math.sqrt(float(one @ one) * float(other @ other))
-    if not size:
+    if one.min() == one.max() or other.min() == other.max():
         return None
+    one, other = one - one.mean(), other - other.mean()
+    size = math.sqrt(float(one @ one)) * math.sqrt(float(other @ other))
     value = min(max(float(one @ other) / size, -1.0), 1.0)
     if len(one) < 4 or abs(value) == 1:
         return Scalar(value)

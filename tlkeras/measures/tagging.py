@@ -119,7 +119,7 @@ class TaggingTally:
         self._words += int(words.sum())
         self._accuracy.add(right, words)
         np.add.at(self._confusions, (types[true[is_word]], types[predicted[is_word]]), 1)
-        np.add.at(self._confusions, (types[:-1], -1), beyond.sum(axis=0))
+        np.add.at(self._confusions[:, -1], types[:-1], beyond.sum(axis=0))
 
     def _add_entities(
         self, true: np.ndarray, predicted: np.ndarray, beyond: np.ndarray, first: int

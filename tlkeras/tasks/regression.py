@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tlkeras.frameworks import keras
@@ -15,8 +17,8 @@ class Regression(Task, name="regression"):
     """One number: pooled features, dropout, one dense unit, squared loss.
 
     The last layer multiplies by the standard deviation of the training numbers and adds their mean,
-    so that the unit sees numbers around 0 whatever theirs are. Loss and metrics are in the unit of
-    the numbers.
+    and the loss is in standard deviations; so numbers of any size train alike. A model that always
+    answers the mean has a loss of 1. Metrics are in the unit of the numbers.
     """
 
     reads = ("number",)
@@ -36,26 +38,24 @@ class Regression(Task, name="regression"):
         return features["pooled"]
 
     def head(self, summary, classes):
-        """Returns numbers [b, 1]."""
+        """Returns [b, 2]: the number, and the one a standard deviation above it."""
         x = keras.layers.Dropout(self.dropout, name="dropout")(summary)
         x = keras.layers.Dense(1, dtype="float32", name="standard")(x)
-        return keras.layers.Normalization(invert=True, dtype="float32", name=_SCALE)(x)
+        x = keras.ops.concatenate([x, x + 1], axis=-1)
+        return keras.layers.Normalization(None, invert=True, dtype="float32", name=_SCALE)(x)
 
     def initialize(self, head, targets):
         """Sets mean and deviation of the numbers."""
-        head.get_layer(_SCALE).adapt(np.stack([*targets]))
+        head.get_layer(_SCALE).adapt(np.stack([*targets]).astype(np.float64))
 
     def loss(self):
-        return keras.losses.MeanSquaredError()
+        return _Loss()
 
     def metrics(self):
-        return [
-            keras.metrics.R2Score(name="r2"),
-            keras.metrics.MeanAbsoluteError(name="mean_absolute_error"),
-        ]
+        return [_R2(name="r2"), keras.metrics.MeanMetricWrapper(_error, "mean_absolute_error")]
 
     def served(self, outputs):
-        return {"number": outputs}
+        return {"number": outputs[:, :1]}
 
     def outputs(self):
         return (Output("number", "vector"),)
@@ -66,3 +66,24 @@ class Regression(Task, name="regression"):
     def agree(self, one, other):
         """Returns whether the numbers differ by at most one percent."""
         return np.isclose(one["number"], other["number"], rtol=0.01)[:, 0]
+
+
+class _Loss(keras.losses.Loss):
+    """The squared error in standard deviations, [b]."""
+
+    def call(self, y_true, y_pred):
+        number, above = keras.ops.split(y_pred, 2, axis=-1)
+        deviation = keras.ops.stop_gradient(above - number)
+        return keras.ops.square((y_true - number) / deviation)[:, 0]
+
+
+class _R2(keras.metrics.R2Score):
+    """The share of the variance that is predicted."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(y_true, y_pred[:, :1], sample_weight)
+
+
+def _error(target: Any, outputs: Any) -> Any:
+    """Returns the absolute errors, [b]."""
+    return keras.ops.abs(target - outputs[:, :1])[:, 0]

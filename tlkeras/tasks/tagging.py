@@ -97,14 +97,17 @@ class _Loss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         tags, is_counted = _seen(y_true, y_pred)
-        given = keras.ops.take_along_axis(y_pred, tags[..., None], axis=-1)[..., 0]
-        return -keras.ops.sum(keras.ops.where(is_counted, given, 0.0), axis=-1)
+        given: Any = keras.ops.take_along_axis(y_pred, tags[..., None], axis=-1)
+        total: Any = keras.ops.sum(keras.ops.where(is_counted, given[..., 0], 0.0), axis=-1)
+        return -total
 
 
 class _Accuracy(keras.metrics.Mean):
     """The share of the words that the network sees with the right tag."""
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, y_true, y_pred, sample_weight=None
+    ):
         tags, is_counted = _seen(y_true, y_pred)
         best = keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32")
         weights: Any = keras.ops.cast(is_counted, "float32")
@@ -113,10 +116,11 @@ class _Accuracy(keras.metrics.Mean):
         super().update_state(keras.ops.equal(tags, best), weights)
 
 
-def _seen(target, outputs):
+def _seen(target: Any, outputs: Any) -> tuple[Any, Any]:
     """Returns the classes of words, int32 [b, words], and which of them the network sees."""
-    tags = keras.ops.cast(target[:, : outputs.shape[1]], "int32")
-    is_word = keras.ops.max(outputs, axis=-1) > _ABSENT / 2
+    tags: Any = keras.ops.cast(target[:, : outputs.shape[1]], "int32")
+    most: Any = keras.ops.max(outputs, axis=-1)
+    is_word = most > _ABSENT / 2
     return keras.ops.maximum(tags, 0), keras.ops.logical_and(tags >= 0, is_word)
 
 
