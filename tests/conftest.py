@@ -35,6 +35,8 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.spec import Spec
 from tlkeras.tasks.classification import Classification
+from tlkeras.texts import inputs
+from tlkeras.texts.wordpiece import WordPiece
 
 COLOURS = {"blue": (40, 60, 220), "green": (30, 190, 60), "red": (220, 50, 40)}
 
@@ -61,6 +63,37 @@ class Tiny(Backbone, name="tiny"):
 
     def preprocess(self, example):
         return squash(example["image"], self.size)
+
+
+_LETTERS = WordPiece(
+    ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh", *(f"##{letter}" for letter in "abcdefgh"))
+)
+
+
+class Wordy(Backbone, name="wordy"):
+    """A dense layer on the embedded pieces of words, random weights.
+
+    Every letter of ``abcdefgh`` is a piece, other words are unknown and one piece.
+    """
+
+    block_pattern = r"^(block\d)_"
+    input: inputs.Input = "words"
+    length: int = 12
+
+    def build(self):
+        given, ids = inputs.entrance(self.input, self.length)
+        mask = keras.ops.not_equal(ids, 0)
+        x = keras.layers.Embedding(20, 16, name="block1_embedding")(ids)
+        x = keras.layers.Dense(24, name="block2_dense")(x)
+        x = keras.layers.ReLU(name="block2_relu")(x)
+        found = inputs.features(given, x, mask, inputs.mean(x, mask))
+        return keras.Model(given, found, name=self.name)
+
+    def raw(self):
+        return inputs.raw(self.input)
+
+    def preprocess(self, example):
+        return inputs.preprocess(_LETTERS, example, self.input, self.length)
 
 
 SUMMANDS = {"block2": 27, "block3": 99, "head": 355, "logits": 379}

@@ -26,8 +26,11 @@ tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
 tlkeras.model.graph tlkeras.model.folding tlkeras.model.pyramid tlkeras.model.precision
 tlkeras.model.transfer_model
-tlkeras.measures.measures tlkeras.measures.confusions tlkeras.measures.calibration
-tlkeras.measures.classification
+tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
+tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
+tlkeras.measures.entities
+tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
+tlkeras.measures.tagging
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.features tlkeras.training.loop
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from tlkeras.measures import estimates
 from tlkeras.measures import measures as shapes
 from tlkeras.measures.classification import MISTAKES, ClassificationTally
+from tlkeras.measures.confusions import Confusions
 from tlkeras.measures.measures import (
     Bar,
     Bars,
@@ -384,3 +386,140 @@ def test_a_loss_is_a_share_whichever_way_is_better(one, other, lost):
 def test_of_many_names_only_some_are_listed():
     assert shapes.listed(["a", "b"]) == "a, b"
     assert shapes.listed("abcdefg") == "a, b, c, d, e and 2 more"
+
+
+def two(count: int = 500, share: float = 0.1, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns labels, few of them 1, and confident probabilities of two classes."""
+    random = np.random.default_rng(seed)
+    labels = (random.random(count) < share).astype(int)
+    logits = 20 * random.normal(size=count) + 30 * labels - 40
+    one = 1 / (1 + np.exp(-logits))
+    return labels, np.stack([1 - one, one], axis=1)
+
+
+@pytest.mark.parametrize(("classes", "seed"), [(2, 0), (3, 1), (7, 2)])
+def test_matthews_coefficient_is_that_of_scikit_learn(classes, seed):
+    random = np.random.default_rng(seed)
+    labels, predicted = random.integers(0, classes, (2, 300))
+    predicted = np.where(random.random(300) < 0.5, labels, predicted)
+    found = measured([(labels, one_hot(predicted, classes))], NAMES[:classes])
+    assert values(found)["mcc"] == pytest.approx(oracle.matthews_corrcoef(labels, predicted))
+
+
+def test_of_two_classes_the_areas_are_those_of_scikit_learn():
+    """Most scores lie at 0 and 1, where thresholds at fixed places see no difference."""
+    labels, probabilities = two()
+    predicted = probabilities.argmax(axis=-1)
+    assert np.mean(np.abs(probabilities[:, 1] - 0.5) > 0.4999) > 0.8
+    halves = [(labels[half], probabilities[half]) for half in np.split(np.arange(500), 2)]
+    found = values(measured(halves, ["ham", "spam"]))
+    scores = probabilities[:, 1].astype(np.float32)
+    assert found["roc_auc"] == pytest.approx(oracle.roc_auc_score(labels, scores))
+    assert found["average_precision_spam"] == pytest.approx(
+        oracle.average_precision_score(labels, scores)
+    )
+    assert found["average_precision_ham"] == pytest.approx(
+        oracle.average_precision_score(1 - labels, probabilities[:, 0].astype(np.float32))
+    )
+    for place, name in enumerate(["ham", "spam"]):
+        assert found[f"f1_{name}"] == pytest.approx(
+            oracle.f1_score(labels, predicted, pos_label=place)
+        )
+
+
+def test_equal_scores_count_half_and_are_one_threshold():
+    labels, scores = np.array([0, 0, 1, 1, 1]), np.array([0.2, 0.6, 0.6, 0.6, 0.9])
+    found = measured([(labels, np.stack([1 - scores, scores], 1))], "ab")
+    assert values(found)["roc_auc"] == pytest.approx(5 / 6)
+    assert values(found)["average_precision_b"] == pytest.approx(1 / 3 + 2 / 3 * 3 / 4)
+    series = view(found, Curve).series
+    assert series["b"] == [[pytest.approx(1 / 3), 1.0], [1.0, 0.75], [1.0, 0.6]]
+
+
+def test_a_long_curve_has_fewer_points_from_its_first_to_its_last():
+    points = view(measured([two(5000)], "ab"), Curve).series["b"]
+    assert 20 < len(points) <= 100
+    assert points[-1] == [1.0, pytest.approx(two(5000)[0].mean())]
+
+
+def test_perfect_constant_and_random_classifiers_are_measured_so():
+    labels, _ = two()
+    perfect = measured([(labels, one_hot(labels, 2))], ["ham", "spam"])
+    for name in ("mcc", "roc_auc", "f1_spam", "average_precision_spam", "balanced_accuracy"):
+        scalar = perfect.scalars[name]
+        # Of so few spam, even a faultless model is not certain.
+        assert scalar.value == 1 and scalar.interval and 0.7 < scalar.interval[0] < 0.99
+    constant = values(measured([(labels, np.tile([0.9, 0.1], (500, 1)))], ["ham", "spam"]))
+    assert constant["mcc"] == constant["f1_spam"] == 0
+    assert constant["roc_auc"] == constant["balanced_accuracy"] == 0.5
+    assert constant["average_precision_spam"] == pytest.approx(labels.mean())
+    scores = np.random.default_rng(7).random(500)
+    chance = measured([(labels, np.stack([1 - scores, scores], 1))], ["ham", "spam"]).scalars
+    for name, value in {"mcc": 0, "roc_auc": 0.5, "balanced_accuracy": 0.5}.items():
+        low, high = chance[name].interval or (1, 0)
+        assert low < value < high
+
+
+def test_what_needs_examples_of_both_classes_is_left_out_without_them():
+    found = measured([([0, 0], [[0.9, 0.1], [0.2, 0.8]])], "ab")
+    assert not {"roc_auc", "f1_a", "average_precision_a"} & found.scalars.keys()
+    assert view(found, Curve).series.keys() == {"a"}
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_the_intervals_are_those_of_a_bootstrap(classes):
+    labels, probabilities = two(800, share=0.3) if classes == 2 else guesses(800)
+    random = np.random.default_rng(0)
+    drawn = []
+    for _ in range(200):
+        places = random.integers(0, 800, 800)
+        drawn.append(values(measured([(labels[places], probabilities[places])], NAMES[:classes])))
+    scalars = measured([(labels, probabilities)], NAMES[:classes]).scalars
+    del scalars["calibration_error"]  # Chance makes it larger in every draw.
+    assert len(scalars) == (11 if classes == 2 else 7)
+    for name, scalar in scalars.items():
+        low, high = np.quantile([each[name] for each in drawn], [0.025, 0.975])
+        slack = (0.5 if "precision" in name else 0.25) * (high - low)
+        assert scalar.interval == pytest.approx((low, high), abs=slack), name
+
+
+def test_intervals_of_small_samples_hold_what_they_should():
+    """Of 40 examples with macro F1 and balanced accuracy known, 19 of 20 intervals have it."""
+    joint = np.array([[0.5, 0.1], [0.1, 0.3]])
+    truth = {
+        "macro_f1": (2 * 0.5 / 1.2 + 2 * 0.3 / 0.8) / 2,
+        "balanced_accuracy": (0.5 / 0.6 + 0.3 / 0.4) / 2,
+        "mcc": (0.5 * 0.3 - 0.1 * 0.1) / (0.6 * 0.4),
+    }
+    held = dict.fromkeys(truth, 0)
+    random = np.random.default_rng(0)
+    for _ in range(400):
+        counts = random.multinomial(40, joint.ravel()).reshape(2, 2)
+        found = Confusions("ab", counts)
+        for name, scalar in {
+            "macro_f1": found.macro_f1,
+            "balanced_accuracy": found.balanced_accuracy,
+            "mcc": found.matthews,
+        }.items():
+            low, high = scalar.interval or (1, 0)
+            held[name] += low <= truth[name] <= high
+    assert all(0.91 <= count / 400 <= 0.98 for count in held.values()), held
+
+
+def test_the_interval_of_a_mean_is_by_normal_theory():
+    losses = np.random.default_rng(0).exponential(size=50)
+    found = estimates.mean_loss(estimates.sums(losses), 50)
+    reach = 1.959963985 * losses.std(ddof=1) / 50**0.5
+    assert found.value == pytest.approx(losses.mean()) and not found.more_is_better
+    assert found.interval == pytest.approx((losses.mean() - reach, losses.mean() + reach))
+    assert estimates.mean_loss(estimates.sums(losses[:1]), 1).interval is None
+
+
+def test_a_ratio_takes_an_example_as_one_unit():
+    """Ten equal words of a sentence tell no more than one."""
+    few, many = estimates.Ratio(), estimates.Ratio()
+    right = np.arange(200) % 3 != 0
+    few.add(right, np.ones(200))
+    many.add(10 * right, np.full(200, 10))
+    assert few.scalar.interval == pytest.approx(many.scalar.interval)
+    assert few.scalar.interval == pytest.approx(shapes.interval(int(right.sum()), 200))

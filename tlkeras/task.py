@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from tlkeras.frameworks import keras
@@ -85,6 +85,13 @@ class Task(Spec, plugins="tlkeras.tasks"):
     @abc.abstractmethod
     def head(self, summary: Any, classes: int) -> Any:
         """Returns the symbolic float32 outputs, logits where there are any, of a summary."""
+
+    def initialize(self, head: keras.Model, targets: Iterable[Any]) -> None:
+        """Sets those weights of a head that are known from the training targets; most have none.
+
+        A recipe calls it before the first epoch, and again before it resumes. `targets` are read on
+        demand: NumPy values at the size of their example.
+        """
 
     @abc.abstractmethod
     def loss(self) -> keras.losses.Loss:

@@ -1,36 +1,116 @@
 """What every task promises."""
 
 import json
+import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Tiny, members
+from conftest import COLOURS, Tiny, Wordy, export, members
 
 from tlkeras import spec
+from tlkeras.backbone import Backbone
+from tlkeras.data import ingest
 from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import tf
+from tlkeras.kinds.image import Image
+from tlkeras.kinds.label import Label
+from tlkeras.kinds.labels import Labels
+from tlkeras.kinds.number import Number
+from tlkeras.kinds.text import Text
+from tlkeras.kinds.words import Words
 from tlkeras.measures import measures
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.source import Source
 from tlkeras.task import Task
 
 FIRST = 100  # The number of the first test example, to tell a number from a place.
+CLASSES = ("B-x", "I-x", "O")
+
+BACKBONES: Mapping[str, Backbone] = {"tagging": Wordy()}
+"""What a task is tried on, if not on pictures."""
+
+OF_TEXTS = ("multilabel", "regression")
+"""Tasks of any backbone that are tried on texts, too."""
 
 
-@pytest.fixture(scope="module", params=members(Task))
-def task(request):
-    return spec.parse(request.param, Task)
+class Everything(Source, name="everything"):
+    """Examples that have what any task reads, pictures and texts."""
+
+    count: int = 64
+
+    def features(self):
+        return {
+            "image": Image(),
+            "text": Text(),
+            "words": Words(),
+            "label": Label(),
+            "labels": Labels(),
+            "number": Number(),
+            "tags": Labels(),
+        }
+
+    def classes(self):
+        return CLASSES
+
+    def examples(self):
+        for number in range(self.count):
+            random = np.random.default_rng(number)
+            label = number % len(CLASSES)
+            noise = random.normal([*COLOURS.values()][label], 40, (24, 28, 3))
+            pixels = np.clip(noise, 0, 255).astype(np.uint8)
+            # Some sentences are longer than the network sees, one has no word.
+            words = ["".join(random.choice([*"abcdefgh"], 2)) for _ in range(number % 16)]
+            yield (
+                str(number),
+                {
+                    "image": bytes(tf.io.encode_png(pixels).numpy()),
+                    "text": " ".join(words),
+                    "words": words,
+                    "label": label,
+                    "labels": [label] * (number % 3),
+                    "number": 1000 + 10 * random.normal(),
+                    "tags": [zlib.crc32(word.encode()) % 3 for word in words],
+                },
+            )
+
+    def fingerprint(self):
+        return "1"
 
 
 @pytest.fixture(scope="module")
-def data(task, recorded):
-    return Data(recorded, Tiny(), task, batch_size=4)
+def everything(tmp_path_factory):
+    out = tmp_path_factory.mktemp("everything")
+    ingest.write_examples(Everything(), Split(validation=20, test=20), out)
+    return out
+
+
+@pytest.fixture(scope="module", params=[*members(Task), *(f"{name} of texts" for name in OF_TEXTS)])
+def case(request):
+    name, _, of_texts = request.param.partition(" of ")
+    backbone = Wordy(input="text") if of_texts else BACKBONES.get(name, Tiny())
+    return spec.parse(name, Task), backbone
+
+
+@pytest.fixture(scope="module")
+def task(case):
+    return case[0]
+
+
+@pytest.fixture(scope="module")
+def data(case, everything):
+    task, backbone = case
+    return Data(everything, backbone, task, batch_size=4)
 
 
 @pytest.fixture(scope="module")
 def model(task, data):
     """A model after one epoch."""
-    made = TransferModel(Tiny(), task, data.classes)
+    made = TransferModel(data.backbone, task, data.classes)
+    task.initialize(made.head, data.targets_of("train"))
     made.train_only([])
     made.full.compile("adam", loss=task.loss(), metrics=task.metrics())
     silent: Any = 0
@@ -141,3 +221,36 @@ def test_an_answer_agrees_with_itself(task, pairs):
         agreement = np.asarray(task.agree(task.kept(served), task.kept(served)))
         assert agreement.dtype == bool and agreement.shape == (count(target),)
         assert agreement.all()
+
+
+def test_a_file_of_builtin_operations_serves_what_the_model_serves(model, data, tmp_path):
+    exporter = TFLite()
+    export(exporter, model, data.singles("train"), tmp_path)
+    run = exporter.load(tmp_path)
+    for inputs, _ in data.batches("test").as_numpy_iterator():
+        found = run(inputs)
+        for name, tensor in model.served(inputs).items():
+            largest = max(1.0, float(np.abs(tensor).max()))
+            assert np.abs(found[name] - tensor).max() <= exporter.tolerance * largest
+
+
+def test_a_saved_model_answers_as_before(model, data, tmp_path):
+    model.save(tmp_path)
+    loaded = TransferModel.load(tmp_path)
+    for inputs, _ in data.batches("test").take(2):
+        for name, tensor in model.served(inputs).items():
+            assert np.array_equal(loaded.served(inputs)[name], tensor)
+
+
+def test_the_measures_of_the_own_size_are_those_of_the_fixed_one(task, data, pairs):
+    """As of a baseline, whose SavedModel takes examples one by one."""
+    served = joined([served for _, served in pairs])
+    rows = [
+        (
+            tf.nest.map_structure(lambda value: value[None], target),
+            {name: values[place : place + 1] for name, values in served.items()},
+        )
+        for place, target in enumerate(data.targets_of("test"))
+    ]
+    found, expected = (tallied(task, data, batches) for batches in (rows, pairs))
+    assert near(found.score.value, expected.score.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,17 @@ class Data:
             as_written(lambda example, seed: self._pair(augment.examples(augments, example, seed))),
             num_parallel_calls=PARALLEL,
         )
+
+    def targets_of(self, split: str) -> Iterator[Any]:
+        """Yields the target of each example of a split in file order, at the example's own size.
+
+        They are NumPy values, of all workers' shares. What the backbone reads is not decoded.
+        """
+        decoded = reading.dataset(self.folder, split, keys=self.task.reads)
+        count = len(self.classes)
+        yield from decoded.map(
+            as_written(lambda example: self.task.target(example, None, count))
+        ).as_numpy_iterator()
 
     def _share(self, inputs: Any, targets: Any) -> tuple[Any, Any]:
         """Returns this worker's share of a whole batch."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tlkeras.measures.confusions import shares
+from tlkeras.measures.estimates import mean_loss
 from tlkeras.measures.measures import Bar, Bars, Scalar
 
 BINS = 15
@@ -23,21 +24,25 @@ class Calibration:
         """Begins with no prediction."""
         # Per bin of confidence: predictions, right ones, sum of confidences.
         self._bins = np.zeros([3, BINS], np.float64)
+        self._squares = 0.0  # Of confidence less right.
 
     def add(self, confidence: np.ndarray, right: np.ndarray) -> None:
         """Adds predictions: their probabilities, [b], and whether they are right, bool [b]."""
         place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
         for row, values in enumerate((np.ones_like(confidence), right, confidence)):
             self._bins[row] += np.bincount(place, values, BINS)
+        self._squares += float(np.square(confidence - right).sum())
 
     @property
     def error(self) -> Scalar:
         """The mean distance of confidence and accuracy over the bins.
 
-        Guo et al. 2017, https://arxiv.org/abs/1706.04599.
+        Guo et al. 2017, https://arxiv.org/abs/1706.04599. The interval takes for certain which bins
+        are overconfident.
         """
         count, right, confidence = self._bins
-        return Scalar(float(np.abs(right - confidence).sum() / count.sum()), more_is_better=False)
+        gaps = np.abs(right - confidence).sum()
+        return mean_loss(np.array([gaps, self._squares]), int(count.sum()))
 
     def view(self) -> Bars:
         """Returns the accuracy by confidence, of the bins that hold a prediction."""

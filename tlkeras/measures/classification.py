@@ -1,5 +1,6 @@
 """Measures of a classifier, in one pass and with memory of classes squared.
 
+Of two classes the scores of all examples are kept, too, see `Ranking`.
 NumPy alone, so that Keras, a TFLite file and a server are measured alike. Of equally probable
 classes the first one is the prediction, as in `argmax`.
 """
@@ -12,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from tlkeras.measures.calibration import Calibration
+from tlkeras.measures.checks import FINITE, SHARES, Check, require, row
 from tlkeras.measures.confusions import Confusions
-from tlkeras.measures.measures import Example, Gallery, Measures, Scalar
+from tlkeras.measures.estimates import mean_loss, sums
+from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, share
+from tlkeras.measures.ranking import Ranking, curve
 
 MISTAKES = 12
 """The most confident mistakes, so many, are shown."""
@@ -24,9 +28,12 @@ class ClassificationTally:
 
     ``accuracy``. ``top5_accuracy`` with more than five classes. ``balanced_accuracy``, the mean
     recall of the classes that have examples. ``macro_f1``, the mean F1 of the classes that have
-    examples or are predicted. ``log_loss`` in nats; a probability of 0 counts as the resolution of
-    its number format. ``brier``, the squared error summed over the classes, in [0, 2].
-    ``calibration_error``, see `Calibration`.
+    examples or are predicted. ``mcc``, the correlation of labels and predictions. ``log_loss`` in
+    nats; a probability of 0 counts as the resolution of its number format. ``brier``, the squared
+    error summed over the classes, in [0, 2]. ``calibration_error``, see `Calibration`.
+
+    Of two classes also ``f1_<class>`` and ``average_precision_<class>`` of each, and ``roc_auc``,
+    which is that of both; see `Ranking`. They are left out where a class has no example.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -34,7 +41,8 @@ class ClassificationTally:
         self._classes = tuple(classes)
         self._counts = np.zeros([len(classes), len(classes)], np.int64)
         self._top5 = 0
-        self._log_loss = self._brier = 0.0
+        self._log_loss, self._brier = np.zeros(2), np.zeros(2)  # Sums, and those of the squares.
+        self._rankings = [Ranking(), Ranking()] if len(classes) == 2 else []
         self._calibration = Calibration()
         # Confidence, number, label and prediction.
         self._mistakes: list[tuple[float, int, int, int]] = []
@@ -44,7 +52,8 @@ class ClassificationTally:
         given = np.asarray(served["probabilities"])
         found = given.astype(np.float64)
         labels = _labels(np.asarray(target), len(self._classes), first)
-        _check(found, (len(labels), len(self._classes)), first)
+        shape = len(labels), len(self._classes)
+        require("probabilities", found, shape, first, [FINITE, SHARES, _WHOLE])
         rows = np.arange(len(found))
         true = found[rows, labels]
         before = np.arange(len(self._classes)) < labels[:, None]
@@ -55,8 +64,12 @@ class ClassificationTally:
         np.add.at(self._counts, (labels, predicted), 1)
         self._top5 += int((ahead.sum(axis=-1) < 5).sum())
         least = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
-        self._log_loss -= float(np.log(np.clip(true, least, 1.0)).sum())
-        self._brier += float(np.square(found).sum() + (1 - 2 * true).sum())
+        self._log_loss += sums(-np.log(np.clip(true, least, 1.0)))
+        squares = np.square(found).sum(axis=-1) + (1 - 2 * true)
+        total = np.square(found).sum() + (1 - 2 * true).sum()
+        self._brier += [total, np.square(squares).sum()]
+        for place, ranking in enumerate(self._rankings):
+            ranking.add(found[:, place], labels == place)
         self._calibration.add(confidence, right)
         self._mistakes += [
             (float(confidence[i]), first + int(i), int(labels[i]), int(predicted[i]))
@@ -71,7 +84,7 @@ class ClassificationTally:
         if not count:
             raise ValueError("There is no example to measure.")
         confusions = Confusions(self._classes, self._counts)
-        top5 = {"top5_accuracy": Scalar(self._top5 / count)} if len(self._classes) > 5 else {}
+        top5 = {"top5_accuracy": share(self._top5, count)} if len(self._classes) > 5 else {}
         return Measures(
             primary="accuracy",
             count=count,
@@ -80,13 +93,30 @@ class ClassificationTally:
                 **top5,
                 "balanced_accuracy": confusions.balanced_accuracy,
                 "macro_f1": confusions.macro_f1,
-                "log_loss": Scalar(self._log_loss / count, more_is_better=False),
-                "brier": Scalar(self._brier / count, more_is_better=False),
+                "mcc": confusions.matthews,
+                **self._of_two(confusions),
+                "log_loss": mean_loss(self._log_loss, count),
+                "brier": mean_loss(self._brier, count),
                 "calibration_error": self._calibration.error,
             },
-            views=[*confusions.views(), self._calibration.view(), self._gallery()],
+            views=[
+                *confusions.views(),
+                *([curve(self._classes, self._rankings)] if self._rankings else []),
+                self._calibration.view(),
+                self._gallery(),
+            ],
             remarks=[*confusions.remarks(), *self._calibration.remarks()],
         )
+
+    def _of_two(self, confusions: Confusions) -> dict[str, Scalar]:
+        """Returns what is measured only of two classes, by name."""
+        if not self._rankings or not confusions.support.all():
+            return {}
+        found: dict[str, Scalar | None] = {"roc_auc": self._rankings[1].roc_auc}
+        for place, (name, ranking) in enumerate(zip(self._classes, self._rankings, strict=True)):
+            found[f"f1_{name}"] = confusions.f1_of(place)
+            found[f"average_precision_{name}"] = ranking.average_precision
+        return {name: scalar for name, scalar in found.items() if scalar}
 
     def _gallery(self) -> Gallery:
         names = self._classes
@@ -104,31 +134,10 @@ def _labels(target: np.ndarray, classes: int, first: int) -> np.ndarray:
     wrong = np.flatnonzero(((target == 1).sum(axis=-1) != 1) | ((target != 0).sum(axis=-1) != 1))
     if len(wrong):
         raise ValueError(
-            f"The target of example {first + wrong[0]} is {_row(target[wrong[0]])}, "
+            f"The target of example {first + wrong[0]} is {row(target[wrong[0]])}, "
             "expected 1 at one class and 0 at the others."
         )
     return target.argmax(axis=-1)
-
-
-def _check(found: np.ndarray, shape: tuple[int, int], first: int) -> None:
-    """Raises ValueError unless these are probabilities."""
-    if found.shape != shape:
-        raise ValueError(f"Probabilities have shape {found.shape}, expected {shape}.")
-    for is_wrong, problem in [
-        (lambda: ~np.isfinite(found).all(axis=-1), "are not finite"),
-        (lambda: ((found < -1e-3) | (found > 1 + 1e-3)).any(axis=-1), "are not in [0, 1]"),
-        (lambda: np.abs(found.sum(axis=-1) - 1) > 1e-3 + _rounding(found), "do not add up to 1"),
-    ]:
-        wrong = np.flatnonzero(is_wrong())
-        if len(wrong):
-            raise ValueError(
-                f"The probabilities of example {first + wrong[0]} {problem}: "
-                f"{_row(found[wrong[0]])}."
-            )
-
-
-def _row(values: np.ndarray) -> str:
-    return np.array2string(values, precision=4, threshold=10, edgeitems=3)
 
 
 def _rounding(found: np.ndarray) -> np.ndarray:
@@ -139,3 +148,9 @@ def _rounding(found: np.ndarray) -> np.ndarray:
     """
     on_grid = (found * 256 == np.round(found * 256)).all(axis=-1)
     return on_grid * found.shape[-1] / 512
+
+
+_WHOLE: Check = (
+    lambda found: np.abs(found.sum(axis=-1) - 1) > 1e-3 + _rounding(found),
+    "do not add up to 1",
+)

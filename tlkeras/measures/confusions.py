@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras.measures.estimates import spread
 from tlkeras.measures.measures import Matrix, Scalar, Table, interval, listed, share
 
 PAIRS = 12
@@ -24,7 +25,9 @@ _OFTEN = 0.1
 class Confusions:
     """How often which class was predicted for which label.
 
-    A share of nothing, such as the precision of a class that is never predicted, is 0.
+    A share of nothing, such as the precision of a class that is never predicted, is 0. Intervals of
+    what is no share of examples are by the delta method: the cells are counts of independent
+    examples, and a measure is nearly linear in them.
 
     Attributes:
         names: The classes.
@@ -67,12 +70,65 @@ class Confusions:
     @property
     def balanced_accuracy(self) -> Scalar:
         """The mean recall of the classes that have examples."""
-        return Scalar(float(self.recall[self.support > 0].mean()))
+        value = float(self.recall[self.support > 0].mean())
+        known = self.support > 0
+        slopes = (np.eye(len(known)) - self.recall[:, None]) * shares(known, self.support)[:, None]
+        return Scalar(value, self._interval(value, slopes / known.sum()))
 
     @property
     def macro_f1(self) -> Scalar:
-        """The mean F1 of the classes that have examples or are predicted."""
-        return Scalar(float(self.f1[self.support + self.predicted > 0].mean()))
+        """The mean F1 of the classes that have examples or are predicted.
+
+        Its interval is that of Takahashi et al. 2022, https://doi.org/10.1007/s10489-021-02635-5.
+        """
+        known = self.support + self.predicted > 0
+        value = float(self.f1[known].mean())
+        return Scalar(value, self._interval(value, self._f1_slopes(known / known.sum())))
+
+    @property
+    def matthews(self) -> Scalar:
+        """The correlation of labels and predictions, in [-1, 1]; 0 if either is always the same.
+
+        Matthews's coefficient for any number of classes (Gorodkin 2004,
+        https://doi.org/10.1016/j.compbiolchem.2004.09.006).
+        """
+        count = self.counts.sum()
+        labels, predicted = self.support / count, self.predicted / count
+        spreads = 1 - labels @ labels, 1 - predicted @ predicted
+        if not min(spreads) > 0:
+            return Scalar(0.0)
+        size = np.sqrt(spreads[0] * spreads[1])
+        value = float((self.counts.trace() / count - labels @ predicted) / size)
+        slopes = (np.eye(len(labels)) - predicted[:, None] - labels) / size
+        slopes += value * (labels[:, None] / spreads[0] + predicted / spreads[1])
+        # As a number in [0, 1]; exactly 1 if all is right, whatever the root was rounded to.
+        part = 1.0 if self.counts.trace() == count else float(np.clip((value + 1) / 2, 0, 1))
+        low, high = self._interval(part, slopes / (2 * count))
+        return Scalar(2 * part - 1, (2 * low - 1, 2 * high - 1))
+
+    def f1_of(self, place: int) -> Scalar:
+        """Returns the F1 of one class with its interval."""
+        slopes = self._f1_slopes(np.eye(len(self.names))[place])
+        return Scalar(float(self.f1[place]), self._interval(float(self.f1[place]), slopes))
+
+    def _f1_slopes(self, weights: np.ndarray) -> np.ndarray:
+        """Returns the slopes of the weighted sum of the F1 of all classes."""
+        parts = weights / np.maximum(self.support + self.predicted, 1)
+        lost = parts * self.f1
+        return np.diag(2 * parts) - lost[:, None] - lost
+
+    def _interval(self, value: float, slopes: np.ndarray) -> tuple[float, float]:
+        """Returns the interval of a number in [0, 1].
+
+        Args:
+            value: The number.
+            slopes: By how much it grows with one more example of each cell, [classes, classes].
+        """
+        mean = (self.counts * slopes).sum() / self.counts.sum()
+        variance = float((self.counts * np.square(slopes - mean)).sum())
+        # If all is right: as many as give a mean of recalls the variance that such a share has.
+        known = self.support[self.support > 0]
+        return spread(value, variance, len(known) ** 2 / float((1 / known).sum()))
 
     def pairs(self) -> list[tuple[str, str, int, float]]:
         """Returns (label, prediction, count, share of the label), the most frequent first."""

@@ -17,7 +17,9 @@ from tlkeras import files
 
 FILE = "metrics.json"
 
-_NORMAL = 1.959963984540054  # Between minus and plus this lie 95 % of a normal distribution.
+NORMAL = 1.959963984540054
+"""Between minus and plus this lie 95 % of a normal distribution."""
+
 _NAMED = 5  # So many names are listed; of the others, their number.
 
 
@@ -46,12 +48,15 @@ def share(right: int, count: int) -> Scalar:
     return Scalar(right / count, interval(right, count))
 
 
-def interval(right: int, count: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share, by Wilson's score."""
-    part, z2 = right / count, _NORMAL**2
+def interval(right: float, count: float) -> tuple[float, float]:
+    """Returns the 95 % interval of a share, by Wilson's score.
+
+    The numbers need not be whole, see `estimates.spread`.
+    """
+    part, z2 = right / count, NORMAL**2
     middle = (part + z2 / (2 * count)) / (1 + z2 / count)
     reach = math.sqrt(part * (1 - part) / count + z2 / (4 * count**2))
-    reach *= _NORMAL / (1 + z2 / count)
+    reach *= NORMAL / (1 + z2 / count)
     low = 0.0 if right == 0 else middle - reach
     return low, 1.0 if right == count else middle + reach
 

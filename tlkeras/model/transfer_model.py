@@ -63,7 +63,7 @@ class TransferModel:
             network = backbone.build()
             features: Any = network.output
             body = keras.Model(network.input, task.summarize(features), name="body")
-            inputs = keras.tree.map_structure(_input_like, body.output)
+            inputs = _inputs_like(body.output)
             head = keras.Model(inputs, task.head(inputs, len(classes)), name=HEAD)
             full = keras.Model(body.input, head(body.output), name=backbone.name)
         self._hold(backbone, task, classes, body, head, full)
@@ -314,8 +314,14 @@ def _seeded(seed: int) -> Iterator[None]:
         np.random.set_state(arrays_before)
 
 
-def _input_like(tensor: Any) -> Any:
-    return keras.Input(tensor.shape[1:], dtype=tensor.dtype)
+def _inputs_like(outputs: Any) -> Any:
+    """Returns symbolic inputs for one tensor or a dict; Keras wants those of a dict named so."""
+    if isinstance(outputs, Mapping):
+        return {
+            name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=name)
+            for name, tensor in outputs.items()
+        }
+    return keras.Input(outputs.shape[1:], dtype=outputs.dtype)
 
 
 def _called_with(layer: keras.Layer) -> Any:

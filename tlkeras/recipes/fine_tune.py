@@ -127,6 +127,7 @@ class FineTune(Recipe, name="fine_tune"):
         data = dataclasses.replace(data, part=hardware.part())
         starts = _starts(model, self.phases)
         _claim(folder, self, model, data, starts)
+        model.task.initialize(model.head, data.targets_of("train"))
         todo = [
             (phase, start)
             for number, (phase, start) in enumerate(zip(self.phases, starts, strict=True))

@@ -1,0 +1,80 @@
+"""Estimates: numbers of a sample with 95 % intervals, from sums over independent examples.
+
+Nothing is drawn: two runs on the same examples give the same intervals.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tlkeras.measures.measures import NORMAL, Scalar, interval
+
+
+def spread(value: float, variance: float, count: float) -> tuple[float, float]:
+    """Returns the 95 % interval of a number in [0, 1], Wilson's, from its variance.
+
+    The interval is that of a share of ``value (1 - value) / variance`` independent examples, which
+    is as uncertain. Where nothing varies, as when all is right, it is a share of `count` examples.
+    """
+    if 0 < value < 1 and variance > 0:
+        count = value * (1 - value) / variance
+    return interval(value * count, count)
+
+
+def sums(losses: np.ndarray) -> np.ndarray:
+    """Returns the sum of losses and that of their squares."""
+    return np.array([losses.sum(), np.square(losses).sum()])
+
+
+def mean_loss(sums: np.ndarray, count: int) -> Scalar:
+    """Returns the mean of losses that are at least 0, by normal theory; less is better.
+
+    Args:
+        sums: Of the losses and of their squares, see `sums`.
+        count: How many they are; one alone has no interval.
+    """
+    total, squares = sums.tolist()
+    value = total / count
+    if count < 2:
+        return Scalar(value, more_is_better=False)
+    variance = max(squares / count - value**2, 0.0) / (count - 1)
+    reach = NORMAL * math.sqrt(variance)
+    return Scalar(value, (max(value - reach, 0.0), value + reach), more_is_better=False)
+
+
+class Ratio:
+    """A sum of parts over a sum of wholes, such as F1: right ones over the mean of both counts.
+
+    Every example is one unit, however many parts it has: words of a sentence are not independent.
+    The variance is by the delta method: that of ``part - ratio * whole`` over the examples.
+    """
+
+    def __init__(self) -> None:
+        """Begins with no example."""
+        self.part = self.whole = 0.0
+        self._squares = np.zeros(3)  # Of part * part, part * whole and whole * whole.
+
+    def add(self, part: np.ndarray, whole: np.ndarray) -> None:
+        """Adds the parts and the wholes of examples, [b]."""
+        part, whole = part.astype(np.float64), whole.astype(np.float64)
+        self.part += float(part.sum())
+        self.whole += float(whole.sum())
+        self._squares += [(part * part).sum(), (part * whole).sum(), (whole * whole).sum()]
+
+    @property
+    def scalar(self) -> Scalar:
+        """The ratio, in [0, 1], with its interval; 0 without one if all wholes are 0."""
+        if not self.whole:
+            return Scalar(0.0)
+        value = self.part / self.whole
+        parts, both, wholes = self._squares
+        variance = (parts - 2 * value * both + value**2 * wholes) / self.whole**2
+        return Scalar(value, spread(value, float(variance), self.whole))
+
+
+def midranks(values: np.ndarray) -> np.ndarray:
+    """Returns the rank of each value from 1 on, float64 [n]; equal values share the mean rank."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]

@@ -1,0 +1,104 @@
+"""Ranking: how well scores set the examples of a class apart from all others.
+
+The scores are sorted, not counted by fixed thresholds: those of a confident model lie all next to 0
+and 1, where thresholds see no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tlkeras.measures.estimates import midranks, spread
+from tlkeras.measures.measures import Curve, Scalar
+
+_POINTS = 100  # Of a curve, about so many are drawn.
+
+
+class Ranking:
+    """The scores of one class, float32: four bytes an example.
+
+    The positive examples are those of the class.
+    """
+
+    def __init__(self) -> None:
+        """Begins with no example."""
+        self._signed: list[np.ndarray] = []
+
+    def add(self, scores: np.ndarray, positive: np.ndarray) -> None:
+        """Adds scores at least 0, [b], and which examples are of the class, bool [b]."""
+        # The sign tells the class, that of 0 too.
+        kept = np.maximum(scores, 0).astype(np.float32)
+        self._signed.append(np.copysign(kept, np.where(positive, 1, -1).astype(np.float32)))
+
+    @property
+    def scores(self) -> np.ndarray:
+        """All scores, float32 [n], in the order of the examples."""
+        return np.abs(np.concatenate([np.zeros(0, np.float32), *self._signed]))
+
+    @property
+    def positive(self) -> np.ndarray:
+        """Which examples are of the class, bool [n]."""
+        return ~np.signbit(np.concatenate([np.zeros(0, np.float32), *self._signed]))
+
+    @property
+    def roc_auc(self) -> Scalar | None:
+        """How often a positive example has a higher score than another one; ties count half.
+
+        None without an example of either kind. The variance is DeLong's (DeLong et al. 1988,
+        https://doi.org/10.2307/2531595).
+        """
+        scores, positive = self.scores, self.positive
+        own, others = int(positive.sum()), int((~positive).sum())
+        if not (own and others):
+            return None
+        ranks = midranks(scores)
+        above = (ranks[positive] - midranks(scores[positive])) / others
+        below = 1 - (ranks[~positive] - midranks(scores[~positive])) / own
+        few = min(own, others)
+        variance = sum(np.var(x, ddof=1) / len(x) for x in (above, below)) if few > 1 else 0.0
+        value = float(above.mean())
+        return Scalar(value, spread(value, float(variance), few))
+
+    @property
+    def average_precision(self) -> Scalar | None:
+        """The mean precision over the positive examples, the area below precision by recall.
+
+        None without a positive example. The interval is that of a share of the positive examples
+        (Boyd et al. 2013, https://doi.org/10.1007/978-3-642-40994-3_29).
+        """
+        recall, precision = self._steps()
+        if not len(recall):
+            return None
+        value = float((np.diff(recall, prepend=0.0) * precision).sum())
+        return Scalar(value, spread(value, 0.0, int(self.positive.sum())))
+
+    def points(self) -> list[list[float]]:
+        """Returns points of precision by recall; none without a positive example."""
+        recall, precision = self._steps()
+        places = np.unique(np.linspace(0, max(len(recall) - 1, 0), _POINTS).astype(int))
+        return [[float(recall[i]), float(precision[i])] for i in places if len(recall)]
+
+    def _steps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns recall and precision at every threshold, the highest first."""
+        scores, positive = self.scores, self.positive
+        if not positive.any():
+            return np.zeros(0), np.zeros(0)
+        order = np.argsort(-scores, kind="stable")
+        last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+        found = np.cumsum(positive[order])[last]
+        return found / positive.sum(), found / (last + 1)
+
+
+def curve(names: Sequence[str], rankings: Sequence[Ranking]) -> Curve:
+    """Returns precision by recall, a line for each class that has examples."""
+    found = zip(names, (ranking.points() for ranking in rankings), strict=True)
+    return Curve(
+        "Precision and recall",
+        "recall",
+        "precision",
+        {name: points for name, points in found if points},
+        "Of the examples that score above a threshold, precision is the share that are of the "
+        "class, and recall the share of the class that is among them; every threshold is a point.",
+    )

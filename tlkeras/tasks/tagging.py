@@ -1,0 +1,133 @@
+"""Tagging: a class for each word, such as the names of persons and places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tlkeras.frameworks import keras, tf
+from tlkeras.measures.tagging import TaggingTally, tags_of
+from tlkeras.task import Output, Task
+
+# What a row without a word has in place of logarithms of probabilities: far below any, so that its
+# probabilities are 0, and the loss knows it.
+_ABSENT = -1e4
+
+
+class Tagging(Task, name="tagging"):
+    """A class for each word: its features, dropout, one dense layer, softmax loss.
+
+    It takes backbones with ``input='words'``, whose ``tokens`` have a row for each word. Words that
+    they do not see, as the text was cut, have no part in the loss; the measures count them as
+    predicted O. Classes are BIO or BIOES tags, see `entities`.
+
+    The outputs are logarithms of probabilities. The loss is that of a sentence, summed over its
+    words, so that it does not depend on the other sentences of a batch.
+    """
+
+    reads = ("tags",)
+    primary = "entity_f1"
+
+    dropout: float = 0.2
+
+    def validate(self):
+        self.require(0 <= self.dropout < 1, "dropout", "at least 0 and below 1")
+
+    def target(self, example, inputs, classes):
+        """Returns int32 [rows + classes].
+
+        First come the classes of the words, -1 behind the last one. The rows are one more than the
+        network's, so that an entity that goes on behind them is known to. Then comes, for each
+        class, how many words behind all rows have it.
+        """
+        tags = tf.cast(example["tags"], tf.int32)
+        rows = tf.shape(tags)[0] if inputs is None else _length(inputs) + 1
+        filled = tf.pad(tags[:rows], [[0, tf.maximum(rows - tf.shape(tags)[0], 0)]], "CONSTANT", -1)
+        beyond = tf.reduce_sum(tf.one_hot(tags[rows:], classes, dtype=tf.int32), axis=0)
+        size = None if inputs is None else rows + classes
+        return tf.ensure_shape(tf.concat([filled, beyond], axis=0), [size])
+
+    def summarize(self, features):
+        """Returns ``tokens`` [b, words, channels] and ``mask``, bool [b, words]."""
+        if missing := [name for name in ("tokens", "mask") if name not in features]:
+            raise ValueError(
+                f"tagging needs {missing[0]!r} of the backbone, which has {', '.join(features)}; "
+                "use a text backbone with input='words'."
+            )
+        return {"tokens": features["tokens"], "mask": features["mask"]}
+
+    def head(self, summary, classes):
+        """Returns logarithms of probabilities, [b, words, classes]; -10000 without a word."""
+        x = keras.layers.Dropout(self.dropout, name="dropout")(summary["tokens"])
+        logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
+        # No sum: of one sentence Keras makes it a bias of channels, which TFLite does not convert.
+        is_word = summary["mask"][..., None]
+        return keras.ops.where(is_word, keras.ops.log_softmax(logits), _ABSENT)
+
+    def loss(self):
+        return _Loss()
+
+    def metrics(self):
+        return [_Accuracy(name="accuracy")]
+
+    def served(self, outputs):
+        return {"probabilities": keras.ops.exp(outputs)}
+
+    def named(self, served, classes):
+        """Returns ``tags``, strings [b, words], empty where there is no word."""
+        probabilities = served["probabilities"]
+        names = tf.gather(tf.constant(classes), tf.argmax(probabilities, axis=-1))
+        is_word = tf.reduce_sum(probabilities, axis=-1) > 0.5
+        return {**served, "tags": tf.where(is_word, names, "")}
+
+    def outputs(self):
+        return (Output("probabilities", "tokens", labelled=True),)
+
+    def tally(self, classes):
+        return TaggingTally(classes)
+
+    def agree(self, one, other):
+        """Returns whether every word has the same tag."""
+        tags, others = (tags_of(each["probabilities"]) for each in (one, other))
+        return (tags == others).all(axis=-1)
+
+
+class _Loss(keras.losses.Loss):
+    """The negative logarithm of the probability of the tags of a sentence, [b]."""
+
+    def call(self, y_true, y_pred):
+        tags, is_counted = _seen(y_true, y_pred)
+        given: Any = keras.ops.take_along_axis(y_pred, tags[..., None], axis=-1)
+        total: Any = keras.ops.sum(keras.ops.where(is_counted, given[..., 0], 0.0), axis=-1)
+        return -total
+
+
+class _Accuracy(keras.metrics.Mean):
+    """The share of the words that the network sees with the right tag."""
+
+    def update_state(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, y_true, y_pred, sample_weight=None
+    ):
+        tags, is_counted = _seen(y_true, y_pred)
+        best = keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32")
+        weights: Any = keras.ops.cast(is_counted, "float32")
+        if sample_weight is not None:
+            weights = weights * keras.ops.reshape(sample_weight, [-1, 1])
+        super().update_state(keras.ops.equal(tags, best), weights)
+
+
+def _seen(target: Any, outputs: Any) -> tuple[Any, Any]:
+    """Returns the classes of words, int32 [b, words], and which of them the network sees."""
+    tags: Any = keras.ops.cast(target[:, : outputs.shape[1]], "int32")
+    most: Any = keras.ops.max(outputs, axis=-1)
+    is_word = most > _ABSENT / 2
+    return keras.ops.maximum(tags, 0), keras.ops.logical_and(tags >= 0, is_word)
+
+
+def _length(inputs: Any) -> int:
+    """Returns how many words a network sees at most."""
+    if not isinstance(inputs, Mapping) or "starts" not in inputs:
+        raise ValueError(
+            "tagging needs a backbone that reads words; use a text backbone with input='words'."
+        )
+    return inputs["starts"].shape[-1]
