@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tlkeras.backbone import Backbone
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.frameworks import keras, tf
 from tlkeras.kinds.words import Words
 from tlkeras.model import graph
+from tlkeras.sources.embedded import Embedded
+from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.tagging import Tagging
 from tlkeras.texts import inputs
 from tlkeras.texts.wordpiece import WordPiece
 
@@ -109,3 +116,42 @@ def test_words_are_given_as_a_list_or_as_a_text():
     assert kind.given("rain  in\n").numpy().tolist() == [b"rain", b"in"]
     assert kind.given(["rain", "in"]).numpy().tolist() == [b"rain", b"in"]
     assert kind.given("").shape == (0,)
+
+
+class Pieces(Backbone, name="pieces_of_a_test"):
+    """An embedding of the pieces above."""
+
+    block_pattern = r"^(embedding)"
+
+    input: inputs.Input = "text"
+
+    def build(self):
+        return network(self.input)
+
+    def raw(self):
+        return inputs.raw(self.input)
+
+    def preprocess(self, example):
+        return inputs.preprocess(TOKENIZER, example, self.input, LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("target", "input", "task"),
+    [
+        ("label", "text", Classification()),
+        ("pair", "pair", Classification()),
+        ("tags", "words", Tagging()),
+    ],
+)
+def test_texts_preprocessed_together_are_those_preprocessed_alone(tmp_path, target, input, task):
+    source = Embedded(data="notes", count=70, target=target)
+    ingest.write_examples(source, Split(), tmp_path, say=lambda text: None)
+    data = Data(tmp_path, Pieces(input=input), task)
+    order = data.order("train", epoch=0)
+    decoded = data._examples("train", order)
+    alone, together = data._alone(decoded), data.pairs("train", order)
+    assert together.element_spec == alone.element_spec
+    assert len(together) == len(alone) == data.count("train")
+    pairs = zip(alone.as_numpy_iterator(), together.as_numpy_iterator(), strict=True)
+    for one, other in pairs:
+        keras.tree.map_structure(np.testing.assert_array_equal, one, other)

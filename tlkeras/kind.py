@@ -58,6 +58,11 @@ class Kind(Spec, plugins="tlkeras.kinds"):
     least_classes: ClassVar[int] = 0
     """How many classes the data need at least; 0 if a value names no class."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a parsed value is a decoded one already."""
+        return type(self).decoded is Kind.decoded
+
     @abc.abstractmethod
     def checked(self, value: Any) -> Any:
         """Returns the standard form of a value that a source yields.
@@ -120,8 +125,7 @@ class Kind(Spec, plugins="tlkeras.kinds"):
         stored = self.parsing()
         is_list = isinstance(stored, tf.io.FixedLenSequenceFeature)
         shape = (*((None,) if is_list else ()), *stored.shape)
-        is_ready = type(self).decoded is Kind.decoded
-        decoded = None if is_ready else self.decoded
+        decoded = None if self.is_ready else self.decoded
         return {SERVING: Entrance(stored.dtype.name, shape, lambda value: value, decoded)}
 
     @abc.abstractmethod

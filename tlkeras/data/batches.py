@@ -24,6 +24,10 @@ from tlkeras.task import Task
 _REDUCED = 4
 
 
+# Measured with WordPiece: 1.3 ms a text one by one, 0.10 ms in batches of 32.
+_TOGETHER = 32
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     """The splits of one folder of examples, for one backbone and one task.
@@ -187,7 +191,7 @@ class Data:
         """
         decoded = self._examples(split, order)
         if not augments:
-            return decoded.map(as_written(self._pair), num_parallel_calls=PARALLEL)
+            return self._together(decoded) if self._is_ready else self._alone(decoded)
         order = np.arange(self.count(split)) if order is None else order
         seeds = np.stack([np.full_like(order, self.seed * 65_537 + view), order], axis=1)
         seeds = tf.data.Dataset.from_tensor_slices(seeds.astype(np.int32))
@@ -195,6 +199,29 @@ class Data:
             as_written(lambda example, seed: self._pair(augment.examples(augments, example, seed))),
             num_parallel_calls=PARALLEL,
         )
+
+    def _alone(self, decoded: Any) -> Any:
+        return decoded.map(as_written(self._pair), num_parallel_calls=PARALLEL)
+
+    def _together(self, decoded: Any) -> Any:
+        """Returns what `_alone` does; texts are preprocessed many at once, which is much faster."""
+
+        def prepared(examples: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            read = {key: _filled(examples[key]) for key in self.backbone.reads}
+            return self.backbone.preprocess(read), {key: examples[key] for key in self.task.reads}
+
+        def pair(inputs: Any, example: dict[str, Any]) -> tuple[Any, Any]:
+            return inputs, self.task.target(example, inputs, len(self.classes))
+
+        batches = decoded.ragged_batch(_TOGETHER)
+        singles = batches.map(as_written(prepared), num_parallel_calls=PARALLEL).unbatch()
+        count = tf.data.experimental.assert_cardinality(int(decoded.cardinality()))
+        return singles.apply(count).map(as_written(pair), num_parallel_calls=PARALLEL)
+
+    @property
+    def _is_ready(self) -> bool:
+        """Whether all that the backbone reads needs no decoding, so that it can be batched."""
+        return all(kind.is_ready for kind in self.backbone.raw().values())
 
     def targets_of(self, split: str) -> Iterator[Any]:
         """Yields the target of each example of a split in file order, at the example's own size.
@@ -258,3 +285,8 @@ class Data:
     def _pair(self, example: dict[str, Any]) -> tuple[Any, Any]:
         inputs = self.backbone.preprocess(example)
         return inputs, self.task.target(example, inputs, len(self.classes))
+
+
+def _filled(values: Any) -> Any:
+    """Returns a batch in the form in which clients send one: short rows are filled."""
+    return values.to_tensor() if isinstance(values, tf.RaggedTensor) else values
