@@ -197,7 +197,7 @@ MEANINGS = {
     "boxes": ("BoundingBoxPropertiesT", (2, 2), 2),
     "category": ("FeaturePropertiesT", (2, 2), 3),
     "count": ("FeaturePropertiesT", None, 2),
-    "tokens": ("FeaturePropertiesT", None, 3),
+    "tokens": ("FeaturePropertiesT", None, 2),
 }
 
 

@@ -474,7 +474,7 @@ def test_the_intervals_are_those_of_a_bootstrap(classes):
     for _ in range(200):
         places = random.integers(0, 800, 800)
         drawn.append(values(measured([(labels[places], probabilities[places])], NAMES[:classes])))
-    scalars = measured([(labels, probabilities)], NAMES[:classes]).scalars
+    scalars = {**measured([(labels, probabilities)], NAMES[:classes]).scalars}
     del scalars["calibration_error"]  # Chance makes it larger in every draw.
     assert len(scalars) == (11 if classes == 2 else 7)
     for name, scalar in scalars.items():

@@ -218,6 +218,8 @@ def test_numbers_of_any_size_train_alike():
             for metric, value in zip(task.metrics(), expected, strict=True):
                 metric.update_state(numbers, outputs)
                 assert np.asarray(metric.result()) == pytest.approx(value, rel=1e-3)
+                metric.update_state(numbers, outputs, sample_weight=np.zeros(64))
+                assert np.asarray(metric.result()) == pytest.approx(value, rel=1e-3)
             loss = float(np.asarray(task.loss()(numbers, outputs)))
             assert loss == pytest.approx(1 - expected[0], rel=1e-3) and loss < 0.05
             losses.append(loss)
@@ -234,6 +236,7 @@ def test_a_recipe_begins_with_the_scale_of_the_training_numbers(tmp_path):
     np.testing.assert_allclose(scale.mean, [[numbers.mean()]], rtol=1e-6)
     np.testing.assert_allclose(scale.variance, [[numbers.var()]], rtol=1e-5)
     assert log["loss"] < 5 and log["val_mean_absolute_error"] < 500
+    assert log["explained"] == pytest.approx(1 - log["loss"], abs=1e-4)
 
 
 def test_the_scale_is_that_of_the_training_numbers_and_survives_a_file(tmp_path):

@@ -383,6 +383,13 @@ def test_lines_of_a_curve_lie_within_their_chart_and_the_first_four_have_a_colou
     assert "line 0: 0.0000 at first, 1.0000 at last" in str(drawn.named("svg")[0]["aria-label"])
 
 
+def test_a_line_of_one_point_lies_within_its_chart():
+    drawn = Page(charts.lines(Curve("Curves", "recall", "precision", {"a": [[1.0, 0.5]]})))
+    [line] = drawn.named("polyline")
+    x, y = map(float, str(line["points"]).split(","))
+    assert 52 < x < 466 and 44 < y < 224
+
+
 def test_bars_are_as_wide_as_their_numbers_and_described_in_words():
     svg = charts.bars("seconds", {"small": {"ours": 5.0, "theirs": 20.0}, "large": {"ours": 10.0}})
     drawn = Page(svg)

@@ -23,7 +23,8 @@ class Output:
 
     Attributes:
         name: Its key in what `Task.served` returns.
-        meaning: What it holds; ``scores`` has a number for each class, in their order.
+        meaning: What it holds; ``scores`` has a number for each class, in their order, and
+            ``tokens`` has such numbers for each word, all 0 where there is none.
         labelled: Whether the class names say what its values, or the numbers in it, stand for.
     """
 

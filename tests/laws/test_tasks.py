@@ -1,5 +1,6 @@
 """What every task promises."""
 
+import html
 import json
 import zlib
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from tlkeras.kinds.text import Text
 from tlkeras.kinds.words import Words
 from tlkeras.measures import measures
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.report import card, report
 from tlkeras.source import Source
 from tlkeras.task import Task
 
@@ -120,14 +122,20 @@ def model(task, data):
 
 
 @pytest.fixture(scope="module")
-def pairs(data, model):
+def batches(data):
+    """The test split as NumPy arrays, read once."""
+    return [*data.batches("test").as_numpy_iterator()]
+
+
+@pytest.fixture(scope="module")
+def pairs(batches, model):
     """Targets and served outputs of the test split as NumPy arrays, in batches."""
     return [
         (
-            tf.nest.map_structure(np.asarray, target),
+            target,
             {name: np.asarray(value) for name, value in model.served(inputs).items()},
         )
-        for inputs, target in data.batches("test")
+        for inputs, target in batches
     ]
 
 
@@ -223,23 +231,36 @@ def test_an_answer_agrees_with_itself(task, pairs):
         assert agreement.all()
 
 
-def test_a_file_of_builtin_operations_serves_what_the_model_serves(model, data, tmp_path):
+def test_a_file_of_builtin_operations_serves_what_the_model_serves(model, batches, pairs, tmp_path):
     exporter = TFLite()
-    export(exporter, model, data.singles("train"), tmp_path)
+    samples = tf.data.Dataset.from_tensor_slices(batches[0][0])
+    export(exporter, model, samples, tmp_path)
     run = exporter.load(tmp_path)
-    for inputs, _ in data.batches("test").as_numpy_iterator():
+    for (inputs, _), (_, served) in zip(batches, pairs, strict=True):
         found = run(inputs)
-        for name, tensor in model.served(inputs).items():
+        for name, tensor in served.items():
             largest = max(1.0, float(np.abs(tensor).max()))
             assert np.abs(found[name] - tensor).max() <= exporter.tolerance * largest
 
 
-def test_a_saved_model_answers_as_before(model, data, tmp_path):
+def test_a_saved_model_answers_as_before(model, batches, tmp_path):
     model.save(tmp_path)
     loaded = TransferModel.load(tmp_path)
-    for inputs, _ in data.batches("test").take(2):
+    for inputs, _ in batches[:2]:
         for name, tensor in model.served(inputs).items():
             assert np.array_equal(loaded.served(inputs)[name], tensor)
+
+
+def test_a_report_and_a_card_show_the_measures(task, data, pairs, tmp_path):
+    found = tallied(task, data, pairs)
+    report.write(tmp_path / "report.html", report.Report("Model", measures=found))
+    page, text = (tmp_path / "report.html").read_text("utf-8"), card.card("m", measures=found)
+    for view in found.views:
+        assert f">{view.title}</h2>" in page
+        if isinstance(view, measures.Gallery):
+            assert all(html.escape(each.caption) in page for each in view.examples)
+    assert task.primary.replace("_", " ") in text
+    assert all(html.escape(remark, quote=False) in page for remark in found.remarks)
 
 
 def test_the_measures_of_the_own_size_are_those_of_the_fixed_one(task, data, pairs):

@@ -100,7 +100,7 @@ OUTPUTS = {
     "boxes": _Tensor(_boxes),
     "category": _Tensor(_feature_of_box, _VALUE_LABELS),
     "count": _Tensor(_feature),
-    "tokens": _Tensor(_feature, _VALUE_LABELS),
+    "tokens": _Tensor(_feature),
 }
 """The metadata of an output by its `Output.meaning`."""
 

@@ -13,7 +13,8 @@ import numpy as np
 from tlkeras.measures.estimates import midranks, spread
 from tlkeras.measures.measures import Curve, Scalar
 
-_POINTS = 100  # Of a curve, about so many are drawn.
+# So many lines are drawn at most, and about so many points of each.
+_LINES, _POINTS = 12, 100
 
 
 class Ranking:
@@ -92,13 +93,15 @@ class Ranking:
 
 
 def curve(names: Sequence[str], rankings: Sequence[Ranking]) -> Curve:
-    """Returns precision by recall, a line for each class that has examples."""
-    found = zip(names, (ranking.points() for ranking in rankings), strict=True)
-    return Curve(
-        "Precision and recall",
-        "recall",
-        "precision",
-        {name: points for name, points in found if points},
+    """Returns precision by recall, a line for each class that has examples, the largest first."""
+    counts = [int(ranking.positive.sum()) for ranking in rankings]
+    order = sorted(range(len(names)), key=lambda place: -counts[place])
+    known = [place for place in order if counts[place]]
+    note = (
         "Of the examples that score above a threshold, precision is the share that are of the "
-        "class, and recall the share of the class that is among them; every threshold is a point.",
+        "class, and recall the share of the class that is among them; every threshold is a point."
     )
+    if len(known) > _LINES:
+        note += f" Of {len(known)} classes the {_LINES} with the most examples are drawn."
+    series = {names[place]: rankings[place].points() for place in known[:_LINES]}
+    return Curve("Precision and recall", "recall", "precision", series, note)

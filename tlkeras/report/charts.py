@@ -159,6 +159,8 @@ class _Axes:
 
 def _axes(xs: Sequence[float], ys: Sequence[float], x_step: float, margin: float) -> _Axes:
     """Returns axes of all values with a margin left and right; x ticks at least a step apart."""
+    if not margin and min(xs) == max(xs):
+        margin = abs(xs[0]) / 2 or 0.5  # A line of one place, too, has a width.
     x_ticks = [x for x in _ticks(min(xs), max(xs), x_step) if min(xs) <= x <= max(xs)]
     y_ticks = _ticks(min(ys), max(ys))
     low = (min(xs) - margin, y_ticks[0])
