@@ -53,17 +53,10 @@ def settings(folder: Path, layout: Layout) -> Settings:
     """Returns the settings of ``config.json``, with the defaults of what it leaves out.
 
     Raises:
-        ValueError: It is of another family, or the network cannot be what it says.
+        ValueError: The network cannot be what it says.
     """
     file = folder / "config.json"
-    try:
-        read = files.read_json(file)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {error}.") from None
-    if (found := read.get("model_type")) not in layout.model_types:
-        known = " or ".join(map(repr, layout.model_types))
-        raise ValueError(f"{file}: model_type is {found!r}, expected {known} here.")
-    merged = {**layout.defaults, **read}
+    merged = {**layout.defaults, **files.read_json(file)}
     allowed = {layout.activation: [*_ACTIVATIONS], **layout.settings}
     for name, values in allowed.items():
         if name in merged and merged[name] not in values:
