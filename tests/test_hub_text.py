@@ -20,7 +20,8 @@ from tlkeras.backbones import hub_text
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import keras_hub, tf
-from tlkeras.model.transfer_model import TransferModel
+from tlkeras.model import precision
+from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.tasks.classification import Classification
 
 LENGTH = 16
@@ -463,6 +464,18 @@ def test_a_model_is_read_back_the_same_and_with_its_trainable_flags(name, tmp_pa
     assert len(loaded.full.trainable_variables) == len(model.full.trainable_variables)
     assert np.array_equal(loaded.full(ids), model.full(ids))
     loaded.save(tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_model_of_mixed_precision_is_read_back_and_computes_in_float32(name, tmp_path):
+    model = model_of(tmp_path / "folder", name)
+    ids = ids_of(model.backbone)
+    with computing_in("mixed_bfloat16"):
+        narrow = TransferModel(model.backbone, model.task, model.classes, seed=0)
+    narrow.save(tmp_path / "model")
+    loaded = TransferModel.load(tmp_path / "model")
+    assert np.array_equal(loaded.full(ids), narrow.full(ids))
+    assert_near(precision.float32(loaded.full)(ids), model.full(ids).numpy())
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,12 @@ def rebuilt(network: keras.Model, changes: Mapping[str, Any]) -> keras.Model:
             copies[id(layer)] = kind.from_config({**config, **named})
         return copies[id(layer)]
 
-    return keras.models.clone_model(network, clone_function=copy)
+    def call(layer: Any, *arguments: Any, **named: Any) -> Any:
+        # Gemma's factor is a tensor, which Keras cannot save in bfloat16.
+        plain = (float(each) if keras.ops.is_tensor(each) else each for each in arguments)
+        return layer(*plain, **named)
+
+    return keras.models.clone_model(network, clone_function=copy, call_function=call)
 
 
 def load(network: keras.Model, folder: Path, layout: Layout) -> None:
