@@ -20,7 +20,8 @@ from tlkeras.backbones import hub_text
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import keras_hub, tf
-from tlkeras.model.transfer_model import TransferModel
+from tlkeras.model import precision
+from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.tasks.classification import Classification
 
 LENGTH = 16
@@ -220,8 +221,9 @@ def test_folders_of_every_age_are_read(write: Callable[[Path], Any], tmp_path):
 
 
 BAD_SETTINGS = [
-    ("bert", {"model_type": "t5"}, r"model_type is 't5', expected 'bert'"),
-    ("bert", {"model_type": ...}, r"model_type|KerasHub cannot read"),
+    ("bert", {"model_type": "t5"}, r"'t5', which bert does not read; they are albert, bert, deb"),
+    ("bert", {"model_type": "electra"}, r"'electra', which bert does not read; use electra\."),
+    ("bert", {"model_type": ...}, r"model_type is '', which bert does not read"),
     ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_"),
     ("bert", {"hidden_act": "mish"}, r"hidden_act is 'mish', expected 'gelu' or"),
     ("bert", {"pad_token_id": 5}, r"pad_token_id is 5 in config.json, but .* '\[PAD\]' is 0"),
@@ -239,7 +241,7 @@ BAD_SETTINGS = [
     ("llama", {"head_dim": 4}, "head_dim is 4, expected 8"),
     ("qwen", {"use_sliding_window": True}, "use_sliding_window is True"),
     ("gemma", {"rope_theta": 500.0}, "rope_theta is 500.0, expected 10000"),
-    ("gemma", {"model_type": "gemma2"}, "model_type is 'gemma2', expected 'gemma'"),
+    ("gemma", {"model_type": "gemma2"}, "model_type is 'gemma2', which gemma does not"),
 ]
 
 
@@ -253,6 +255,10 @@ def test_a_setting_that_the_network_would_ignore_is_refused(name, settings, mess
 
 def _no_configuration(folder: Path) -> None:
     (folder / "config.json").unlink()
+
+
+def _no_vocabulary(folder: Path) -> None:
+    (folder / "vocab.txt").unlink()
 
 
 def _no_weights(folder: Path) -> None:
@@ -274,7 +280,8 @@ def _vocabulary_with_a_piece_twice(folder: Path) -> None:
 @pytest.mark.parametrize(
     "harm, message",
     [
-        (_no_configuration, "has no config.json"),
+        (_no_configuration, "config.json, which says what the network is, cannot be read"),
+        (_no_vocabulary, "has no tokenizer: .*vocab.txt"),
         (_no_weights, r"model.safetensors cannot be read"),
         (_damaged_weights, r"model.safetensors cannot be read"),
         (_other_weights, "no tensor embeddings.word_embeddings.weight"),
@@ -407,7 +414,8 @@ def test_sentence_pieces_are_those_of_the_package(name, file, frame, shift, tmp_
     backbone = made(name, None, configuration=tmp_path, length=24)
     package = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / file))
     start, end = ([backbone._id(piece)] if piece else [] for piece in frame)
-    for text, row in zip(TEXTS, ids_of(backbone).numpy(), strict=True):
+    texts = [text.lower() if name == "albert" else text for text in TEXTS]
+    for text, row in zip(texts, ids_of(backbone).numpy(), strict=True):
         pieces = [piece + shift if piece or not shift else 3 for piece in package.encode(text)]
         expected = [*start, *pieces[: 24 - len(start + end)], *end]
         padding = backbone._id(backbone._tokenizer.padding)
@@ -419,6 +427,18 @@ def test_sentence_pieces_are_those_of_the_package(name, file, frame, shift, tmp_
 
 
 BUILT = [name if name == "bert" else pytest.param(name, marks=slow) for name in FAMILIES]
+
+
+def test_albert_s_texts_lose_capitals_and_accents(tmp_path):
+    checkpoints.describe("albert", tmp_path)
+    backbone = made("albert", None, configuration=tmp_path)
+    texts = tf.constant(["Räin ``ÍN'' a", 'rain "in" a'])
+    one, other = backbone.preprocess({"text": texts}).numpy()
+    assert one.tolist() == other.tolist()
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    kept = made("albert", None, configuration=tmp_path)
+    one, other = kept.preprocess({"text": texts}).numpy()
+    assert one.tolist() != other.tolist()
 
 
 def model_of(folder: Path, name: str = "bert", **fields: Any) -> TransferModel:
@@ -444,6 +464,18 @@ def test_a_model_is_read_back_the_same_and_with_its_trainable_flags(name, tmp_pa
     assert len(loaded.full.trainable_variables) == len(model.full.trainable_variables)
     assert np.array_equal(loaded.full(ids), model.full(ids))
     loaded.save(tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_model_of_mixed_precision_is_read_back_and_computes_in_float32(name, tmp_path):
+    model = model_of(tmp_path / "folder", name)
+    ids = ids_of(model.backbone)
+    with computing_in("mixed_bfloat16"):
+        narrow = TransferModel(model.backbone, model.task, model.classes, seed=0)
+    narrow.save(tmp_path / "model")
+    loaded = TransferModel.load(tmp_path / "model")
+    assert np.array_equal(loaded.full(ids), narrow.full(ids))
+    assert_near(precision.float32(loaded.full)(ids), model.full(ids).numpy())
 
 
 @pytest.fixture(scope="module")

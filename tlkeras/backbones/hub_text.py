@@ -57,20 +57,8 @@ class Family(NamedTuple):
     poolings: tuple[Pooling, ...] = ("mean", "cls")
 
 
-def _llama_pieces(folder: Path) -> Tokenizer:
-    """Llama 2 and its kin have SentencePiece, later ones byte pairs."""
-    if not (folder / "tokenizer.model").is_file():
-        return folders.byte_pairs(folder)
-    return hub_pieces.of_file("tokenizer.model", "LlamaTokenizer", start="<s>")(folder)
-
-
-def _llama_hub_pieces(hub: Any) -> HubPieces:
-    return HubPieces(hub, start=hub.start_token)
-
-
 _ROBERTA_FRAME: dict[str, Any] = {"start": "<s>", "end": "</s>", "padding": "<pad>"}
 _XLM_FRAME: dict[str, Any] = {**_ROBERTA_FRAME, "between": 2}
-_ALBERT_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "<pad>"}
 _DEBERTA_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "[PAD]"}
 
 BERT = Family(encoders.BERT, folders.wordpiece, hub_pieces.word_pieces, ("mean", "cls", "pooler"))
@@ -84,8 +72,8 @@ XLM_ROBERTA = Family(
 )
 ALBERT = Family(
     encoders.ALBERT,
-    hub_pieces.of_file("spiece.model", "AlbertTokenizer", **_ALBERT_FRAME),
-    functools.partial(HubPieces, **_ALBERT_FRAME),
+    hub_pieces.albert,
+    functools.partial(HubPieces, **hub_pieces.ALBERT_FRAME, lowercase=True),
     ("mean", "cls", "pooler"),
 )
 DEBERTA_V3 = Family(
@@ -94,7 +82,7 @@ DEBERTA_V3 = Family(
     functools.partial(HubPieces, **_DEBERTA_FRAME),
 )
 GPT2 = Family(decoders.GPT2, folders.byte_pairs, hub_pieces.byte_pairs(), ("last", "mean"))
-LLAMA = Family(decoders.LLAMA, _llama_pieces, _llama_hub_pieces, ("last", "mean"))
+LLAMA = Family(decoders.LLAMA, hub_pieces.llama, hub_pieces.of_llama, ("last", "mean"))
 QWEN = Family(decoders.QWEN, folders.byte_pairs, HubPieces, ("last", "mean"))
 GEMMA = Family(
     decoders.GEMMA,
@@ -221,15 +209,31 @@ class HubText(Backbone):
         folder = self.configuration or self._path
         if folder is None:
             return None
-        if not (folder / "config.json").is_file():
-            raise ValueError(f"{folder} has no config.json, which says what the network is.")
-        return folder if "model_type" in read_json(folder / "config.json") else None
+        file = folder / "config.json"
+        try:
+            settings = read_json(file)
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{file}, which says what the network is, cannot be read: {error}."
+            ) from None
+        if (found := settings.get("model_type", "")) in self.family.layout.model_types:
+            return folder
+        if not found and "registered_name" in settings:
+            return None
+        readers = {kind: row[1] for row in TABLE for kind in row[2].layout.model_types}
+        advice = f"use {readers[found]}." if found in readers else f"they are {', '.join(readers)}."
+        raise ValueError(
+            f"{file}: model_type is {found!r}, which {self.name} does not read; {advice}"
+        )
 
     @functools.cached_property
     def _tokenizer(self) -> Tokenizer:
         if self._folder is None:
             return self.family.of_hub(self._preset(keras_hub.tokenizers.Tokenizer))
-        return self.family.of_folder(self._folder)
+        try:
+            return self.family.of_folder(self._folder)
+        except OSError as error:
+            raise ValueError(f"{self._folder} has no tokenizer: {error}.") from None
 
     def _id(self, piece: str) -> int:
         return self._tokenizer.vocabulary.index(piece) if piece else -1

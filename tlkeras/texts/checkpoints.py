@@ -53,17 +53,10 @@ def settings(folder: Path, layout: Layout) -> Settings:
     """Returns the settings of ``config.json``, with the defaults of what it leaves out.
 
     Raises:
-        ValueError: It is of another family, or the network cannot be what it says.
+        ValueError: The network cannot be what it says.
     """
     file = folder / "config.json"
-    try:
-        read = files.read_json(file)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read: {error}.") from None
-    if (found := read.get("model_type")) not in layout.model_types:
-        known = " or ".join(map(repr, layout.model_types))
-        raise ValueError(f"{file}: model_type is {found!r}, expected {known} here.")
-    merged = {**layout.defaults, **read}
+    merged = {**layout.defaults, **files.read_json(file)}
     allowed = {layout.activation: [*_ACTIVATIONS], **layout.settings}
     for name, values in allowed.items():
         if name in merged and merged[name] not in values:
@@ -107,7 +100,12 @@ def rebuilt(network: keras.Model, changes: Mapping[str, Any]) -> keras.Model:
             copies[id(layer)] = kind.from_config({**config, **named})
         return copies[id(layer)]
 
-    return keras.models.clone_model(network, clone_function=copy)
+    def call(layer: Any, *arguments: Any, **named: Any) -> Any:
+        # Gemma's factor is a tensor, which Keras cannot save in bfloat16.
+        plain = (float(each) if keras.ops.is_tensor(each) else each for each in arguments)
+        return layer(*plain, **named)
+
+    return keras.models.clone_model(network, clone_function=copy, call_function=call)
 
 
 def load(network: keras.Model, folder: Path, layout: Layout) -> None:

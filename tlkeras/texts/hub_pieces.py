@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tlkeras.files import read_json
 from tlkeras.frameworks import keras_hub, tf
-from tlkeras.texts import rows
+from tlkeras.texts import folders, rows
 from tlkeras.texts.bytepairs import BytePairs
 from tlkeras.texts.wordpiece import WordPiece
 
@@ -39,6 +40,9 @@ class HubPieces:
 
     between: int = 1
     """How many ends there are between two texts; RoBERTa has two."""
+
+    lowercase: bool = False
+    """Whether letters are made small and lose their marks first."""
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -78,7 +82,8 @@ class HubPieces:
         # Outside a function KerasHub returns lists.
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def pieces(texts: Any) -> Any:
-            return tf.cast(self.tokenizer.tokenize(texts), tf.int32)
+            prepared = _lowered(texts) if self.lowercase else texts
+            return tf.cast(self.tokenizer.tokenize(prepared), tf.int32)
 
         return pieces
 
@@ -92,6 +97,49 @@ class HubPieces:
     def _frame(self, texts: int) -> rows.Frame:
         start, end = ([self._id(piece)] if piece else [] for piece in (self.start, self.end))
         return [start, end] if texts == 1 else [start, end * self.between, end]
+
+
+ALBERT_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "<pad>"}
+"""The special pieces of `albert`."""
+
+
+def albert(folder: Path) -> HubPieces:
+    """Returns ALBERT's tokenizer, whose texts have small letters unless the folder says no.
+
+    Raises:
+        ValueError: The folder keeps accents without capitals, or capitals without accents.
+    """
+    file = folder / "tokenizer_config.json"
+    settings = read_json(file) if file.is_file() else {}
+    lowercase = settings.get("do_lower_case", True)
+    if (found := settings.get("keep_accents", not lowercase)) == lowercase:
+        raise ValueError(
+            f"{file}: keep_accents is {found} and do_lower_case {lowercase}, expected one of them."
+        )
+    make = of_file("spiece.model", "AlbertTokenizer", **ALBERT_FRAME, lowercase=lowercase)
+    return make(folder)
+
+
+def llama(folder: Path) -> HubPieces | BytePairs:
+    """Returns Llama's tokenizer: SentencePiece up to Llama 2, byte pairs in later ones."""
+    if not (folder / "tokenizer.model").is_file():
+        return folders.byte_pairs(folder)
+    return of_file("tokenizer.model", "LlamaTokenizer", start="<s>")(folder)
+
+
+def of_llama(hub: Any) -> HubPieces:
+    """Returns the tokenizer of a preset of Llama."""
+    return HubPieces(hub, start=hub.start_token)
+
+
+def _lowered(texts: Any) -> Any:
+    """Returns texts as ALBERT was trained on, which its vocabulary expects."""
+    from tensorflow_text import normalize_utf8
+
+    for quotes in ("``", "''"):
+        texts = tf.strings.regex_replace(texts, quotes, '"')
+    bare = tf.strings.regex_replace(normalize_utf8(texts, "NFKD"), r"\p{M}", "")
+    return tf.strings.lower(bare, encoding="utf-8")
 
 
 def word_pieces(hub: Any) -> WordPiece:
