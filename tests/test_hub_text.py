@@ -393,6 +393,9 @@ def test_a_folder_of_keras_s_preset_gives_its_network_and_tokenizer(save, tmp_pa
     whole = network(given)
     expected = whole["sequence_output"] if isinstance(whole, dict) else whole
     assert_near(backbone.build()(ids)["tokens"][mask], expected[mask].numpy())
+    random = backbone.replace(weights=None, configuration=tmp_path)
+    with pytest.raises(ValueError, match=f"model_type is '', which {name} does not read"):
+        random.build()
     other = "electra" if name == "bert" else "gpt2"
     with pytest.raises(ValueError, match=r"which holds a \w+Backbone, expected a|cannot read"):
         made(other, tmp_path).build()

@@ -218,7 +218,7 @@ class HubText(Backbone):
             ) from None
         if (found := settings.get("model_type", "")) in self.family.layout.model_types:
             return folder
-        if not found and "registered_name" in settings:
+        if "registered_name" in settings and self.configuration is None:
             return None
         readers = {kind: row[1] for row in TABLE for kind in row[2].layout.model_types}
         advice = f"use {readers[found]}." if found in readers else f"they are {', '.join(readers)}."
