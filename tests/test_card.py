@@ -103,7 +103,7 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         ("Data", "| all | 300 | 300 |"),
         ("Evaluation", "Measured on 300 examples of the split `test`."),
         ("Evaluation", "| accuracy | 0.8000 | 0.7511 to 0.8413 | more |"),
-        ("Evaluation", "| log loss | 0.6390 |  | less |"),
+        ("Evaluation", "| log loss | 0.6390 | 0.5448 to 0.7333 | less |"),
         ("Evaluation", "The model passed its thresholds."),
         ("Evaluation", "the most frequent class, daisy, would reach an accuracy of 0.3333."),
         ("Evaluation", "### Classes\n\n| class | precision | recall | f1 | support |"),
@@ -256,3 +256,9 @@ def test_of_many_classes_only_some_are_named():
 def test_an_export_that_is_better_is_no_limitation():
     rows = [{"export": "onnx", "primary": "perplexity", "value": 9.0}]
     assert limits.found(LESS, {}, {}, rows) == []
+
+
+def test_a_class_in_the_name_of_a_measure_breaks_no_table():
+    scalars = {"accuracy": Scalar(0.5), "f1_a|b <i>*": Scalar(0.25)}
+    text = card("m", measures=Measures("accuracy", 4, scalars))
+    assert r"| f1 a\|b \<i\>\* | 0.2500 |  | more |" in text

@@ -70,7 +70,7 @@ class Everything(Source, name="everything"):
                 str(number),
                 {
                     "image": bytes(tf.io.encode_png(pixels).numpy()),
-                    "text": " ".join(words),
+                    "text": " ".join(["a", *words]),
                     "words": words,
                     "label": label,
                     "labels": [label] * (number % 3),

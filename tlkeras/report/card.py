@@ -141,7 +141,8 @@ def _evaluation(measures: Measures | None, blessing: Mapping[str, Any]) -> Itera
     for name, scalar in measures.scalars.items():
         interval = " to ".join(map(number, scalar.interval)) if scalar.interval else ""
         better = "more" if scalar.more_is_better else "less"
-        rows.append((name.replace("_", " "), scalar.value, interval, better))
+        # The names of measures of one class have its name.
+        rows.append((plain(name.replace("_", " ")), scalar.value, interval, better))
     yield _table(("measure", "value", "95 % interval", "better is"), rows)
     if blessing:
         word = "passed" if blessing["blessed"] else "did not pass"
