@@ -218,3 +218,14 @@ def test_gradients_reach_the_kernels_as_without_folding_and_norms_that_learn_are
     plain = gradients(lambda called, pixels, training: called(pixels, training=training))
     for found, expected in zip(gradients(folding.run), plain, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_one_of_whose_inputs_crosses_a_cut_can_still_be_written():
+    one, other = keras.Input([4], name="one"), keras.Input([4], name="other")
+    first = keras.layers.Dense(4, name="first")
+    model = keras.Model({"one": one, "other": other}, keras.ops.multiply(first(one), other))
+    before = model.get_config()
+    prefix, suffix = graph.cut(model, [first])
+    assert model.get_config() == before and prefix.get_config()
+    x = {name: np.random.default_rng(i).normal(size=(2, 4)) for i, name in enumerate(model.input)}
+    np.testing.assert_array_equal(suffix(prefix(x)), model(x))

@@ -535,3 +535,11 @@ def test_positions_are_as_many_as_the_folder_says(tmp_path):
     assert made("roberta", tmp_path, length=POSITIONS).build()
     with pytest.raises(ValueError, match=f"expected at most {POSITIONS}"):
         made("roberta", tmp_path, length=POSITIONS + 1).build()
+
+
+def test_sentence_pieces_outlive_the_building_of_a_model(tmp_path):
+    checkpoints.write("albert", tmp_path)
+    backbone = made("albert", tmp_path)
+    before = ids_of(backbone)
+    TransferModel(backbone, Classification(), ("no", "yes"), seed=3)
+    assert np.array_equal(ids_of(backbone), before)

@@ -41,7 +41,10 @@ def boundary(model: keras.Model, layers: Collection[keras.Layer]) -> Any:
     for node in calls:
         if id(node) in before:
             uses.subtract(id(tensor) for tensor in _distinct(node.input_tensors))
-        elif not isinstance(node.operation, keras.Layer) and before.issuperset(_parents(node)):
+    for node in calls:
+        if id(node) in before:
+            continue
+        if not isinstance(node.operation, keras.Layer) and before.issuperset(_parents(node)):
             inputs = list(_distinct(node.input_tensors))
             ended = [tensor for tensor in inputs if uses[id(tensor)] == 1]
             if len(ended) >= len(node.output_tensors):
@@ -62,7 +65,13 @@ def segment(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
     ends = keras.tree.map_structure(
         lambda t: keras.layers.Identity()(t) if id(t) in passed else t, outputs
     )
-    return keras.Model(inputs, ends)
+    origins = [(tensor, tensor._keras_history) for tensor in keras.tree.flatten(inputs)]
+    made = keras.Model(inputs, ends)
+    # Keras gives an input of the model that stands beside other tensors a second origin, which the
+    # model itself does not know: it could no longer be written.
+    for tensor, origin in origins:
+        tensor._keras_history = origin
+    return made
 
 
 def nodes(model: keras.Model) -> list[Any]:

@@ -304,9 +304,14 @@ def _assign_trainable(layer: keras.Layer, value: bool) -> None:
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seeds the generators of Keras, and restores those of Python and NumPy afterwards."""
+    """Seeds the generators that Keras draws its seeds from, and restores them afterwards.
+
+    TensorFlow's is not among them. `tf.random.set_seed`, which `keras.utils.set_random_seed` calls,
+    also destroys every SentencePiece tokenizer of tensorflow-text that there is.
+    """
     before, arrays_before = random.getstate(), np.random.get_state()
-    keras.utils.set_random_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed)
     try:
         yield
     finally:
