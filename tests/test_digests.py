@@ -16,7 +16,8 @@ tlkeras.spec tlkeras.frameworks tlkeras.files tlkeras.kind tlkeras.data.records
 PARTS = f"{KINDS} tlkeras.data.parts"
 MODEL = f"""
 {KINDS} tlkeras.hardware tlkeras.backbone tlkeras.task tlkeras.augment tlkeras.data.reading
-tlkeras.data.batches tlkeras.model.graph tlkeras.model.transfer_model
+tlkeras.data.batches tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths
+tlkeras.model.transfer_model
 """
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
@@ -34,8 +35,9 @@ MODULES = {
     "schema_gen": f"{PARTS} pipeline.steps.statistics_gen",
     "example_validator": f"{PARTS} pipeline.steps.statistics_gen pipeline.steps.schema_gen",
     "trainer": f"""
-        {MODEL} tlkeras.model.folding tlkeras.recipe tlkeras.training.feature_store
-        tlkeras.training.features pipeline.code
+        {MODEL} tlkeras.recipe
+        tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features
+        pipeline.code
     """,
     "resolver": VERSIONS,
     "evaluator": JUDGED,

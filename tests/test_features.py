@@ -23,7 +23,7 @@ from tlkeras.model import graph
 from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import feature_store, features, loop
+from tlkeras.training import feature_store, features, frozen, loop
 from tlkeras.training.features import Cache, Tap
 
 TAPS = (Tap("train", HEAD), Tap("train", "block3"), Tap("validation", "block3"))
@@ -107,7 +107,7 @@ def test_a_cache_of_no_sensible_size_is_refused(tmp_path, gigabytes):
 def test_of_features_no_more_are_kept_than_of_their_targets(data, tmp_path, monkeypatch, capsys):
     count, sizes = data.count("train"), {"float32": 96, "float16": 1}  # As of many classes.
     limit = (count * sizes["float16"] + 20 * sizes["float32"]) / 1e9
-    monkeypatch.setattr(features, "_row_bytes", lambda tensors, dtype: sizes[dtype])
+    monkeypatch.setattr(frozen, "row_bytes", lambda tensors, dtype, *_: sizes[dtype])
     features.at(make(), data, [Tap("train", HEAD)], Cache(tmp_path, limit), "float16")
     assert "16 examples of 40" in capsys.readouterr().out
     kept = {
@@ -118,7 +118,7 @@ def test_of_features_no_more_are_kept_than_of_their_targets(data, tmp_path, monk
 
 def test_of_targets_no_more_are_kept_than_of_any_features(data, tmp_path):
     limit = (
-        data.count("train") * 12 + 20 * features._row_bytes(make().body.output, "float16")
+        data.count("train") * 12 + 20 * frozen.row_bytes(make().body.output, "float16", [()], None)
     ) / 1e9
     features.at(make(), data, [Tap("train", HEAD)], Cache(tmp_path, limit), "float16")
     kept = {
@@ -130,7 +130,7 @@ def test_of_targets_no_more_are_kept_than_of_any_features(data, tmp_path):
 def test_a_finished_fit_runs_no_network_again(data, tmp_path, monkeypatch):
     model = make()
     logs = FineTune(TWO).fit(model, data, tmp_path)
-    monkeypatch.setattr(features, "_run", None)
+    monkeypatch.setattr(frozen, "run", None)
     assert FineTune(TWO).fit(model, data, tmp_path) == logs
 
 
@@ -140,7 +140,7 @@ def test_what_does_not_fit_is_computed_and_gives_the_same_features(data, tmp_pat
     model = make()
     tap = Tap("train", "block3")
     prefix = model.split_at("block3")[0]
-    size = features._row_bytes(prefix.output, "float16")
+    size = frozen.row_bytes(prefix.output, "float16", [()], None)
     limit = (size * (examples + 1) + 40 * 12) / 1e9
     whole = features.at(model, data, [tap], Cache(tmp_path / "whole"), "float16")[tap]
     part = features.at(model, data, [tap], Cache(tmp_path / "part", limit), "float16")[tap]
@@ -206,7 +206,7 @@ def test_recipes_runs_and_seeds_share_what_is_the_same(data, tmp_path, monkeypat
     def ran(*arguments):
         raise AssertionError("ran the frozen part again")
 
-    monkeypatch.setattr(features, "_run", ran)
+    monkeypatch.setattr(frozen, "run", ran)
     seeded = dataclasses.replace(data, seed=7, batch_size=5)
     others = (Phase(epochs=1, learning_rate=0.1, unfreeze="block3", optimizer="sgd"),)
     FineTune(others).fit(make(), seeded, tmp_path / "b", shared=cache)
@@ -426,4 +426,4 @@ def test_activations_too_large_for_float16_are_refused(data, tmp_path):
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_activations_that_are_no_numbers_are_refused(dtype, value):
     with pytest.raises(ValueError, match=r"An activation is (inf|nan): check the weights"):
-        features._narrowed(np.array([1, value], np.float32), dtype)
+        frozen.narrowed(np.array([1, value], np.float32), dtype)

@@ -24,15 +24,15 @@ tlkeras.data.index
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
-tlkeras.model.graph tlkeras.model.folding tlkeras.model.pyramid tlkeras.model.precision
-tlkeras.model.transfer_model
+tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths tlkeras.model.pyramid
+tlkeras.model.precision tlkeras.model.transfer_model
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
-tlkeras.training.features tlkeras.training.loop
+tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
 tlkeras.formats.bias_correction tlkeras.formats.flatbuffers tlkeras.formats.litert_metadata
 tlkeras.formats.npm tlkeras.formats.torch_file

@@ -110,7 +110,7 @@ def test_what_another_process_removes_meanwhile_counts_nothing(tmp_path, monkeyp
         return found
 
     monkeypatch.setattr(feature_store, "_entries", raced)
-    assert feature_store.granted(tmp_path, {"mine": (1, 4)}, 10) == {"mine": 4}
+    assert feature_store.granted(tmp_path, {"mine": [1] * 4}, 10) == {"mine": 4}
 
 
 def test_a_process_killed_while_it_makes_room_leaves_nothing_to_be_read(tmp_path, monkeypatch):
@@ -126,11 +126,11 @@ def test_a_process_killed_while_it_makes_room_leaves_nothing_to_be_read(tmp_path
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            feature_store.granted(tmp_path, {"mine": (1, 4)}, 10)
+            feature_store.granted(tmp_path, {"mine": [1] * 4}, 10)
     assert len(feature_store.Rows(tmp_path / "old")) == 0
     filled(tmp_path / "kept", 4)
     (tmp_path / "kept" / "00001.left.gone").mkdir()
-    assert feature_store.granted(tmp_path, {"old": (1, 4)}, 10**9) == {"old": 4}
+    assert feature_store.granted(tmp_path, {"old": [1] * 4}, 10**9) == {"old": 4}
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["00000"]
     shutil.rmtree(tmp_path / "kept")
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
@@ -142,12 +142,12 @@ def test_a_folder_that_is_no_entry_is_never_dropped(tmp_path, name):
     file.parent.mkdir(parents=True)
     file.write_bytes(bytes(100))
     filled(tmp_path / "old", 8)
-    assert feature_store.granted(tmp_path, {"mine": (1, 4)}, 4) == {"mine": 4}
+    assert feature_store.granted(tmp_path, {"mine": [1] * 4}, 4) == {"mine": 4}
     assert file.exists() and not (tmp_path / "old").exists()
 
 
 def test_what_fits_is_granted_small_rows_first_and_cut_at_the_end_of_a_shard(tmp_path):
-    wanted = {"large": (100, 10), "small": (1, 10)}
+    wanted = {"large": [100] * 10, "small": [1] * 10}
     assert feature_store.granted(tmp_path, wanted, 1010) == {"large": 10, "small": 10}
     assert feature_store.granted(tmp_path, wanted, 1009) == {"large": 8, "small": 10}
     assert feature_store.granted(tmp_path, wanted, 400) == {"large": 0, "small": 10}
@@ -163,14 +163,14 @@ def test_a_disk_without_room_for_what_is_granted_is_told_before_anything_is_writ
 
     free(999)
     with pytest.raises(OSError, match="No space left"):
-        feature_store.granted(tmp_path, {"large": (100, 10)}, 10**9)
+        feature_store.granted(tmp_path, {"large": [100] * 10}, 10**9)
     free(1000)
-    assert feature_store.granted(tmp_path, {"large": (100, 10)}, 10**9) == {"large": 10}
+    assert feature_store.granted(tmp_path, {"large": [100] * 10}, 10**9) == {"large": 10}
     filled(tmp_path / "large", 8)  # What is there already needs no room.
     free(0)
-    assert feature_store.granted(tmp_path, {"large": (100, 8)}, 10**9) == {"large": 8}
+    assert feature_store.granted(tmp_path, {"large": [100] * 8}, 10**9) == {"large": 8}
     with pytest.raises(OSError, match="No space left"):  # Others may still have it open.
-        feature_store.granted(tmp_path, {"other": (100, 8)}, 800)
+        feature_store.granted(tmp_path, {"other": [100] * 8}, 800)
 
 
 def test_the_least_recently_used_entries_make_room_but_for_those_in_work(tmp_path):
@@ -180,7 +180,7 @@ def test_the_least_recently_used_entries_make_room_but_for_those_in_work(tmp_pat
     size = sum(path.stat().st_size for path in (tmp_path / "old").rglob("*.npy"))
     open_rows = feature_store.Rows(tmp_path / "old")
     with feature_store.locked(tmp_path, ["busy"]):
-        granted = feature_store.granted(tmp_path, {"mine": (1, 4)}, 2 * size + 4)
+        granted = feature_store.granted(tmp_path, {"mine": [1] * 4}, 2 * size + 4)
     assert granted == {"mine": 4}
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"new", "busy"}
     assert len(open_rows.read(np.arange(4))[1]) == 4  # Who has it open reads on.

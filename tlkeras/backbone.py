@@ -53,6 +53,16 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         not with ``if``.
         """
 
+    def lengths(self, batch: Any) -> Any:
+        """Returns how many places of each row of a batch of inputs the network needs, int32 [b].
+
+        None is for networks that need their inputs whole. A text network counts the pieces of a row
+        and one place of padding, if there is any. All its inputs are [b, length]; cut behind the
+        longest row, they give the same features up to rounding. Only places of padding are missing;
+        nothing may depend on them, or the last place stands for each of them.
+        """
+        return None
+
     def blocks(self, network: keras.Model) -> dict[str, list[keras.Layer]]:
         """Returns the layers of a network by block, every layer once, in the network's order.
 

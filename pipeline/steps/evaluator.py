@@ -129,7 +129,7 @@ def _measured(fitted: TransferModel, data: Data, split: str, out: Path) -> Measu
     tally, kept, first = fitted.task.tally(data.classes), _Kept(out, data.count(split)), 0
     batches = terminal.shown(data.batches(split), data.steps(split), "evaluating")
     for inputs, target in batches:
-        served = {name: np.asarray(tensor) for name, tensor in fitted.served(inputs).items()}
+        served = {name: np.asarray(tensor) for name, tensor in fitted.predicted(inputs).items()}
         target = tf.nest.map_structure(np.asarray, target)
         tally.add(target, served, first)
         kept.write(fitted.task.kept(served), first)

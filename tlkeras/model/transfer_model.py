@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -18,7 +19,7 @@ import numpy as np
 from tlkeras import files, hardware, spec
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import graph
+from tlkeras.model import folding, graph, lengths
 from tlkeras.task import Task
 
 if TYPE_CHECKING:
@@ -149,6 +150,24 @@ class TransferModel:
         """Returns the task's served outputs of a batch of preprocessed inputs."""
         return self.task.served(self.full(inputs, training=False))
 
+    def predicted(self, inputs: Any) -> dict[str, Any]:
+        """Returns the same, up to rounding; a batch of texts runs at the length that it needs."""
+        if not lengths.vary(self.backbone, self.full):
+            return self.served(inputs)
+        return self._short(inputs)
+
+    @functools.cached_property
+    def _short(self) -> Any:
+        signature = keras.tree.map_structure(
+            lambda x: tf.TensorSpec(x.shape, x.dtype), self.full.input
+        )
+
+        def run(inputs: Any) -> dict[str, Any]:
+            outputs = folding.run(self.full, lengths.shortened(self.backbone, inputs))
+            return self.task.served(lengths.restored(outputs, self.full.output))
+
+        return tf.function(run, input_signature=[signature], autograph=False)
+
     def predict(self, values: Sequence[Any], batch_size: int = 32) -> list[dict[str, Any]]:
         """Returns the served outputs of raw examples with class names, one dict per example.
 
@@ -171,7 +190,7 @@ class TransferModel:
             batch = values[start : start + batch_size]
             inputs = [self.backbone.preprocess(self._example(value)) for value in batch]
             stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *inputs)
-            named = self.task.named(self.served(stacked), self.classes)
+            named = self.task.named(self.predicted(stacked), self.classes)
             arrays = {name: np.asarray(tensor) for name, tensor in named.items()}
             predictions += [
                 {name: _readable(array[i]) for name, array in arrays.items()}

@@ -13,7 +13,7 @@ import numpy as np
 from tlkeras import files, hardware
 from tlkeras.augment import Augment
 from tlkeras.frameworks import as_written, keras, tf
-from tlkeras.model import graph
+from tlkeras.model import graph, lengths
 from tlkeras.model.transfer_model import HEAD
 from tlkeras.recipe import Recipe
 from tlkeras.spec import Spec
@@ -274,9 +274,15 @@ def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
     would drop.
     """
     if start == next(iter(model.blocks)):
-        return trainable(model.full)
+        return trainable(model.full, functools.partial(lengths.shortened, model.backbone))
     prefix, suffix = model.split_at(start)
-    return trainable(suffix, functools.partial(features.entrance, prefix, dtype=dtype))
+
+    def before(inputs: Any) -> Any:
+        if not features.is_cached(inputs):
+            inputs = lengths.shortened(model.backbone, inputs)
+        return features.entrance(prefix, inputs, dtype)
+
+    return trainable(suffix, before)
 
 
 def _class_weights(data: Data) -> Any:

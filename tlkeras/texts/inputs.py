@@ -73,6 +73,22 @@ def _words(tokenizer: Tokenizer, example: Mapping[str, Any], length: int) -> dic
 _PREPROCESS: Mapping[Input, Callable[..., Any]] = {"text": _text, "pair": _pair, "words": _words}
 
 
+def lengths(batch: Any, padding: int) -> Any:
+    """Returns how many places the rows of a batch need, int32 [b], for `Backbone.lengths`.
+
+    Args:
+        batch: Inputs from `preprocess`.
+        padding: The id of padding.
+    """
+    if isinstance(batch, Mapping):
+        is_used = (batch["token_ids"] != padding) | (batch["starts"] >= 0)
+    else:
+        is_used = batch != padding
+    length = tf.shape(is_used)[1]
+    places = tf.where(is_used, tf.range(1, length + 1), 0)
+    return tf.minimum(tf.reduce_max(places, axis=1) + 1, length)
+
+
 def entrance(input: Input, length: int) -> tuple[Any, Any]:
     """Returns the symbolic inputs of a network, a tensor or a dict, and its ``token_ids``."""
     ids = keras.Input([length], dtype="int32", name="token_ids")

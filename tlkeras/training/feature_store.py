@@ -1,8 +1,10 @@
 """The feature store: entries of array rows on disk, by name, with a limit on their total size.
 
 An entry is a folder ``<name>/`` with one folder per shard, ``00000/``, and in it one ``.npy`` file
-per array. A shard has a temporary name until it is full. So no process reads the rest of a killed
-process or a full disk, and the next writer continues after the last whole shard.
+per array. Rows of one size are the rows of the array. Rows of several sizes are flat, one after the
+other, and a second file has the places where they end. A shard has a temporary name until it is
+full. So no process reads the rest of a killed process or a full disk, and the next writer continues
+after the last whole shard.
 """
 
 from __future__ import annotations
@@ -36,34 +38,63 @@ class Rows:
     def __init__(self, entry: Path) -> None:
         """Opens the whole shards before the first gap."""
         _allow_open_files()
-        self._shards: list[list[np.ndarray]] = []
+        self._shards: list[list[_Column]] = []
         while (shard := _shard(entry, len(self._shards))).is_dir():
-            count = len(list(shard.glob("*.npy")))
-            arrays = [np.load(_file(shard, i), mmap_mode="r") for i in range(count)]
-            self._shards.append(arrays)
+            count = len(list(shard.glob("[0-9]*.npy")))
+            self._shards.append([_Column(shard, i) for i in range(count)])
 
     def __len__(self) -> int:
         """Returns the number of rows."""
-        return sum(len(arrays[0]) for arrays in self._shards)
+        return sum(len(columns[0]) for columns in self._shards)
 
     @property
     def dtypes(self) -> list[np.dtype]:
         """The type of every array."""
-        return [array.dtype for array in self._shards[0]]
+        return [column.dtype for column in self._shards[0]]
 
-    def read(self, numbers: np.ndarray) -> list[np.ndarray]:
-        """Returns the rows of these numbers of every array, in the order of the numbers."""
+    def read(self, numbers: np.ndarray) -> list[Any]:
+        """Returns the rows of these numbers of every array, in the order of the numbers.
+
+        Rows of one size are an array, rows of several sizes a list of flat ones.
+        """
         # Sorted reads touch each page of a file once.
         places = np.argsort(numbers)
         back = np.argsort(places)
         ends = np.arange(1, len(self._shards)) * LENGTH
         parts = np.split(numbers[places], np.searchsorted(numbers[places], ends))
-        columns = [[array[:0]] for array in self._shards[0]]
-        for number, (arrays, part) in enumerate(zip(self._shards, parts, strict=True)):
+        read: list[list[Any]] = [[] for _ in self._shards[0]]
+        for number, (columns, part) in enumerate(zip(self._shards, parts, strict=True)):
             if len(part):
-                for column, array in zip(columns, arrays, strict=True):
-                    column.append(array[part - number * LENGTH])
-        return [np.concatenate(column)[back] for column in columns]
+                for found, column in zip(read, columns, strict=True):
+                    found.append(column.rows(part - number * LENGTH))
+        return [
+            column.joined(found, back) for found, column in zip(read, self._shards[0], strict=True)
+        ]
+
+
+class _Column:
+    """The rows of one array in a shard."""
+
+    def __init__(self, shard: Path, place: int) -> None:
+        self._array = np.load(_file(shard, place), mmap_mode="r")
+        self._ends = np.load(ends) if (ends := _ends(shard, place)).exists() else None
+        self.dtype = self._array.dtype
+
+    def __len__(self) -> int:
+        return len(self._array if self._ends is None else self._ends)
+
+    def rows(self, places: np.ndarray) -> Any:
+        if self._ends is None:
+            return self._array[places]
+        starts = np.concatenate([[0], self._ends])
+        return [self._array[starts[place] : starts[place + 1]] for place in places]
+
+    def joined(self, parts: list[Any], order: np.ndarray) -> Any:
+        """Returns the rows of all shards in an order."""
+        if self._ends is None:
+            return np.concatenate([self._array[:0], *parts])[order]
+        rows = [row for part in parts for row in part]
+        return [rows[place] for place in order]
 
 
 class Writer:
@@ -77,10 +108,12 @@ class Writer:
     def __init__(self, entry: Path, start: int, stop: int) -> None:
         """Begins at a row; `add` ignores rows before it and from `stop` on."""
         self._entry, self.next, self.stop = entry, start, stop
-        self._arrays: list[np.ndarray] = []
+        self._arrays: list[Any] = []
 
-    def add(self, first: int, columns: Sequence[np.ndarray]) -> None:
+    def add(self, first: int, columns: Sequence[Any]) -> None:
         """Appends consecutive rows of every array; `first` is the number of the first row.
+
+        A column is an array, or a list of flat rows of several sizes.
 
         Raises:
             OSError: The disk is full.
@@ -98,14 +131,17 @@ class Writer:
             if row + count == len(self._arrays[0]):
                 self._end(number)
 
-    def _begin(self, number: int, columns: Sequence[np.ndarray]) -> None:
+    def _begin(self, number: int, columns: Sequence[Any]) -> None:
         partial = _partial(self._entry, number)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         rows = min(LENGTH, self.stop - number * LENGTH)
         try:
+            # The size of a list of rows is known when it is full; until then it is in memory.
             self._arrays = [
-                allocated(_file(partial, i), column.dtype, (rows, *column.shape[1:]))
+                [None] * rows
+                if isinstance(column, list)
+                else allocated(_file(partial, i), column.dtype, (rows, *column.shape[1:]))
                 for i, column in enumerate(columns)
             ]
         except BaseException:
@@ -113,13 +149,21 @@ class Writer:
             raise
 
     def _end(self, number: int) -> None:
-        for array in self._arrays:
-            array.flush()  # pyright: ignore[reportAttributeAccessIssue] - of a memory map
+        partial = _partial(self._entry, number)
+        for i, array in enumerate(self._arrays):
+            if isinstance(array, list):
+                ends = np.cumsum([len(row) for row in array])
+                written = allocated(_ends(partial, i), ends.dtype, ends.shape)
+                written[:] = ends
+                written.flush()
+                rows, array = array, allocated(_file(partial, i), array[0].dtype, (int(ends[-1]),))
+                np.concatenate(rows, out=array)
+            array.flush()
         self._arrays = []
         # Nothing reads a shard after a gap that a killed worker left.
         with contextlib.suppress(FileNotFoundError):
             _remove(_shard(self._entry, number))
-        _partial(self._entry, number).replace(_shard(self._entry, number))
+        partial.replace(_shard(self._entry, number))
 
 
 def part(start: int, stop: int, worker: int, workers: int) -> tuple[int, int]:
@@ -155,7 +199,9 @@ def locked(folder: Path, names: Sequence[str]) -> Iterator[None]:
         yield
 
 
-def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> dict[str, int]:
+def granted(
+    folder: Path, wanted: Mapping[str, Sequence[int] | np.ndarray], limit: int
+) -> dict[str, int]:
     """Returns the number of rows that each entry may store; call it under `locked`.
 
     It evicts other entries, the least recently used first, but none that is locked. If the wanted
@@ -163,14 +209,15 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
 
     Args:
         folder: The folder of the entries.
-        wanted: By name, the bytes of a row and the number of rows.
+        wanted: By name, the bytes of every row.
         limit: The maximal bytes of all entries in the folder.
 
     Raises:
         OSError: The disk has no room for these rows.
     """
     entries = [entry for entry in _entries(folder) if not _is_swept(entry)]
-    total = sum(size * count for size, count in wanted.values())
+    ends = {name: np.cumsum([0, *sizes], dtype=np.int64) for name, sizes in wanted.items()}
+    total = sum(int(each[-1]) for each in ends.values())
     others = {entry: _bytes(entry) for entry in entries if entry.name not in wanted}
     for entry in sorted(others, key=_last_used):
         if total + sum(others.values()) <= limit:
@@ -184,16 +231,23 @@ def granted(folder: Path, wanted: Mapping[str, tuple[int, int]], limit: int) -> 
     left = limit - sum(others.values())
     rows: dict[str, int] = {}
     missing = 0
-    for name, (size, count) in sorted(wanted.items(), key=lambda item: item[1]):
-        fitting = count if size * count <= left else max(left // size // LENGTH, 0) * LENGTH
+    for name, each in sorted(ends.items(), key=lambda item: _mean(item[1])):
+        count = len(each) - 1
+        whole = max(int(np.searchsorted(each, left, "right")) - 1, 0) // LENGTH * LENGTH
         stored = len(Rows(folder / name))
-        rows[name] = max(fitting, stored)
-        left -= size * rows[name]
-        missing += size * (rows[name] - stored)
+        rows[name] = max(count if each[-1] <= left else whole, stored)
+        left -= int(each[rows[name]])
+        missing += int(each[rows[name]] - each[stored])
     # Removed files that others still have open are not free yet.
     if missing > shutil.disk_usage(folder).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     return rows
+
+
+def _mean(ends: np.ndarray) -> tuple[float, int]:
+    """Returns the mean bytes of a row and the number of rows."""
+    count = len(ends) - 1
+    return float(ends[-1]) / max(count, 1), count
 
 
 def _remove(folder: Path) -> None:
@@ -278,3 +332,7 @@ def _partial(entry: Path, number: int) -> Path:
 
 def _file(shard: Path, number: int) -> Path:
     return shard / f"{number}.npy"
+
+
+def _ends(shard: Path, number: int) -> Path:
+    return shard / f"ends{number}.npy"

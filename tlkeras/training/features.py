@@ -2,7 +2,8 @@
 
 The frozen layers are a function of the example alone, so training may start from their output. The
 activations are memory-mapped arrays; one batch is in memory at a time. Activations that do not fit
-into the cache are computed in every epoch, inside the training graph.
+into the cache are computed in every epoch, inside the training graph. Texts have no padding on
+disk, and in a batch no more than the longest of them needs.
 
 Cached activations equal those of training up to rounding. The last bits of a row depend on the
 processor, the number of threads and its batch; none of these is in the key.
@@ -18,19 +19,19 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlkeras import hardware, terminal
-from tlkeras.augment import Augment
+from tlkeras import hardware
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import as_written, keras, tf, untuned
-from tlkeras.model import folding, graph
+from tlkeras.model import folding, graph, lengths
 from tlkeras.model.transfer_model import TransferModel
-from tlkeras.training import feature_store
+from tlkeras.training import feature_store, frozen
+from tlkeras.training.frozen import LENGTHS, TARGETS, Axes, Tap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,29 +56,20 @@ class Cache:
             raise ValueError(f"Cache.gigabytes is {self.gigabytes}, expected a number from 0 on.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Tap:
-    """The activations of a split at the entrance of a block, or of the head."""
-
-    split: str
-    block: str
-    augments: tuple[Augment, ...] = ()
-    view: int = 0
-
-
 # The keys of a batch of features. Keras takes the batch size from the tensor whose name sorts
 # first, so that one needs a row for every example.
 CACHED = "features kept"
 _PLACES = "features at"
 _FRESH = "features of"
 
-TARGETS = "targets"
-"""Replaces the block in the tap of the targets, which do not depend on the network."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """The activations and targets of every example at a tap; the cache holds the first of them."""
+    """The activations and targets of every example at a tap; the cache holds the first of them.
+
+    `lengths` are those of all rows, int32 [count]; None if the network needs its inputs whole.
+    `axes` are those of each activation that are as long as the inputs.
+    """
 
     tap: Tap
     data: Data
@@ -85,6 +77,8 @@ class Features:
     dtype: str
     rows: feature_store.Rows
     targets: feature_store.Rows
+    axes: list[tuple[int, ...]]
+    lengths: np.ndarray | None
 
     @property
     def kept(self) -> int:
@@ -107,23 +101,46 @@ class Features:
         return mixed.apply(cardinality).prefetch(2)
 
     def _cached(self, numbers: Any) -> tuple[Any, Any]:
-        cached, targets = self._read(numbers)
+        cached, targets = self._read(numbers, self._end(numbers))
         return {CACHED: cached}, targets
 
-    def _read(self, numbers: Any) -> tuple[Any, Any]:
+    def _end(self, numbers: Any) -> Any:
+        """Returns the length of a batch of these examples; 0 if the lengths do not vary."""
+        if self.lengths is None:
+            return 0
+        if hardware.replicas() > 1:  # As `lengths.shortened`.
+            return keras.tree.flatten(self.prefix.input)[0].shape[1]
+        return tf.reduce_max(tf.gather(self.lengths, numbers))
+
+    def _read(self, numbers: Any, end: Any) -> tuple[Any, Any]:
         specs = (self.prefix.output, self.data.targets)
         # TensorFlow never frees the function; the data sets hold these features.
         features: Any = weakref.ref(self)
         columns = tf.numpy_function(
-            lambda rows: features().rows.read(rows) + features().targets.read(rows),
-            [numbers],
+            lambda rows, end: features()._joined(rows, end) + features().targets.read(rows),
+            [numbers, end],
             self.rows.dtypes + self.targets.dtypes,
             stateful=False,
         )
-        for i, spec in enumerate(keras.tree.flatten(specs)):
+        axes = [*self.axes, *(() for _ in keras.tree.flatten(self.data.targets))]
+        for i, (spec, long) in enumerate(zip(keras.tree.flatten(specs), axes, strict=True)):
             columns[i] = tf.cast(columns[i], spec.dtype)
-            columns[i].set_shape([None, *spec.shape[1:]])
-        return keras.tree.pack_sequence_as(specs, columns)
+            shape = [None if axis in long else each for axis, each in enumerate(spec.shape)]
+            columns[i].set_shape([None, *shape[1:]])
+        cached, targets = keras.tree.pack_sequence_as(specs, columns)
+        return _packed(cached), targets
+
+    def _joined(self, numbers: np.ndarray, end: int) -> list[np.ndarray]:
+        """Returns the cached rows of every activation, those of several lengths up to an end."""
+        columns = self.rows.read(numbers)
+        specs = keras.tree.flatten(self.prefix.output)
+        for i, (spec, kind, long) in enumerate(
+            zip(specs, self.rows.dtypes, self.axes, strict=True)
+        ):
+            if long and self.lengths is not None:
+                own = self.lengths[numbers]
+                columns[i] = lengths.batch(columns[i], kind, own, spec.shape[1:], long, end)
+        return columns
 
     def _fresh(self, order: np.ndarray) -> tuple[np.ndarray, Any]:
         """Returns the number of uncached examples per batch, and all of these in batches.
@@ -140,15 +157,16 @@ class Features:
         return np.array([len(batch) for batch in missing]), pairs.batch(size)
 
     def _mixed(self, numbers: Any, fresh: tuple[Any, Any]) -> tuple[Any, Any]:
-        is_cached = numbers < self.kept
-        cached, cached_targets = self._read(tf.boolean_mask(numbers, is_cached))
+        is_cached, end = numbers < self.kept, self._end(numbers)
+        cached, cached_targets = self._read(tf.boolean_mask(numbers, is_cached), end)
+        inputs = fresh[0] if self.lengths is None else lengths.cut(fresh[0], end)
         first = tf.cumsum(tf.cast(is_cached, tf.int32))
         second = first[-1] + tf.cumsum(tf.cast(~is_cached, tf.int32))
         places = tf.where(is_cached, first, second) - 1
         targets = keras.tree.map_structure(
             lambda *parts: tf.gather(tf.concat(parts, axis=0), places), cached_targets, fresh[1]
         )
-        return {CACHED: cached, _PLACES: places, _FRESH: fresh[0]}, targets
+        return {CACHED: cached, _PLACES: places, _FRESH: inputs}, targets
 
 
 def entrance(prefix: keras.Model, inputs: Any, dtype: str) -> Any:
@@ -159,7 +177,7 @@ def entrance(prefix: keras.Model, inputs: Any, dtype: str) -> Any:
         inputs: A batch from `Features.batches`, or inputs of the prefix.
         dtype: The type of cached activations; fresh ones are rounded to it, too.
     """
-    if not (isinstance(inputs, Mapping) and CACHED in inputs):
+    if not is_cached(inputs):
         return folding.run(prefix, inputs)
     if _FRESH not in inputs:
         return inputs[CACHED]
@@ -169,7 +187,18 @@ def entrance(prefix: keras.Model, inputs: Any, dtype: str) -> Any:
             fresh = tf.cast(tf.cast(fresh, dtype), cached.dtype)
         return tf.gather(tf.concat([cached, fresh], axis=0), inputs[_PLACES])
 
-    return keras.tree.map_structure(join, inputs[CACHED], folding.run(prefix, inputs[_FRESH]))
+    fresh = _packed(folding.run(prefix, inputs[_FRESH]))
+    return keras.tree.map_structure(join, inputs[CACHED], fresh)
+
+
+def _packed(activations: Any) -> Any:
+    """Returns activations in a structure of `tf.data`, which knows no lists."""
+    return tuple(activations) if isinstance(activations, list) else activations
+
+
+def is_cached(inputs: Any) -> bool:
+    """Returns whether a batch of inputs is from `Features.batches`."""
+    return isinstance(inputs, Mapping) and CACHED in inputs
 
 
 def at(
@@ -190,16 +219,28 @@ def at(
         ValueError: The disk is full, or an activation is too large for the type.
     """
     prefixes = {block: model.split_at(block)[0] for block in {tap.block: None for tap in taps}}
-    targets = {tap: dataclasses.replace(tap, block=TARGETS) for tap in taps}
+    varies = lengths.vary(model.backbone, model.body)
+    axes = {
+        block: lengths.axes(prefix) if varies else [()] * len(prefix.outputs)
+        for block, prefix in prefixes.items()
+    }
     names = _names(model, data, taps, prefixes, cache.code, dtype)
-    sizes = {tap: _row_bytes(prefixes[tap.block].output, dtype) for tap in taps}
-    sizes |= dict.fromkeys(targets.values(), _row_bytes(data.targets, "float32"))
+    if not varies:
+        names = {tap: name for tap, name in names.items() if tap.block != LENGTHS}
     entries = [*names.values()] if hardware.is_chief() else []
     try:
         with feature_store.locked(cache.folder, entries):
-            _fill(data, prefixes, names, sizes, cache, dtype)
+            known = _lengths(data, names, cache)
+            taps = [tap for tap in taps if not varies or _of(tap, LENGTHS) in known]
+            sizes = {}
+            for tap in taps:
+                own = known.get(_of(tap, LENGTHS))
+                sizes[tap] = _sizes(data, tap, prefixes[tap.block].output, dtype, axes, own)
+                targets = _of(tap, TARGETS)
+                sizes[targets] = _sizes(data, targets, data.targets, "float32", {}, None)
+            _fill(data, prefixes, names, sizes, cache, dtype, axes, known)
             hardware.meet("features that all workers have written")
-            rows = {tap: feature_store.Rows(cache.folder / name) for tap, name in names.items()}
+            rows = {tap: feature_store.Rows(cache.folder / names[tap]) for tap in sizes}
             hardware.meet("features that all workers have opened")  # Now others may evict them.
     except OSError as error:
         raise ValueError(
@@ -207,10 +248,24 @@ def at(
             "write permission there; set fewer gigabytes, or use cache='none' in the recipe."
         ) from error
     features = {
-        tap: Features(tap, data, prefixes[tap.block], dtype, rows[tap], rows[targets[tap]])
+        tap: Features(
+            tap,
+            data,
+            prefixes[tap.block],
+            dtype,
+            rows[tap],
+            rows[_of(tap, TARGETS)],
+            axes[tap.block],
+            known.get(_of(tap, LENGTHS)),
+        )
         for tap in taps
     }
     return {tap: each for tap, each in features.items() if _is_enough(each)}
+
+
+def _of(tap: Tap, block: str) -> Tap:
+    """Returns the tap of `TARGETS` or `LENGTHS` in the same view of a split."""
+    return dataclasses.replace(tap, block=block)
 
 
 def _is_enough(features: Features) -> bool:
@@ -223,46 +278,64 @@ def _is_enough(features: Features) -> bool:
     return min(hardware.gathered(features.kept)) == features.data.count(features.tap.split)
 
 
+def _lengths(data: Data, names: Mapping[Tap, str], cache: Cache) -> dict[Tap, np.ndarray]:
+    """Returns the lengths of all rows by their tap, where the cache has room for them."""
+    sizes = {tap: np.full(data.count(tap.split), 4) for tap in names if tap.block == LENGTHS}
+    if not sizes:
+        return {}
+    _fill(data, {}, names, sizes, cache, "float32", {}, {})
+    hardware.meet("lengths that all workers have written")
+    rows = {tap: feature_store.Rows(cache.folder / names[tap]) for tap in sizes}
+    return {
+        tap: each.read(np.arange(len(each)))[0]
+        for tap, each in rows.items()
+        if len(each) == data.count(tap.split)
+    }
+
+
 def _fill(
     data: Data,
     prefixes: Mapping[str, keras.Model],
     names: Mapping[Tap, str],
-    sizes: Mapping[Tap, int],
+    sizes: Mapping[Tap, np.ndarray],
     cache: Cache,
     dtype: str,
+    axes: Axes,
+    known: Mapping[Tap, np.ndarray],
 ) -> None:
     """Writes this worker's share of the missing rows, as far as the cache has room."""
     missing = _missing(data, names, sizes, cache)
     passes: dict[Tap, dict[Tap, feature_store.Writer]] = {}
     for tap, (start, stop) in missing.items():
         if start < stop or stop < data.count(tap.split):
-            _print_size(data, tap, sizes[tap], stop)
+            _print_size(data, tap, int(sizes[tap][:stop].sum()), stop)
         begin, end = feature_store.part(start, stop, *hardware.part())
         if begin < end:
-            view = dataclasses.replace(tap, block=TARGETS)
             writer = feature_store.Writer(cache.folder / names[tap], begin, end)
-            passes.setdefault(view, {})[tap] = writer
-    forward = functools.cache(functools.partial(_forward, prefixes))
-    for writers in passes.values():
-        _run(data, forward, writers, dtype)
+            passes.setdefault(_of(tap, TARGETS), {})[tap] = writer
+    forward = functools.cache(functools.partial(frozen.forward, prefixes, bool(known)))
+    for view, writers in passes.items():
+        frozen.run(data, forward, writers, dtype, axes, known.get(_of(view, LENGTHS)))
 
 
 def _missing(
-    data: Data, names: Mapping[Tap, str], sizes: Mapping[Tap, int], cache: Cache
+    data: Data, names: Mapping[Tap, str], sizes: Mapping[Tap, np.ndarray], cache: Cache
 ) -> dict[Tap, tuple[int, int]]:
-    """Returns the range of missing rows of every entry, as the chief decides."""
-    ranges: dict[Tap, tuple[int, int]] = dict.fromkeys(names, (0, 0))
+    """Returns the range of missing rows of every entry with sizes, as the chief decides."""
+    ranges: dict[Tap, tuple[int, int]] = dict.fromkeys(sizes, (0, 0))
     if hardware.is_chief():
-        wanted = {names[tap]: (size, data.count(tap.split)) for tap, size in sizes.items()}
+        wanted = {names[tap]: each for tap, each in sizes.items()}
         granted = feature_store.granted(cache.folder, wanted, int(cache.gigabytes * 1e9))
         # Activations are useless without their targets, and targets without any activations.
         stops: dict[Tap, int] = collections.Counter()
-        for tap in (tap for tap in names if tap.block != TARGETS):
-            targets = dataclasses.replace(tap, block=TARGETS)
-            stops[tap] = min(granted[names[tap]], granted[names[targets]])
+        for tap in (tap for tap in sizes if tap.block != TARGETS):
+            targets = _of(tap, TARGETS)
+            with_targets = [each for each in (tap, targets) if each in sizes]
+            stops[tap] = min(granted[names[each]] for each in with_targets)
             if hardware.replicas() > 1 and stops[tap] < data.count(tap.split):
                 stops[tap] = 0  # See `_is_enough`.
-            stops[targets] = max(stops[targets], stops[tap])
+            if targets in sizes:
+                stops[targets] = max(stops[targets], stops[tap])
         for tap, stop in stops.items():
             entry = cache.folder / names[tap]
             ranges[tap] = len(feature_store.Rows(entry)), stop
@@ -276,59 +349,21 @@ def _missing(
 
 def _print_size(data: Data, tap: Tap, size: int, cached: int) -> None:
     count = data.count(tap.split)
-    if tap.block != TARGETS:
+    if tap.block not in (TARGETS, LENGTHS):
         view = f", view {tap.view}" if tap.augments else ""
         rest = "" if cached == count else f" of {count:,}; every epoch computes the others"
         print(
-            f"  features of {tap.split} at {tap.block}{view}: {size * cached / 1e6:,.1f} MB in "
+            f"  features of {tap.split} at {tap.block}{view}: {size / 1e6:,.1f} MB in "
             f"the cache, {cached:,} examples{rest}"
         )
 
 
-def _run(
-    data: Data,
-    forward: Callable[[tuple[str, ...]], Any],
-    writers: Mapping[Tap, feature_store.Writer],
-    dtype: str,
-) -> None:
-    """Runs one view of a split through the network up to the taps, from the first missing row."""
-    tap = next(iter(writers))
-    size = min(data.batch_size, 64)  # A batch for many replicas may be too large for one device.
-    # The batches are those of an unbroken pass: in another batch a row may round differently.
-    start = min(writer.next for writer in writers.values()) // size * size
-    order = np.arange(start, max(writer.stop for writer in writers.values()))
-    batches = data.pairs(tap.split, order, tap.augments, tap.view).batch(size)
-    options = tf.data.Options()
-    # The first pictures are read during the trace of the network.
-    options.experimental_warm_start = True
-    read = iter(batches.prefetch(2).with_options(options))
-    run = forward(tuple(each.block for each in writers if each.block != TARGETS))
-    steps = -(-len(order) // size)
-    for inputs, targets in terminal.shown(read, steps, f"features of {tap.split}"):
-        columns = {
-            block: [_narrowed(tensor.numpy(), dtype) for tensor in keras.tree.flatten(activations)]
-            for block, activations in run(inputs).items()
-        }
-        columns[TARGETS] = [target.numpy() for target in keras.tree.flatten(targets)]
-        for each, writer in writers.items():
-            writer.add(start, columns[each.block])
-        start += len(columns[TARGETS][0])
-
-
-def _forward(prefixes: Mapping[str, keras.Model], blocks: tuple[str, ...]) -> Any:
-    """Returns a function from a batch of inputs to the activations before each of the blocks.
-
-    One graph has all of them as outputs, so shared layers run once.
-    """
-    if not blocks:
-        return lambda inputs: {}
-    inputs = prefixes[blocks[0]].input
-    network = keras.Model(inputs, {block: prefixes[block].output for block in blocks})
-    signature = keras.tree.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), inputs)
-    run = tf.function(
-        lambda batch: folding.run(network, batch), input_signature=[signature], autograph=False
-    )
-    return run.get_concrete_function()
+def _sizes(
+    data: Data, tap: Tap, tensors: Any, dtype: str, axes: Axes, known: np.ndarray | None
+) -> np.ndarray:
+    """Returns the bytes of every example of a split on disk."""
+    long = axes.get(tap.block, [()] * len(keras.tree.flatten(tensors)))
+    return np.broadcast_to(frozen.row_bytes(tensors, dtype, long, known), [data.count(tap.split)])
 
 
 def _names(
@@ -339,7 +374,7 @@ def _names(
     code: str,
     dtype: str,
 ) -> dict[Tap, str]:
-    """Returns the content keys of activations and targets, by tap."""
+    """Returns the content keys of activations, targets and lengths, by tap."""
     networks = {block: graph.digest(prefix) for block, prefix in prefixes.items()}
     # Targets have the width of all classes, also of classes that occur only in another split.
     task = [model.task.full(), *map(str, keras.tree.flatten(data.targets))]
@@ -351,38 +386,8 @@ def _names(
             [[each.full() for each in tap.augments], tap.view, data.seed] if tap.augments else []
         )
         common = [*always, data.digest(tap.split), data.exact, *draws]
-        targets = dataclasses.replace(tap, block=TARGETS)
-        for each, own in ((targets, task), (tap, [networks[tap.block], dtype])):
+        keys = {_of(tap, TARGETS): task, _of(tap, LENGTHS): [], tap: [networks[tap.block], dtype]}
+        for each, own in keys.items():
             digest = hashlib.sha256(json.dumps([*common, *own]).encode()).hexdigest()
             names[each] = f"{each.split}-{each.block}-{digest[:16]}"
     return names
-
-
-def _row_bytes(tensors: Any, dtype: str) -> int:
-    """Returns the bytes of one example on disk."""
-    total = 0
-    for tensor in keras.tree.flatten(tensors):
-        kind, shape = tf.as_dtype(tensor.dtype), tensor.shape[1:]
-        if None in shape:
-            raise ValueError(
-                f"Features of unknown size {tuple(shape)} cannot be cached; use cache='none'."
-            )
-        total += math.prod(shape) * (tf.as_dtype(dtype).size if kind.is_floating else kind.size)
-    return total
-
-
-def _narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
-    if not tf.as_dtype(array.dtype).is_floating:
-        return array
-    largest, limit = np.abs(array).max(initial=0), np.finfo(dtype).max
-    if not np.isfinite(largest):
-        raise ValueError(
-            f"An activation is {largest}: check the weights, and train in float32 or "
-            "mixed_bfloat16, which have a larger range than float16."
-        )
-    if largest > limit:
-        raise ValueError(
-            f"An activation is {largest:.3g}, and {dtype} ends at {limit:.3g}; "
-            "use fine_tune(cache='float32')."
-        )
-    return array.astype(dtype)

@@ -18,7 +18,7 @@ from typing import Any
 
 from tlkeras import hardware
 from tlkeras.frameworks import as_written, keras, tf
-from tlkeras.model import folding
+from tlkeras.model import folding, lengths
 
 
 class Trained(keras.Model):
@@ -45,7 +45,8 @@ class Trained(keras.Model):
         )
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        return folding.run(self.network, self._before(inputs), training=training)
+        outputs = folding.run(self.network, self._before(inputs), training=training)
+        return lengths.restored(outputs, self.network.output)
 
 
 class Replicated(Trained):
