@@ -20,7 +20,7 @@ from tlkeras.backbones import hub_text
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import keras_hub, tf
-from tlkeras.model import precision
+from tlkeras.model import folding, lengths, precision
 from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.tasks.classification import Classification
 
@@ -67,6 +67,25 @@ def test_tokens_and_their_summary_are_those_of_a_forward_pass_in_numpy(name, tmp
         if kept.any():
             of_text = tokens[kept]
             assert_near(pooled, of_text[-1] if backbone.pooling == "last" else of_text.mean(0))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_short_texts_have_the_same_features_at_their_own_length(name, tmp_path):
+    checkpoints.write(name, tmp_path)
+    backbone = made(name, tmp_path)
+    ids = ids_of(backbone)
+    ids = ids[backbone.lengths(ids) < LENGTH]
+    network = backbone.build()
+    signature = [tf.TensorSpec([None, None], tf.int32)]
+    run = tf.function(lambda ids: folding.run(network, ids), input_signature=signature)
+    short = lengths.shortened(backbone, ids)
+    found, expected = run(short), network(ids)
+    assert len(ids) >= 2 and short.shape[1] < LENGTH
+    mask = found["mask"].numpy()
+    assert np.array_equal(mask, expected["mask"][:, : mask.shape[1]])
+    assert_near(found["tokens"][mask], expected["tokens"][:, : mask.shape[1]][mask])
+    kept = mask.any(axis=1)
+    assert_near(found["pooled"][kept], expected["pooled"][kept])
 
 
 @pytest.mark.parametrize(

@@ -171,6 +171,9 @@ class HubText(Backbone):
         """
         return inputs.preprocess(self._tokenizer, example, self.input, self.length)
 
+    def lengths(self, batch):
+        return inputs.lengths(batch, self._id(self._tokenizer.padding))
+
     def fingerprint(self):
         paths = [path for path in (self.configuration, self._path) if path]
         digest = hashlib.sha256()
