@@ -17,9 +17,11 @@ from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import tf
+from tlkeras.images import decoding
 from tlkeras.kinds.image import Image
 from tlkeras.kinds.label import Label
 from tlkeras.kinds.labels import Labels
+from tlkeras.kinds.mask import Mask
 from tlkeras.kinds.number import Number
 from tlkeras.kinds.text import Text
 from tlkeras.kinds.words import Words
@@ -49,6 +51,7 @@ class Everything(Source, name="everything"):
             "image": Image(),
             "text": Text(),
             "words": Words(),
+            "mask": Mask(background=True),
             "label": Label(),
             "labels": Labels(),
             "number": Number(),
@@ -70,6 +73,7 @@ class Everything(Source, name="everything"):
                 str(number),
                 {
                     "image": bytes(tf.io.encode_png(pixels).numpy()),
+                    "mask": decoding.mask_file(random.integers(0, 4, (3, 4)).repeat(8, 0).repeat(7, 1)),
                     "text": " ".join(["a", *words]),
                     "words": words,
                     "label": label,
