@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tlkeras.frameworks import keras
-from tlkeras.model.pyramid import STRIDES
+from tlkeras.model import pyramid
 
 _MOMENTUM = 0.9
 
@@ -21,13 +21,13 @@ def maps(features: Mapping[str, Any], task: str) -> dict[str, Any]:
     Raises:
         ValueError: There are none; the message names the task that needs them.
     """
-    names = [name for name in (f"stride{stride}" for stride in STRIDES) if name in features]
+    names = [name for name in (f"stride{stride}" for stride in pyramid.STRIDES) if name in features]
     if not names:
         raise ValueError(
-            f"{task} needs a picture backbone with maps of strides {', '.join(map(str, STRIDES))}; "
+            f"{task} needs a picture backbone with maps of strides {', '.join(map(str, pyramid.STRIDES))}; "
             f"this one has {', '.join(features)}."
         )
-    return {name: features[name] for name in names}
+    return {name: pyramid.narrow(features[name]) for name in names}
 
 
 def joined(summary: Mapping[str, Any], width: int) -> dict[str, Any]:
