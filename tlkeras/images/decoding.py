@@ -140,8 +140,9 @@ def turned(encoded: bytes, mask: np.ndarray) -> np.ndarray:
     """
     image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
     turn, stored = _TURNS.get(_orientation(image)), (image.height, image.width)
-    is_stored = turn is not None and mask.shape == stored != upright_size(encoded)
-    return np.asarray(Image.fromarray(mask).transpose(turn)) if is_stored else mask
+    if turn is None or not mask.shape == stored != upright_size(encoded):
+        return mask
+    return np.asarray(Image.fromarray(mask).transpose(turn))
 
 
 def upright_size(encoded: bytes) -> tuple[int, int]:

@@ -21,10 +21,11 @@ def maps(features: Mapping[str, Any], task: str) -> dict[str, Any]:
     Raises:
         ValueError: There are none; the message names the task that needs them.
     """
-    names = [name for name in (f"stride{stride}" for stride in pyramid.STRIDES) if name in features]
+    offered = [f"stride{stride}" for stride in pyramid.STRIDES]
+    names = [name for name in offered if name in features]
     if not names:
         raise ValueError(
-            f"{task} needs a picture backbone with maps of strides {', '.join(map(str, pyramid.STRIDES))}; "
+            f"{task} needs a picture backbone with maps, {', '.join(offered)}; "
             f"this one has {', '.join(features)}."
         )
     return {name: pyramid.narrow(features[name]) for name in names}

@@ -31,7 +31,7 @@ class Segmentation(Task, name="segmentation"):
     reads = ("mask",)
     primary = "mean_iou"
 
-    width: int = 64
+    width: int = 96
     """Channels of the decoder."""
 
     def validate(self):
