@@ -113,9 +113,10 @@ class Segmentation(Task, name="segmentation"):
 class PixelLoss(keras.losses.Loss):
     """The mean cross entropy of the pixels of the logits plus the soft Dice loss, of each picture.
 
-    The soft Dice of a class is ``(2 sum(p t) + 1) / (sum(p) + sum(t) + 1)``: a class that is
-    neither in the mask nor predicted is right (Milletari et al. 2016,
-    https://arxiv.org/abs/1606.04797).
+    The soft Dice of a class is ``(2 sum(p t) + 1) / (sum(p) + sum(t) + 1)`` (Milletari et al. 2016,
+    https://arxiv.org/abs/1606.04797), the loss its mean distance from 1 over the classes in the
+    mask. A class that is neither in the mask nor predicted is right; where it is predicted, the
+    cross entropy says so. With many classes the Dice of absent ones would outweigh all others.
     """
 
     def __init__(self) -> None:
@@ -136,7 +137,10 @@ class PixelLoss(keras.losses.Loss):
             tf.reduce_sum(each, axis=[1, 2]) for each in (found * true, true, found)
         )
         dice = (2 * both + 1) / (all_true + all_found + 1)
-        return entropy + 1 - tf.reduce_mean(dice, axis=-1)
+        present = tf.cast(all_true > 0, dice.dtype)
+        return entropy + tf.math.divide_no_nan(
+            tf.reduce_sum(present * (1 - dice), axis=-1), tf.reduce_sum(present, axis=-1)
+        )
 
 
 class MeanIoU(keras.metrics.Metric):
