@@ -240,7 +240,7 @@ def test_names_before_the_classes_are_in_a_file_of_their_own(model, plain, monke
     )
     (file,) = read.subgraphMetadata[0].outputTensorMetadata[0].associatedFiles
     with zipfile.ZipFile(io.BytesIO(written)) as archive:
-        found = {name: archive.read(name).decode().split() for name in archive.namelist()}
+        found = {name: archive.read(name).decode().splitlines() for name in archive.namelist()}
     assert file.name == b"probabilities_labels.txt"
     assert found == {
         "labels.txt": [*few.classes],
