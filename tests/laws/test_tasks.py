@@ -67,13 +67,14 @@ class Everything(Source, name="everything"):
             label = number % len(CLASSES)
             noise = random.normal([*COLOURS.values()][label], 40, (24, 28, 3))
             pixels = np.clip(noise, 0, 255).astype(np.uint8)
+            cells = random.integers(0, 1 + len(CLASSES), (3, 4))
             # Some sentences are longer than the network sees, one has no word.
             words = ["".join(random.choice([*"abcdefgh"], 2)) for _ in range(number % 16)]
             yield (
                 str(number),
                 {
                     "image": bytes(tf.io.encode_png(pixels).numpy()),
-                    "mask": decoding.mask_file(random.integers(0, 4, (3, 4)).repeat(8, 0).repeat(7, 1)),
+                    "mask": decoding.mask_file(cells.repeat(8, 0).repeat(7, 1)),
                     "text": " ".join(["a", *words]),
                     "words": words,
                     "label": label,

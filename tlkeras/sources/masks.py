@@ -77,7 +77,7 @@ class Masks(Source, name="masks"):
 
     def between(self, start, stop):
         for pair in self._listed[start:stop]:
-            picture = content(pair.picture)
+            picture = content(Image(), pair.picture)
             mask = decoding.mask_file(_fitted(pair, self._numbers(pair), picture))
             yield pair.identity, {"image": picture, "mask": mask}
 
@@ -185,7 +185,7 @@ class Masks(Source, name="masks"):
         Raises:
             ValueError: The file and what is wrong with it.
         """
-        encoded = content(pair.mask)
+        encoded = content(Mask(), pair.mask)
         try:
             return self._of_colours(encoded) if self.colours else self._of_numbers(encoded)
         except ValueError as error:
