@@ -32,6 +32,7 @@ from tlkeras.images.pixels import squash
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.model.pyramid import features
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.spec import Spec
 from tlkeras.tasks.classification import Classification
@@ -176,6 +177,15 @@ def recorded(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same pictures as examples."""
     out = tmp_path_factory.mktemp("examples")
     ingest.write_examples(Folder(pictures), Split(validation=20, test=20), out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn shapes as examples, with captions, boxes and masks."""
+    out = tmp_path_factory.mktemp("shapes")
+    source = Embedded(data="shapes", count=60, size=32)
+    ingest.write_examples(source, Split(validation=20, test=20), out)
     return out
 
 

@@ -241,7 +241,7 @@ def test_balanced_class_weights_are_those_of_scikit_learn():
 
     def counted(*counts):
         info = types.SimpleNamespace(class_counts={"train": counts})
-        data: Any = types.SimpleNamespace(info=info)
+        data: Any = types.SimpleNamespace(info=info, task=Classification())
         return fine_tune._class_weights(data)
 
     labels = np.repeat([0, 1, 2], [30, 10, 5])

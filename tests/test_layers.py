@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.hardware
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
+tlkeras.images.masks
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
 tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.notes
 tlkeras.texts.layout tlkeras.texts.encoders
@@ -25,12 +26,12 @@ tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
 tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths tlkeras.model.pyramid
-tlkeras.model.precision tlkeras.model.transfer_model
+tlkeras.model.decoder tlkeras.model.precision tlkeras.model.transfer_model
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
-tlkeras.measures.tagging
+tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert

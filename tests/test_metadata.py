@@ -229,6 +229,25 @@ def test_every_meaning_of_an_output_is_written_as_the_schema_has_it(
         assert tensor.content.contentProperties.colorSpace == schema.ColorSpaceType.GRAYSCALE
 
 
+def test_names_before_the_classes_are_in_a_file_of_their_own(model, plain, monkeypatch):
+    schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
+    output = Output("probabilities", "mask", labelled=True, others=("background",))
+    monkeypatch.setattr(Classification, "outputs", lambda self: (output,))
+    few = TransferModel(Tiny(), Classification(), model.classes[1:], seed=0)
+    written = litert_metadata.described(plain, few, ORIGIN)
+    read = schema.ModelMetadataT.InitFromObj(
+        schema.ModelMetadata.GetRootAs(embedded(written).tobytes())
+    )
+    (file,) = read.subgraphMetadata[0].outputTensorMetadata[0].associatedFiles
+    with zipfile.ZipFile(io.BytesIO(written)) as archive:
+        found = {name: archive.read(name).decode().splitlines() for name in archive.namelist()}
+    assert file.name == b"probabilities_labels.txt"
+    assert found == {
+        "labels.txt": [*few.classes],
+        "probabilities_labels.txt": ["background", *few.classes],
+    }
+
+
 def told(path, pictures):
     """Returns the best class of each picture, uint8 [h, w, 3], as MediaPipe tells it."""
     mediapipe = pytest.importorskip("mediapipe")

@@ -253,6 +253,23 @@ def test_a_column_of_shares_has_bars_and_another_has_none(tmp_path):
     assert [bar["style"] for bar in bars] == ["--share:0.500"]
 
 
+def test_an_overlay_lies_on_a_picture_of_its_own(tmp_path):
+    overlays = {"true": "AAAA", "predicted": "BBBB"}
+    gallery = Gallery("Masks", [Example(3, "a mask", overlays), Example(4, "another")])
+    shown = dict.fromkeys((3, 4), Shown("17.jpg", picture("JPEG")))
+    report.write(tmp_path / "report.html", dataclasses.replace(with_view(gallery), examples=shown))
+    read = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    names = [(image["alt"], str(image["src"])[:15]) for image in read.named("img")]
+    assert names == [
+        ("a mask", "data:image/jpeg"),
+        ("true", "data:image/png;"),
+        ("a mask", "data:image/jpeg"),
+        ("predicted", "data:image/png;"),
+        ("another", "data:image/jpeg"),
+    ]
+    assert {"class": "gallery pairs"} in read.named("div")
+
+
 def test_a_text_in_a_gallery_is_a_text(tmp_path):
     gallery = Gallery("Mistakes", [Example(3, "bad taken for good")])
     contents = dataclasses.replace(with_view(gallery), examples={3: Shown("17", HOSTILE)})

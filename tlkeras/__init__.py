@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from tlkeras.sources.embedded import Embedded
     from tlkeras.sources.folder import Folder
     from tlkeras.sources.jsonl import JSONL
+    from tlkeras.sources.masks import Masks
     from tlkeras.sources.tfds import TFDS
     from tlkeras.tasks.classification import Classification
+    from tlkeras.tasks.segmentation import Segmentation
     from tlkeras.training.features import Cache
 
 _MODULES = {
@@ -53,12 +55,14 @@ _MODULES = {
     "Folder": "sources.folder",
     "JSONL": "sources.jsonl",
     "Keras": "exporters.keras",
+    "Masks": "sources.masks",
     "MixUp": "augments.mixing",
     "ONNX": "exporters.onnx",
     "Phase": "recipes.fine_tune",
     "RandAugment": "augments.rand_augment",
     "Rotate": "augments.geometric",
     "SavedModel": "exporters.saved_model",
+    "Segmentation": "tasks.segmentation",
     "Split": "data.splits",
     "Starter": "backbones.starter",
     "TFDS": "sources.tfds",
@@ -86,11 +90,13 @@ __all__ = [
     "Flip",
     "Folder",
     "Keras",
+    "Masks",
     "MixUp",
     "Phase",
     "RandAugment",
     "Rotate",
     "SavedModel",
+    "Segmentation",
     "Split",
     "Starter",
     "TFLite",

@@ -26,11 +26,13 @@ class Output:
         meaning: What it holds; ``scores`` has a number for each class, in their order, and
             ``tokens`` has such numbers for each word, all 0 where there is none.
         labelled: Whether the class names say what its values, or the numbers in it, stand for.
+        others: The names of values before those of the classes.
     """
 
     name: str
     meaning: Meaning
     labelled: bool = False
+    others: tuple[str, ...] = ()
 
 
 class Tally(Protocol):
@@ -71,6 +73,13 @@ class Task(Spec, plugins="tlkeras.tasks"):
         `inputs` is what the backbone's `preprocess` gave for it; with None it is the target at the
         example's own size. `classes` counts the classes. Traced as it stands, like `preprocess`.
         """
+
+    def counts(self, target: Any, classes: int) -> Any:
+        """Returns how often each class of `weighted` occurs in one target.
+
+        A task overrides it if the classes of an example do not say so. Traced as it stands.
+        """
+        raise NotImplementedError
 
     def weighted(self, target: Any, class_weights: Any) -> tuple[Any, Any]:
         """Returns (targets, sample weights) so that each class counts by its weight in the loss.

@@ -24,6 +24,7 @@ from tlkeras.sources.csv import CSV
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.sources.jsonl import JSONL
+from tlkeras.sources.masks import Masks
 from tlkeras.sources.tfds import TFDS
 
 # Said inside protobuf when TensorFlow Datasets reads its own metadata.
@@ -150,6 +151,21 @@ def _tfds_texts(place: Path) -> tuple[Source, Changed]:
     return source, change
 
 
+def _masks(place: Path) -> tuple[Source, Changed]:
+    put(place, *(f"images/{i}.png" for i in range(12)))
+    for i in range(12):
+        numbers = np.full((6, 7), i % 3, np.uint8)
+        (place / "masks").mkdir(exist_ok=True)
+        Image.fromarray(numbers).save(place / f"masks/{i}.png")
+    source = Masks(place / "images", place / "masks", names=("background", "sea", "ship"))
+
+    def change() -> Source:
+        (place / "masks/11.png").unlink()
+        return source.replace()
+
+    return source, change
+
+
 SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
     "conll": [_conll],
     "csv": [_csv, _texts, _pairs],
@@ -163,6 +179,7 @@ SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
     ],
     "folder": [_folder, _text_files],
     "jsonl": [_jsonl],
+    "masks": [_masks],
     "tfds": [_tfds, _tfds_texts],
 }
 

@@ -17,9 +17,11 @@ from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import tf
+from tlkeras.images import decoding
 from tlkeras.kinds.image import Image
 from tlkeras.kinds.label import Label
 from tlkeras.kinds.labels import Labels
+from tlkeras.kinds.mask import Mask
 from tlkeras.kinds.number import Number
 from tlkeras.kinds.text import Text
 from tlkeras.kinds.words import Words
@@ -49,6 +51,7 @@ class Everything(Source, name="everything"):
             "image": Image(),
             "text": Text(),
             "words": Words(),
+            "mask": Mask(background=True),
             "label": Label(),
             "labels": Labels(),
             "number": Number(),
@@ -64,12 +67,14 @@ class Everything(Source, name="everything"):
             label = number % len(CLASSES)
             noise = random.normal([*COLOURS.values()][label], 40, (24, 28, 3))
             pixels = np.clip(noise, 0, 255).astype(np.uint8)
+            cells = random.integers(0, 1 + len(CLASSES), (3, 4))
             # Some sentences are longer than the network sees, one has no word.
             words = ["".join(random.choice([*"abcdefgh"], 2)) for _ in range(number % 16)]
             yield (
                 str(number),
                 {
                     "image": bytes(tf.io.encode_png(pixels).numpy()),
+                    "mask": decoding.mask_file(cells.repeat(8, 0).repeat(7, 1)),
                     "text": " ".join(["a", *words]),
                     "words": words,
                     "label": label,

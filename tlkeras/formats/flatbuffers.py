@@ -102,7 +102,7 @@ def with_buffer(file: bytes, name: str, data: bytes) -> bytes:
 
 
 def with_file(model: bytes, name: str, text: str) -> bytes:
-    """Returns a model file with an uncompressed zip archive of one file after it."""
+    """Returns a model file with one more file in the uncompressed zip archive after it."""
     whole = io.BytesIO(model)
     with zipfile.ZipFile(whole, "a") as archive:
         archive.writestr(zipfile.ZipInfo(name), text)  # Of 1980: equal models are equal files.

@@ -164,9 +164,10 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
             )
         values = int(graph.Tensors(place).ShapeAsNumpy()[-1])
         on_axis = OUTPUTS[declared[name].meaning].labels == _AXIS_LABELS
-        if declared[name].labelled and on_axis and values != len(model.classes):
+        names = (*declared[name].others, *model.classes)
+        if declared[name].labelled and on_axis and values != len(names):
             raise ValueError(
-                f"The model has {len(model.classes)} classes, but its output {name!r} ends in "
+                f"The model has {len(names)} classes, but its output {name!r} ends in "
                 f"{values} values; class names belong to an output with one value for each class."
             )
     written = _Metadata(
@@ -175,7 +176,19 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
         [declared[name] for name in served],
     )
     whole = with_buffer(file, _NAME, written.packed(origin.texts(model)))
-    return with_file(whole, LABELS, "".join(f"{name}\n" for name in model.classes))
+    labels = {LABELS: model.classes} | {
+        _labels(output): (*output.others, *model.classes)
+        for output in declared.values()
+        if output.others
+    }
+    for file_name, names in labels.items():
+        whole = with_file(whole, file_name, "".join(f"{name}\n" for name in names))
+    return whole
+
+
+def _labels(output: Output) -> str:
+    """Returns the name of the attached file with the names of an output's values."""
+    return f"{output.name}_{LABELS}" if output.others else LABELS
 
 
 def _names(tensor_map: Callable[[int], Any], count: int) -> dict[int, str]:
@@ -206,7 +219,7 @@ class _Metadata(NamedTuple):
             row = OUTPUTS[output.meaning]
             fields = row.fields(make)
             if output.labelled:
-                labels = make("AssociatedFile", name=LABELS, type=row.labels)
+                labels = make("AssociatedFile", name=_labels(output), type=row.labels)
                 fields["associated_files"] = [labels]
             content = make("Content", **row.content(make))
             name = self._name(output)

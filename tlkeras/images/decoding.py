@@ -93,17 +93,77 @@ def standard(encoded: bytes) -> bytes:
 def standard_mask(encoded: bytes) -> bytes:
     """Returns a grey 8-bit PNG whose values are class numbers: of a palette its indices."""
     image = _opened(encoded)
-    png = image.format == "PNG"
-    if png and image.mode == "L" and encoded[_PNG_DEPTH] == 8:
+    if image.format == "PNG" and image.mode == "L" and encoded[_PNG_DEPTH] == 8:
         return encoded
     if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
         raise ValueError(f"is a mask in colour ({image.mode}), expected one channel")
-    numbers = np.asarray(image).astype(np.int64)
-    if png and image.mode == "L":  # Pillow spreads 2 and 4 bits over 0 to 255.
-        numbers //= 255 // (2 ** encoded[_PNG_DEPTH] - 1)
+    numbers = _numbers(image, encoded)
     if numbers.min() < 0 or numbers.max() > 255:
         raise ValueError(f"is a mask with the value {numbers.max()}, expected 0 to 255")
+    return mask_file(numbers)
+
+
+def mask_file(numbers: np.ndarray) -> bytes:
+    """Returns the grey 8-bit PNG of whole numbers from 0 to 255, [h, w]."""
     return _saved(Image.fromarray(numbers.astype(np.uint8)), lossy=False)
+
+
+def mask_numbers(encoded: bytes) -> np.ndarray:
+    """Returns the values of a mask, int64 [h, w]; of a palette its indices.
+
+    Raises:
+        ValueError: It cannot be read, or is in colour.
+    """
+    image = _opened(encoded)
+    if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
+        raise ValueError(f"is a mask in colour ({image.mode}), expected one channel")
+    return _numbers(image, encoded)
+
+
+def mask_colours(encoded: bytes) -> np.ndarray:
+    """Returns the colours of a mask, uint8 [h, w, 3].
+
+    Raises:
+        ValueError: It cannot be read, or a colour may have changed when it was written.
+    """
+    image = _opened(encoded)
+    if image.format in (*_JPEG, "WEBP"):
+        raise ValueError(f"is a mask as {image.format}, which changes colours; expected a PNG")
+    return np.asarray(image.convert("RGB"))
+
+
+def turned(encoded: bytes, mask: np.ndarray) -> np.ndarray:
+    """Returns the mask of a picture upright, as the picture will be.
+
+    Some tools draw masks on the picture as its camera stored it. Only the size tells, so a mask of
+    another size than the upright picture is turned if it has the size of the stored one.
+    """
+    image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
+    turn, stored = _TURNS.get(_orientation(image)), (image.height, image.width)
+    if turn is None or not mask.shape == stored != upright_size(encoded):
+        return mask
+    return np.asarray(Image.fromarray(mask).transpose(turn))
+
+
+def upright_size(encoded: bytes) -> tuple[int, int]:
+    """Returns the height and width of a picture file as `standard` gives them, from its header.
+
+    Raises:
+        ValueError: It is no picture.
+    """
+    try:
+        image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
+    except Exception as error:  # A damaged file makes Pillow raise nearly anything.
+        raise ValueError(f"is damaged: {error}") from None
+    height, width = image.height, image.width
+    return (width, height) if _orientation(image) >= 5 else (height, width)
+
+
+def _numbers(image: Image.Image, encoded: bytes) -> np.ndarray:
+    numbers = np.asarray(image).astype(np.int64)
+    if image.format == "PNG" and image.mode == "L":  # Pillow spreads 2 and 4 bits over 0 to 255.
+        numbers //= 255 // (2 ** min(encoded[_PNG_DEPTH], 8) - 1)
+    return numbers
 
 
 def brightest(encoded: bytes) -> int:

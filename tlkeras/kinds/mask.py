@@ -9,11 +9,16 @@ from PIL import Image as Pillow
 
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
+from tlkeras.images.masks import IGNORE
 from tlkeras.kind import Encoded
 
 
 class Mask(Encoded, name="mask"):
-    """Class numbers of pixels. Standard: a grey 8-bit PNG. Decoded: uint8 [h, w, 1]."""
+    """Class numbers of pixels. Standard: a grey 8-bit PNG.
+
+    Decoded: uint8 [h, w, 1], whatever the fields: 0 is of no class, 1 + c of class c, and of 255
+    nothing is said.
+    """
 
     pixelwise = True
     least_classes = 1
@@ -30,7 +35,10 @@ class Mask(Encoded, name="mask"):
         return decoding.standard_mask(value)
 
     def decoded(self, stored, least=None):
-        return tf.io.decode_png(stored, channels=1)
+        table = np.arange(256) + (not self.background)
+        table[self.ignore] = IGNORE
+        numbers = tf.io.decode_png(stored, channels=1)
+        return tf.gather(tf.constant(table.clip(max=IGNORE), tf.uint8), tf.cast(numbers, tf.int32))
 
     def classes_in(self, value):
         with Pillow.open(io.BytesIO(value)) as picture:

@@ -130,10 +130,15 @@ class Bars:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An example of the measured split by its number, and what to say of it."""
+    """An example of the measured split by its number, and what to say of it.
+
+    `overlays` are small PNG files in base64, by what each shows: a page draws the picture of the
+    example once for each, with the overlay stretched over it.
+    """
 
     number: int
     caption: str
+    overlays: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,6 +52,30 @@ def pyramid(network: keras.Model) -> dict[str, Any]:
     return maps
 
 
+def narrow(tensor: Any) -> Any:
+    """Returns the map of fewest channels, of those that a symbolic map is a function of by pixels.
+
+    Networks of inverted bottlenecks end a stride with an expansion: four to six times the channels
+    and not more information.
+    """
+    narrowest = tensor
+    while True:
+        operation, place, _ = tensor._keras_history
+        if not _is_pixelwise(operation):
+            return narrowest
+        (tensor,) = operation._inbound_nodes[place].input_tensors
+        if tensor.shape[-1] < narrowest.shape[-1]:
+            narrowest = tensor
+
+
+def _is_pixelwise(operation: Any) -> bool:
+    """Returns whether an operation maps the channels of a pixel to those of the same pixel."""
+    if isinstance(operation, keras.layers.Conv2D):
+        return operation.kernel_size == operation.strides == (1, 1)
+    layers = keras.layers
+    return isinstance(operation, (layers.BatchNormalization, layers.ReLU, layers.Activation))
+
+
 def _stride(operation: Any) -> int:
     """Returns the divisor of a map's height in an operation; 0 if its output is no map."""
     if isinstance(operation, keras.Sequential):

@@ -287,9 +287,19 @@ def _behind_frozen(model: TransferModel, start: str, dtype: str) -> keras.Model:
 
 def _class_weights(data: Data) -> Any:
     """Returns n / (classes * count) per class with examples, as scikit-learn's ``balanced``."""
-    counts = np.asarray(data.info.class_counts["train"], np.float64)
+    counts = np.asarray(_class_counts(data), np.float64)
     weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
     return tf.constant(weights, tf.float32)
+
+
+def _class_counts(data: Data) -> Any:
+    """Returns how often each class occurs in training; only some tasks have to read the targets."""
+    if type(data.task).counts is Task.counts:
+        return data.info.class_counts["train"]
+    counts = data.pairs("train").map(
+        as_written(lambda inputs, target: data.task.counts(target, len(data.classes)))
+    )
+    return sum(counts.as_numpy_iterator())
 
 
 def _weighted(train: Callable[[int], Any], task: Task, balance: Any) -> Callable[[int], Any]:

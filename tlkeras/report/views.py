@@ -138,16 +138,26 @@ def _gallery(view: Gallery, examples: Mapping[int, Shown]) -> Markup:
         parts = []
         if shown is not None:
             has_texts |= isinstance(shown.content, str)
-            parts.append(_content(shown, example.caption))
+            content = _content(shown, example.caption)
+            overlays = {} if isinstance(shown.content, str) else example.overlays
+            parts += [_overlaid(content, *each) for each in overlays.items()] or [content]
         name = [element("div", shown.id)] if shown and shown.id else []
         caption = element("figcaption", element("strong", example.caption), *name)
         figures.append(element("figure", *parts, caption))
+    is_overlaid = any(example.overlays for example in view.examples)
+    style = "texts" if has_texts else "pairs" if is_overlaid else ""
     return joined(
         [
             element("p", view.note, class_="quiet") if view.note else Markup(),
-            element("div", *figures, class_="gallery texts" if has_texts else "gallery"),
+            element("div", *figures, class_=f"gallery {style}".strip()),
         ]
     )
+
+
+def _overlaid(content: Markup, name: str, overlay: str) -> Markup:
+    """Returns a picture with a PNG file in base64 stretched over it."""
+    above = element("img", src=f"data:image/png;base64,{overlay}", alt=name, title=name)
+    return element("span", content, above, class_="overlaid")
 
 
 def _content(shown: Shown, caption: str) -> Markup:

@@ -1,0 +1,200 @@
+"""Segmentation: a class for every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tlkeras.frameworks import keras, tf
+from tlkeras.measures.segmentation import BACKGROUND, SegmentationTally
+from tlkeras.model import decoder
+from tlkeras.task import Output, Task
+
+VALUES = 256
+"""The numbers that a mask can hold."""
+
+STRIDE = 4
+"""Of the logits; what is served has the size of the network's input."""
+
+_EQUAL = 0.995  # The share of equal pixels from which on two masks are one answer.
+
+
+class Segmentation(Task, name="segmentation"):
+    """A class or none for every pixel: a top-down decoder on the maps of all strides.
+
+    The outputs are the background and the classes: 0 is of no class, 1 + c of class c. The loss is
+    the cross entropy and the soft Dice loss. Pixels that the mask ignores have no part in it.
+    """
+
+    reads = ("mask",)
+    primary = "mean_iou"
+
+    width: int = 96
+    """Channels of the decoder."""
+
+    def validate(self):
+        self.require(self.width >= 1, "width", "at least 1")
+
+    def target(self, example, inputs, classes):
+        """Returns uint8 [h, w], the mask at the size of the network's picture; see `Mask`."""
+        mask = example["mask"]
+        if inputs is not None:
+            (picture,) = (each for each in tf.nest.flatten(inputs) if each.shape.rank == 3)
+            mask = tf.image.resize(mask, picture.shape[:2], method="nearest")
+        return mask[..., 0]
+
+    def counts(self, target, classes):
+        """Returns the pixels of the background and of every class, int64 [1 + classes]."""
+        labels = tf.cast(tf.reshape(target, [-1]), tf.int32)
+        return tf.math.bincount(labels, minlength=VALUES, maxlength=VALUES, dtype=tf.int64)[
+            : classes + 1
+        ]
+
+    def weighted(self, target, class_weights):
+        """Returns float32 [b, h / 4, w / 4, 2], the class of every pixel and its weight, and ones.
+
+        One weight for a whole picture could not tell its classes apart.
+        """
+        size = [-(-side // STRIDE) for side in target.shape[1:3]]
+        labels = tf.cast(_sampled(target, size), tf.int32)
+        # Nothing is said of the pixels of other numbers.
+        weights = tf.gather(tf.pad(class_weights, [[0, VALUES - class_weights.shape[0]]]), labels)
+        pairs = tf.stack([tf.cast(labels, tf.float32), weights], axis=-1)
+        return pairs, tf.ones(tf.shape(target)[:1])
+
+    def summarize(self, features):
+        """Returns the maps of the strides from 4 to 32 that the backbone has."""
+        return decoder.maps(features, self.name)
+
+    def head(self, summary, classes):
+        """Returns logits [b, h / 4, w / 4, 1 + classes]."""
+        joined = decoder.joined(summary, self.width)
+        finest = min(joined, key=_stride)
+        x = joined[finest]
+        x = decoder.enlarged(x, tuple(side * _stride(finest) // STRIDE for side in x.shape[1:3]))
+        x = decoder.separable(x, self.width, "mask")
+        return keras.layers.Conv2D(classes + 1, 1, dtype="float32", name="logits")(x)
+
+    def loss(self):
+        return PixelLoss()
+
+    def metrics(self):
+        return [MeanIoU()]
+
+    def served(self, outputs):
+        size = [STRIDE * side for side in outputs.shape[1:3]]
+        logits = keras.ops.image.resize(
+            outputs, size, interpolation="bilinear", data_format="channels_last"
+        )
+        return {"mask": keras.ops.softmax(logits)}
+
+    def named(self, served, classes):
+        """Returns ``category`` too, uint8 [b, h, w]: 0 is of no class, 1 + c of class c."""
+        return {**served, "category": tf.cast(tf.argmax(served["mask"], axis=-1), tf.uint8)}
+
+    def outputs(self):
+        return (Output("mask", "mask", labelled=True, others=(BACKGROUND,)),)
+
+    def tally(self, classes):
+        return SegmentationTally(classes)
+
+    def kept(self, served):
+        """Returns the most probable classes, uint8 [b, h, w]."""
+        return {"category": np.asarray(served["mask"]).argmax(-1).astype(np.uint8)}
+
+    def agree(self, one, other):
+        """Returns whether at least 99.5 % of the pixels are equal."""
+        equal = np.asarray(one["category"]) == np.asarray(other["category"])
+        return equal.mean(axis=(1, 2)) >= _EQUAL
+
+
+class PixelLoss(keras.losses.Loss):
+    """The mean cross entropy of the pixels of the logits plus the soft Dice loss, of each picture.
+
+    The soft Dice of a class is ``(2 sum(p t) + 1) / (sum(p) + sum(t) + 1)`` (Milletari et al. 2016,
+    https://arxiv.org/abs/1606.04797), the loss its mean distance from 1 over the classes in the
+    mask. A class that is neither in the mask nor predicted is right; where it is predicted, the
+    cross entropy says so. With many classes the Dice of absent ones would outweigh all others.
+    """
+
+    def __init__(self) -> None:
+        """Names it; the loss of a batch is the mean over its pictures."""
+        super().__init__(name="pixel_loss", dtype="float32")
+
+    def call(self, y_true, y_pred):
+        labels, weights = _parts(y_true, y_pred)
+        known = tf.cast(labels < y_pred.shape[-1], y_pred.dtype)
+        true = tf.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
+        logs = tf.nn.log_softmax(y_pred)
+        entropy = tf.math.divide_no_nan(
+            -tf.reduce_sum(weights[..., None] * true * logs, axis=[1, 2, 3]),
+            tf.reduce_sum(known, axis=[1, 2]),
+        )
+        found = tf.exp(logs) * known[..., None]
+        both, all_true, all_found = (
+            tf.reduce_sum(each, axis=[1, 2]) for each in (found * true, true, found)
+        )
+        dice = (2 * both + 1) / (all_true + all_found + 1)
+        present = tf.cast(all_true > 0, dice.dtype)
+        return entropy + tf.math.divide_no_nan(
+            tf.reduce_sum(present * (1 - dice), axis=-1), tf.reduce_sum(present, axis=-1)
+        )
+
+
+class MeanIoU(keras.metrics.Metric):
+    """The mean intersection over union of the classes that occur, over all pixels of the logits."""
+
+    def __init__(self) -> None:
+        """Begins with no pixel."""
+        super().__init__(name="mean_iou", dtype="float32")
+        # Intersections and unions; the number of classes is known at the first update only.
+        # float32 would no longer count from 16 million pixels on.
+        self.pixels = self.add_variable((2, VALUES), "zeros", dtype="float64", name="pixels")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds the pixels of pictures, those of weight 0 left out."""
+        classes = y_pred.shape[-1]
+        labels, _ = _parts(y_true, y_pred)
+        known = tf.cast(labels < classes, tf.float32)[..., None]
+        if sample_weight is not None:
+            known *= tf.cast(sample_weight > 0, tf.float32)[:, None, None, None]
+        true = tf.one_hot(labels, classes) * known
+        found = tf.one_hot(tf.argmax(y_pred, axis=-1), classes) * known
+        both, either = (
+            tf.reduce_sum(each, axis=[0, 1, 2]) for each in (true * found, tf.maximum(true, found))
+        )
+        new = tf.pad(tf.cast(tf.stack([both, either]), tf.float64), [[0, 0], [0, VALUES - classes]])
+        self.pixels.assign(self.pixels + new)
+
+    def result(self):
+        """Returns 0 if there was no pixel."""
+        both, either = tf.unstack(tf.convert_to_tensor(self.pixels))
+        mean = tf.math.divide_no_nan(
+            tf.reduce_sum(tf.math.divide_no_nan(both, either)),
+            tf.cast(tf.math.count_nonzero(either), tf.float64),
+        )
+        return tf.cast(mean, tf.float32)
+
+
+def _parts(targets: Any, outputs: Any) -> tuple[Any, Any]:
+    """Returns classes, int32, and weights, float32, both [b, h, w], of the pixels of outputs."""
+    sampled = _sampled(targets, outputs.shape[1:3])
+    if len(targets.shape) == 3:
+        return tf.cast(sampled, tf.int32), tf.ones_like(sampled, tf.float32)
+    labels, weights = tf.unstack(sampled, axis=-1)
+    return tf.cast(labels, tf.int32), weights
+
+
+def _stride(name: str) -> int:
+    return int(name.removeprefix("stride"))
+
+
+def _sampled(masks: Any, size: Sequence[int]) -> Any:
+    """Returns masks [b, h, w, …] at another size: of each cell the pixel in the middle."""
+    rows, columns = (
+        np.floor((np.arange(new) + 0.5) * old / new).astype(np.int32)
+        for new, old in zip(size, masks.shape[1:3], strict=True)
+    )
+    return tf.gather(tf.gather(masks, rows, axis=1), columns, axis=2)
