@@ -21,7 +21,7 @@ from tlkeras.recipes import fine_tune
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import loop
+from tlkeras.training import layer_decay, loop
 from tlkeras.training.trainable import trainable
 
 
@@ -236,6 +236,61 @@ def test_clip_bounds_the_norm_of_all_gradients_together():
     np.testing.assert_allclose([float(v[0]) for v in variables], [-0.6, -0.8], rtol=1e-5)
 
 
+@pytest.mark.parametrize(("optimizer", "decay"), [("adam", 0.0), ("adamw", 0.1)])
+def test_rates_that_decay_by_block_are_those_of_adam_in_numpy(optimizer, decay):
+    phase = Phase(optimizer=optimizer, weight_decay=decay, layer_decay=0.5, learning_rate=0.1)
+    start, random = [3.0, 3.0, 3.0], np.random.default_rng(0)
+    variables = [keras.Variable([value]) for value in start]
+    rates = {id(v): 0.5**depth for depth, v in enumerate(variables)}
+    found = phase.compiled_optimizer(4, rates)
+    expected = np.array(start)
+    m, v = np.zeros(3), np.zeros(3)
+    for step in range(1, 5):
+        gradient = random.normal(size=3) * [1, 10, 100]
+        found.apply([tf.constant([each], tf.float32) for each in gradient], variables)
+        m = 0.9 * m + 0.1 * gradient
+        v = 0.999 * v + 0.001 * gradient**2
+        rate = 0.1 * 0.5 ** np.arange(3)
+        expected = expected - expected * decay * rate
+        mean, square = m / (1 - 0.9**step), v / (1 - 0.999**step)
+        expected = expected - rate * mean / (np.sqrt(square) + 1e-7)
+    np.testing.assert_allclose([float(v[0]) for v in variables], expected, rtol=1e-5)
+
+
+def test_the_rate_decays_from_the_head_to_the_first_block():
+    model = make()
+    found = layer_decay.factors(model, 0.5)
+    layers = {name: model.body.get_layer(f"{name}_conv") for name in ("block4", "block3", "block1")}
+    rates = {name: found[id(layer.kernel)] for name, layer in layers.items()}
+    assert rates == {"block4": 0.5, "block3": 0.25, "block1": 0.0625}
+    assert found[id(model.head.get_layer("logits").kernel)] == 1
+
+
+def test_a_phase_whose_rates_decay_trains_and_resumes(data, tmp_path):
+    phase = Phase(epochs=2, unfreeze=0.5, layer_decay=0.5, clip=1.0)
+    first, second = make(), make()
+    logs = FineTune((phase,)).fit(first, data, tmp_path)
+    assert logs[1]["loss"] < logs[0]["loss"]
+    assert FineTune((phase,)).fit(second, data, tmp_path) == logs
+    assert not moved(weights_of(first.full), weights_of(second.full))
+
+
+def test_phases_that_unfreeze_more_and_more_thaw_the_network_from_its_end(data, tmp_path):
+    model, ends = make(), [weights_of(make().full)]
+
+    def note(epoch, logs):
+        ends.append(weights_of(model.full))
+
+    phases = tuple(Phase(epochs=1, unfreeze=name) for name in ("block4", "block3", "block1"))
+    noting = keras.callbacks.LambdaCallback(on_epoch_end=note)
+    FineTune(phases).fit(model, data, tmp_path, [noting])
+    changed = [
+        {path.split("_")[0] for path in moved(ends[0], end) if "conv" in path} for end in ends
+    ]
+    assert changed[1:3] == [{"block4"}, {"block3", "block4"}]
+    assert changed[3] == {f"block{i}" for i in range(1, 5)}
+
+
 def test_balanced_class_weights_are_those_of_scikit_learn():
     from sklearn.utils.class_weight import compute_class_weight
 
@@ -301,6 +356,10 @@ def test_a_phase_has_to_beat_those_before_it(data, tmp_path, monkeypatch):
         ("fine_tune(phases=[phase(optimizer=adm)])", "phase.optimizer is 'adm'"),
         ("fine_tune(phases=[phase(unfreeze=1.5)])", "expected a fraction in"),
         ("fine_tune(phases=[phase(weight_decay=0.1)])", "use optimizer='adamw'"),
+        (
+            "fine_tune(phases=[phase(layer_decay=1.5)])",
+            "phase.layer_decay is 1.5, expected a factor",
+        ),
         ("fine_tune(phases=[phase(patience=-1)])", "phase.patience is -1"),
         ("fine_tune(phases=[phase(views=2)])", "phase.views without augment"),
         ("fine_tune(phases=[phase(views=6, augment=[flip])])", "at most the 5 epochs"),

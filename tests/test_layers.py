@@ -34,6 +34,7 @@ tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.reg
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
+tlkeras.training.layer_decay
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
 tlkeras.formats.bias_correction tlkeras.formats.flatbuffers tlkeras.formats.litert_metadata
 tlkeras.formats.npm tlkeras.formats.torch_file

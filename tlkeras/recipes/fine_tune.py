@@ -18,7 +18,7 @@ from tlkeras.model.transfer_model import HEAD
 from tlkeras.recipe import Recipe
 from tlkeras.spec import Spec
 from tlkeras.task import Task
-from tlkeras.training import features, loop
+from tlkeras.training import features, layer_decay, loop
 from tlkeras.training.features import Cache, Features, Tap
 from tlkeras.training.trainable import trainable
 
@@ -41,8 +41,10 @@ class Phase(Spec, name="phase"):
     of all gradients together; 0 is off. `patience` counts epochs; 0 never stops early. `augment`
     changes every picture anew in every epoch. With `views`, epoch ``e`` uses view ``e % views`` of
     a fixed number of changed copies; the feature cache can hold their features. `batch_norm` also
-    trains the batch norms of unfrozen blocks. The ``cosine`` schedule falls to 0 at the phase's
-    end. Optimizers have Keras's defaults, but `weight_decay` is 0, also for ``adamw``.
+    trains the batch norms of unfrozen blocks. The rate of the last block is `layer_decay` times
+    that of the head, the rate of the block before it `layer_decay` times that of the last, and so
+    on. The ``cosine`` schedule falls to 0 at the phase's end. Optimizers have Keras's defaults, but
+    `weight_decay` is 0, also for ``adamw``.
     """
 
     epochs: int = 5
@@ -51,6 +53,7 @@ class Phase(Spec, name="phase"):
     batch_norm: bool = False
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     weight_decay: float = 0.0
+    layer_decay: float = 1.0
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = 0.0
     clip: float = 0.0
@@ -63,6 +66,7 @@ class Phase(Spec, name="phase"):
         self.require(self.learning_rate > 0, "learning_rate", "a rate above 0")
         self.require(0 <= self.warmup < 1, "warmup", "a fraction of the steps in [0, 1)")
         self.require(self.weight_decay >= 0, "weight_decay", "at least 0")
+        self.require(0 < self.layer_decay <= 1, "layer_decay", "a factor in (0, 1]")
         self.require(self.clip >= 0, "clip", "a norm above 0, or 0 for none")
         self.require(self.patience >= 0, "patience", "at least 0 epochs")
         self.require(self.views >= 0, "views", "a number of views, or 0 for new ones every epoch")
@@ -79,8 +83,13 @@ class Phase(Spec, name="phase"):
         if self.weight_decay and self.optimizer == "adam":
             raise ValueError("phase.weight_decay with optimizer='adam': use optimizer='adamw'.")
 
-    def compiled_optimizer(self, steps: int) -> keras.optimizers.Optimizer:
-        """Returns a new optimizer for a phase of `steps` steps."""
+    def compiled_optimizer(
+        self, steps: int, factors: Mapping[int, float] | None = None
+    ) -> keras.optimizers.Optimizer:
+        """Returns a new optimizer for a phase of `steps` steps.
+
+        `factors` of the learning rate, by the id of the variable, are those of `layer_decay`.
+        """
         rate: Any = self.learning_rate
         warm = round(self.warmup * steps)
         if self.schedule == "cosine":
@@ -90,12 +99,13 @@ class Phase(Spec, name="phase"):
         elif warm:
             rate = keras.optimizers.schedules.PolynomialDecay(0.0, warm, rate)
         decay = self.weight_decay
-        return getattr(keras.optimizers, _OPTIMIZERS[self.optimizer])(
-            learning_rate=rate,
-            # AdamW requires a number; for the others 0 would compute without effect.
-            weight_decay=decay if self.optimizer == "adamw" else decay or None,
-            global_clipnorm=self.clip or None,
-        )
+        kind = getattr(keras.optimizers, _OPTIMIZERS[self.optimizer])
+        options: dict[str, Any] = {"learning_rate": rate, "global_clipnorm": self.clip or None}
+        if self.layer_decay < 1:
+            kind = keras.optimizers.Adam if self.optimizer == "adamw" else kind
+            return layer_decay.scaled(kind, factors or {}, decay, **options)
+        # AdamW requires a number; for the others 0 would compute without effect.
+        return kind(**options, weight_decay=decay if self.optimizer == "adamw" else decay or None)
 
 
 class FineTune(Recipe, name="fine_tune"):
@@ -146,7 +156,10 @@ class FineTune(Recipe, name="fine_tune"):
             trained = _behind_frozen(model, start, self.cache)
             with hardware.scope():
                 trained.compile(
-                    optimizer=phase.compiled_optimizer(phase.epochs * data.steps("train")),
+                    optimizer=phase.compiled_optimizer(
+                        phase.epochs * data.steps("train"),
+                        layer_decay.factors(model, phase.layer_decay),
+                    ),
                     loss=model.task.loss(),
                     metrics=model.task.metrics(),
                     steps_per_execution=_STEPS_ON_FEATURES if is_fast else 1,

@@ -1,0 +1,45 @@
+"""Layer decay: a smaller learning rate for each block farther from the head.
+
+Adam divides by the size of the gradient, so a smaller gradient takes steps of the same size. Here
+the update of every variable has a rate of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tlkeras.model.transfer_model import TransferModel
+
+
+def factors(model: TransferModel, decay: float) -> dict[int, float]:
+    """Returns the factors of the learning rate by the id of the variable.
+
+    They are 1 in the head, `decay` in the last block, its square in the one before, and so on
+    (Clark et al. 2020, https://arxiv.org/abs/2003.10555).
+    """
+    found = {id(variable): 1.0 for variable in model.head.variables}
+    for depth, layers in enumerate(reversed([*model.blocks.values()]), start=1):
+        for layer in layers:
+            found |= {id(variable): decay**depth for variable in layer.variables}
+    return found
+
+
+def scaled(kind: Any, factors: Mapping[int, float], weight_decay: float, **options: Any) -> Any:
+    """Returns an optimizer of a kind, whose rates are those of the options times the factors.
+
+    The decay of weights is scaled, too: it is a part of the update.
+    """
+
+    class Scaled(kind):
+        def build(self, variables: Any) -> None:
+            super().build(variables)
+            self.factors = [factors[id(variable)] for variable in variables]
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            rate = learning_rate * self.factors[self._get_variable_index(variable)]
+            if weight_decay:
+                self.assign_sub(variable, variable * weight_decay * rate)
+            super().update_step(gradient, variable, rate)
+
+    return Scaled(**options)
