@@ -12,6 +12,7 @@ import pytest
 from conftest import assert_near
 from toy_text import ToyText, written
 
+from tlkeras.data import batches
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import folding, lengths
@@ -51,11 +52,6 @@ def short(monkeypatch):
 
 def make(data: Data) -> TransferModel:
     return TransferModel(data.backbone, data.task, data.classes, seed=3)
-
-
-def whole(monkeypatch: Any) -> None:
-    """Has networks run at their full length, as without `Backbone.lengths`."""
-    monkeypatch.setattr(ToyText, "lengths", lambda self, batch: None)
 
 
 IDS = np.zeros([4, 8], np.int32)
@@ -203,7 +199,7 @@ def test_a_fit_gives_the_losses_of_a_padded_one_with_and_without_the_cache(
         cache: losses(FineTune(PHASES, cache=cache).fit(make(data), data, tmp_path / cache))
         for cache in ("none", "float32")
     }
-    whole(monkeypatch)
+    monkeypatch.setattr(lengths, "shortened", lambda backbone, batch: batch)
     expected = losses(FineTune(PHASES, cache="none").fit(make(data), data, tmp_path / "whole"))
     for each in found.values():
         np.testing.assert_allclose(each, expected, rtol=1e-5)  # Of weights after two epochs.
@@ -227,6 +223,42 @@ def test_a_killed_fit_ends_like_an_unbroken_one(data, tmp_path):
     assert recipe.fit(again, data, tmp_path / "broken") == expected
     for one, other in zip(unbroken.full.get_weights(), again.full.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_epoch_has_every_row_once_in_batches_of_like_lengths(data, monkeypatch):
+    monkeypatch.setattr(batches, "_WINDOW", 3)
+    known = data.lengths("train")
+    order = data.order("train", 4, known)
+    assert sorted(order) == [*range(data.count("train"))]
+    np.testing.assert_array_equal(order, data.order("train", 4, known))
+    assert not np.array_equal(order, data.order("train", 5, known))
+    assert not np.array_equal(order, dataclasses.replace(data, seed=1).order("train", 4, known))
+    plain, end = data.order("train", 4), len(order) // 8 * 8
+    np.testing.assert_array_equal(order[end:], plain[end:])  # The short batch.
+    found = {tuple(batch) for batch in order[:end].reshape(-1, 8).tolist()}
+    for start in range(0, end, 24):
+        window = plain[start : min(start + 24, end)]
+        by_length = window[np.argsort(known[window], kind="stable")]
+        assert {tuple(batch) for batch in by_length.reshape(-1, 8).tolist()} <= found
+
+
+def padded(order: np.ndarray, known: np.ndarray) -> float:
+    return float(np.mean([known[order[i : i + 8]].max() for i in range(0, len(order), 8)]))
+
+
+def test_windows_sorted_by_length_leave_less_padding(data):
+    known = data.lengths("train")
+    assert padded(data.order("train", 0, known), known) < known.mean() + 2
+    assert padded(data.order("train", 0), known) > known.mean() + 6
+
+
+def test_the_order_is_by_length_where_rows_have_tokens_and_not_at_the_head(data):
+    model = make(data)
+    assert fine_tune._lengths(model, data, HEAD, {}) is None
+    for start in ("stem", "layer_2"):
+        np.testing.assert_array_equal(
+            fine_tune._lengths(model, data, start, {}), data.lengths("train")
+        )
 
 
 def test_predictions_are_those_of_whole_inputs(data):

@@ -27,6 +27,10 @@ _REDUCED = 4
 # Measured with WordPiece: 1.3 ms a text one by one, 0.10 ms in batches of 32.
 _TOGETHER = 32
 
+# Batches whose rows are sorted by length. Measured on SST-2 with 32 rows in a batch: a text runs at
+# 27.6 places on average; at 52.7 without windows, at 26.5 with a window of all batches.
+_WINDOW = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -127,9 +131,35 @@ class Data:
             ]
         )
 
-    def order(self, split: str, epoch: int) -> np.ndarray:
-        """Returns a permutation, int64 [count], of seed and epoch: an exact shuffle."""
-        return np.random.default_rng((self.seed, epoch)).permutation(self.count(split))
+    def order(self, split: str, epoch: int, lengths: np.ndarray | None = None) -> np.ndarray:
+        """Returns a permutation, int64 [count], of seed and epoch: an exact shuffle.
+
+        With the `lengths` of all rows, a batch has rows of like lengths: each window of this
+        shuffle, of some batches, is sorted, and then the batches are shuffled.
+        """
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(self.count(split))
+        if lengths is None:
+            return order
+        end = len(order) // self.batch_size * self.batch_size  # A short batch remains the last.
+        window = _WINDOW * self.batch_size
+        starts = range(0, end, window)
+        windows = [order[start : min(start + window, end)] for start in starts]
+        ordered = [each[np.argsort(lengths[each], kind="stable")] for each in windows]
+        batches = np.concatenate([*ordered, order[:0]]).reshape(-1, self.batch_size)
+        return np.concatenate([random.permutation(batches).ravel(), order[end:]])
+
+    def lengths(self, split: str) -> np.ndarray:
+        """Returns how many places each row of a split needs, read once; see `Backbone.lengths`."""
+        if split not in self._lengths:
+            batches = self.pairs(split).batch(self.batch_size)
+            found = [self.backbone.lengths(inputs) for inputs, _ in batches]
+            self._lengths[split] = np.concatenate(found)
+        return self._lengths[split]
+
+    @functools.cached_property
+    def _lengths(self) -> dict[str, np.ndarray]:
+        return {}
 
     def singles(self, split: str) -> Any:
         """Returns the preprocessed inputs of a split, unbatched, in the order of epoch 0.
@@ -150,15 +180,20 @@ class Data:
         return self.pairs(split, order).batch(self.size).prefetch(2)
 
     def shuffled(
-        self, split: str, epoch: int, augments: Sequence[Augment] = (), view: int | None = None
+        self,
+        split: str,
+        epoch: int,
+        augments: Sequence[Augment] = (),
+        view: int | None = None,
+        lengths: np.ndarray | None = None,
     ) -> Any:
         """Returns the augmented batches of a split in the order of an epoch.
 
         Seed, epoch and the example's place in file order decide its augmentation; `view` replaces
-        the epoch.
+        the epoch. For `lengths`, see `order`.
         """
         view = epoch if view is None else view
-        order, mixes = self.order(split, epoch), any(each.mixes for each in augments)
+        order, mixes = self.order(split, epoch, lengths), any(each.mixes for each in augments)
         # An augmentation that mixes examples needs the whole batch; the share is sliced afterwards.
         order, size = (order, self.batch_size) if mixes else (self.rows(order), self.size)
         batches = self.pairs(split, order, augments, view).batch(size)

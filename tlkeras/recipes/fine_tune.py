@@ -164,7 +164,8 @@ class FineTune(Recipe, name="fine_tune"):
                     metrics=model.task.metrics(),
                     steps_per_execution=_STEPS_ON_FEATURES if is_fast else 1,
                 )
-            train = functools.partial(_train, data, phase, start, feeds)
+            known = _lengths(model, data, start, feeds)
+            train = functools.partial(_train, data, phase, start, feeds, known)
             state = loop.fit(
                 trained,
                 train if balance is None else _weighted(train, model.task, balance),
@@ -256,13 +257,32 @@ def _taps(data: Data, phase: Phase, start: str) -> list[Tap]:
     return [*taps, Tap("validation", start)] if data.count("validation") else taps
 
 
-def _train(data: Data, phase: Phase, start: str, feeds: Mapping[Tap, Features], epoch: int) -> Any:
+def _lengths(
+    model: TransferModel, data: Data, start: str, feeds: Mapping[Tap, Features]
+) -> np.ndarray | None:
+    """Returns the lengths of the rows that a phase trains on; None if all are equal."""
+    if hardware.replicas() > 1 or not lengths.vary(model.backbone, model.full):
+        return None
+    if not any(lengths.axes(model.split_at(start)[0])):
+        return None
+    tap = Tap("train", start)
+    return feeds[tap].lengths if tap in feeds else data.lengths("train")
+
+
+def _train(
+    data: Data,
+    phase: Phase,
+    start: str,
+    feeds: Mapping[Tap, Features],
+    known: np.ndarray | None,
+    epoch: int,
+) -> Any:
     """Returns the batches of an epoch: cached features if there are any, else pictures."""
     view = epoch % phase.views if phase.views else epoch
     tap = Tap("train", start, phase.augment, view if phase.augment else 0)
     if tap in feeds:
-        return feeds[tap].batches(data.order("train", epoch))
-    return data.shuffled("train", epoch, phase.augment, view)
+        return feeds[tap].batches(data.order("train", epoch, known))
+    return data.shuffled("train", epoch, phase.augment, view, known)
 
 
 def _validation(data: Data, start: str, feeds: Mapping[Tap, Features]) -> Any:
