@@ -126,7 +126,7 @@ MODELS = {
     "texts and a number": (Letters(), Amount(), ()),
     "two inputs and a number": (Captioned(), Amount(), ()),
 }
-TEXTS = ["a", "", "Grüße aus Wien", "tea for two", "123"]
+TEXTS = ["a", "b", "Grüße aus Wien", "tea for two", "123"]
 
 
 @pytest.fixture(params=MODELS, scope="module")
