@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ORDER = """
-tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.hardware
+tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.shipped
+tlkeras.hardware
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
 tlkeras.images.masks
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece

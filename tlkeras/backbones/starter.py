@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import warnings
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tlkeras import files
+from tlkeras import shipped
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras
 from tlkeras.images.pixels import squash
 from tlkeras.kinds.image import Image
 from tlkeras.model.pyramid import features
-
-WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 class Starter(Backbone, name="starter"):
@@ -44,7 +37,8 @@ class Starter(Backbone, name="starter"):
             network = keras.applications.MobileNetV2(
                 alpha=0.35, weights=none, include_top=False, input_tensor=scaled, input_shape=shape
             )
-        network.set_weights(read(WEIGHTS))
+        arrays = shipped.read("starter")
+        network.set_weights([arrays[number] for number in sorted(arrays)])
         return keras.Model(inputs, features(keras.Model(inputs, network.output)), name=self.name)
 
     def raw(self):
@@ -54,37 +48,4 @@ class Starter(Backbone, name="starter"):
         return squash(example["image"], self.size)
 
     def fingerprint(self):
-        return _described(WEIGHTS)["sha256"]
-
-
-def read(folder: Path) -> list[np.ndarray]:
-    """Returns the float32 arrays of ``starter.npz``, in Keras's order.
-
-    Raises:
-        ValueError: The file is missing, or its SHA-256 is not that of ``starter.json``.
-    """
-    expected = _described(folder)["sha256"]
-    path = folder / "starter.npz"
-    try:
-        encoded = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}); {_ADVICE}") from None
-    digest = hashlib.sha256(encoded).hexdigest()
-    if digest != expected:
-        raise ValueError(
-            f"{path} has {len(encoded):,} bytes of SHA-256 {digest[:12]}…, expected "
-            f"{expected[:12]}…: it is damaged or another file; {_ADVICE}"
-        )
-    with np.load(io.BytesIO(encoded), allow_pickle=False) as arrays:
-        return [arrays[name].astype(np.float32) for name in sorted(arrays.files)]
-
-
-_ADVICE = "reinstall tlkeras."
-
-
-def _described(folder: Path) -> dict[str, str]:
-    path = folder / "starter.json"
-    try:
-        return files.read_json(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); {_ADVICE}") from None
+        return shipped.digest("starter")
