@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from tlkeras import spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
+from tlkeras.backbones.starter_text import StarterText
 from tlkeras.data.parts import Runner
 from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Exporter, require_distinct
@@ -25,15 +27,19 @@ from tlkeras.tasks.classification import Classification
 
 
 class Config(Spec, name="config"):
-    """From labelled pictures to a measured and pushed model."""
+    """From labelled pictures or texts to a measured and pushed model."""
 
     source: Annotated[
         Source,
         "The data: the bare path of a folder or a table, or a source with its fields.",
     ] = Embedded()
     split: Annotated[Split, "How the examples are cut into train, validation and test."] = Split()
-    backbone: Annotated[Backbone, "The pretrained network."] = Starter()
-    task: Annotated[Task, "What is predicted."] = Classification()
+    backbone: Annotated[
+        Backbone | None, "The pretrained network; None: the starter that reads such data."
+    ] = None
+    task: Annotated[
+        Task | None, "What is predicted; None: the class, or what else the labels of the data name."
+    ] = None
     recipe: Annotated[Recipe, "How the weights are obtained."] = FineTune()
     exporters: Annotated[tuple[Exporter, ...], "The exports of the model, joined by |."] = (
         SavedModel(),
@@ -91,6 +97,9 @@ class Config(Spec, name="config"):
     def validate(self):
         if not self.name:
             object.__setattr__(self, "name", _titled(self.source))
+        for name, suited in _SUITED.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, suited(self.source))
         if self.baseline.startswith("~"):
             object.__setattr__(self, "baseline", str(spec.path(self.baseline)))
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
@@ -111,11 +120,62 @@ class Config(Spec, name="config"):
         )
 
     def replace(self, **changes: Any) -> Self:
-        """Returns a copy with other field values; a name that was the data's is that of the new."""
-        if self.name == _titled(self.source):
-            changes = {"name": "", **changes}
+        """Returns a copy with other field values; what the old data decided, the new ones do."""
+        if "source" in changes:
+            if self.name == _titled(self.source):
+                changes = {"name": "", **changes}
+            own = [
+                name
+                for name, suited in _SUITED.items()
+                if getattr(self, name) == suited(self.source)
+            ]
+            changes = {**dict.fromkeys(own), **changes}
         return super().replace(**changes)
 
 
 def _titled(source: Source) -> str:
     return terminal.printable(source.title()).lstrip(".") or source.member
+
+
+STARTERS: tuple[Backbone, ...] = (
+    Starter(),
+    StarterText(input="pair"),
+    StarterText(input="words"),
+    StarterText(),
+)
+"""The networks with weights in tlkeras; of those that read the data, the first is the default."""
+
+
+def _starter(source: Source) -> Backbone:
+    kinds = source.features()
+    for backbone in STARTERS:
+        if all(kinds.get(key) == kind for key, kind in backbone.raw().items()):
+            return backbone
+    raise ValueError(
+        f"--backbone is missing: no starter reads {', '.join(f'{key!r}' for key in kinds)}, the "
+        f"features of {source}."
+    )
+
+
+def _task(source: Source) -> Task:
+    """Returns classification if the data have a label, else the task that reads most of them.
+
+    Raises:
+        ValueError: There is none, or two that read as much.
+    """
+    if "label" in (keys := source.features()):
+        return Classification()
+    reading = {
+        name: each.reads for name, each in spec.names(Task).items() if {*each.reads} <= {*keys}
+    }
+    most = max((len(reads) for reads in reading.values()), default=0)
+    best = [name for name, reads in reading.items() if len(reads) == most > 0]
+    if len(best) != 1:
+        raise ValueError(
+            f"--task is missing: the features of {source} are {', '.join(keys)}, which "
+            f"{' and '.join(best) or 'no task'} could predict from."
+        )
+    return spec.parse(best[0], Task)
+
+
+_SUITED: Mapping[str, Callable[[Source], Spec]] = {"backbone": _starter, "task": _task}

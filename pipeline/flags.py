@@ -158,8 +158,8 @@ def step_parser(
     def parse(argv: Sequence[str]) -> dict[str, Any]:
         described = _described(about, argv[0], example)
         parsed = _parsed(argv, [*options, *places, out, _STRATEGY], described, values)
-        _refuse(config, {name: value for name, value in parsed.items() if name in fields})
-        return parsed
+        given = {name: value for name, value in parsed.items() if name in fields}
+        return {**parsed, **_completed(config, given)}
 
     return plainly(parse)
 
@@ -179,16 +179,21 @@ def step_values(
     fields = {option.name: option for option in Option.of(config)}
     inputs = {name: Path(texts[name]) for name in step.read if name not in fields}
     values = {name: fields[name].read(texts[name]) for name in step.read if name in fields}
-    _refuse(config, values)
-    return values, inputs
+    return _completed(config, values), inputs
 
 
-def _refuse(config: type[Spec], values: Mapping[str, Any]) -> None:
-    """Raises the pipeline's errors about these fields, if no required one is missing."""
+def _completed(config: type[Spec], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields as a config of the default source has them, unless a required one misses.
+
+    Raises:
+        ValueError: What the pipeline says of them.
+    """
     if values.get("name") == "":  # See `_alone`.
         raise ValueError("--name is empty; set the name of the pushed model.")
     if all(option.name in values or not option.required for option in Option.of(config)):
-        _config(config, values)
+        made = _config(config, values)
+        return {name: getattr(made, name) for name in values}
+    return dict(values)
 
 
 def _config(config: type[Spec], values: Mapping[str, Any]) -> Spec:

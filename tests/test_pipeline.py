@@ -16,8 +16,12 @@ from conftest import draw
 
 from pipeline import flags
 from pipeline.config import Config
+from tlkeras.backbones.starter import Starter
+from tlkeras.kinds.numbers import Numbers
 from tlkeras.source import Source
+from tlkeras.sources.embedded import Embedded
 from tlkeras.spec import parse
+from tlkeras.tasks.classification import Classification
 
 ROOT = Path(__file__).parents[1]
 NETWORK = "starter(size=32)"
@@ -300,6 +304,50 @@ def strange(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
+    ("source", "backbone", "task"),
+    [
+        (Embedded(), "starter", "classification"),
+        (Embedded(data="notes"), "starter_text", "classification"),
+        (Embedded(data="notes", target="pair"), "starter_text(input='pair')", "classification"),
+        (Embedded(data="notes", target="labels"), "starter_text", "multilabel"),
+        (Embedded(data="notes", target="tags"), "starter_text(input='words')", "tagging"),
+    ],
+)
+def test_the_data_decide_on_backbone_and_task_unless_they_are_named(source, backbone, task):
+    made = Config(source=source)
+    assert (str(made.backbone), str(made.task)) == (backbone, task)
+    assert Config().replace(source=source) == made
+    own = Config(source=source, backbone=Starter(size=64), task=Classification(dropout=0.5))
+    assert (own.backbone, own.task) == (Starter(size=64), Classification(dropout=0.5))
+    assert own.replace(source=Embedded(data="shapes")).backbone == Starter(size=64)
+
+
+class Odd(Source, name="odd_of_a_test"):
+    """Examples of features that nothing reads."""
+
+    key: str = "vector"
+
+    def features(self):
+        return {self.key: Numbers()}
+
+    def classes(self):
+        return ()
+
+    def examples(self):
+        yield from ()
+
+    def fingerprint(self):
+        return ""
+
+
+def test_data_that_no_starter_reads_and_no_task_predicts_from_are_refused_by_flag():
+    with pytest.raises(ValueError, match=r"^--backbone is missing: no starter reads 'vector'"):
+        Config(source=Odd())
+    with pytest.raises(ValueError, match=r"^--task is missing: .* vector, which no task could"):
+        Config(source=Odd(), backbone=Starter())
+
+
+@pytest.mark.parametrize(
     ("source", "name"),
     [
         ("embedded", "digits"),
@@ -313,11 +361,11 @@ def strange(tmp_path_factory):
     ],
 )
 def test_a_model_is_called_like_its_data_unless_told_otherwise(source, name):
-    read = parse(source, Source)
-    assert Config(source=read).name == name
-    assert Config(source=read, name="own").name == "own"
-    assert Config().replace(source=read).name == name
-    assert Config(name="own").replace(source=read).name == "own"
+    read, named = parse(source, Source), {"backbone": Starter(), "task": Classification()}
+    assert Config(source=read, **named).name == name
+    assert Config(source=read, name="own", **named).name == "own"
+    assert Config().replace(source=read, **named).name == name
+    assert Config(name="own").replace(source=read, **named).name == "own"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from tlkeras import shipped
 
-SIZES = {"starter": 2.5e6}
+SIZES = {"starter": 2.5e6, "starter_text": 4e6}
 
 of_all = pytest.mark.parametrize("name", SIZES)
 
