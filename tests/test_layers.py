@@ -13,6 +13,8 @@ ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.hardware
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
 tlkeras.images.masks
+tlkeras.boxes.geometry tlkeras.boxes.suppression tlkeras.boxes.assignment tlkeras.boxes.overlay
+tlkeras.boxes.annotations
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
 tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.notes
 tlkeras.texts.layout tlkeras.texts.encoders
@@ -32,6 +34,7 @@ tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibratio
 tlkeras.measures.entities
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
+tlkeras.measures.average_precision tlkeras.measures.detection
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
