@@ -16,6 +16,9 @@ from tlkeras.frameworks import keras
 SIZE = 4
 """The numbers of a box, of a code, and of a cell: its centre (y, x), its height and its width."""
 
+DIFFICULT, CROWD = 1, 2
+"""Why a true box is ignored: a person can hardly tell it, or it is around many objects."""
+
 SIDE = 4.0
 """The sides of the box of the code 0, in cells."""
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tlkeras.boxes.geometry import CROWD
+
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
 
@@ -26,9 +28,6 @@ RANGES: Mapping[str, tuple[float, float]] = {
 MOST = 100
 """So many found boxes of a class in a picture count."""
 
-DIFFICULT, CROWD = 1, 2
-"""Why a true box is ignored. A found box lies in a crowd by its own area, not by the union."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
@@ -37,7 +36,7 @@ class Picture:
     Attributes:
         boxes: Float64 [n, 4].
         labels: Their classes, [n].
-        ignored: 0, `DIFFICULT` or `CROWD`, [n].
+        ignored: 0, or why it is, see `geometry.CROWD`, [n].
         found: Float64 [m, 4].
         scores: [m].
         categories: Their classes, [m].
@@ -71,7 +70,7 @@ class Matches:
 
 
 def overlaps(found: np.ndarray, boxes: np.ndarray, ignored: np.ndarray) -> np.ndarray:
-    """Returns the IoU of found and true boxes, [m, n]; with a crowd, the part that lies in it."""
+    """Returns the IoU of found and true boxes, [m, n]; with a crowd, the part of the found one."""
     low = np.maximum(found[:, None, :2], boxes[None, :, :2])
     high = np.minimum(found[:, None, 2:], boxes[None, :, 2:])
     both = np.prod(np.maximum(high - low, 0.0), axis=-1)
@@ -157,9 +156,7 @@ def recalls(matches: Matches) -> np.ndarray | None:
     return (matches.right & matches.counts).sum(axis=1) / truths if truths else None
 
 
-def _curves(
-    matches: Matches, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _curves(matches: Matches, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns recall and precision, that of no later box being larger, both [thresholds, m]."""
     order = np.argsort(-matches.scores, kind="stable")
     times = np.ones(len(order)) if weights is None else weights[matches.picture[order]]

@@ -139,9 +139,7 @@ class DetectionTally:
         for number, name in enumerate(self._classes):
             matches = found["all"][number]
             precision, recall = [ap.precisions(matches)], [ap.recalls(matches)]
-            sizes = [
-                ap.mean([ap.precisions(found[area][number])]) for area in list(ap.RANGES)[1:]
-            ]
+            sizes = [ap.mean([ap.precisions(found[area][number])]) for area in list(ap.RANGES)[1:]]
             rows.append(
                 [
                     name,

@@ -184,9 +184,7 @@ class DetectionLoss(keras.losses.Loss):
         boxes, labels, ignored, weights = _true(y_true)
         predicted, scores = geometry.decoded(codes, cells), tf.sigmoid(logits)
         is_counted = tf.cast((labels >= 0) & (ignored == 0), tf.float32)
-        found = assignment.assigned(
-            cells, predicted, scores, boxes, labels, weights * is_counted
-        )
+        found = assignment.assigned(cells, predicted, scores, boxes, labels, weights * is_counted)
         is_ignored = tf.cast(ignored > 0, tf.float32)
         free = 1 - assignment.covered(cells, boxes * is_ignored[..., None])
         negative = _NEGATIVE * scores**_FOCUS * free[..., None]
