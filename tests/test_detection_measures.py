@@ -77,7 +77,9 @@ def drawn(random, count, ties=False, crowds=False, objects=6, alarms=6, size=200
     for _ in range(count):
         n = random.integers(0, objects + 1)
         corners = random.integers(0, size, (n, 2))
-        boxes = np.concatenate([corners, corners + random.integers(1, 130, (n, 2))], 1).astype(float)
+        boxes = np.concatenate([corners, corners + random.integers(1, 130, (n, 2))], 1).astype(
+            float
+        )
         labels = random.integers(0, 3, n)
         near = boxes[random.random(n) < 0.9].repeat(2, axis=0)
         near = near + random.integers(-6, 7, near.shape)

@@ -180,20 +180,17 @@ def _voc(place: Path) -> tuple[Source, Changed]:
     for name, numbers in {"train": range(9), "test": range(9, 12)}.items():
         (place / f"ImageSets/Main/{name}.txt").write_text("\n".join(map(str, numbers)))
 
-    def annotate(number: int, right: int) -> None:
+    for number in range(12):
         objects = "".join(
             f"<object><name>{name}</name><bndbox><xmin>1</xmin><ymin>{top}</ymin>"
-            f"<xmax>{right}</xmax><ymax>6</ymax></bndbox></object>"
+            f"<xmax>5</xmax><ymax>6</ymax></bndbox></object>"
             for top, name in enumerate(_BOXES[: 1 + number % 3], start=1)
         )
         text = f"<annotation><size><width>7</width><height>6</height></size>{objects}</annotation>"
         (place / f"Annotations/{number}.xml").write_text(text)
 
-    for number in range(12):
-        annotate(number, 5)
-
     def change() -> Source:
-        annotate(3, 10)
+        (place / "JPEGImages/3.png").unlink()
         return VOC(place)
 
     return VOC(place), change
@@ -212,7 +209,7 @@ def _coco(place: Path) -> tuple[Source, Changed]:
     (place / "boxes.json").write_text(json.dumps(table))
 
     def change() -> Source:
-        table["annotations"].pop()
+        table["images"].pop()
         (place / "boxes.json").write_text(json.dumps(table))
         return COCO(place / "boxes.json")
 
@@ -228,7 +225,7 @@ def _yolo(place: Path) -> tuple[Source, Changed]:
             (place / split / f"labels/{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.25 0.5\n")
 
     def change() -> Source:
-        (place / "valid/labels/3.txt").write_text("")
+        put(place, "valid/images/new.png")
         return YOLO(place)
 
     return YOLO(place), change
@@ -243,7 +240,7 @@ def _instances(place: Path) -> tuple[Source, Changed]:
         Image.fromarray(numbers).save(place / f"masks/{i}_mask.png")
 
     def change() -> Source:
-        (place / "masks/11_mask.png").unlink()
+        (place / "images/11.png").unlink()
         return source.replace()
 
     source = Instances(place / "images", place / "masks", label="thing")

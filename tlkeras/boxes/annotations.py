@@ -136,10 +136,10 @@ class Problems:
     def remarks(self) -> Iterator[str]:
         """Yields a sentence for each problem."""
         for what, places in self._places.items():
-            named = ", ".join(dict.fromkeys(places[: 4 * _NAMED]))
-            shown = ", ".join([*dict.fromkeys(places)][:_NAMED])
-            more = "such as in " if shown != named or len(places) > 4 * _NAMED else "in "
-            yield f"{len(places):,} {what}: {more}{shown}."
+            names = [*dict.fromkeys(places)]
+            such = "such as in" if len(names) > _NAMED else "in"
+            shown = ", ".join(names[:_NAMED])
+            yield f"{what[0].upper()}{what[1:]}: {len(places):,}, {such} {shown}."
 
 
 def examined(pictures: Iterable[Annotated], problems: Problems) -> Annotations:

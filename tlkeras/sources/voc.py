@@ -245,12 +245,9 @@ def _number(element: ElementTree.Element | None, file: Path, default: float | No
 
 
 def _top(folder: Path) -> Path | None:
-    """Returns the folder with `Annotations`, this one or the only one in it that has them."""
-    if (folder / _XML).is_dir() and (folder / _PICTURES).is_dir():
-        return folder
-    inside = [
-        each
-        for each in folders.inner(folder, folder)
-        if (each / _XML).is_dir() and (each / _PICTURES).is_dir()
-    ]
-    return inside[0] if len(inside) == 1 else None
+    """Returns the folder with `_XML`, this one or the only one in it."""
+    inside = folders.inner(folder, folder)
+    for each in (folder, *(inside if len(inside) == 1 else ())):
+        if (each / _XML).is_dir() and (each / _PICTURES).is_dir():
+            return each
+    return None

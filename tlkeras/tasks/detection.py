@@ -34,6 +34,7 @@ class Detection(Task, name="detection"):
 
     reads = ("boxes", "labels")
     optional = ("ignored",)
+    needs_float = "makes boxes of its outputs in float: 256 places are too few"
     primary = "ap"
 
     most: int = 100
@@ -123,11 +124,12 @@ class Detection(Task, name="detection"):
     def served(self, outputs):
         """Returns ``boxes`` (top, left, bottom, right) in [0, 1], best first; see `suppressed`."""
         cells, codes, logits = _parts(outputs)
-        scores = keras.ops.sigmoid(logits)
+        # Not argmax, in which Keras has an operation that TFLite does not.
+        best, categories = keras.ops.top_k(logits, 1)
         return suppression.suppressed(
             geometry.clipped(geometry.decoded(codes, cells)),
-            keras.ops.max(scores, axis=-1),
-            keras.ops.cast(keras.ops.argmax(logits, axis=-1), "float32"),
+            keras.ops.sigmoid(best[..., 0]),
+            keras.ops.cast(categories[..., 0], "float32"),
             self.most,
             self.threshold,
             _LEAST_SCORE,
