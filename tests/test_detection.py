@@ -55,7 +55,8 @@ def test_overlaps_are_those_of_the_definition():
     pairs = np.array([[overlap_of(a, b)[0] for b in other] for a in one])
     np.testing.assert_allclose(geometry.pairs(one, other), pairs, atol=1e-6)
     none = np.zeros([1, 4], np.float32)
-    assert float(geometry.iou(none, none)[0]) == 0 and geometry.generalized_iou(none, none)[0] <= 0
+    assert np.asarray(geometry.iou(none, none)) == 0
+    assert np.asarray(geometry.generalized_iou(none, none)) <= 0
 
 
 def test_a_box_comes_back_from_its_code_on_any_cell():
@@ -124,7 +125,7 @@ def test_cells_inside_a_box_learn_it_and_small_boxes_get_the_nearest_cell():
         np.array([[1.0, 2.0, 0.0]], "float32"),
     )
     learned = np.asarray(found.scores)[0]
-    inside = ((cells[0, :, :2] > 0.1) & (cells[0, :, :2] < 0.6)).all(-1)
+    inside = np.all((cells[0, :, :2] > 0.1) & (cells[0, :, :2] < 0.6), axis=-1)
     assert 0 < (learned[:, 1] > 0).sum() <= 10 and inside[learned[:, 1] > 0].all()
     (small,) = np.flatnonzero(learned[:, 2])
     np.testing.assert_allclose(cells[0, small, :2], [0.8125, 0.8125])
@@ -194,21 +195,24 @@ def outputs_of(boxes, labels, rows=8, classes=3, sure=6.0):
     return found
 
 
+def loss_of(target, outputs) -> float:
+    return float(np.asarray(DetectionLoss()(target, outputs)))
+
+
 BOXES, LABELS = [[0.1, 0.1, 0.4, 0.5], [0.5, 0.6, 0.95, 0.9]], [0, 2]
 
 
 def test_the_loss_is_small_for_the_truth_and_larger_for_all_else():
-    loss = DetectionLoss()
     target = target_of(BOXES, LABELS)
-    right = float(loss(target, outputs_of(BOXES, LABELS)))
-    wrong_class = float(loss(target, outputs_of(BOXES, [0, 1])))
-    shifted = float(loss(target, outputs_of([[0.15, 0.1, 0.45, 0.5], BOXES[1]], LABELS)))
-    missed = float(loss(target, outputs_of(BOXES[:1], LABELS[:1])))
-    alarm = float(loss(target, outputs_of([*BOXES, [0.7, 0.1, 0.9, 0.3]], [*LABELS, 1])))
+    right = loss_of(target, outputs_of(BOXES, LABELS))
+    wrong_class = loss_of(target, outputs_of(BOXES, [0, 1]))
+    shifted = loss_of(target, outputs_of([[0.15, 0.1, 0.45, 0.5], BOXES[1]], LABELS))
+    missed = loss_of(target, outputs_of(BOXES[:1], LABELS[:1]))
+    alarm = loss_of(target, outputs_of([*BOXES, [0.7, 0.1, 0.9, 0.3]], [*LABELS, 1]))
     assert right < 0.1 and all(right + 0.2 < each for each in (wrong_class, shifted, missed, alarm))
-    nothing = float(loss(target_of([], []), outputs_of([], [])))
+    nothing = loss_of(target_of([], []), outputs_of([], []))
     assert 0 <= nothing < 0.01
-    assert float(loss(target_of([], []), outputs_of(BOXES, LABELS))) > 1
+    assert loss_of(target_of([], []), outputs_of(BOXES, LABELS)) > 1
 
 
 def test_the_loss_is_varifocal_and_generalized_iou_by_hand():
@@ -230,18 +234,15 @@ def test_the_loss_is_varifocal_and_generalized_iou_by_hand():
     decoded = np.asarray(geometry.decoded(codes, cells))
     fits = sum(q[i].sum() * (1 - overlap_of(decoded[i], box)[1]) for i in np.flatnonzero(q.sum(-1)))
     expected = (varifocal + 2 * fits) / max(q.sum(), 1)
-    assert float(DetectionLoss()(target_of(boxes, [0]), outputs)) == pytest.approx(
-        expected, rel=1e-4
-    )
+    assert loss_of(target_of(boxes, [0]), outputs) == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_is_ignored_is_neither_learned_nor_a_false_alarm():
-    loss = DetectionLoss()
     alarm = outputs_of(BOXES, LABELS)
     first = target_of(BOXES, LABELS, [0, 1])
-    assert float(loss(first, alarm)) < float(loss(target_of(BOXES[:1], LABELS[:1]), alarm)) - 0.2
+    assert loss_of(first, alarm) < loss_of(target_of(BOXES[:1], LABELS[:1]), alarm) - 0.2
     silent = outputs_of(BOXES[:1], LABELS[:1])
-    assert float(loss(first, silent)) < float(loss(target_of(BOXES, LABELS), silent)) - 0.2
+    assert loss_of(first, silent) < loss_of(target_of(BOXES, LABELS), silent) - 0.2
 
 
 def test_class_weights_are_those_of_the_boxes():
@@ -249,10 +250,10 @@ def test_class_weights_are_those_of_the_boxes():
     targets, ones = task.weighted(target, tf.constant([1.0, 1.0, 3.0]))
     np.testing.assert_array_equal(targets[0, 1:3, 6], [1, 3])
     np.testing.assert_array_equal(ones, [1])
-    loss, missed = DetectionLoss(), outputs_of(BOXES[:1], LABELS[:1])
-    plain = float(loss(task.weighted(target, tf.ones([3]))[0], missed))
-    assert plain == pytest.approx(float(loss(target, missed)))
-    assert float(loss(targets, missed)) > plain + 0.2
+    missed = outputs_of(BOXES[:1], LABELS[:1])
+    plain = loss_of(task.weighted(target, tf.ones([3]))[0], missed)
+    assert plain == pytest.approx(loss_of(target, missed))
+    assert loss_of(targets, missed) > plain + 0.2
 
 
 def test_the_metric_of_an_epoch_is_nearly_the_measured_ap50():
@@ -365,11 +366,11 @@ def test_more_boxes_than_fit_are_told_before_the_training(shapes, capsys):
 
 
 def test_finer_cells_find_in_more_places_and_no_map_is_refused():
-    counts = {
-        stride: TransferModel(Tiny(), Detection(stride=stride), CLASSES).head.output.shape[1]
-        for stride in (4, 8, 16)
+    models = {
+        stride: TransferModel(Tiny(), Detection(stride=stride), CLASSES) for stride in (4, 8, 16)
     }
-    assert counts == {4: 64 + 16 + 4, 8: 16 + 4, 16: 4}
+    shapes = {stride: each.head.output_shape[1] for stride, each in models.items()}
+    assert shapes == {4: 64 + 16 + 4, 8: 16 + 4, 16: 4}
     with pytest.raises(ValueError, match="detection needs a picture backbone with maps"):
         Detection().summarize({"pooled": keras.Input([8])})
 

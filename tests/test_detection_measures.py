@@ -179,6 +179,7 @@ def test_weights_of_pictures_are_pictures_that_come_again():
     for number in range(3):
         weighted = ap.precisions(ap.matched(pictures, number), weights)
         expected = ap.precisions(ap.matched(again, number))
+        assert weighted is not None and expected is not None
         np.testing.assert_allclose(weighted, expected, atol=1e-12)
 
 

@@ -67,19 +67,17 @@ def clipped(boxes: Any) -> Any:
 
 def area(boxes: Any) -> Any:
     """Returns the areas of boxes [..., 4]; 0 where the corners are swapped."""
-    height = keras.ops.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
-    return height * keras.ops.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
+    ops: Any = keras.ops
+    height = ops.maximum(boxes[..., 2] - boxes[..., 0], 0.0)
+    return height * ops.maximum(boxes[..., 3] - boxes[..., 1], 0.0)
 
 
 def intersection(one: Any, other: Any) -> Any:
     """Returns the areas that boxes share; the shapes broadcast."""
-    height = keras.ops.minimum(one[..., 2], other[..., 2]) - keras.ops.maximum(
-        one[..., 0], other[..., 0]
-    )
-    width = keras.ops.minimum(one[..., 3], other[..., 3]) - keras.ops.maximum(
-        one[..., 1], other[..., 1]
-    )
-    return keras.ops.maximum(height, 0.0) * keras.ops.maximum(width, 0.0)
+    ops: Any = keras.ops
+    height = ops.minimum(one[..., 2], other[..., 2]) - ops.maximum(one[..., 0], other[..., 0])
+    width = ops.minimum(one[..., 3], other[..., 3]) - ops.maximum(one[..., 1], other[..., 1])
+    return ops.maximum(height, 0.0) * ops.maximum(width, 0.0)
 
 
 def iou(one: Any, other: Any) -> Any:

@@ -36,7 +36,7 @@ def suppressed(
     Returns:
         ``boxes`` [b, most, 4], ``scores`` and ``category`` [b, most], ``count`` [b]; all float32.
     """
-    ops = keras.ops
+    ops: Any = keras.ops
     candidates = min(CANDIDATES, boxes.shape[1])
     scores, places = ops.top_k(scores, candidates)
     boxes, categories = _taken(boxes, places), _taken(categories[..., None], places)[..., 0]

@@ -202,8 +202,8 @@ def sizes(file: Path) -> tuple[tuple[int, int], tuple[int, int], int]:
         raise ValueError(f"{file} is none of " + ", ".join(_FORMATS) + ".") from None
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror or error}.") from None
-    is_quarter = orientation in _QUARTERS
-    return stored, stored[::-1] if is_quarter else stored, orientation
+    upright = (stored[1], stored[0]) if orientation in _QUARTERS else stored
+    return stored, upright, orientation
 
 
 @contextlib.contextmanager

@@ -167,8 +167,10 @@ class DetectionTally:
             taken, missed, wrong = ap.pairs(picture, least)
             for true, found in taken:
                 counts[picture.labels[true], picture.categories[found]] += 1
-            np.add.at(counts, (picture.labels[missed], -1), 1)
-            np.add.at(counts, (-1, picture.categories[wrong]), 1)
+            for place in missed:
+                counts[picture.labels[place], -1] += 1
+            for place in wrong:
+                counts[-1, picture.categories[place]] += 1
         note = (
             f"Boxes of a score of {least:.2f} or more, which gives the best F1, and the true boxes "
             "that they overlap by an IoU of 0.5. Rows are true classes, columns predictions; in "

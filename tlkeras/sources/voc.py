@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -120,13 +120,8 @@ class VOC(Source, name="voc"):
             read = files.get(identity)
             if read is None:
                 problems.add("pictures have no .xml file, so no object", identity)
-            objects = tuple(
-                Object(numbers[each.name], each.box, each.ignored, read.place)
-                for each in (read.objects if read else ())
-            )
             split = listed.get(identity) or splits.of_folders(identity)
-            size = read.size if read else None
-            found.append(Annotated(identity, file, objects, size, split))
+            found.append(_annotated(identity, file, split, read, numbers))
         return examined(found, problems)
 
     def _of_pictures(self, pictures: Iterable[str], problems: Problems) -> dict[str, _File]:
@@ -188,6 +183,22 @@ class _File(NamedTuple):
     picture: str
     size: tuple[float, float]
     objects: list[_Named]
+
+
+def _annotated(
+    identity: str,
+    file: Path,
+    split: str | None,
+    read: _File | None,
+    numbers: Mapping[str, int],
+) -> Annotated:
+    """Returns a picture with what its XML file says; without one it has no object."""
+    if read is None:
+        return Annotated(identity, file, (), None, split)
+    objects = tuple(
+        Object(numbers[each.name], each.box, each.ignored, read.place) for each in read.objects
+    )
+    return Annotated(identity, file, objects, read.size, split)
 
 
 def _parsed(file: Path) -> _File:

@@ -90,6 +90,7 @@ class Detection(Task, name="detection"):
 
     def head(self, summary, classes):
         """Returns [b, cells, 8 + classes]: of every cell itself, its code, and logits."""
+        rare: Any = keras.initializers.Constant(geometry.initial_bias(_CHANCE))
         levels = []
         for name, x in decoder.joined(summary, self.width).items():
             codes = keras.layers.Conv2D(
@@ -99,7 +100,7 @@ class Detection(Task, name="detection"):
                 classes,
                 1,
                 dtype="float32",
-                bias_initializer=keras.initializers.Constant(geometry.initial_bias(_CHANCE)),
+                bias_initializer=rare,
                 name=f"{name}_logits",
             )(decoder.separable(x, self.width, f"{name}_classes"))
             rows, columns = x.shape[1:3]
@@ -125,7 +126,8 @@ class Detection(Task, name="detection"):
         """Returns ``boxes`` (top, left, bottom, right) in [0, 1], best first; see `suppressed`."""
         cells, codes, logits = _parts(outputs)
         # Not argmax, in which Keras has an operation that TFLite does not.
-        best, categories = keras.ops.top_k(logits, 1)
+        ops: Any = keras.ops
+        best, categories = ops.top_k(logits, 1)
         return suppression.suppressed(
             geometry.clipped(geometry.decoded(codes, cells)),
             keras.ops.sigmoid(best[..., 0]),
