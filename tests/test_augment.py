@@ -56,7 +56,7 @@ def example(dtype: Any = np.uint8, shape: tuple[int, int] = (64, 80)) -> dict[st
         "image": tf.constant(pixels.astype(dtype)),
         "mask": tf.constant(mask),
         "boxes": tf.constant(boxes, tf.float32),
-        "box_labels": tf.constant([*RECTANGLES], tf.int64),
+        "labels": tf.constant([*RECTANGLES], tf.int64),
         "label": tf.constant(7, tf.int64),
     }
 
@@ -108,7 +108,7 @@ def test_an_example_keeps_keys_types_and_ranges(text, dtype):
         top, left, bottom, right = changed["boxes"].numpy().T
         assert (top >= 0).all() and (top < bottom).all() and (bottom <= 1).all()
         assert (left >= 0).all() and (left < right).all() and (right <= 1).all()
-        assert changed["box_labels"].shape == top.shape
+        assert changed["labels"].shape == top.shape
         assert changed["label"] == 7 and changed["id"] == b"a/1.jpg"
 
 
@@ -161,7 +161,7 @@ def test_mask_and_boxes_follow_the_picture(text, pixels):
         changed = arrays(made(text).example(given, [number, 1]))
         height, width = changed["mask"].shape[:2]
         boxes = changed["boxes"] * [height, width, height, width]
-        kept = dict(zip(changed["box_labels"].tolist(), boxes, strict=True))
+        kept = dict(zip(changed["labels"].tolist(), boxes, strict=True))
         for label in RECTANGLES:
             covered = changed["mask"][..., 0] == label
             if label not in kept:
@@ -194,7 +194,7 @@ def test_a_turn_by_90_degrees_is_the_one_of_numpy():
 
 def test_a_shift_drops_the_boxes_it_pushes_out_and_their_labels():
     changed = geometry.shifted(example(), tf.constant([0.5, 0.0]))
-    np.testing.assert_array_equal(changed["box_labels"], [1])
+    np.testing.assert_array_equal(changed["labels"], [1])
     np.testing.assert_allclose(changed["boxes"], [[42 / 64, 14 / 80, 62 / 64, 50 / 80]], atol=1e-5)
     assert (changed["mask"].numpy()[:32] == 255).all()
     assert (changed["image"].numpy()[:32] == 128).all()

@@ -14,13 +14,15 @@ tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files t
 tlkeras.hardware
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
 tlkeras.images.masks
+tlkeras.boxes.geometry tlkeras.boxes.suppression tlkeras.boxes.assignment tlkeras.boxes.overlay
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
 tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.notes
 tlkeras.texts.layout tlkeras.texts.encoders
 tlkeras.texts.decoders tlkeras.texts.hub_layers
 tlkeras.texts.checkpoints tlkeras.texts.hub_pieces
 tlkeras.kind tlkeras.kinds.* tlkeras.texts.inputs
-tlkeras.source tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
+tlkeras.source tlkeras.boxes.annotations
+tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
 tlkeras.data.splits tlkeras.data.lines tlkeras.data.columns tlkeras.data.cells tlkeras.data.tables
 tlkeras.data.index
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
@@ -33,6 +35,7 @@ tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibratio
 tlkeras.measures.entities
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
+tlkeras.measures.average_precision tlkeras.measures.detection
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.layer_decay

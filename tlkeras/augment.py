@@ -35,7 +35,7 @@ class Augment(Spec, plugins="tlkeras.augments"):
         ``image`` is uint8 or float [h, w, 3] in [0, 255]. A geometric change also moves ``mask``
         [h, w, 1] and ``boxes`` [n, 4] (top, left, bottom, right in [0, 1]). The mask is 255 outside
         of the picture. Boxes are clipped; one outside of the picture is dropped together with its
-        entry of ``box_labels`` [n].
+        entry of ``labels`` [n].
         """
         return dict(example)
 

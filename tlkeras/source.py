@@ -29,6 +29,11 @@ class Source(Spec, plugins="tlkeras.sources"):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """The endings, in lower case, of files that this source reads by its field ``path`` alone."""
 
+    @classmethod
+    def owns(cls, folder: Path) -> bool:
+        """Returns whether a folder has the layout that this source reads by ``path`` alone."""
+        return False
+
     @abc.abstractmethod
     def features(self) -> Mapping[str, Kind]:
         """Returns the kind of every key that `examples` yields, the network's inputs first."""
@@ -93,7 +98,8 @@ class Source(Spec, plugins="tlkeras.sources"):
         members = spec.names(cls)
         suffixes = {suffix: name for name, each in members.items() for suffix in each.suffixes}
         if is_folder:
-            return f"{_member(path, suffixes) or 'folder'}(path={text!r})"
+            owner = next((name for name, each in members.items() if each.owns(path)), None)
+            return f"{owner or _member(path, suffixes) or 'folder'}(path={text!r})"
         if is_file:
             if member := suffixes.get(path.suffix.lower()):
                 return f"{member}(path={text!r})"

@@ -63,6 +63,12 @@ class Task(Spec, plugins="tlkeras.tasks"):
     reads: ClassVar[tuple[str, ...]]
     """The example keys that `target` reads."""
 
+    optional: ClassVar[tuple[str, ...]] = ()
+    """The keys that `target` reads as well where the examples have them."""
+
+    needs_float: ClassVar[str] = ""
+    """What `served` does with the outputs that integers are too coarse for; empty if nothing."""
+
     primary: ClassVar[str]
     """The scalar of the measures that blesses a model or not."""
 

@@ -151,7 +151,7 @@ def _singles(data: Data, split: str) -> Iterator[tuple[Mapping[str, Any], Any]]:
     """Yields the standard values of one example and its target, a batch of one."""
     kinds = data.backbone.raw()
     raw = Records(data.folder, split).between(0, data.count(split))
-    decoded = reading.dataset(data.folder, split, keys=data.task.reads)
+    decoded = reading.dataset(data.folder, split, keys=data.target_keys)
     for record, example in zip(raw, decoded, strict=True):
         target = data.task.target(example, None, len(data.classes))
         batch = tf.nest.map_structure(lambda tensor: np.asarray(tensor)[None], target)

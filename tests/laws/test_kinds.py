@@ -15,6 +15,7 @@ CLASSES = ("blue", "green", "red")
 
 GOOD = {
     "boxes": [(0.1, 0.25, 0.5, 0.75), (0, 0, 1, 1)],
+    "flags": [0, 2, 1],
     "group": "ward 3",
     "image": None,
     "label": 2,
@@ -30,6 +31,8 @@ GOOD = {
 BAD = [
     ("boxes", [(0.5, 0, 0.1, 1)], "has the box"),
     ("boxes", [(0, 0, 1)], "has the box"),
+    ("flags", [0, 256], "the flag 256"),
+    ("flags", [True, 0.5], "whole number"),
     ("group", " ", "name of a group"),
     ("image", b"", "empty file"),
     ("label", 1.5, "whole number"),

@@ -19,13 +19,17 @@ from tlkeras import spec
 from tlkeras.data import ingest, reading
 from tlkeras.data.splits import Split
 from tlkeras.source import Source
+from tlkeras.sources.coco import COCO
 from tlkeras.sources.conll import CoNLL
 from tlkeras.sources.csv import CSV
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
+from tlkeras.sources.instances import Instances
 from tlkeras.sources.jsonl import JSONL
 from tlkeras.sources.masks import Masks
 from tlkeras.sources.tfds import TFDS
+from tlkeras.sources.voc import VOC
+from tlkeras.sources.yolo import YOLO
 
 # Said inside protobuf when TensorFlow Datasets reads its own metadata.
 pytestmark = pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:DeprecationWarning")
@@ -166,7 +170,85 @@ def _masks(place: Path) -> tuple[Source, Changed]:
     return source, change
 
 
+_BOXES = ["cat", "dog", "cat"]
+
+
+def _voc(place: Path) -> tuple[Source, Changed]:
+    put(place, *(f"JPEGImages/{i}.png" for i in range(12)))
+    (place / "Annotations").mkdir()
+    (place / "ImageSets/Main").mkdir(parents=True)
+    for name, numbers in {"train": range(9), "test": range(9, 12)}.items():
+        (place / f"ImageSets/Main/{name}.txt").write_text("\n".join(map(str, numbers)))
+
+    for number in range(12):
+        objects = "".join(
+            f"<object><name>{name}</name><bndbox><xmin>1</xmin><ymin>{top}</ymin>"
+            f"<xmax>5</xmax><ymax>6</ymax></bndbox></object>"
+            for top, name in enumerate(_BOXES[: 1 + number % 3], start=1)
+        )
+        text = f"<annotation><size><width>7</width><height>6</height></size>{objects}</annotation>"
+        (place / f"Annotations/{number}.xml").write_text(text)
+
+    def change() -> Source:
+        (place / "JPEGImages/3.png").unlink()
+        return VOC(place)
+
+    return VOC(place), change
+
+
+def _coco(place: Path) -> tuple[Source, Changed]:
+    put(place, *(f"images/{i}.png" for i in range(12)))
+    table = {
+        "images": [{"id": i, "file_name": f"{i}.png"} for i in range(12)],
+        "categories": [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}],
+        "annotations": [
+            {"id": i, "image_id": i // 2, "category_id": (3, 7)[i % 2], "bbox": [1, 2, 3, 4]}
+            for i in range(20)
+        ],
+    }
+    (place / "boxes.json").write_text(json.dumps(table))
+
+    def change() -> Source:
+        table["images"].pop()
+        (place / "boxes.json").write_text(json.dumps(table))
+        return COCO(place / "boxes.json")
+
+    return COCO(place / "boxes.json"), change
+
+
+def _yolo(place: Path) -> tuple[Source, Changed]:
+    put(place, *(f"{split}/images/{i}.png" for split in ("train", "valid") for i in range(8)))
+    (place / "data.yaml").write_text("train: ../train/images\nnames: ['cat', \"dog\"]\n")
+    for split in ("train", "valid"):
+        (place / split / "labels").mkdir()
+        for i in range(8):
+            (place / split / f"labels/{i}.txt").write_text(f"{i % 2} 0.5 0.5 0.25 0.5\n")
+
+    def change() -> Source:
+        put(place, "valid/images/new.png")
+        return YOLO(place)
+
+    return YOLO(place), change
+
+
+def _instances(place: Path) -> tuple[Source, Changed]:
+    put(place, *(f"images/{i}.png" for i in range(12)))
+    (place / "masks").mkdir()
+    for i in range(12):
+        numbers = np.zeros((6, 7), np.uint8)
+        numbers[1:3, 2:5], numbers[4:, : i % 3] = 1, 2
+        Image.fromarray(numbers).save(place / f"masks/{i}_mask.png")
+
+    def change() -> Source:
+        (place / "images/11.png").unlink()
+        return source.replace()
+
+    source = Instances(place / "images", place / "masks", label="thing")
+    return source, change
+
+
 SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
+    "coco": [_coco],
     "conll": [_conll],
     "csv": [_csv, _texts, _pairs],
     "embedded": [
@@ -178,9 +260,12 @@ SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
         ]
     ],
     "folder": [_folder, _text_files],
+    "instances": [_instances],
     "jsonl": [_jsonl],
     "masks": [_masks],
     "tfds": [_tfds, _tfds_texts],
+    "voc": [_voc],
+    "yolo": [_yolo],
 }
 
 

@@ -18,6 +18,7 @@ from tlkeras.data.splits import Split
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
+from tlkeras.kinds.boxes import Boxes
 from tlkeras.kinds.image import Image
 from tlkeras.kinds.label import Label
 from tlkeras.kinds.labels import Labels
@@ -54,6 +55,7 @@ class Everything(Source, name="everything"):
             "mask": Mask(background=True),
             "label": Label(),
             "labels": Labels(),
+            "boxes": Boxes(),
             "number": Number(),
             "tags": Labels(),
         }
@@ -79,6 +81,7 @@ class Everything(Source, name="everything"):
                     "words": words,
                     "label": label,
                     "labels": [label] * (number % 3),
+                    "boxes": [(0.1, 0.2, 0.6, 0.9), (0.5, 0.25, 0.75, 0.5)][: number % 3],
                     "number": 1000 + 10 * random.normal(),
                     "tags": [zlib.crc32(word.encode()) % 3 for word in words],
                 },

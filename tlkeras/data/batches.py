@@ -74,6 +74,12 @@ class Data:
         return records.info(self.folder)
 
     @property
+    def target_keys(self) -> tuple[str, ...]:
+        """The features that the targets are made of; what the backbone reads can be among them."""
+        there = [key for key in self.task.optional if key in self.info.features]
+        return (*self.task.reads, *there)
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The class names."""
         return self.info.classes
@@ -243,7 +249,7 @@ class Data:
 
         def prepared(examples: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
             read = {key: _filled(examples[key]) for key in self.backbone.reads}
-            return self.backbone.preprocess(read), {key: examples[key] for key in self.task.reads}
+            return self.backbone.preprocess(read), {key: examples[key] for key in self.target_keys}
 
         def pair(inputs: Any, example: dict[str, Any]) -> tuple[Any, Any]:
             return inputs, self.task.target(example, inputs, len(self.classes))
@@ -263,7 +269,7 @@ class Data:
 
         They are NumPy values, of all workers' shares. What the backbone reads is not decoded.
         """
-        decoded = reading.dataset(self.folder, split, keys=self.task.reads)
+        decoded = reading.dataset(self.folder, split, keys=self.target_keys)
         count = len(self.classes)
         yield from decoded.map(
             as_written(lambda example: self.task.target(example, None, count))
@@ -299,7 +305,7 @@ class Data:
                 raise ValueError(
                     f"{self.task.name} reads {key!r}; the examples have {', '.join(kinds)}."
                 )
-        return (*self.backbone.reads, *self.task.reads)
+        return (*self.backbone.reads, *self.target_keys)
 
     @functools.cached_property
     def _least(self) -> int | None:

@@ -35,6 +35,12 @@ def named(word: str) -> str | None:
     return _WORDS.get(bare[0]) if len(bare) == 1 else None
 
 
+def of_folders(identity: str) -> str | None:
+    """Returns the split that one of the folders in an id is called by, the outermost one."""
+    folders = identity.split("/")[:-1]
+    return next((split for folder in folders if (split := named(folder))), None)
+
+
 class Split(Spec, name="split"):
     """Shares of the examples, in percent, chosen by a hash of each example's id.
 

@@ -49,6 +49,11 @@ class TFLite(Exporter, name="tflite"):
     def fits(self, model):
         litert_metadata.require(model)
         if self.quantize == "int8":
+            if model.task.needs_float:
+                raise ValueError(
+                    f"tflite(quantize='int8') computes in integers alone, and {model.task.name} "
+                    f"{model.task.needs_float}; take quantize='dynamic' or 'float16'."
+                )
             _spans(model)
             _require_integers(litert.float_only(model))
 

@@ -12,6 +12,7 @@ import io
 import struct
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_QUARTERS = (5, 6, 7, 8)
 
 # Where a PNG file has the bits per channel, and the tags of a TIFF for them and for black.
 _PNG_DEPTH = 24
@@ -184,6 +187,23 @@ def size(encoded: bytes) -> tuple[int, int]:
     """Returns the height and width of a standard picture, from its header."""
     with Image.open(io.BytesIO(encoded), formats=_FORMATS) as image:
         return image.height, image.width
+
+
+def sizes(file: Path) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Returns (height, width) of a picture file as it is stored and upright, and its EXIF turn.
+
+    Raises:
+        ValueError: The file is no picture, or cannot be read.
+    """
+    try:
+        with quiet(), Image.open(file, formats=_FORMATS) as image:
+            stored, orientation = (image.height, image.width), _orientation(image)
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"{file} is none of " + ", ".join(_FORMATS) + ".") from None
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror or error}.") from None
+    upright = (stored[1], stored[0]) if orientation in _QUARTERS else stored
+    return stored, upright, orientation
 
 
 @contextlib.contextmanager

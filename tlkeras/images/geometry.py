@@ -16,6 +16,9 @@ from tlkeras.images.pixels import Example, converted, image_of
 # published policies, and the class number that segmentation ignores.
 _INTERPOLATION_AND_FILL = {"image": ("bilinear", 128), "mask": ("nearest", 255)}
 
+OF_BOXES = ("labels", "ignored")
+"""The keys with a value for each of the ``boxes``."""
+
 # A box is dropped if less than this fraction of its area stays in the picture.
 _LEAST_LEFT = 1e-3
 
@@ -103,6 +106,7 @@ def moved(
         )
         is_inside = left > _LEAST_LEFT * before
         result["boxes"] = tf.reshape(tf.boolean_mask(clipped, is_inside), [-1, 4])
-        if "box_labels" in example:
-            result["box_labels"] = tf.boolean_mask(example["box_labels"], is_inside)
+        for key in OF_BOXES:
+            if key in example:
+                result[key] = tf.boolean_mask(example[key], is_inside)
     return result

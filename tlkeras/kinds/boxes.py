@@ -30,6 +30,9 @@ class Boxes(Kind, name="boxes"):
     def parsing(self):
         return tf.io.FixedLenSequenceFeature([4], tf.float32, allow_missing=True)
 
+    def given(self, value):
+        return tf.reshape(super().given(value), [-1, 4])  # An empty list, too.
+
     def summary(self, value, classes):
         return {".count": len(value)}, []
 

@@ -136,7 +136,7 @@ def _shape(source: Embedded, number: int) -> dict[str, Any]:
         "label": drawn.labels[0],
         "caption": drawn.caption,
         "boxes": drawn.boxes,
-        "box_labels": drawn.labels,
+        "labels": drawn.labels,
         "mask": drawn.mask,
     }
 
@@ -180,7 +180,7 @@ _SETS: Mapping[tuple[str, str], _Set] = {
             "label": Label(),
             "caption": Text(),
             "boxes": Boxes(),
-            "box_labels": Labels(),
+            "labels": Labels(),
             "mask": Mask(background=True),
         },
         tuple(drawing.SHAPES),

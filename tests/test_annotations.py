@@ -1,0 +1,381 @@
+"""Boxes as people have them: sound ones go through, others are named, counted or refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tlkeras.boxes.geometry import CROWD, DIFFICULT
+from tlkeras.images import decoding
+from tlkeras.source import Source
+from tlkeras.sources.coco import COCO
+from tlkeras.sources.instances import Instances
+from tlkeras.sources.voc import VOC
+from tlkeras.sources.yolo import YOLO
+
+WIDTH, HEIGHT = 40, 20
+ORIENTATION = 0x0112
+
+
+def picture(file: Path, orientation: int = 1, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+    """Writes a grey picture of a file's own size, turned by its EXIF tag."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    seed = sum(file.name.encode())
+    pixels = np.random.default_rng(seed).integers(0, 255, size[::-1], np.uint8)
+    Image.fromarray(pixels).save(file, exif=exif)
+    return file
+
+
+def voc(root: Path, files: dict[str, str], pictures: tuple[str, ...] = ("a.jpg", "b.jpg")) -> VOC:
+    for name in pictures:
+        picture(root / "JPEGImages" / name)
+    (root / "Annotations").mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (root / "Annotations" / f"{name}.xml").write_text(f"<annotation>{text}</annotation>")
+    return VOC(root)
+
+
+def thing(*corners: Any, name: str = "cat", more: str = "") -> str:
+    """Returns an object of VOC, its corners as (xmin, ymin, xmax, ymax)."""
+    sides = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    box = "".join(f"<{side}>{value}</{side}>" for side, value in sides)
+    return f"<object><name>{name}</name>{more}<bndbox>{box}</bndbox></object>"
+
+
+SIZE = f"<size><width>{WIDTH}</width><height>{HEIGHT}</height></size>"
+
+
+def boxes_of(source: Source, place: int = 0) -> list[list[float]]:
+    """Returns the boxes of an example in pixels of the picture as people see it."""
+    example = list(source.examples())[place][1]
+    height, width = decoding.size(decoding.standard(example["image"]))
+    return [
+        [round(side * (height, width)[i % 2], 4) for i, side in enumerate(box)]
+        for box in example["boxes"]
+    ]
+
+
+def told(source: Source) -> str:
+    return "\n".join(source.remarks())
+
+
+def test_the_pixels_of_voc_count_from_one_and_end_with_the_last(tmp_path):
+    source = voc(tmp_path, {"a": SIZE + thing(1, 1, WIDTH, HEIGHT) + thing(11, 6, 20, 10)})
+    assert boxes_of(source) == [[0, 0, HEIGHT, WIDTH], [5, 10, 10, 20]]
+    assert boxes_of(source, 1) == []
+    assert source.remarks() == ["Pictures have no .xml file, so no object: 1, in b.jpg."]
+    assert [labels for _, labels in source.labels()] == [[0, 0], []]
+
+
+PROBLEMS = {
+    "larger": ((-3, 1, 50, 10), [0, 0, 10, 40], "Boxes reach outside of their picture"),
+    "outside": ((50, 1, 60, 10), None, "Boxes are outside of their picture and left out"),
+    "empty": ((5, 5, 5, 10), None, "Boxes are empty and left out"),
+    "swapped": ((20, 10, 11, 6), [5, 10, 10, 20], "corners swapped"),
+    "half swapped": ((11, 10, 20, 6), [5, 10, 10, 20], "corners swapped"),
+}
+
+
+@pytest.mark.parametrize("corners, expected, message", PROBLEMS.values(), ids=[*PROBLEMS])
+def test_a_box_that_cannot_be_is_mended_or_left_out_and_told(corners, expected, message, tmp_path):
+    source = voc(tmp_path, {"a": SIZE + thing(*corners), "b": SIZE + thing(1, 1, 9, 9)})
+    assert boxes_of(source) == ([expected] if expected else [])
+    (remark,) = source.remarks()
+    assert message in remark and remark.endswith(": 1, in a.xml.")
+
+
+def test_copies_of_a_box_are_one_and_those_of_another_class_are_two(tmp_path):
+    text = thing(1, 1, 9, 9) * 3 + thing(1, 1, 9, 9, name="dog")
+    source = voc(tmp_path, {"a": SIZE + text})
+    (_, example), _ = source.examples()
+    assert example["labels"] == [
+        0,
+        1,
+    ] and "Boxes are there twice and left out once: 2, in a.xml." in told(source)
+
+
+def test_difficult_objects_are_marked(tmp_path):
+    difficult = thing(1, 1, 9, 9, more="<difficult>1</difficult>")
+    source = voc(
+        tmp_path, {"a": SIZE + difficult + thing(3, 3, 9, 9, more="<difficult>0</difficult>")}
+    )
+    assert next(source.examples())[1]["ignored"] == [DIFFICULT, 0]
+
+
+@pytest.mark.parametrize("name", ["b.png", "b", "folder\\b.JPG", "b.tar.jpg"])
+def test_a_file_is_of_the_picture_of_its_name_else_of_the_one_that_it_names(name, tmp_path):
+    files = {"other": f"<filename>{name}</filename>{SIZE}{thing(1, 1, 9, 9)}"}
+    pictures = ("a.jpg", "b.tar.jpg" if "tar" in name else "b.jpg")
+    assert boxes_of(voc(tmp_path, files, pictures), 1) == [[0, 0, 9, 9]]
+
+
+def test_the_own_name_of_a_file_counts_before_the_one_in_it(tmp_path):
+    source = voc(tmp_path, {"a": f"<filename>b.jpg</filename>{SIZE}{thing(1, 1, 9, 9)}"})
+    assert boxes_of(source) == [[0, 0, 9, 9]]
+
+
+def test_annotations_without_a_picture_are_left_out(tmp_path):
+    source = voc(tmp_path, {"a": SIZE + thing(1, 1, 9, 9), "lost": thing(1, 1, 2, 2, name="emu")})
+    assert "Annotations have no picture and are left out: 1, in Annotations/lost.xml." in told(
+        source
+    )
+    assert len([*source.examples()]) == 2
+
+
+@pytest.mark.parametrize(
+    "size, expected",
+    [
+        ("<size><width>0</width><height>0</height></size>", [0, 0, 10, 20]),
+        ("", [0, 0, 10, 20]),
+        ("<size><width>80</width><height>40</height></size>", [0, 0, 5, 10]),
+        ("<size><width>90</width><height>20</height></size>", [0, 0, 10, 20]),
+    ],
+)
+def test_a_stated_size_counts_if_it_has_the_shape_of_the_picture(size, expected, tmp_path):
+    source = voc(tmp_path, {"a": size + thing(1, 1, 20, 10)})
+    assert boxes_of(source) == [expected]
+    assert ("larger or smaller copy" in told(source)) == ("80" in size)
+    assert ("state another size" in told(source)) == ("90" in size)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("frame", ["stored", "upright"])
+def test_boxes_follow_the_turn_of_a_camera_if_they_were_drawn_before_it(
+    orientation, frame, tmp_path
+):
+    """A white rectangle is drawn into the file; the box is where people see it."""
+    pixels = np.zeros([HEIGHT, WIDTH], np.uint8)
+    pixels[4:9, 12:30] = 255
+    (tmp_path / "JPEGImages").mkdir()
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(pixels).save(tmp_path / "JPEGImages/a.png", exif=exif)
+    file = (tmp_path / "JPEGImages/a.png").read_bytes()
+    with Image.open(tmp_path / "JPEGImages/a.png") as opened:
+        seen = np.asarray(decoding_of(file))
+        assert opened.size == (WIDTH, HEIGHT)
+    rows, columns = np.nonzero(seen > 128)
+    hull = [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
+    if frame == "stored":
+        text = SIZE + thing(13, 5, 30, 9)
+    else:
+        height, width = seen.shape
+        text = f"<size><width>{width}</width><height>{height}</height></size>"
+        text += thing(hull[1] + 1, hull[0] + 1, hull[3], hull[2])
+    is_quarter = orientation >= 5
+    source = voc(tmp_path, {"a": text}, ())
+    found = boxes_of(source)
+    # A size of the same shape as the turned picture says nothing of the turn.
+    if frame == "upright" or is_quarter or orientation == 1:
+        assert found == [hull]
+    assert ("before its camera's turn" in told(source)) == (frame == "stored" and is_quarter)
+
+
+def decoding_of(file: bytes) -> Image.Image:
+    import io
+
+    return Image.open(io.BytesIO(decoding.standard(file)))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("<object>", "a.xml cannot be read"),
+        (SIZE + thing("x", 1, 2, 3), r"a.xml has 'x' as <xmin>, expected a number"),
+        (SIZE + thing("nan", 1, 2, 3), r"a.xml has 'nan' as <xmin>"),
+        (SIZE + "<object><name>cat</name></object>", "a.xml has '' as a side of a box"),
+        (SIZE + thing(1, 1, 9, 9, name=" "), "a.xml has an object without a name"),
+        (SIZE, "has no object in 1 .xml files"),
+    ],
+)
+def test_a_voc_file_that_cannot_be_read_is_refused_by_its_name(text, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        list(voc(tmp_path, {"a": text}).examples())
+
+
+def test_lists_are_the_splits_and_pictures_in_none_are_left_out(tmp_path):
+    names = ("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    source = voc(tmp_path / "VOC2007", {"a": SIZE + thing(1, 1, 9, 9)}, names)
+    lists = tmp_path / "VOC2007/ImageSets/Main"
+    lists.mkdir(parents=True)
+    for name, text in {"train": "a\n", "val": "b", "trainval": "a\nb", "test": "c\nx\n"}.items():
+        (lists / f"{name}.txt").write_text(text)
+    (lists / "cat_train.txt").write_text("a 1\nd -1\n")
+    for each in (source, VOC(tmp_path)):
+        splits = {identity: each.split(identity) for identity, _ in each.examples()}
+        assert splits == {"a.jpg": "train", "b.jpg": "validation", "c.jpg": "test"}
+    assert "Pictures are in no list and left out: 1, in d.jpg." in told(source)
+    assert "Listed pictures are not there: 1, in x of test.txt." in told(source)
+
+
+def coco(root: Path, pictures=("a.jpg", "b.jpg"), **changes: Any) -> COCO:
+    for name in pictures:
+        picture(root / "images" / name)
+    table = {
+        "images": [
+            {"id": 0, "file_name": "a.jpg", "width": WIDTH, "height": HEIGHT},
+            {"id": 8, "file_name": "b.jpg", "width": WIDTH, "height": HEIGHT},
+        ],
+        "categories": [{"id": 90, "name": "toothbrush"}, {"id": 1, "name": "person"}],
+        "annotations": [
+            {"id": 0, "image_id": 0, "category_id": 90, "bbox": [10, 5, 20, 10], "iscrowd": 0},
+            {"id": 1, "image_id": 0, "category_id": 1, "bbox": [0, 0, 8, 8], "iscrowd": 1},
+        ],
+    } | changes
+    (root / "boxes.json").write_text(json.dumps(table))
+    return COCO(root / "boxes.json")
+
+
+def test_categories_with_gaps_ids_from_zero_and_crowds_are_read(tmp_path):
+    source = coco(tmp_path)
+    assert source.classes() == ("person", "toothbrush") and not source.remarks()
+    (name, example), (_, other) = source.examples()
+    assert name == "a.jpg" and example["labels"] == [1, 0] and example["ignored"] == [0, CROWD]
+    assert boxes_of(source) == [[5, 10, 15, 30], [0, 0, 8, 8]] and other["boxes"] == []
+
+
+def annotation(**changes: Any) -> dict[str, Any]:
+    plain = {"id": 3, "image_id": 0, "category_id": 1, "bbox": [1, 1, 4, 4]} | changes
+    return {"annotations": [plain]}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (annotation(category_id=2), r"annotations\[0\] of boxes.json has the category_id 2.*1, 90"),
+        (annotation(bbox=[1, 2, 3]), r"annotations\[0\] of boxes.json has the bbox \[1, 2, 3\]"),
+        (annotation(bbox=None), "has the bbox None"),
+        (annotation(bbox=[0, 0, float("nan"), 1]), "expected finite numbers"),
+        ({"categories": []}, "has no category"),
+        ({"images": {}}, "has no list 'images'"),
+        ({"images": [{"id": 0}]}, r"images\[0\] has no 'file_name'"),
+        (
+            {"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]},
+            "has the id 1, expected",
+        ),
+        (
+            {"images": [{"id": 0, "file_name": "lost.jpg"}], "annotations": []},
+            "None of the 1 pictures",
+        ),
+    ],
+)
+def test_a_coco_file_that_cannot_be_right_is_refused(change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        list(coco(tmp_path, **change).examples())
+
+
+def test_lost_pictures_and_lost_annotations_are_told(tmp_path):
+    source = coco(tmp_path, pictures=("a.jpg",), **annotation(image_id=77))
+    assert [name for name, _ in source.examples()] == ["a.jpg"]
+    assert "Pictures are not in" in told(source) and "b.jpg" in told(source)
+    assert "Annotations are of no picture in the file and left out: 1" in told(source)
+
+
+def test_pictures_are_found_where_coco_has_them(tmp_path):
+    source = coco(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    moved = tmp_path / "annotations/instances_val2017.json"
+    source.path.rename(moved)
+    (tmp_path / "images").rename(tmp_path / "val2017")
+    assert len([*COCO(moved).examples()]) == 2
+    (tmp_path / "val2017").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="give their folder as images"):
+        list(COCO(moved).examples())
+    assert len([*COCO(moved, tmp_path / "elsewhere").examples()]) == 2
+
+
+def yolo(root: Path, text: str, names: str = "names: [cat, dog]\n") -> YOLO:
+    picture(root / "images/train/a.jpg")
+    picture(root / "images/val/b.jpg")
+    (root / "labels/train").mkdir(parents=True)
+    (root / "labels/train/a.txt").write_text(text)
+    (root / "data.yaml").write_text(names)
+    return YOLO(root)
+
+
+def test_yolo_has_middles_and_sides_and_the_folders_are_the_splits(tmp_path):
+    source = yolo(tmp_path, "1 0.5 0.5 0.25 0.5\n\n0 0 0 0.5 0 0.5 0.5\n")
+    assert boxes_of(source) == [[5, 15, 15, 25], [0, 0, 10, 20]]
+    assert next(source.examples())[1]["labels"] == [1, 0]
+    assert [source.split(name) for name, _ in source.examples()] == ["train", "validation"]
+    assert told(source) == "Pictures have no file of boxes, so no object: 1, in images/val/b.jpg."
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "path: x  # names: [no]\nnames: ['cat', \"dog\"]  # two\nnc: 2\n",
+        "nc: 2\nnames:\n- cat\n- dog\ntrain: images\n",
+        "names:\n  0: cat\n  1: dog\n",
+        "names: {1: dog, 0: cat}\n",
+        "names: [\n  cat,\n  dog\n]\n",
+    ],
+)
+def test_names_are_read_from_the_forms_of_yaml_that_people_use(names, tmp_path):
+    assert yolo(tmp_path, "", names).classes() == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("2 0.5 0.5 0.1 0.1", "labels/train/a.txt line 1 has the class 2; data.yaml names 2"),
+        ("0 0.5 0.5 0.1 0.1\n0 0.5 0.5 0.1", "line 2 has 4 numbers"),
+        ("cat 0.5 0.5 0.1 0.1", "line 1 is 'cat 0.5 0.5 0.1 0.1', expected numbers"),
+        ("0.5 0.5 0.5 0.1 0.1", "has the class 0.5"),
+    ],
+)
+def test_a_line_of_yolo_that_cannot_be_is_refused_by_its_number(text, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        list(yolo(tmp_path, text).examples())
+
+
+def test_boxes_beside_pictures_with_a_list_of_classes_are_read(tmp_path):
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 1.2 1\n")
+    (tmp_path / "classes.txt").write_text("cat\n")
+    assert boxes_of(YOLO(tmp_path)) == [[0, 0, HEIGHT, WIDTH]]
+    assert "Boxes reach outside of their picture" in told(YOLO(tmp_path))
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(ValueError, match="None of the 1 pictures"):
+        list(YOLO(tmp_path).examples())
+
+
+def test_every_number_of_a_mask_is_an_object(tmp_path):
+    picture(tmp_path / "images/a.jpg")
+    picture(tmp_path / "images/b.jpg")
+    numbers = np.zeros([HEIGHT, WIDTH], np.uint8)
+    numbers[2:7, 3:9], numbers[10:, 30:] = 7, 255
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(numbers).save(tmp_path / "masks/a_mask.png")
+    Image.fromarray(numbers).save(tmp_path / "masks/lost.png")
+    source = Instances(tmp_path / "images", tmp_path / "masks", label="person")
+    assert boxes_of(source) == [[2, 3, 7, 9], [10, 30, HEIGHT, WIDTH]]
+    assert "Masks have no picture of their own and are left out: 1, in lost.png." in told(source)
+    assert "Pictures have no mask, so no object: 1, in b.jpg." in told(source)
+    Image.fromarray(np.zeros([4, 4, 3], np.uint8)).save(tmp_path / "masks/b.png")
+    with pytest.raises(ValueError, match=r"b.png is a mask in colour"):
+        list(source.replace().examples())
+
+
+def test_a_bare_path_is_the_source_of_its_layout(tmp_path):
+    voc(tmp_path / "one", {"a": SIZE + thing(1, 1, 9, 9)})
+    coco(tmp_path / "two")
+    yolo(tmp_path / "three", "")
+    for path, name in {"one": "voc", "two/boxes.json": "coco", "three": "yolo"}.items():
+        expected = f"{name}(path={str(tmp_path / path)!r})"
+        assert Source.expand(str(tmp_path / path)) == expected
+    assert Source.expand(str(tmp_path)).startswith("folder(")
+
+
+def test_a_file_that_is_no_picture_is_named(tmp_path):
+    source = voc(tmp_path, {"a": SIZE + thing(1, 1, 9, 9)})
+    (tmp_path / "JPEGImages/a.jpg").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"a.jpg is none of JPEG"):
+        list(source.replace().examples())

@@ -1,0 +1,469 @@
+"""Detection: geometry, suppression, assignment, loss, metric and exports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Tiny
+from PIL import Image
+
+from tlkeras import spec
+from tlkeras.augments.geometric import Crop, Flip, Rotate
+from tlkeras.boxes import assignment, geometry, suppression
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.exporter import Exporter
+from tlkeras.exporters.tflite import TFLite
+from tlkeras.frameworks import keras, tf
+from tlkeras.measures import average_precision as ap
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.sources.embedded import Embedded
+from tlkeras.task import Task
+from tlkeras.tasks.detection import AP50, Detection, DetectionLoss
+
+CLASSES = ("cat", "dog", "emu")
+
+
+def random_boxes(random, *shape):
+    """Returns boxes inside the picture, no side smaller than 0.02."""
+    low = random.uniform(0, 0.7, (*shape, 2))
+    return np.concatenate([low, low + random.uniform(0.02, 0.3, (*shape, 2))], -1).astype("float32")
+
+
+def overlap_of(one, other):
+    """Returns IoU and generalized IoU of two boxes, by the definition."""
+    sides = [max(0.0, min(one[i + 2], other[i + 2]) - max(one[i], other[i])) for i in range(2)]
+    both = sides[0] * sides[1]
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    hull = [max(one[i + 2], other[i + 2]) - min(one[i], other[i]) for i in range(2)]
+    either, whole = sum(areas) - both, hull[0] * hull[1]
+    return both / either, both / either - (whole - either) / whole
+
+
+def test_overlaps_are_those_of_the_definition():
+    random = np.random.default_rng(0)
+    one, other = random_boxes(random, 20), random_boxes(random, 20)
+    expected = np.array([overlap_of(*both) for both in zip(one, other, strict=True)])
+    np.testing.assert_allclose(geometry.iou(one, other), expected[:, 0], atol=1e-6)
+    np.testing.assert_allclose(geometry.generalized_iou(one, other), expected[:, 1], atol=1e-5)
+    pairs = np.array([[overlap_of(a, b)[0] for b in other] for a in one])
+    np.testing.assert_allclose(geometry.pairs(one, other), pairs, atol=1e-6)
+    none = np.zeros([1, 4], np.float32)
+    assert np.asarray(geometry.iou(none, none)) == 0
+    assert np.asarray(geometry.generalized_iou(none, none)) <= 0
+
+
+def test_a_box_comes_back_from_its_code_on_any_cell():
+    random = np.random.default_rng(1)
+    cells = geometry.cells(3, 5)
+    np.testing.assert_allclose(cells[5:7], [[0.5, 0.1, 1 / 3, 0.2], [0.5, 0.3, 1 / 3, 0.2]])
+    boxes = random_boxes(random, 4, 15)
+    codes = geometry.encoded(boxes, cells)
+    np.testing.assert_allclose(geometry.decoded(codes, cells), boxes, atol=1e-6)
+    square = geometry.decoded(np.zeros([15, 4], np.float32), cells)
+    np.testing.assert_allclose(
+        square[7], [0.5 - 2 / 3, 0.5 - 0.4, 0.5 + 2 / 3, 0.5 + 0.4], atol=1e-6
+    )
+
+
+def greedy(boxes, scores, categories, most, threshold, least):
+    """Returns the places of the boxes that stay, by the definition."""
+    stay = []
+    for place in np.argsort(-scores, kind="stable"):
+        same = [each for each in stay if categories[each] == categories[place]]
+        free = all(overlap_of(boxes[each], boxes[place])[0] <= threshold for each in same)
+        if free and scores[place] >= least:
+            stay.append(place)
+    return stay[:most]
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.7])
+def test_suppression_is_greedy_suppression_by_class(threshold):
+    random = np.random.default_rng(2)
+    # Crowded: around few places.
+    boxes = np.clip(random_boxes(random, 3, 9).repeat(14, axis=1), 0, 1)
+    boxes = np.clip(boxes + random.normal(0, 0.02, boxes.shape), 0, 1).astype("float32")
+    scores = random.uniform(0, 1, boxes.shape[:2]).astype("float32")
+    categories = random.integers(0, 2, scores.shape).astype("float32")
+    found = suppression.suppressed(boxes, scores, categories, 20, threshold, 0.05)
+    for place in range(3):
+        stay = greedy(boxes[place], scores[place], categories[place], 20, threshold, 0.05)
+        assert found["count"][place] == len(stay) and len(stay) > 5
+        for name, array in (("boxes", boxes), ("scores", scores), ("category", categories)):
+            got = np.asarray(found[name][place])
+            np.testing.assert_array_equal(got[: len(stay)], array[place][stay])
+            assert not got[len(stay) :].any()
+
+
+def test_suppression_is_right_along_a_chain_and_with_few_boxes():
+    # Each overlaps the next one by 0.6: every second one stays.
+    shifts = np.arange(16, dtype=np.float32) * 0.02
+    boxes = np.stack([shifts, 0 * shifts, shifts + 0.08, 0 * shifts + 0.1], -1)[None]
+    scores = np.linspace(0.9, 0.5, 16, dtype=np.float32)[None]
+    found = suppression.suppressed(boxes, scores, np.zeros_like(scores), 30, 0.5, 0.0)
+    np.testing.assert_array_equal(np.asarray(found["scores"])[0, :8], scores[0, ::2])
+    assert found["count"][0] == 8 and found["boxes"].shape == (1, 30, 4)
+
+
+def test_cells_inside_a_box_learn_it_and_small_boxes_get_the_nearest_cell():
+    cells = geometry.cells(8, 8)[None]
+    boxes = np.array([[[0.1, 0.1, 0.6, 0.6], [0.78, 0.78, 0.8, 0.8], [0, 0, 0, 0]]], "float32")
+    predicted = geometry.decoded(np.zeros([1, 64, 4], np.float32), cells)
+    scores = np.full([1, 64, 3], 0.1, np.float32)
+    found = assignment.assigned(
+        cells,
+        predicted,
+        scores,
+        boxes,
+        np.array([[1, 2, 0]]),
+        np.array([[1.0, 2.0, 0.0]], "float32"),
+    )
+    learned = np.asarray(found.scores)[0]
+    inside = np.all((cells[0, :, :2] > 0.1) & (cells[0, :, :2] < 0.6), axis=-1)
+    assert 0 < (learned[:, 1] > 0).sum() <= 10 and inside[learned[:, 1] > 0].all()
+    (small,) = np.flatnonzero(learned[:, 2])
+    np.testing.assert_allclose(cells[0, small, :2], [0.8125, 0.8125])
+    assert learned[small, 2] == pytest.approx(0.1) and not learned[:, 0].any()
+    weights, has_box = np.asarray(found.weights)[0], learned.any(-1)
+    assert (weights[~has_box] == 0).all() and weights[small] == 2
+    # The best cell learns how well its box fits.
+    overlaps = np.asarray(geometry.pairs(boxes[0], predicted[0]))[0]
+    assert learned[:, 1].max() == pytest.approx(overlaps[learned[:, 1] > 0].max(), abs=1e-6)
+
+
+def test_a_cell_in_two_boxes_learns_the_one_that_it_fits():
+    cells = geometry.cells(4, 4)[None]
+    boxes = np.array([[[0, 0, 1, 1], [0.2, 0.2, 0.8, 0.8]]], "float32")
+    codes = geometry.encoded(np.repeat(boxes[:, :1], 16, axis=1), cells).numpy()
+    inner = 5
+    codes[0, inner] = geometry.encoded(boxes[0, 1], cells[0, inner])
+    predicted = geometry.decoded(codes, cells)
+    found = assignment.assigned(
+        cells,
+        predicted,
+        np.full([1, 16, 2], 0.5, "float32"),
+        boxes,
+        np.array([[0, 1]]),
+        np.ones([1, 2], "float32"),
+    )
+    np.testing.assert_allclose(found.boxes[0, inner], boxes[0, 1])
+    learned = np.asarray(found.scores)[0]
+    assert learned[inner, 1] == pytest.approx(1.0, abs=1e-5)
+    assert (learned.sum(0) > 0).all()
+
+
+def target_of(boxes, labels, ignored=None, most=5, classes=3):
+    """Returns the target of one picture, a batch."""
+    example = {
+        "boxes": tf.constant(boxes, tf.float32, [len(boxes), 4]),
+        "labels": tf.constant(labels, tf.int64, [len(labels)]),
+        "image": tf.zeros([24, 36, 3], tf.uint8),
+    }
+    if ignored is not None:
+        example["ignored"] = tf.constant(ignored, tf.int64)
+    return Detection(most=most).target(example, None, classes)[None]
+
+
+def test_a_target_is_the_boxes_their_number_and_the_size_of_the_picture():
+    boxes = [[0.1, 0.2, 0.3, 0.4]] * 6
+    (found,) = target_of(boxes[:2], [1, 2], [0, 2]).numpy()
+    np.testing.assert_allclose(found[0], [24, 36, 2, 0, 0, 0])
+    np.testing.assert_allclose(found[1:3], [[*boxes[0], 1, 0], [*boxes[0], 2, 2]], atol=1e-7)
+    assert (found[3:] == -1).all()
+    (more,) = target_of(boxes, [0] * 6).numpy()
+    assert more.shape == (6, 6) and more[0, 2] == 6 and (more[1:, 4] == 0).all()
+    (none,) = target_of([], []).numpy()
+    assert none[0, 2] == 0 and (none[1:] == -1).all()
+
+
+def outputs_of(boxes, labels, rows=8, classes=3, sure=6.0):
+    """Returns outputs whose nearest cells have found these boxes, and no other cell anything."""
+    cells = geometry.cells(rows, rows)
+    found = np.zeros([1, rows * rows, 8 + classes], np.float32)
+    found[0, :, :4], found[0, :, 8:] = cells, -sure
+    for box, label in zip(np.array(boxes, "float32"), labels, strict=True):
+        middle = (box[:2] + box[2:]) / 2
+        nearest = np.abs(cells[:, :2] - middle).sum(-1).argmin()
+        found[0, nearest, 4:8] = geometry.encoded(box, cells[nearest])
+        found[0, nearest, 8 + label] = sure
+    return found
+
+
+def loss_of(target, outputs) -> float:
+    return float(np.asarray(DetectionLoss()(target, outputs)))
+
+
+BOXES, LABELS = [[0.1, 0.1, 0.4, 0.5], [0.5, 0.6, 0.95, 0.9]], [0, 2]
+
+
+def test_the_loss_is_small_for_the_truth_and_larger_for_all_else():
+    target = target_of(BOXES, LABELS)
+    right = loss_of(target, outputs_of(BOXES, LABELS))
+    wrong_class = loss_of(target, outputs_of(BOXES, [0, 1]))
+    shifted = loss_of(target, outputs_of([[0.15, 0.1, 0.45, 0.5], BOXES[1]], LABELS))
+    missed = loss_of(target, outputs_of(BOXES[:1], LABELS[:1]))
+    alarm = loss_of(target, outputs_of([*BOXES, [0.7, 0.1, 0.9, 0.3]], [*LABELS, 1]))
+    assert right < 0.1 and all(right + 0.2 < each for each in (wrong_class, shifted, missed, alarm))
+    nothing = loss_of(target_of([], []), outputs_of([], []))
+    assert 0 <= nothing < 0.01
+    assert loss_of(target_of([], []), outputs_of(BOXES, LABELS)) > 1
+
+
+def test_the_loss_is_varifocal_and_generalized_iou_by_hand():
+    (box,) = boxes = [[0.1, 0.1, 0.4, 0.5]]
+    outputs = outputs_of([[0.12, 0.1, 0.42, 0.5]], [0], sure=1.0)
+    cells, codes, logits = outputs[0, :, :4], outputs[0, :, 4:8], outputs[0, :, 8:].astype(float)
+    found = assignment.assigned(
+        cells[None],
+        geometry.decoded(codes, cells)[None],
+        1 / (1 + np.exp(-logits.astype("float32")))[None],
+        np.array([boxes], "float32"),
+        np.zeros([1, 1], int),
+        np.ones([1, 1], "float32"),
+    )
+    q = np.asarray(found.scores)[0].astype(float)
+    p = 1 / (1 + np.exp(-logits))
+    entropy = -q * np.log(p) - (1 - q) * np.log(1 - p)
+    varifocal = (np.where(q > 0, q, 0.75 * p**2) * entropy).sum()
+    decoded = np.asarray(geometry.decoded(codes, cells))
+    fits = sum(q[i].sum() * (1 - overlap_of(decoded[i], box)[1]) for i in np.flatnonzero(q.sum(-1)))
+    expected = (varifocal + 2 * fits) / max(q.sum(), 1)
+    assert loss_of(target_of(boxes, [0]), outputs) == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_ignored_is_neither_learned_nor_a_false_alarm():
+    alarm = outputs_of(BOXES, LABELS)
+    first = target_of(BOXES, LABELS, [0, 1])
+    assert loss_of(first, alarm) < loss_of(target_of(BOXES[:1], LABELS[:1]), alarm) - 0.2
+    silent = outputs_of(BOXES[:1], LABELS[:1])
+    assert loss_of(first, silent) < loss_of(target_of(BOXES, LABELS), silent) - 0.2
+
+
+def test_class_weights_are_those_of_the_boxes():
+    task, target = Detection(most=5), target_of(BOXES, LABELS)
+    targets, ones = task.weighted(target, tf.constant([1.0, 1.0, 3.0]))
+    np.testing.assert_array_equal(targets[0, 1:3, 6], [1, 3])
+    np.testing.assert_array_equal(ones, [1])
+    missed = outputs_of(BOXES[:1], LABELS[:1])
+    plain = loss_of(task.weighted(target, tf.ones([3]))[0], missed)
+    assert plain == pytest.approx(loss_of(target, missed))
+    assert loss_of(targets, missed) > plain + 0.2
+
+
+def test_the_metric_of_an_epoch_is_nearly_the_measured_ap50():
+    random = np.random.default_rng(4)
+    task = Detection(most=5)
+    metric, pictures = AP50(task), []
+    for _ in range(30):
+        boxes, labels = random_boxes(random, 4), np.zeros(4, int)
+        shift = random.normal(0, 0.03, boxes.shape)
+        found = np.clip(boxes + shift, 0, 1)[: random.integers(1, 5)]
+        outputs = outputs_of(found, [0] * len(found), rows=16)
+        outputs[..., 8] += random.normal(0, 1, outputs.shape[1]) * (outputs[0, :, 8] > 0)
+        target = target_of(boxes, labels)
+        metric.update_state(target, outputs)
+        served = {name: np.asarray(each)[0] for name, each in task.served(outputs).items()}
+        stay = served["scores"] > 0
+        pictures.append(
+            ap.Picture(
+                boxes.astype(float),
+                labels,
+                labels,
+                served["boxes"][stay].astype(float),
+                served["scores"][stay].astype(float),
+                served["category"][stay],
+            )
+        )
+    expected = ap.mean([ap.precisions(ap.matched(pictures, 0))], 0)
+    assert expected is not None and 0.3 < expected < 0.9
+    assert float(metric.result()) == pytest.approx(expected, abs=0.02)
+    none = AP50(task)
+    assert float(none.result()) == 0
+    none.update_state(target_of(BOXES, LABELS), outputs_of(BOXES, LABELS), np.zeros(1, "float32"))
+    assert float(none.result()) == 0 and float(none.boxes) == 0
+
+
+@pytest.mark.parametrize("augment", [Flip(vertical=True), Crop(scale=0.4), Rotate(degrees=25)])
+def test_a_box_stays_around_its_filled_rectangle(augment):
+    """The hull of a drawn rectangle is the box, within a pixel; a turned box is the hull's hull."""
+    mask = np.zeros([60, 90, 1], np.uint8)
+    top, left, bottom, right = 20, 30, 45, 70
+    mask[top:bottom, left:right] = 1
+    example = {
+        "image": tf.zeros([60, 90, 3], tf.uint8),
+        "mask": tf.constant(mask),
+        "boxes": tf.constant([[top / 60, left / 90, bottom / 60, right / 90]]),
+        "labels": tf.constant([1], tf.int64),
+        "ignored": tf.constant([2], tf.int64),
+    }
+    for seed in range(8):
+        changed = augment.example(example, tf.constant([seed, 1]))
+        places = np.argwhere(np.asarray(changed["mask"])[..., 0] == 1)
+        height, width = changed["mask"].shape[:2]
+        assert changed["ignored"].numpy().tolist() == [2] * len(changed["labels"])
+        if not len(changed["boxes"]):
+            assert len(places) < 4
+            continue
+        box = changed["boxes"][0].numpy() * [height, width, height, width]
+        hull = [*places.min(0), *(places.max(0) + 1)]
+        np.testing.assert_allclose(box, hull, atol=1.01)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn shapes as examples."""
+    out = tmp_path_factory.mktemp("drawn")
+    source = Embedded(data="shapes", count=40, size=48)
+    ingest.write_examples(source, Split(validation=20, test=20), out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def model() -> TransferModel:
+    """A model whose head finds something in random pictures."""
+    made = TransferModel(Tiny(size=48), Detection(most=10), CLASSES, seed=0)
+    random = np.random.default_rng(0)
+    for layer in made.head.layers:
+        if layer.name.endswith(("codes", "logits")):
+            kernel, bias = layer.get_weights()
+            kernel = random.normal(0, 0.1, kernel.shape)
+            layer.set_weights([kernel, bias + 2 * layer.name.endswith("logits")])
+    return made
+
+
+def test_a_fit_finds_the_boxes_that_it_was_shown(shapes):
+    """A network of random weights learns sixteen pictures by heart."""
+    task = Detection(most=6, width=48)
+    data = Data(shapes, Tiny(size=48), task, batch_size=16)
+    model = TransferModel(data.backbone, task, data.classes, seed=0)
+    inputs, target = next(iter(data.batches("train")))
+    metric = AP50(task)
+    model.full.compile(keras.optimizers.Adam(0.01), loss=task.loss())
+    losses = [float(model.full.train_on_batch(inputs, target)) for _ in range(50)]
+    assert losses[-1] < 0.6 * losses[0]
+    metric.update_state(target, model.full(inputs, training=True))
+    assert float(metric.result()) > 0.5
+
+
+def test_more_boxes_than_fit_are_told_before_the_training(shapes, capsys):
+    task = Detection(most=2)
+    data = Data(shapes, Tiny(size=48), task)
+    counts = [int(target[0, 2]) for target in data.targets_of("train")]
+    assert max(counts) > 2 and all(target.shape == (3, 6) for target in data.targets_of("train"))
+    task.initialize(None, data.targets_of("train"))  # type: ignore[arg-type]
+    more = [count - 2 for count in counts if count > 2]
+    said = capsys.readouterr().out
+    assert said.startswith(f"{len(more)} of {len(counts)} training pictures have more boxes")
+    assert f"{sum(more)} boxes are left out" in said
+    Detection().initialize(None, data.targets_of("train"))  # type: ignore[arg-type]
+    assert not capsys.readouterr().out
+
+
+def test_finer_cells_find_in_more_places_and_no_map_is_refused():
+    models = {
+        stride: TransferModel(Tiny(), Detection(stride=stride), CLASSES) for stride in (4, 8, 16)
+    }
+    shapes = {stride: each.head.output_shape[1] for stride, each in models.items()}
+    assert shapes == {4: 64 + 16 + 4, 8: 16 + 4, 16: 4}
+    with pytest.raises(ValueError, match="detection needs a picture backbone with maps"):
+        Detection().summarize({"pooled": keras.Input([8])})
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("detection(most=0)", "detection.most is 0"),
+        ("detection(threshold=1.0)", "detection.threshold is 1.0"),
+        ("detection(stride=5)", "detection.stride is 5"),
+        ("detection(width=0)", "detection.width is 0"),
+    ],
+)
+def test_fields_are_checked(text, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        spec.parse(text, Task)
+
+
+def test_names_are_those_of_the_boxes(model):
+    served = model.served(np.random.default_rng(3).uniform(0, 255, (2, 48, 48, 3)))
+    named = model.task.named(served, CLASSES)
+    for names, categories, count in zip(
+        named["names"].numpy(), served["category"].numpy(), served["count"].numpy(), strict=True
+    ):
+        expected = [CLASSES[int(each)].encode() for each in categories[: int(count)]]
+        assert names.tolist() == [*expected, *[b""] * (10 - len(expected))] and count > 2
+
+
+@pytest.mark.parametrize(
+    "text, least",
+    [
+        ("saved_model", 1.0),
+        ("keras", 1.0),
+        ("onnx", 1.0),
+        ("tflite", 1.0),
+        ("tflite(quantize='float16')", 0.75),
+        ("tflite(quantize='dynamic')", 0.5),
+    ],
+)
+def test_exports_find_the_boxes_of_keras(model, text, least, tmp_path):
+    exporter = spec.parse(text, Exporter)
+    exporter.fits(model)
+    exporter.write(model, None, tmp_path)
+    inputs = np.random.default_rng(1).uniform(0, 255, (8, 48, 48, 3)).astype("float32")
+    expected = {name: np.asarray(each) for name, each in model.served(inputs).items()}
+    found = exporter.load(tmp_path)(inputs)
+    task = model.task
+    for name, array in expected.items():
+        assert found[name].shape == array.shape
+    assert expected["count"].min() > 0
+    agreement = task.agree(task.kept(expected), task.kept(found))
+    assert agreement.mean() >= least
+
+
+def test_int8_alone_is_refused_before_the_training(model):
+    with pytest.raises(ValueError, match="makes boxes of its outputs in float"):
+        TFLite(quantize="int8").fits(model)
+
+
+SEEN = """
+import json
+import mediapipe
+from mediapipe.tasks.python import BaseOptions, vision
+base = BaseOptions(model_asset_path="model.tflite")
+picture = mediapipe.Image.create_from_file("picture.png")
+with vision.ObjectDetector.create_from_options(vision.ObjectDetectorOptions(base)) as task:
+    print(json.dumps([
+        [
+            each.categories[0].category_name, each.categories[0].score, each.bounding_box.origin_y,
+            each.bounding_box.origin_x, each.bounding_box.height, each.bounding_box.width,
+        ]
+        for each in task.detect(picture).detections
+    ]))
+"""
+
+
+def test_mediapipe_finds_the_boxes_of_keras_by_our_labels(model, tmp_path):
+    pytest.importorskip("mediapipe")
+    TFLite().write(model, None, tmp_path)
+    pixels = np.random.default_rng(1).integers(0, 256, (48, 48, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    # In a process of its own: wrong metadata can end it, or keep it waiting.
+    ended = subprocess.run(
+        [sys.executable, "-c", SEEN], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    served = {name: np.asarray(each)[0] for name, each in model.served(pixels[None]).items()}
+    count = int(served["count"])
+    assert count > 2 and len(found) == count
+    for row, box, category, score in zip(
+        found, served["boxes"], served["category"], served["scores"], strict=False
+    ):
+        top, left, bottom, right = box * 48
+        assert row[0] == CLASSES[int(category)] and row[1] == pytest.approx(score, abs=1e-3)
+        np.testing.assert_allclose(row[2:], [top, left, bottom - top, right - left], atol=1.0)

@@ -1,0 +1,1 @@
+"""Boxes in pictures: geometry, assignment, suppression, annotations, overlays."""

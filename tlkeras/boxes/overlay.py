@@ -1,0 +1,38 @@
+"""Overlays: small transparent pictures of boxes, to be drawn over their picture."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_SIDE = 288  # Of what a report shows, in pixels.
+
+
+def overlay(boxes: np.ndarray, labels: np.ndarray, size: tuple[float, float]) -> bytes:
+    """Returns a PNG file of boxes, each in the colour of its class.
+
+    Args:
+        boxes: In pixels of the picture, [n, 4].
+        labels: Their classes, [n].
+        size: Height and width of the picture.
+    """
+    scale = _SIDE / max(size)
+    height, width = (max(1, round(side * scale)) for side in size)
+    picture = Image.new("P", (width, height))
+    picture.putpalette([0, 0, 0, *(part for number in range(255) for part in _colour(number))])
+    draw = ImageDraw.Draw(picture)
+    for (top, left, bottom, right), label in zip(boxes * scale, labels, strict=True):
+        last = (max(left, right - 1), max(top, bottom - 1))
+        draw.rectangle([(left, top), last], outline=1 + int(label) % 255, width=2)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", transparency=0, optimize=True)
+    return buffer.getvalue()
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    """Returns the colour of a number: of following numbers the hues are far apart."""
+    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.85, 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,0 +1,284 @@
+"""Detection: where the objects of a picture are, and of which class."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from tlkeras.boxes import assignment, geometry, suppression
+from tlkeras.frameworks import keras, tf
+from tlkeras.measures.detection import COLUMNS, DetectionTally, agreement
+from tlkeras.model import decoder
+from tlkeras.task import Output, Task
+
+# A new head finds an object in so many of its cells.
+_CHANCE = 0.01
+
+# Weights of the varifocal loss, as published, and of the loss of boxes beside it.
+_NEGATIVE, _FOCUS, _BOXES = 0.75, 2.0, 2.0
+
+# Boxes below this score are not served.
+_LEAST_SCORE = 0.01
+
+# Of uint16: what is kept for comparisons.
+_STEPS = 65_535
+
+
+class Detection(Task, name="detection"):
+    """Boxes of classes: every cell of the maps rates the classes and has a box, without anchors.
+
+    A top-down decoder joins the maps of `stride` and coarser. Cells learn by task-aligned
+    assignment. At most `most` boxes of a picture are learned, measured and served.
+    """
+
+    reads = ("boxes", "labels")
+    optional = ("ignored",)
+    needs_float = "makes boxes of its outputs in float: 256 places are too few"
+    primary = "ap"
+
+    most: int = 100
+    """How many boxes a picture has at most; more are counted and told."""
+    threshold: float = 0.5
+    """Of two boxes of a class with this IoU or more, the one of the lower score is left out."""
+    stride: Literal[4, 8, 16] = 8
+    """The finest cells in pixels of the network's input; small objects need fine cells."""
+    width: int = 96
+    """Channels of the decoder."""
+
+    def validate(self):
+        self.require(self.most >= 1, "most", "at least 1")
+        self.require(0 < self.threshold < 1, "threshold", "an IoU above 0 and below 1")
+        self.require(self.width >= 1, "width", "at least 1")
+
+    def target(self, example, inputs, classes):
+        """Returns float32 [1 + most, 6].
+
+        The first row is the height and the width of the picture in pixels, 1 if there is no
+        picture, and the number of its boxes. The others are (top, left, bottom, right, class,
+        ignored), -1 behind the last box. Ignored is 0, 1 for difficult objects or 2 for crowds.
+        """
+        boxes, labels = example["boxes"], tf.cast(example["labels"], tf.float32)
+        ignored = tf.cast(example.get("ignored", tf.zeros_like(labels)), tf.float32)
+        rows = tf.concat([boxes, labels[:, None], ignored[:, None]], axis=1)[: self.most]
+        rows = tf.pad(rows, [[0, self.most - tf.shape(rows)[0]], [0, 0]], constant_values=-1.0)
+        size = tf.shape(example["image"])[:2] if "image" in example else tf.ones([2], tf.int32)
+        first = tf.cast(tf.concat([size, tf.shape(boxes)[:1], [0, 0, 0]], axis=0), tf.float32)
+        return tf.ensure_shape(tf.concat([first[None], rows], axis=0), [1 + self.most, COLUMNS])
+
+    def weighted(self, target, class_weights):
+        """Returns targets with one column more, the weight of every box, and ones."""
+        labels = tf.cast(target[:, :, 4], tf.int32)
+        weights = tf.gather(class_weights, tf.maximum(labels, 0))
+        return tf.concat([target, weights[..., None]], axis=-1), tf.ones(tf.shape(target)[:1])
+
+    def initialize(self, head, targets):
+        """Changes nothing; says how many boxes are left out of the training."""
+        counts = np.array([target[0, 2] for target in targets])
+        if (more := counts > self.most).any():
+            left = int((counts - self.most)[more].sum())
+            print(
+                f"{int(more.sum()):,} of {len(counts):,} training pictures have more boxes than "
+                f"detection.most, {self.most}; {left:,} boxes are left out, the last of each."
+            )
+
+    def summarize(self, features):
+        """Returns the maps of `stride` and coarser, of finer ones only if there are no others."""
+        maps = decoder.maps(features, self.name)
+        fitting = {name: each for name, each in maps.items() if _stride(name) >= self.stride}
+        return fitting or dict([max(maps.items(), key=lambda item: _stride(item[0]))])
+
+    def head(self, summary, classes):
+        """Returns [b, cells, 8 + classes]: of every cell itself, its code, and logits."""
+        rare: Any = keras.initializers.Constant(geometry.initial_bias(_CHANCE))
+        levels = []
+        for name, x in decoder.joined(summary, self.width).items():
+            codes = keras.layers.Conv2D(
+                geometry.SIZE, 1, dtype="float32", kernel_initializer="zeros", name=f"{name}_codes"
+            )(decoder.separable(x, self.width, f"{name}_boxes"))
+            logits = keras.layers.Conv2D(
+                classes,
+                1,
+                dtype="float32",
+                bias_initializer=rare,
+                name=f"{name}_logits",
+            )(decoder.separable(x, self.width, f"{name}_classes"))
+            rows, columns = x.shape[1:3]
+            codes, logits = (
+                keras.layers.Reshape([rows * columns, each.shape[-1]], name=f"{name}_{part}_rows")(
+                    each
+                )
+                for part, each in (("codes", codes), ("logits", logits))
+            )
+            cells = keras.ops.zeros_like(codes) + geometry.cells(rows, columns)
+            levels.append(keras.layers.Concatenate(name=f"{name}_cells")([cells, codes, logits]))
+        if len(levels) == 1:
+            return levels[0]
+        return keras.layers.Concatenate(axis=1, name="cells")(levels)
+
+    def loss(self):
+        return DetectionLoss()
+
+    def metrics(self):
+        return [AP50(self)]
+
+    def served(self, outputs):
+        """Returns ``boxes`` (top, left, bottom, right) in [0, 1], best first; see `suppressed`."""
+        cells, codes, logits = _parts(outputs)
+        # Not argmax, in which Keras has an operation that TFLite does not.
+        ops: Any = keras.ops
+        best, categories = ops.top_k(logits, 1)
+        return suppression.suppressed(
+            geometry.clipped(geometry.decoded(codes, cells)),
+            keras.ops.sigmoid(best[..., 0]),
+            keras.ops.cast(categories[..., 0], "float32"),
+            self.most,
+            self.threshold,
+            _LEAST_SCORE,
+        )
+
+    def outputs(self):
+        return (
+            Output("boxes", "boxes"),
+            Output("category", "category", labelled=True),
+            Output("scores", "scores"),
+            Output("count", "count"),
+        )
+
+    def named(self, served, classes):
+        """Returns ``names`` too, the names of the classes, [b, most]; empty behind the last box."""
+        names = tf.gather(tf.constant(classes), tf.cast(served["category"], tf.int32))
+        return {**served, "names": tf.where(served["scores"] > 0, names, "")}
+
+    def tally(self, classes):
+        return DetectionTally(classes)
+
+    def kept(self, served):
+        """Returns the served numbers as parts of 65,535, uint16, and the classes.
+
+        Boxes of nearly equal scores change places by rounding, so no difference of numbers judges
+        an export: `agree` and the measures do.
+        """
+        shares = {name: np.asarray(served[name]) for name in ("boxes", "scores")}
+        rounded = {
+            name: np.rint(np.clip(each, 0, 1) * _STEPS).astype(np.uint16)
+            for name, each in shares.items()
+        }
+        return {**rounded, "category": np.rint(served["category"]).astype(np.uint16)}
+
+    def agree(self, one, other):
+        """Returns whether each box of a score of 0.5 is one of the other's, at an IoU of 0.9."""
+        return agreement(_shares(one), _shares(other))
+
+
+class DetectionLoss(keras.losses.Loss):
+    """The varifocal loss of the scores and the generalized IoU loss of the boxes, of each picture.
+
+    A cell that has a box learns as its score how well its box fits, weighted by that. Other cells
+    learn 0, weighted by ``0.75 p ** 2`` (Zhang et al. 2020, https://arxiv.org/abs/2008.13367).
+    Both losses are divided by the sum of the scores to learn. Cells in ignored boxes learn nothing.
+    """
+
+    def __init__(self) -> None:
+        """Names it; the loss of a batch is the mean over its pictures."""
+        super().__init__(name="detection_loss", dtype="float32")
+
+    def call(self, y_true, y_pred):
+        cells, codes, logits = _parts(y_pred)
+        boxes, labels, ignored, weights = _true(y_true)
+        predicted, scores = geometry.decoded(codes, cells), tf.sigmoid(logits)
+        is_counted = tf.cast((labels >= 0) & (ignored == 0), tf.float32)
+        found = assignment.assigned(cells, predicted, scores, boxes, labels, weights * is_counted)
+        is_ignored = tf.cast(ignored > 0, tf.float32)
+        free = 1 - assignment.covered(cells, boxes * is_ignored[..., None])
+        negative = _NEGATIVE * scores**_FOCUS * free[..., None]
+        positive = found.scores * found.weights[..., None]
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits(found.scores, logits)
+        varifocal = tf.where(found.scores > 0, positive, tf.stop_gradient(negative)) * entropy
+        learned = tf.reduce_sum(found.scores, axis=-1)
+        fit = 1 - geometry.generalized_iou(predicted, found.boxes)
+        whole = tf.maximum(tf.reduce_sum(learned, axis=1), 1.0)
+        total = tf.reduce_sum(varifocal, axis=[1, 2])
+        total += _BOXES * tf.reduce_sum(fit * learned * found.weights, axis=1)
+        return total / whole
+
+
+class AP50(keras.metrics.Metric):
+    """The average precision at an IoU of 0.5, all classes in one list, from a histogram of scores.
+
+    A box is right if it is the first one that overlaps its nearest true box of the class so much.
+    """
+
+    _BINS = 200
+
+    def __init__(self, task: Detection) -> None:
+        """Begins with no box."""
+        super().__init__(name="ap50", dtype="float32")
+        self._task = task
+        # Right and wrong boxes by score, and the number of true ones.
+        self.right = self.add_variable((self._BINS,), "zeros", name="right")
+        self.wrong = self.add_variable((self._BINS,), "zeros", name="wrong")
+        self.boxes = self.add_variable((), "zeros", name="boxes")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds the boxes of pictures, those of weight 0 left out."""
+        served = self._task.served(y_pred)
+        boxes, labels, ignored, _ = _true(y_true)
+        is_box = labels >= 0
+        same = tf.cast(labels, tf.float32)[:, None, :] == served["category"][..., None]
+        overlaps = geometry.pairs(served["boxes"], boxes)
+        overlaps = tf.where(same & is_box[:, None, :], overlaps, 0.0)
+        nearest = tf.argmax(overlaps, axis=-1)
+        meets = tf.reduce_max(overlaps, axis=-1) >= 0.5
+        claims = tf.one_hot(nearest, overlaps.shape[-1]) * tf.cast(meets, tf.float32)[..., None]
+        is_first = tf.gather(tf.cumsum(claims, axis=1), nearest, axis=2, batch_dims=2) <= 1
+        passed = meets & tf.gather(ignored > 0, nearest, batch_dims=1)
+        counts = (served["scores"] > 0) & ~passed
+        is_counted = is_box & (ignored == 0)
+        if sample_weight is not None:
+            there = (sample_weight > 0)[:, None]
+            counts, is_counted = counts & there, is_counted & there
+        # Low scores are many and near each other.
+        bins = tf.cast(tf.sqrt(served["scores"]) * (self._BINS - 1), tf.int32)
+        for variable, which in (
+            (self.right, counts & meets & is_first),
+            (self.wrong, counts & ~(meets & is_first)),
+        ):
+            added = tf.one_hot(bins, self._BINS) * tf.cast(which, tf.float32)[..., None]
+            variable.assign(variable + tf.reduce_sum(added, axis=[0, 1]))
+        self.boxes.assign(self.boxes + tf.reduce_sum(tf.cast(is_counted, tf.float32)))
+
+    def result(self):
+        """Returns 0 if there was no true box."""
+        right, wrong = (tf.cumsum(each[::-1]) for each in (self.right, self.wrong))
+        precision = tf.math.divide_no_nan(right, right + wrong)
+        later = tf.linalg.band_part(tf.ones([self._BINS, self._BINS]), 0, -1)
+        precision = tf.reduce_max(later * precision[None], axis=1)
+        new = right - tf.concat([[0.0], right[:-1]], axis=0)
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(precision * new), tf.convert_to_tensor(self.boxes)
+        )
+
+
+def _parts(outputs: Any) -> tuple[Any, Any, Any]:
+    """Returns cells, codes and logits of the outputs."""
+    size = geometry.SIZE
+    return outputs[..., :size], outputs[..., size : 2 * size], outputs[..., 2 * size :]
+
+
+def _true(targets: Any) -> tuple[Any, Any, Any, Any]:
+    """Returns boxes [b, most, 4], and of each its class, whether it is ignored, and its weight."""
+    rows = targets[:, 1:]
+    labels, ignored = (tf.cast(rows[..., column], tf.int32) for column in (4, 5))
+    has_weights = rows.shape[-1] > COLUMNS
+    weights = rows[..., COLUMNS] if has_weights else tf.ones_like(rows[..., 0])
+    return tf.maximum(rows[..., :4], 0.0), labels, ignored, weights
+
+
+def _shares(kept: Any) -> dict[str, Any]:
+    parts = {name: kept[name].astype(np.float32) / _STEPS for name in ("boxes", "scores")}
+    return {**parts, "category": kept["category"]}
+
+
+def _stride(name: str) -> int:
+    return int(name.removeprefix("stride"))
