@@ -26,7 +26,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatch):
-    for folder in ("photos", "IMAGES/flower_photos"):
+    for folder in ("photos", "IMAGES/flower_photos", "cells/Annotations"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "reviews.csv").write_text("text,label\nfine,yes\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
