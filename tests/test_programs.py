@@ -82,7 +82,7 @@ def write_bert(folder: Path) -> None:
     fields = {"num_hidden_layers": 4, "hidden_size": 384, "vocab_size": len(pieces)}
     describe("bert", folder, **fields, intermediate_size=128, max_position_embeddings=128)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
-    shapes = FAMILIES["bert"].shapes
+    shapes: dict[str, Any] = {**FAMILIES["bert"].shapes}
     shapes = {key.replace("layer.2.", "layer.3."): shape for key, shape in shapes.items()} | shapes
     random = np.random.default_rng(0)
     tensors = {

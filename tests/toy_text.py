@@ -36,7 +36,8 @@ class ToyText(Backbone, name="toy_text"):
     def build(self):
         given, ids = inputs.entrance(self.input, self.length)
         mask: Any = keras.ops.not_equal(ids, 0)
-        places: Any = keras.ops.cumsum(keras.ops.ones_like(ids), axis=1) - 1
+        counted: Any = keras.ops.cumsum(keras.ops.ones_like(ids), axis=1)
+        places = counted - 1
         x = keras.layers.Embedding(len(VOCABULARY), WIDTH, name="pieces")(ids)
         x = x + keras.layers.Embedding(self.length, WIDTH, name="places")(places)
         for number in (1, 2):

@@ -89,7 +89,8 @@ def _layer(x: Any, mask: Any, name: str) -> Any:
     def norm(part: str) -> keras.Layer:
         return keras.layers.LayerNormalization(epsilon=1e-5, name=f"{name}_{part}_norm")
 
-    y = norm("near")(x) * keras.ops.cast(mask, x.dtype)[..., None]
+    kept: Any = keras.ops.cast(mask, x.dtype)
+    y: Any = norm("near")(x) * kept[..., None]
     x = x + keras.layers.DepthwiseConv1D(NEAR, padding="same", name=f"{name}_near")(y)
     y = norm("attention")(x)
     attention = keras.layers.MultiHeadAttention(HEADS, CHANNELS // HEADS, name=f"{name}_attention")

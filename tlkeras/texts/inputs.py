@@ -89,8 +89,11 @@ def lengths(batch: Any, padding: int) -> Any:
     return tf.minimum(tf.reduce_max(places, axis=1) + 1, length)
 
 
-def entrance(input: Input, length: int) -> tuple[Any, Any]:
-    """Returns the symbolic inputs of a network, a tensor or a dict, and its ``token_ids``."""
+def entrance(input: Input, length: int | None) -> tuple[Any, Any]:
+    """Returns the symbolic inputs of a network, a tensor or a dict, and its ``token_ids``.
+
+    A `length` of None is any.
+    """
     ids = keras.Input([length], dtype="int32", name="token_ids")
     if input != "words":
         return ids, ids
