@@ -86,7 +86,9 @@ def write_bert(folder: Path) -> None:
     shapes = {key.replace("layer.2.", "layer.3."): shape for key, shape in shapes.items()} | shapes
     random = np.random.default_rng(0)
     tensors = {
-        key: random.normal(0, 0.1, [int(sizes.get(n, n)) for n in shape]).astype(np.float32)
+        key: random.normal(0, 0.1, [sizes[n] if n in sizes else n for n in shape]).astype(
+            np.float32
+        )
         for key, shape in shapes.items()
     }
     save_file(tensors, folder / "model.safetensors")
