@@ -105,16 +105,14 @@ class Detection(Task, name="detection"):
             )(decoder.separable(x, self.width, f"{name}_classes"))
             rows, columns = x.shape[1:3]
             codes, logits = (
-                keras.layers.Reshape([rows * columns, each.shape[-1]], name=f"{name}_{part}_rows")(
-                    each
-                )
+                keras.layers.Reshape(
+                    [rows * columns, each.shape[-1]], dtype="float32", name=f"{name}_{part}_rows"
+                )(each)
                 for part, each in (("codes", codes), ("logits", logits))
             )
             cells = keras.ops.zeros_like(codes) + geometry.cells(rows, columns)
-            levels.append(keras.layers.Concatenate(name=f"{name}_cells")([cells, codes, logits]))
-        if len(levels) == 1:
-            return levels[0]
-        return keras.layers.Concatenate(axis=1, name="cells")(levels)
+            levels.append(_joined([cells, codes, logits], -1, f"{name}_cells"))
+        return levels[0] if len(levels) == 1 else _joined(levels, 1, "cells")
 
     def loss(self):
         return DetectionLoss()
@@ -258,6 +256,11 @@ class AP50(keras.metrics.Metric):
         return tf.math.divide_no_nan(
             tf.reduce_sum(precision * new), tf.convert_to_tensor(self.boxes)
         )
+
+
+def _joined(tensors: Any, axis: int, name: str) -> Any:
+    """Returns tensors joined in float32, which mixed precision would round."""
+    return keras.layers.Concatenate(axis=axis, dtype="float32", name=name)(tensors)
 
 
 def _parts(outputs: Any) -> tuple[Any, Any, Any]:
