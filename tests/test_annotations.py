@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -179,8 +180,6 @@ def test_boxes_follow_the_turn_of_a_camera_if_they_were_drawn_before_it(
 
 
 def decoding_of(file: bytes) -> Image.Image:
-    import io
-
     return Image.open(io.BytesIO(decoding.standard(file)))
 
 
@@ -379,3 +378,19 @@ def test_a_file_that_is_no_picture_is_named(tmp_path):
     (tmp_path / "JPEGImages/a.jpg").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"a.jpg is none of JPEG"):
         list(source.replace().examples())
+
+
+@pytest.mark.data
+def test_boxes_of_real_data_are_read_and_the_empty_ones_told(real_data):
+    cells = VOC(real_data / "images/bccd")
+    examples = [example for _, example in cells.examples()]
+    assert cells.classes() == ("Platelets", "RBC", "WBC") and len(examples) == 364
+    assert sum(len(example["boxes"]) for example in examples) == 4886
+    assert cells.remarks() == [
+        "Boxes are empty and left out: 2, in BloodImage_00338.xml, BloodImage_00343.xml."
+    ]
+    splits = [cells.split(identity) for identity, _ in cells.examples()]
+    assert [splits.count(each) for each in ("train", "validation", "test")] == [205, 87, 72]
+    folder = real_data / "images/pennfudan"
+    people = Instances(folder / "images", folder / "masks", label="person")
+    assert sum(len(example["boxes"]) for _, example in people.examples()) == 423

@@ -22,7 +22,7 @@ from tlkeras.exporter import Exporter
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import keras, tf
 from tlkeras.measures import average_precision as ap
-from tlkeras.model.transfer_model import TransferModel
+from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.sources.embedded import Embedded
 from tlkeras.task import Task
 from tlkeras.tasks.detection import AP50, Detection, DetectionLoss
@@ -373,6 +373,15 @@ def test_finer_cells_find_in_more_places_and_no_map_is_refused():
     assert shapes == {4: 64 + 16 + 4, 8: 16 + 4, 16: 4}
     with pytest.raises(ValueError, match="detection needs a picture backbone with maps"):
         Detection().summarize({"pooled": keras.Input([8])})
+
+
+def test_cells_are_not_rounded_in_mixed_precision():
+    with computing_in("mixed_bfloat16"):
+        model = TransferModel(Tiny(), Detection(width=16), CLASSES, seed=0)
+    outputs = np.asarray(model.full(np.zeros([1, 32, 32, 3], "float32")))
+    cells = np.concatenate([geometry.cells(side, side) for side in (4, 2)])
+    assert outputs.dtype == np.float32
+    np.testing.assert_array_equal(outputs[0, :, :4], cells)
 
 
 @pytest.mark.parametrize(

@@ -27,19 +27,25 @@ if TYPE_CHECKING:
     from tlkeras.exporters.tflite import TFLite
     from tlkeras.model.transfer_model import TransferModel
     from tlkeras.recipes.fine_tune import FineTune, Phase
+    from tlkeras.sources.coco import COCO
     from tlkeras.sources.conll import CoNLL
     from tlkeras.sources.csv import CSV
     from tlkeras.sources.embedded import Embedded
     from tlkeras.sources.folder import Folder
+    from tlkeras.sources.instances import Instances
     from tlkeras.sources.jsonl import JSONL
     from tlkeras.sources.masks import Masks
     from tlkeras.sources.tfds import TFDS
+    from tlkeras.sources.voc import VOC
+    from tlkeras.sources.yolo import YOLO
     from tlkeras.tasks.classification import Classification
+    from tlkeras.tasks.detection import Detection
     from tlkeras.tasks.segmentation import Segmentation
     from tlkeras.training.features import Cache
 
 _MODULES = {
     "Browser": "exporters.browser",
+    "COCO": "sources.coco",
     "CSV": "sources.csv",
     "Cache": "training.features",
     "Classification": "tasks.classification",
@@ -48,11 +54,13 @@ _MODULES = {
     "Crop": "augments.geometric",
     "CutMix": "augments.mixing",
     "Data": "data.batches",
+    "Detection": "tasks.detection",
     "Embedded": "sources.embedded",
     "Erase": "augments.erase",
     "FineTune": "recipes.fine_tune",
     "Flip": "augments.geometric",
     "Folder": "sources.folder",
+    "Instances": "sources.instances",
     "JSONL": "sources.jsonl",
     "Keras": "exporters.keras",
     "Masks": "sources.masks",
@@ -68,14 +76,19 @@ _MODULES = {
     "TFDS": "sources.tfds",
     "TFLite": "exporters.tflite",
     "TransferModel": "model.transfer_model",
+    "VOC": "sources.voc",
+    "YOLO": "sources.yolo",
     "write_examples": "data.ingest",
 }
 
 __all__ = [
+    "COCO",
     "CSV",
     "JSONL",
     "ONNX",
     "TFDS",
+    "VOC",
+    "YOLO",
     "Browser",
     "Cache",
     "Classification",
@@ -84,11 +97,13 @@ __all__ = [
     "Crop",
     "CutMix",
     "Data",
+    "Detection",
     "Embedded",
     "Erase",
     "FineTune",
     "Flip",
     "Folder",
+    "Instances",
     "Keras",
     "Masks",
     "MixUp",

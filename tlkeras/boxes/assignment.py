@@ -65,7 +65,7 @@ def assigned(
     # A cell in several boxes learns the one that it overlaps most.
     claims = tf.where(selected, overlaps, -1.0)
     owner = tf.argmax(claims, axis=1, output_type=tf.int32)  # [b, n]
-    owned = tf.one_hot(owner, worth.shape[1], axis=1) * tf.cast(selected, tf.float32)
+    owned = tf.one_hot(owner, tf.shape(worth)[1], axis=1) * tf.cast(selected, tf.float32)
     worth = worth * owned
     most = tf.reduce_max(worth, axis=-1, keepdims=True)
     reach = tf.maximum(tf.reduce_max(overlaps * owned, axis=-1, keepdims=True), _LEAST)

@@ -38,7 +38,7 @@ SHOWN = 4
 """So many pictures of the best, the worst and the median are shown."""
 
 _WEAK = 0.5  # Below this AP50 a class is worth a remark.
-_CURVES = 8  # Of so many classes a curve can be told from the others.
+_CURVES = 4  # So many lines of a chart can be told apart.
 _EQUAL, _SURE = 0.9, 0.5
 
 

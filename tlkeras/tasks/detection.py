@@ -105,16 +105,14 @@ class Detection(Task, name="detection"):
             )(decoder.separable(x, self.width, f"{name}_classes"))
             rows, columns = x.shape[1:3]
             codes, logits = (
-                keras.layers.Reshape([rows * columns, each.shape[-1]], name=f"{name}_{part}_rows")(
-                    each
-                )
+                keras.layers.Reshape(
+                    [rows * columns, each.shape[-1]], dtype="float32", name=f"{name}_{part}_rows"
+                )(each)
                 for part, each in (("codes", codes), ("logits", logits))
             )
             cells = keras.ops.zeros_like(codes) + geometry.cells(rows, columns)
-            levels.append(keras.layers.Concatenate(name=f"{name}_cells")([cells, codes, logits]))
-        if len(levels) == 1:
-            return levels[0]
-        return keras.layers.Concatenate(axis=1, name="cells")(levels)
+            levels.append(_joined([cells, codes, logits], -1, f"{name}_cells"))
+        return levels[0] if len(levels) == 1 else _joined(levels, 1, "cells")
 
     def loss(self):
         return DetectionLoss()
@@ -230,7 +228,7 @@ class AP50(keras.metrics.Metric):
         overlaps = tf.where(same & is_box[:, None, :], overlaps, 0.0)
         nearest = tf.argmax(overlaps, axis=-1)
         meets = tf.reduce_max(overlaps, axis=-1) >= 0.5
-        claims = tf.one_hot(nearest, overlaps.shape[-1]) * tf.cast(meets, tf.float32)[..., None]
+        claims = tf.one_hot(nearest, tf.shape(overlaps)[-1]) * tf.cast(meets, tf.float32)[..., None]
         is_first = tf.gather(tf.cumsum(claims, axis=1), nearest, axis=2, batch_dims=2) <= 1
         passed = meets & tf.gather(ignored > 0, nearest, batch_dims=1)
         counts = (served["scores"] > 0) & ~passed
@@ -260,6 +258,11 @@ class AP50(keras.metrics.Metric):
         )
 
 
+def _joined(tensors: Any, axis: int, name: str) -> Any:
+    """Returns tensors joined in float32, which mixed precision would round."""
+    return keras.layers.Concatenate(axis=axis, dtype="float32", name=name)(tensors)
+
+
 def _parts(outputs: Any) -> tuple[Any, Any, Any]:
     """Returns cells, codes and logits of the outputs."""
     size = geometry.SIZE
@@ -267,8 +270,12 @@ def _parts(outputs: Any) -> tuple[Any, Any, Any]:
 
 
 def _true(targets: Any) -> tuple[Any, Any, Any, Any]:
-    """Returns boxes [b, most, 4], and of each its class, whether it is ignored, and its weight."""
-    rows = targets[:, 1:]
+    """Returns boxes [b, n, 4], and of each its class, whether it is ignored, and its weight.
+
+    n is the most that a picture of the batch has, so that few boxes are little work.
+    """
+    last = 1 + tf.cast(tf.reduce_max(targets[:, 0, 2]), tf.int32)
+    rows = targets[:, 1 : tf.maximum(last, 2)]
     labels, ignored = (tf.cast(rows[..., column], tf.int32) for column in (4, 5))
     has_weights = rows.shape[-1] > COLUMNS
     weights = rows[..., COLUMNS] if has_weights else tf.ones_like(rows[..., 0])
