@@ -33,7 +33,7 @@ half = keras.Model([hidden, other], model.output)
 after = written()
 print("before:", before)
 print("after:", after)
-x = [np.ones((1, 4), np.float32)] * 2
+x = [keras.ops.ones((1, 4))] * 2
 first = keras.Model(one, hidden)
 assert np.array_equal(half([first(x[0]), x[1]]), model(x))
 assert (before, after) == ("written", "RuntimeError")

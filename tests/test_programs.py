@@ -78,7 +78,7 @@ def write_bert(folder: Path) -> None:
     """Writes a random network of MiniLM's width, four layers deep, with letters as vocabulary."""
     letters = [chr(i) for i in range(33, 127) if not chr(i).isupper()]
     pieces = [*WORD_PIECES[:5], *letters, *(f"##{letter}" for letter in letters)]
-    sizes: dict[Any, int] = {WIDTH: 384, INNER: 128, POSITIONS: 128, "vocabulary": len(pieces)}
+    sizes: dict[Any, Any] = {WIDTH: 384, INNER: 128, POSITIONS: 128, "vocabulary": len(pieces)}
     fields = {"num_hidden_layers": 4, "hidden_size": 384, "vocab_size": len(pieces)}
     describe("bert", folder, **fields, intermediate_size=128, max_position_embeddings=128)
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
@@ -86,9 +86,7 @@ def write_bert(folder: Path) -> None:
     shapes = {key.replace("layer.2.", "layer.3."): shape for key, shape in shapes.items()} | shapes
     random = np.random.default_rng(0)
     tensors = {
-        key: random.normal(0, 0.1, [sizes[n] if n in sizes else n for n in shape]).astype(
-            np.float32
-        )
+        key: random.normal(0, 0.1, [sizes.get(n, n) for n in shape]).astype(np.float32)
         for key, shape in shapes.items()
     }
     save_file(tensors, folder / "model.safetensors")
