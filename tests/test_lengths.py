@@ -17,10 +17,9 @@ from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import folding, lengths
 from tlkeras.model.transfer_model import HEAD, TransferModel
-from tlkeras.recipes import fine_tune
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import feature_store, features, frozen
+from tlkeras.training import feature_store, features, frozen, schedule
 from tlkeras.training.features import Cache, Tap
 from tlkeras.training.trainable import trainable
 
@@ -47,7 +46,7 @@ def data(recorded: Path) -> Data:
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(feature_store, "LENGTH", 32)
-    monkeypatch.setattr(fine_tune, "_STEPS_ON_FEATURES", 1)  # More take long to trace.
+    monkeypatch.setattr(schedule, "_STEPS_ON_FEATURES", 1)  # More take long to trace.
 
 
 def make(data: Data) -> TransferModel:
@@ -254,10 +253,10 @@ def test_windows_sorted_by_length_leave_less_padding(data):
 
 def test_the_order_is_by_length_where_rows_have_tokens_and_not_at_the_head(data):
     model = make(data)
-    assert fine_tune._lengths(model, data, HEAD, {}) is None
+    assert schedule._lengths(model, data, HEAD, {}) is None
     for start in ("stem", "layer_2"):
         np.testing.assert_array_equal(
-            fine_tune._lengths(model, data, start, {}), data.lengths("train")
+            schedule._lengths(model, data, start, {}), data.lengths("train")
         )
 
 
