@@ -29,7 +29,7 @@ class Trained(keras.Model):
         self,
         network: keras.Model,
         before: Callable[[Any], Any] | None,
-        adapters: Adapters | None,
+        adapters: Adapters | None = None,
     ) -> None:
         """Takes the arguments of `trainable`."""
         # Keras scales the loss of float16 only if the compiled model has that policy.
@@ -71,7 +71,7 @@ class Replicated(Trained):
         self,
         network: keras.Model,
         before: Callable[[Any], Any] | None,
-        adapters: Adapters | None,
+        adapters: Adapters | None = None,
     ) -> None:
         """Takes the arguments of `trainable`; call it outside of the strategy's scope."""
         # Inside the strategy's scope Keras would redistribute the data.
