@@ -29,10 +29,9 @@ from tlkeras.images import decoding
 from tlkeras.images.pixels import squash
 from tlkeras.model import folding
 from tlkeras.model.transfer_model import TransferModel, computing_in
-from tlkeras.recipes import fine_tune
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import features
+from tlkeras.training import features, schedule
 
 SIZE = 160
 BATCHES = (8, 16, 32, 64)
@@ -125,7 +124,7 @@ def waiting(folder: Path, backbone: MobileNetV2, rounds: int) -> None:
         model = TransferModel(backbone, Classification(), data.classes)
         taps = [features.Tap("train", block) for block in ("head", "block_12")]
         cached = features.at(model, data, taps, features.Cache(Path(place) / "features"), "float16")
-        order, at_once = data.order("train", 0), fine_tune._STEPS_ON_FEATURES
+        order, at_once = data.order("train", 0), schedule._STEPS_ON_FEATURES
         head, block = (functools.partial(cached[tap].batches, order) for tap in taps)
         decoded = functools.partial(data.shuffled, "train", 0)
         row("head, cached features", *shares(model, "head", head, at_once, rounds))
@@ -138,7 +137,7 @@ def shares(
 ) -> list[str]:
     """Returns the figures of `waiting` for training from a block on, `at_once` steps a call."""
     model.train_only([] if start == "head" else model.blocks_from(start))
-    trained = fine_tune._behind_frozen(model, start, "float16")
+    trained = schedule._behind_frozen(model, start, "float16")
     trained.compile("adam", model.task.loss(), steps_per_execution=at_once)
     fit = functools.partial(trained.fit, shuffle=False, verbose=0)
     memory = functools.partial(fit, batches().cache())

@@ -17,11 +17,10 @@ from tlkeras.data.splits import Split
 from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.recipe import Recipe
-from tlkeras.recipes import fine_tune
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import layer_decay, loop
+from tlkeras.training import layer_decay, loop, schedule
 from tlkeras.training.trainable import trainable
 
 
@@ -297,7 +296,7 @@ def test_balanced_class_weights_are_those_of_scikit_learn():
     def counted(*counts):
         info = types.SimpleNamespace(class_counts={"train": counts})
         data: Any = types.SimpleNamespace(info=info, task=Classification())
-        return fine_tune._class_weights(data)
+        return schedule._class_weights(data)
 
     labels = np.repeat([0, 1, 2], [30, 10, 5])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
@@ -318,7 +317,7 @@ def test_the_parts_of_a_mixed_target_weigh_as_their_classes():
 
 
 def test_class_weights_reach_the_loss(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(fine_tune, "_class_weights", lambda data: tf.zeros([3]))
+    monkeypatch.setattr(schedule, "_class_weights", lambda data: tf.zeros([3]))
     model = make()
     start = weights_of(model.full)
     (log,) = FineTune((Phase(epochs=1),), class_weight="balanced").fit(model, data, tmp_path)

@@ -36,9 +36,10 @@ tlkeras.measures.entities
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
+tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
-tlkeras.training.layer_decay
+tlkeras.training.layer_decay tlkeras.training.schedule
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
 tlkeras.formats.bias_correction tlkeras.formats.flatbuffers tlkeras.formats.litert_metadata
 tlkeras.formats.npm tlkeras.formats.torch_file

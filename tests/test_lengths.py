@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import assert_near
-from toy_text import ToyText, written
+from toy_text import TaggedSentences, ToyText, written
 
 from tlkeras.data import batches
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import folding, lengths
 from tlkeras.model.transfer_model import HEAD, TransferModel
-from tlkeras.recipes import fine_tune
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import feature_store, features, frozen
+from tlkeras.tasks.tagging import Tagging
+from tlkeras.training import feature_store, features, frozen, schedule
 from tlkeras.training.features import Cache, Tap
 from tlkeras.training.trainable import trainable
 
@@ -47,7 +48,7 @@ def data(recorded: Path) -> Data:
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(feature_store, "LENGTH", 32)
-    monkeypatch.setattr(fine_tune, "_STEPS_ON_FEATURES", 1)  # More take long to trace.
+    monkeypatch.setattr(schedule, "_STEPS_ON_FEATURES", 1)  # More take long to trace.
 
 
 def make(data: Data) -> TransferModel:
@@ -254,10 +255,10 @@ def test_windows_sorted_by_length_leave_less_padding(data):
 
 def test_the_order_is_by_length_where_rows_have_tokens_and_not_at_the_head(data):
     model = make(data)
-    assert fine_tune._lengths(model, data, HEAD, {}) is None
+    assert schedule._lengths(model, data, HEAD, {}) is None
     for start in ("stem", "layer_2"):
         np.testing.assert_array_equal(
-            fine_tune._lengths(model, data, start, {}), data.lengths("train")
+            schedule._lengths(model, data, start, {}), data.lengths("train")
         )
 
 
@@ -266,6 +267,22 @@ def test_predictions_are_those_of_whole_inputs(data):
     for inputs, _ in data.batches("test"):
         found, expected = model.predicted(inputs), model.served(inputs)
         assert_near(found["probabilities"], expected["probabilities"], SUMMANDS)
+
+
+def test_tags_of_words_and_their_loss_are_those_of_whole_inputs(tmp_path):
+    folder = written(tmp_path, TaggedSentences())
+    data = Data(folder, ToyText(input="words"), Tagging(dropout=0.0), batch_size=8)
+    model = make(data)
+    for inputs, _ in data.batches("test"):
+        found, expected = model.predicted(inputs), model.served(inputs)
+        assert_near(found["probabilities"], expected["probabilities"], SUMMANDS)
+    short = functools.partial(lengths.shortened, data.backbone)
+    losses = []
+    for trained in (trainable(model.full, short), trainable(model.full)):
+        trained.compile(loss=data.task.loss(), metrics=data.task.metrics())
+        losses.append(trained.evaluate(data.batches("test"), verbose=0, return_dict=True))
+    assert losses[0]["loss"] == pytest.approx(losses[1]["loss"], rel=1e-5)
+    assert losses[0]["accuracy"] == losses[1]["accuracy"]
 
 
 def test_outputs_of_tokens_have_the_shape_of_the_whole_and_repeat_their_padding():

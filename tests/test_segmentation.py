@@ -23,9 +23,9 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.kinds.mask import Mask
 from tlkeras.model import decoder, pyramid
 from tlkeras.model.transfer_model import TransferModel
-from tlkeras.recipes import fine_tune
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.segmentation import MeanIoU, PixelLoss, Segmentation
+from tlkeras.training import schedule
 
 TASK = Segmentation(width=16)
 
@@ -105,7 +105,7 @@ def test_class_weights_are_of_pixels(shapes):
         counts += np.bincount(target.ravel(), minlength=256)
     counts = counts[: 1 + len(data.classes)]
     expected = counts.sum() / (len(counts) * counts)
-    np.testing.assert_allclose(fine_tune._class_weights(data), expected, rtol=1e-6)
+    np.testing.assert_allclose(schedule._class_weights(data), expected, rtol=1e-6)
 
 
 def test_the_metric_is_that_of_keras_over_all_batches():

@@ -13,7 +13,9 @@ from tlkeras.data import ingest
 from tlkeras.data.splits import Split
 from tlkeras.frameworks import keras
 from tlkeras.kinds.label import Label
+from tlkeras.kinds.labels import Labels
 from tlkeras.kinds.text import Text
+from tlkeras.kinds.words import Words
 from tlkeras.source import Source
 from tlkeras.texts import inputs
 from tlkeras.texts.inputs import Input
@@ -86,7 +88,26 @@ class Sentences(Source, name="toy_sentences"):
         return str(self.count)
 
 
-def written(folder: Path) -> Path:
+class TaggedSentences(Source, name="toy_tagged_sentences"):
+    """The same, a tag for every word."""
+
+    def features(self):
+        return {"words": Words(), "tags": Labels()}
+
+    def classes(self):
+        return ("O", "B-GOOD", "B-BAD")
+
+    def examples(self):
+        for name, example in Sentences().examples():
+            words = example["text"].split()
+            tags = [1 if word in GOOD else 2 if word in BAD else 0 for word in words]
+            yield name, {"words": words, "tags": tags}
+
+    def fingerprint(self):
+        return ""
+
+
+def written(folder: Path, source: Source | None = None) -> Path:
     """Returns the folder with the sentences as examples."""
-    ingest.write_examples(Sentences(), Split(validation=20, test=20), folder)
+    ingest.write_examples(source or Sentences(), Split(validation=20, test=20), folder)
     return folder

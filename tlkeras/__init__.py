@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from tlkeras.exporters.saved_model import SavedModel
     from tlkeras.exporters.tflite import TFLite
     from tlkeras.model.transfer_model import TransferModel
-    from tlkeras.recipes.fine_tune import FineTune, Phase
+    from tlkeras.recipes.fine_tune import FineTune
+    from tlkeras.recipes.lora import Lora
     from tlkeras.sources.coco import COCO
     from tlkeras.sources.conll import CoNLL
     from tlkeras.sources.csv import CSV
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from tlkeras.tasks.detection import Detection
     from tlkeras.tasks.segmentation import Segmentation
     from tlkeras.training.features import Cache
+    from tlkeras.training.schedule import Phase
 
 _MODULES = {
     "Browser": "exporters.browser",
@@ -63,10 +65,11 @@ _MODULES = {
     "Instances": "sources.instances",
     "JSONL": "sources.jsonl",
     "Keras": "exporters.keras",
+    "Lora": "recipes.lora",
     "Masks": "sources.masks",
     "MixUp": "augments.mixing",
     "ONNX": "exporters.onnx",
-    "Phase": "recipes.fine_tune",
+    "Phase": "training.schedule",
     "RandAugment": "augments.rand_augment",
     "Rotate": "augments.geometric",
     "SavedModel": "exporters.saved_model",
@@ -105,6 +108,7 @@ __all__ = [
     "Folder",
     "Instances",
     "Keras",
+    "Lora",
     "Masks",
     "MixUp",
     "Phase",

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.training.adapters import Adapters
 
 
-def factors(model: TransferModel, decay: float) -> dict[int, float]:
+def factors(
+    model: TransferModel, decay: float, adapters: Adapters | None = None
+) -> dict[int, float]:
     """Returns the factors of the learning rate by the id of the variable.
 
     They are 1 in the head, `decay` in the last block, its square in the one before, and so on
@@ -22,6 +25,8 @@ def factors(model: TransferModel, decay: float) -> dict[int, float]:
     for depth, layers in enumerate(reversed([*model.blocks.values()]), start=1):
         for layer in layers:
             found |= {id(variable): decay**depth for variable in layer.variables}
+    for change in adapters.changes if adapters else ():
+        found |= {id(each): found[id(change.kernel)] for each in (change.down, change.up)}
     return found
 
 

@@ -19,18 +19,27 @@ from typing import Any
 from tlkeras import hardware
 from tlkeras.frameworks import as_written, keras, tf
 from tlkeras.model import folding, lengths
+from tlkeras.training.adapters import Adapters
 
 
 class Trained(keras.Model):
     """A network after a function that computes its inputs."""
 
-    def __init__(self, network: keras.Model, before: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        before: Callable[[Any], Any] | None,
+        adapters: Adapters | None = None,
+    ) -> None:
         """Takes the arguments of `trainable`."""
         # Keras scales the loss of float16 only if the compiled model has that policy.
         policies = {each.dtype_policy.name for each in network.layers}
         super().__init__(dtype="mixed_float16" if "mixed_float16" in policies else None)
         self.network = network
         self._before = before or (lambda inputs: inputs)
+        self._applied = adapters.applied if adapters else contextlib.nullcontext
+        # Keras tracks them by this attribute.
+        self.adapters = adapters.variables if adapters else []
         self.built = True
 
     def compile(self, *arguments: Any, **options: Any) -> None:
@@ -45,7 +54,8 @@ class Trained(keras.Model):
         )
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        outputs = folding.run(self.network, self._before(inputs), training=training)
+        with self._applied(self.network.non_trainable_variables):
+            outputs = folding.run(self.network, self._before(inputs), training=training)
         return lengths.restored(outputs, self.network.output)
 
 
@@ -57,10 +67,15 @@ class Replicated(Trained):
     Only the statistics of trainable batch norms see the padding.
     """
 
-    def __init__(self, network: keras.Model, before: Callable[[Any], Any] | None) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        before: Callable[[Any], Any] | None,
+        adapters: Adapters | None = None,
+    ) -> None:
         """Takes the arguments of `trainable`; call it outside of the strategy's scope."""
         # Inside the strategy's scope Keras would redistribute the data.
-        super().__init__(network, before)
+        super().__init__(network, before, adapters)
         self._strategy = hardware.current()
         self.is_static = isinstance(self._strategy, tf.distribute.TPUStrategy)
 

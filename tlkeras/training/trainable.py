@@ -7,9 +7,14 @@ from typing import Any
 
 from tlkeras import hardware
 from tlkeras.frameworks import keras
+from tlkeras.training.adapters import Adapters
 
 
-def trainable(network: keras.Model, before: Callable[[Any], Any] | None = None) -> Any:
+def trainable(
+    network: keras.Model,
+    before: Callable[[Any], Any] | None = None,
+    adapters: Adapters | None = None,
+) -> Any:
     """Returns a `keras.Model` of the network to compile and fit, on all replicas.
 
     Compile it under `hardware.scope`, with optimizer and metrics from there; fit it outside. `fit`,
@@ -19,8 +24,9 @@ def trainable(network: keras.Model, before: Callable[[Any], Any] | None = None) 
         network: A network from under `hardware.scope`.
         before: Maps the inputs of a batch to those of the network. Keras does not track variables
             of a function, so checkpoints of the model hold no frozen ones.
+        adapters: Changes of kernels of the network, to train with it.
     """
     from tlkeras.training.replicated import Replicated, Trained
 
     kind = Replicated if hardware.replicas() > 1 else Trained
-    return kind(network, before)
+    return kind(network, before, adapters)

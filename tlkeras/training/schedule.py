@@ -1,0 +1,352 @@
+"""Schedule: phases of training in order, each with the blocks that it trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tlkeras import files, hardware
+from tlkeras.augment import Augment
+from tlkeras.frameworks import as_written, keras, tf
+from tlkeras.model import graph, lengths
+from tlkeras.model.transfer_model import HEAD
+from tlkeras.recipe import Recipe
+from tlkeras.spec import Spec
+from tlkeras.task import Task
+from tlkeras.training import features, layer_decay, loop
+from tlkeras.training.adapters import Adapters
+from tlkeras.training.features import Cache, Features, Tap
+from tlkeras.training.trainable import trainable
+
+if TYPE_CHECKING:
+    from tlkeras.data.batches import Data
+    from tlkeras.model.transfer_model import TransferModel
+
+# Measured: at 8, an epoch of a head takes half of its time at 1; at 32 hardly less.
+_STEPS_ON_FEATURES = 8
+
+_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop"}
+
+
+class Phase(Spec, name="phase"):
+    """A compile and a fit of the head and of the blocks it unfreezes.
+
+    `unfreeze` names blocks as in `TransferModel.chosen`: ``'block_13'`` (from there to the end),
+    ``('conv4', 'conv5')`` (only these), ``0.3`` (the last 30 %), ``'all'``, or ``()`` (only the
+    head). `warmup` is the fraction of steps in which the rate rises from 0. `clip` bounds the norm
+    of all gradients together; 0 is off. `patience` counts epochs; 0 never stops early. `augment`
+    changes every picture anew in every epoch. With `views`, epoch ``e`` uses view ``e % views`` of
+    a fixed number of changed copies; the feature cache can hold their features. `batch_norm` also
+    trains the batch norms of unfrozen blocks. The rate of the last block is `layer_decay` times
+    that of the head, the rate of the block before it `layer_decay` times that of the last, and so
+    on. The ``cosine`` schedule falls to 0 at the phase's end. Optimizers have Keras's defaults, but
+    `weight_decay` is 0, also for ``adamw``.
+    """
+
+    epochs: int = 5
+    learning_rate: float = 1e-3
+    unfreeze: str | float | tuple[str, ...] = ()
+    batch_norm: bool = False
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    weight_decay: float = 0.0
+    layer_decay: float = 1.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = 0.0
+    clip: float = 0.0
+    augment: tuple[Augment, ...] = ()
+    views: int = 0
+    patience: int = 0
+
+    def validate(self):
+        self.require(self.epochs >= 1, "epochs", "at least 1")
+        self.require(self.learning_rate > 0, "learning_rate", "a rate above 0")
+        self.require(0 <= self.warmup < 1, "warmup", "a fraction of the steps in [0, 1)")
+        self.require(self.weight_decay >= 0, "weight_decay", "at least 0")
+        self.require(0 < self.layer_decay <= 1, "layer_decay", "a factor in (0, 1]")
+        self.require(self.clip >= 0, "clip", "a norm above 0, or 0 for none")
+        self.require(self.patience >= 0, "patience", "at least 0 epochs")
+        self.require(self.views >= 0, "views", "a number of views, or 0 for new ones every epoch")
+        if self.views and not self.augment:
+            raise ValueError("phase.views without augment: all views would be the same.")
+        self.require(self.views <= self.epochs, "views", f"at most the {self.epochs} epochs")
+        if self.views and (mixing := [str(each) for each in self.augment if each.mixes]):
+            raise ValueError(
+                f"phase.views with {mixing[0]}, which mixes the pictures of a batch: a cached view "
+                "has no pictures to mix. Use views=0."
+            )
+        if isinstance(self.unfreeze, float):
+            self.require(0 < self.unfreeze <= 1, "unfreeze", "a fraction in (0, 1]")
+        if self.weight_decay and self.optimizer == "adam":
+            raise ValueError("phase.weight_decay with optimizer='adam': use optimizer='adamw'.")
+
+    def compiled_optimizer(
+        self, steps: int, factors: Mapping[int, float] | None = None
+    ) -> keras.optimizers.Optimizer:
+        """Returns a new optimizer for a phase of `steps` steps.
+
+        `factors` of the learning rate, by the id of the variable, are those of `layer_decay`.
+        """
+        rate: Any = self.learning_rate
+        warm = round(self.warmup * steps)
+        if self.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(
+                0.0 if warm else rate, max(steps - warm, 1), 0.0, "cosine", rate, warm
+            )
+        elif warm:
+            rate = keras.optimizers.schedules.PolynomialDecay(0.0, warm, rate)
+        decay = self.weight_decay
+        kind = getattr(keras.optimizers, _OPTIMIZERS[self.optimizer])
+        options: dict[str, Any] = {"learning_rate": rate, "global_clipnorm": self.clip or None}
+        if self.layer_decay < 1:
+            kind = keras.optimizers.Adam if self.optimizer == "adamw" else kind
+            return layer_decay.scaled(kind, factors or {}, decay, **options)
+        # AdamW requires a number; for the others 0 would compute without effect.
+        return kind(**options, weight_decay=decay if self.optimizer == "adamw" else decay or None)
+
+
+def fit(
+    recipe: Recipe,
+    model: TransferModel,
+    data: Data,
+    folder: Path | str,
+    callbacks: Sequence[Any],
+    shared: Cache | None,
+    *,
+    phases: Sequence[Phase],
+    class_weight: str = "none",
+    cache: str = "float16",
+    adapt: Callable[[Sequence[str]], Adapters] | None = None,
+) -> list[dict[str, Any]]:
+    """Fits the phases of a recipe in order, for `Recipe.fit`.
+
+    `class_weight` and `cache` are fields of `fine_tune`. With `adapt`, its low-rank changes of the
+    unfrozen blocks are trained instead of their weights, and merged at the end of a phase.
+    """
+    model.require(data)
+    folder = Path(folder)
+    # Each of several workers has its share of every batch, also of the features.
+    data = dataclasses.replace(data, part=hardware.part())
+    starts = _starts(model, phases)
+    _claim(folder, recipe, model, data, starts)
+    model.task.initialize(model.head, data.targets_of("train"))
+    todo = [
+        (phase, start)
+        for number, (phase, start) in enumerate(zip(phases, starts, strict=True))
+        if not loop.is_finished(_place(folder, number), phase.epochs, phase.patience)
+    ]
+    cached = _cached(model, data, todo, shared or Cache(folder / "features"), cache)
+    balance = _class_weights(data) if class_weight == "balanced" else None
+    metric = next(iter(model.task.metrics()), None)
+    logs: list[dict[str, Any]] = []
+    first, state = 0, loop.State()
+    for number, (phase, start) in enumerate(zip(phases, starts, strict=True)):
+        print(f"phase {number + 1} of {len(phases)}: {phase}")
+        chosen = model.chosen(phase.unfreeze)
+        adapters = adapt(chosen) if adapt and chosen else None
+        model.train_only([] if adapters else chosen, batch_norm=phase.batch_norm)
+        feeds = {tap: cached[tap] for tap in _taps(data, phase, start) if tap in cached}
+        is_fast = any(tap.split == "train" for tap in feeds)
+        trained = _behind_frozen(model, start, cache, adapters)
+        with hardware.scope():
+            trained.compile(
+                optimizer=phase.compiled_optimizer(
+                    phase.epochs * data.steps("train"),
+                    layer_decay.factors(model, phase.layer_decay, adapters),
+                ),
+                loss=model.task.loss(),
+                metrics=model.task.metrics(),
+                steps_per_execution=_STEPS_ON_FEATURES if is_fast else 1,
+            )
+        known = _lengths(model, data, start, feeds)
+        train = functools.partial(_train, data, phase, start, feeds, known)
+        state = loop.fit(
+            trained,
+            train if balance is None else _weighted(train, model.task, balance),
+            _validation(data, start, feeds),
+            metric=metric.name if metric else None,
+            start=state,
+            first=first,
+            epochs=phase.epochs,
+            patience=phase.patience,
+            seed=data.seed,
+            folder=_place(folder, number),
+            callbacks=callbacks,
+        )
+        if adapters:
+            adapters.merge()
+        logs += [
+            {"phase": number, "epoch": first + i, **log} for i, log in enumerate(state.history)
+        ]
+        first += phase.epochs
+    return logs
+
+
+def _cached(
+    model: TransferModel,
+    data: Data,
+    todo: Sequence[tuple[Phase, str]],
+    shared: Cache,
+    cache: str,
+) -> dict[Tap, Features]:
+    """Returns the features for all phases, each with its start, that may use them.
+
+    One pass over each view of a split suffices: no phase trains layers before its start.
+    """
+    taps = {
+        tap: None
+        for phase, start in todo
+        if cache != "none" and start != next(iter(model.blocks))
+        for tap in _taps(data, phase, start)
+    }
+    return features.at(model, data, taps, shared, cache) if taps else {}
+
+
+def _place(folder: Path, number: int) -> Path:
+    """Returns the folder of a phase."""
+    return folder / f"phase{number}"
+
+
+def _claim(
+    folder: Path, recipe: Recipe, model: TransferModel, data: Data, starts: Sequence[str]
+) -> None:
+    """Writes the description of this fit, so that no other fit resumes from its progress.
+
+    Raises:
+        ValueError: The folder holds the progress of another fit.
+    """
+    if not hardware.is_chief():
+        return  # The workers compare their fits when they meet.
+    # No phase changes these layers; their digest detects other pretrained weights.
+    frozen = starts[-1] != next(iter(model.blocks))
+    fitted = {
+        "recipe": recipe.full(),
+        "backbone": model.backbone.full(),
+        "precision": sorted({layer.dtype_policy.name for layer in model.full.layers}),
+        "task": model.task.full(),
+        "classes": list(data.classes),
+        "examples": {
+            name: f"{data.count(name)} of digest {data.digest(name)[:16]}"
+            for name in ("train", "validation")
+        },
+        "batch_size": data.batch_size,
+        "seed": data.seed,
+        "model_seed": model.seed,
+        "frozen": graph.digest(model.split_at(starts[-1])[0])[:16] if frozen else "",
+    }
+    path = folder / "fit.json"
+    if path.exists():
+        before = files.read_json(path)
+        for name, value in fitted.items():
+            if (other := before.get(name)) != value:
+                raise ValueError(
+                    f"{folder} holds the progress of another fit, with {name} {other}, "
+                    f"not {value}. Use a new folder for this fit, or remove that one."
+                )
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, fitted)
+
+
+def _taps(data: Data, phase: Phase, start: str) -> list[Tap]:
+    """Returns the taps of a phase: one for every view of the training split, and the validation's.
+
+    The training split has none if every epoch has its own pictures.
+    """
+    views = phase.views if phase.augment else 1
+    taps = [Tap("train", start, phase.augment, view) for view in range(views)]
+    return [*taps, Tap("validation", start)] if data.count("validation") else taps
+
+
+def _lengths(
+    model: TransferModel, data: Data, start: str, feeds: Mapping[Tap, Features]
+) -> np.ndarray | None:
+    """Returns the lengths of the rows that a phase trains on; None if all are equal."""
+    if hardware.replicas() > 1 or not lengths.vary(model.backbone, model.full):
+        return None
+    if not any(lengths.axes(model.split_at(start)[0])):
+        return None
+    tap = Tap("train", start)
+    return feeds[tap].lengths if tap in feeds else data.lengths("train")
+
+
+def _train(
+    data: Data,
+    phase: Phase,
+    start: str,
+    feeds: Mapping[Tap, Features],
+    known: np.ndarray | None,
+    epoch: int,
+) -> Any:
+    """Returns the batches of an epoch: cached features if there are any, else pictures."""
+    view = epoch % phase.views if phase.views else epoch
+    tap = Tap("train", start, phase.augment, view if phase.augment else 0)
+    if tap in feeds:
+        return feeds[tap].batches(data.order("train", epoch, known))
+    return data.shuffled("train", epoch, phase.augment, view, known)
+
+
+def _validation(data: Data, start: str, feeds: Mapping[Tap, Features]) -> Any:
+    """Returns the validation batches, or None if there are none."""
+    count, tap = data.count("validation"), Tap("validation", start)
+    if tap in feeds:
+        return feeds[tap].batches(np.arange(count))
+    return data.batches("validation") if count else None
+
+
+def _starts(model: TransferModel, phases: Sequence[Phase]) -> list[str]:
+    """Returns the first block that each phase or one before it trains."""
+    order = [*model.blocks, HEAD]
+    places = [order.index(next(iter(model.chosen(phase.unfreeze)), HEAD)) for phase in phases]
+    return [order[min(places[: number + 1])] for number in range(len(places))]
+
+
+def _behind_frozen(
+    model: TransferModel, start: str, dtype: str, adapters: Adapters | None = None
+) -> keras.Model:
+    """Returns the model to train from a block on, with all layers before it in inference mode.
+
+    A Functional model would pass ``training=True`` to the frozen part in any case, and its dropout
+    would drop.
+    """
+    if start == next(iter(model.blocks)):
+        before = functools.partial(lengths.shortened, model.backbone)
+        return trainable(model.full, before, adapters)
+    prefix, suffix = model.split_at(start)
+
+    def activations(inputs: Any) -> Any:
+        if not features.is_cached(inputs):
+            inputs = lengths.shortened(model.backbone, inputs)
+        return features.entrance(prefix, inputs, dtype)
+
+    return trainable(suffix, activations, adapters)
+
+
+def _class_weights(data: Data) -> Any:
+    """Returns n / (classes * count) per class with examples, as scikit-learn's ``balanced``."""
+    counts = np.asarray(_class_counts(data), np.float64)
+    weights = counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return tf.constant(weights, tf.float32)
+
+
+def _class_counts(data: Data) -> Any:
+    """Returns how often each class occurs in training; only some tasks have to read the targets."""
+    if type(data.task).counts is Task.counts:
+        return data.info.class_counts["train"]
+    counts = data.pairs("train").map(
+        as_written(lambda inputs, target: data.task.counts(target, len(data.classes)))
+    )
+    return sum(counts.as_numpy_iterator())
+
+
+def _weighted(train: Callable[[int], Any], task: Task, balance: Any) -> Callable[[int], Any]:
+    def weighted(epoch: int) -> Any:
+        return train(epoch).map(
+            as_written(lambda inputs, target: (inputs, *task.weighted(target, balance)))
+        )
+
+    return weighted
