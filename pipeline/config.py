@@ -160,20 +160,22 @@ def _starter(source: Source) -> Backbone:
 def _task(source: Source) -> Task:
     """Returns classification if the data have a label, else the task that reads most of them.
 
+    A task of a user's own has to be named where one of tlkeras's reads as much.
+
     Raises:
         ValueError: There is none, or two that read as much.
     """
     if "label" in (keys := source.features()):
         return Classification()
-    reading = {
-        name: each.reads for name, each in spec.names(Task).items() if {*each.reads} <= {*keys}
-    }
-    most = max((len(reads) for reads in reading.values()), default=0)
-    best = [name for name, reads in reading.items() if len(reads) == most > 0]
+    members = spec.names(Task)
+    reading = {name: len(each.reads) for name, each in members.items() if {*each.reads} <= {*keys}}
+    best = [name for name, count in reading.items() if count == max(reading.values()) > 0]
+    own = [name for name in best if members[name].__module__.startswith("tlkeras.")]
+    best = own or best
     if len(best) != 1:
         raise ValueError(
             f"--task is missing: the features of {source} are {', '.join(keys)}, which "
-            f"{' and '.join(best) or 'no task'} could predict from."
+            f"{' and '.join(best) or 'no task'} could learn."
         )
     return spec.parse(best[0], Task)
 

@@ -337,6 +337,7 @@ def model() -> TransferModel:
     return made
 
 
+@pytest.mark.slow
 def test_a_fit_finds_the_boxes_that_it_was_shown(shapes):
     """A network of random weights learns sixteen pictures by heart."""
     task = Detection(most=6, width=48)

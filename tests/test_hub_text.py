@@ -488,6 +488,7 @@ def test_a_model_is_read_back_the_same_and_with_its_trainable_flags(name, tmp_pa
     loaded.save(tmp_path / "again")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT)
 def test_a_model_of_mixed_precision_is_read_back_and_computes_in_float32(name, tmp_path):
     model = model_of(tmp_path / "folder", name)

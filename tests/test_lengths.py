@@ -193,6 +193,7 @@ PHASES = (
 )
 
 
+@pytest.mark.slow
 def test_a_fit_gives_the_losses_of_a_padded_one_with_and_without_the_cache(
     data, tmp_path, monkeypatch
 ):
@@ -206,6 +207,7 @@ def test_a_fit_gives_the_losses_of_a_padded_one_with_and_without_the_cache(
         np.testing.assert_allclose(each, expected, rtol=1e-5)  # Of weights after two epochs.
 
 
+@pytest.mark.slow
 def test_a_killed_fit_ends_like_an_unbroken_one(data, tmp_path):
     class Killed(Exception):
         pass

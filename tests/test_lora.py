@@ -117,6 +117,7 @@ def test_dropout_goes_on_from_step_to_step(data, tmp_path):
     assert len(states) >= 3
 
 
+@pytest.mark.slow
 def test_a_killed_fit_ends_like_an_unbroken_one(data, tmp_path):
     class Killed(Exception):
         pass

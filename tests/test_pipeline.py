@@ -343,7 +343,9 @@ class Odd(Source, name="odd_of_a_test"):
 def test_data_that_no_starter_reads_and_no_task_predicts_from_are_refused_by_flag():
     with pytest.raises(ValueError, match=r"^--backbone is missing: no starter reads 'vector'"):
         Config(source=Odd())
-    with pytest.raises(ValueError, match=r"^--task is missing: .* vector, which no task could"):
+    with pytest.raises(
+        ValueError, match=r"^--task is missing: .* vector, which no task could learn"
+    ):
         Config(source=Odd(), backbone=Starter())
 
 

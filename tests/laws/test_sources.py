@@ -478,11 +478,11 @@ def test_a_bare_path_is_the_source_that_reads_it(
         ("lables.csv", r"no folder or file 'lables.csv'; did you mean 'labels.csv'\?$"),
         (
             "zzz",
-            r"'zzz' is no source \(conll, csv, .*, tfds\)\. There is no .*holds labels.csv, notes",
+            r"'zzz' is no source \(coco, conll, csv, .*\)\. There is no .*holds labels.csv, notes",
         ),
         (
             "notes.doc",
-            r"No source reads the file 'notes.doc'; there are sources of .conll, .csv, .tsv,",
+            r"No source reads the file 'notes.doc'; there are sources of .json, .conll, .csv, ",
         ),
         ("foldr(path='x')", r"^'foldr' is not a Source; did you mean 'folder'\?$"),
         ("embeded", r"^'embeded' is not a Source; did you mean 'embedded'\?$"),
