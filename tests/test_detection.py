@@ -413,11 +413,11 @@ def test_names_are_those_of_the_boxes(model):
     "text, least",
     [
         ("saved_model", 1.0),
-        ("keras", 1.0),
-        ("onnx", 1.0),
+        pytest.param("keras", 1.0, marks=pytest.mark.slow),
+        pytest.param("onnx", 1.0, marks=pytest.mark.slow),
         ("tflite", 1.0),
-        ("tflite(quantize='float16')", 0.75),
-        ("tflite(quantize='dynamic')", 0.5),
+        pytest.param("tflite(quantize='float16')", 0.75, marks=pytest.mark.slow),
+        pytest.param("tflite(quantize='dynamic')", 0.5, marks=pytest.mark.slow),
     ],
 )
 def test_exports_find_the_boxes_of_keras(model, text, least, tmp_path):

@@ -213,11 +213,11 @@ def test_a_prediction_has_the_classes_of_pixels(fitted):
 
 EXPORTERS = [
     "saved_model",
-    "keras",
-    "onnx",
+    pytest.param("keras", marks=pytest.mark.slow),
+    pytest.param("onnx", marks=pytest.mark.slow),
     "tflite",
-    "tflite(quantize='float16')",
-    "tflite(quantize='dynamic')",
+    pytest.param("tflite(quantize='float16')", marks=pytest.mark.slow),
+    pytest.param("tflite(quantize='dynamic')", marks=pytest.mark.slow),
     "tflite(quantize='int8')",
 ]
 LEAST = {"tflite(quantize='dynamic')": 0.9, "tflite(quantize='int8')": 0.85}

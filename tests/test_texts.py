@@ -283,6 +283,7 @@ assert not {"tlkeras", "tensorflow_text", "keras_hub", "tokenizers"} & {*sys.mod
 """
 
 
+@pytest.mark.slow
 def test_a_saved_model_takes_texts_and_loads_with_tensorflow_alone(tmp_path):
     texts = ["Café\u00a0the, in 中's", "", "  the in's"]
     module = tf.Module()
