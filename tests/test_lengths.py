@@ -271,6 +271,7 @@ def test_predictions_are_those_of_whole_inputs(data):
         assert_near(found["probabilities"], expected["probabilities"], SUMMANDS)
 
 
+@pytest.mark.slow
 def test_tags_of_words_and_their_loss_are_those_of_whole_inputs(tmp_path):
     folder = written(tmp_path, TaggedSentences())
     data = Data(folder, ToyText(input="words"), Tagging(dropout=0.0), batch_size=8)

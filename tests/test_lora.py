@@ -100,6 +100,7 @@ def test_every_dense_layer_of_the_blocks_changes_by_its_rank_and_nothing_else(da
         assert np.linalg.matrix_rank(matrix, tol=1e-5) <= RANK
 
 
+@pytest.mark.slow
 def test_what_is_merged_gives_the_loss_of_what_was_trained(data, tmp_path):
     model = make(data)
     logs = lora(Phase(epochs=1, learning_rate=0.01, unfreeze="all")).fit(model, data, tmp_path)
