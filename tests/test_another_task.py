@@ -168,6 +168,7 @@ def pushed(place: Path) -> Path:
     return place / "saved_models" / "sentences" / "1"
 
 
+@pytest.mark.slow
 def test_a_task_and_a_modality_of_ones_own_go_from_source_to_pushed_exports(pushed):
     found = measures.read(pushed)
     assert found.primary == "mean_absolute_error" and not found.score.more_is_better
@@ -179,6 +180,7 @@ def test_a_task_and_a_modality_of_ones_own_go_from_source_to_pushed_exports(push
     assert "off by" in (pushed / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_saved_model_takes_what_a_client_sends(pushed):
     from tlkeras.frameworks import tf
 
@@ -188,6 +190,7 @@ def test_the_saved_model_takes_what_a_client_sends(pushed):
     assert many > none + 3
 
 
+@pytest.mark.slow
 def test_predictions_are_made_of_files_of_the_modality(place, pushed):
     (place / "new").mkdir()
     for name, text in zip("ab", MANY_AND_NONE, strict=True):
@@ -200,6 +203,7 @@ def test_predictions_are_made_of_files_of_the_modality(place, pushed):
     assert first["id"] == "a.txt" and first["amount"][0] > second["amount"][0] + 3
 
 
+@pytest.mark.slow
 def test_less_is_better_is_held_against_an_upper_bound(place, pushed):
     ended = run(place, *FLAGS, "--upper_bound=0.0001", "--baseline=none")
     assert ended.returncode == 2 and "upper bound" in ended.stderr

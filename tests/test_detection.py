@@ -457,6 +457,7 @@ with vision.ObjectDetector.create_from_options(vision.ObjectDetectorOptions(base
 """
 
 
+@pytest.mark.slow
 def test_mediapipe_finds_the_boxes_of_keras_by_our_labels(model, tmp_path):
     pytest.importorskip("mediapipe")
     TFLite().write(model, None, tmp_path)

@@ -40,6 +40,7 @@ def test_what_is_fresh_has_other_weights_by_the_seed_and_training_it_leaves_the_
         np.testing.assert_array_equal(weights, before[name])
 
 
+@pytest.mark.slow
 def test_training_in_full_moves_every_block_and_learns(data):
     model = TransferModel(Tiny(), Classification(), data.classes, seed=0).full
     model.trainable = False

@@ -116,7 +116,7 @@ def behind_of(behind: keras.Model, activations: Any) -> Any:
     return folding.run(behind, activations).numpy()
 
 
-@pytest.mark.parametrize("gigabytes", [1.0, 60e-6])
+@pytest.mark.parametrize("gigabytes", [pytest.param(1.0, marks=pytest.mark.slow), 60e-6])
 def test_features_give_the_outputs_of_the_model_in_any_order(data, tmp_path, gigabytes):
     model = make(data)
     found = features.at(model, data, TAPS, Cache(tmp_path, gigabytes), "float32")
@@ -159,6 +159,7 @@ def test_the_frozen_pass_runs_batches_of_like_lengths(data, tmp_path, monkeypatc
     assert sum(a > b for a, b in itertools.pairwise(shapes)) <= windows - 1
 
 
+@pytest.mark.slow
 def test_features_gone_on_with_after_a_kill_are_those_of_an_unbroken_pass(data, tmp_path):
     class Killed(Exception):
         pass

@@ -84,6 +84,7 @@ def test_a_changed_layer_is_that_of_the_formula_before_and_after_the_merge(
     np.testing.assert_allclose(layer(x), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_every_dense_layer_of_the_blocks_changes_by_its_rank_and_nothing_else(data, tmp_path):
     model, graph = make(data), make(data).full.count_params()
     start = weights_of(model.full)
@@ -110,6 +111,7 @@ def test_what_is_merged_gives_the_loss_of_what_was_trained(data, tmp_path):
     assert found["loss"] == pytest.approx(logs[-1]["val_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_dropout_goes_on_from_step_to_step(data, tmp_path):
     model = make(data)
     lora(Phase(epochs=1, unfreeze="all")).fit(model, data, tmp_path)

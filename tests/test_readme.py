@@ -42,6 +42,7 @@ def test_the_pages_have_command_lines():
     assert len(commands()) >= 8
 
 
+@pytest.mark.slow
 def test_the_python_lines_run_one_after_the_other_and_name_a_class(tmp_path, monkeypatch, capsys):
     draw(tmp_path / "photos", 6)
     (tmp_path / "rose.jpg").write_bytes((tmp_path / "photos/red/000.png").read_bytes())

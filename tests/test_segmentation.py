@@ -215,7 +215,7 @@ EXPORTERS = [
     "saved_model",
     pytest.param("keras", marks=pytest.mark.slow),
     pytest.param("onnx", marks=pytest.mark.slow),
-    "tflite",
+    pytest.param("tflite", marks=pytest.mark.slow),
     pytest.param("tflite(quantize='float16')", marks=pytest.mark.slow),
     pytest.param("tflite(quantize='dynamic')", marks=pytest.mark.slow),
     "tflite(quantize='int8')",
@@ -290,6 +290,7 @@ for number, path in enumerate(sys.argv[1:]):
 """
 
 
+@pytest.mark.slow
 def test_mediapipe_segments_as_the_files_of_float_and_of_integers_do(fitted, exported, tmp_path):
     pytest.importorskip("mediapipe")
     model, data = fitted

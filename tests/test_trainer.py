@@ -36,7 +36,9 @@ def trained(recorded, place, name, **changes):
     return TransferModel.load(out), losses
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
+)
 def test_in_mixed_precision_losses_are_near_and_the_kept_model_is_float32(
     recorded, tmp_path, precision
 ):

@@ -23,7 +23,13 @@ def test_a_recipe_is_its_text(name):
 
 
 @pytest.mark.equality
-@pytest.mark.parametrize("name", spec.names(Recipe))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ON_TEXTS else [])
+        for name in spec.names(Recipe)
+    ],
+)
 def test_a_recipe_learns_and_called_again_there_gives_the_same(name, data, tmp_path):
     if name in ON_TEXTS:
         data = Data(written(tmp_path / "texts"), ToyText(length=16), Classification(), 16)
