@@ -1,11 +1,12 @@
 """The value of the text starter's weights: scores by labels per class, against three baselines.
 
-Ways to a classifier of texts, all with logistic regression on rows of length 1:
+Ways to a classifier of texts, the first three with logistic regression on rows of length 1:
 
 * ``starter_text``: on the mean of the starter's tokens;
 * ``minilm``: on the mean of its teacher's tokens, a network of twelve times as many weights;
 * ``tfidf``: on words and pairs of words, weighted by TF-IDF;
-* ``random``: on the starter's network with random weights.
+* ``starter_tuned``, ``minilm_tuned``: the head, then all layers, by `fine_tune`;
+* ``random_tuned``: the same from random weights in the starter's network.
 
     python benchmarks/starter_text.py --data=TEXT --minilm=FOLDER --results=FILE
 
@@ -18,8 +19,10 @@ means and deviations over seeds.
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +38,27 @@ from pipeline import gain
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.hub_text import Bert
 from tlkeras.backbones.starter_text import StarterText
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.frameworks import tf
+from tlkeras.model.transfer_model import HEAD, TransferModel
+from tlkeras.recipes.fine_tune import FineTune
+from tlkeras.sources.csv import CSV
+from tlkeras.tasks.classification import Classification
+from tlkeras.training import features
+from tlkeras.training.features import Cache, Tap
+from tlkeras.training.schedule import Phase
 
 LENGTHS = (16, 32, 64, 128)
 """A text is padded to one of these; padding changes no feature, but takes time."""
 
 Texts = tuple[list[str], np.ndarray]
-Rows = Mapping[str, np.ndarray]
+Measure = Callable[[int, int], float]
+"""The test score of so many labels a class, 0 is all, and a seed."""
+
+LEAST_STEPS = 150
+"""With few labels there are more epochs, so that there are as many steps of all layers."""
 
 
 def main() -> None:
@@ -59,13 +76,13 @@ def main() -> None:
     for name in options.sets:
         texts = SETS[name](options.data / name.split("/")[0])
         for way in options.ways:
-            rows = None
+            measure = None
             for seed in range(options.seeds):
                 missing = [n for n in options.labels if (name, n, way, seed) not in known]
-                if missing and (rows is None or way == "random"):
-                    rows = WAYS[way](texts, options.minilm, seed)
+                if missing and measure is None:
+                    measure = WAYS[way](texts, options.minilm)
                 for count in missing:
-                    known[name, count, way, seed] = score = probe(name, texts, rows, count, seed)
+                    known[name, count, way, seed] = score = measure(count, seed)
                     with options.results.open("a") as file:
                         cell = {"data": name, "labels": count, "way": way, "seed": seed}
                         print(json.dumps(cell | {"score": score}), file=file)
@@ -161,8 +178,49 @@ def columns(pairs: Any) -> Texts:
     return list(texts), np.array([label.strip() for label in labels])
 
 
-def vectors(backbone: Backbone, texts: Mapping[str, Texts], seed: int | None = None) -> Rows:
-    """Returns the pooled features of texts, [n, channels]; with a seed, of random weights."""
+def minilm(texts: Mapping[str, Texts], folder: Path) -> Measure:
+    """Measures the features of the teacher."""
+    return probed(texts, vectors(teacher(folder), texts))
+
+
+def starter_text(texts: Mapping[str, Texts], folder: Path) -> Measure:
+    """Measures the features of the starter."""
+    return probed(texts, vectors(StarterText(length=LENGTHS[-1]), texts))
+
+
+def tfidf(texts: Mapping[str, Texts], folder: Path) -> Measure:
+    """Measures words, weighted by what the chosen texts alone tell."""
+    return probed(texts, {part: of_part for part, (of_part, _) in texts.items()})
+
+
+def minilm_tuned(texts: Mapping[str, Texts], folder: Path) -> Measure:
+    """Measures the teacher, tuned."""
+    return tuned(texts, teacher(folder), rate=1.5e-4)
+
+
+def starter_tuned(texts: Mapping[str, Texts], folder: Path) -> Measure:
+    """Measures the starter, tuned."""
+    return tuned(texts, StarterText(length=LENGTHS[-1]), rate=5e-4)
+
+
+def random_tuned(texts: Mapping[str, Texts], folder: Path) -> Measure:
+    """Measures the starter's network, trained from random weights."""
+    return tuned(texts, StarterText(length=LENGTHS[-1]), rate=1e-3, is_random=True)
+
+
+WAYS = {
+    way.__name__: way
+    for way in (starter_text, minilm, tfidf, starter_tuned, minilm_tuned, random_tuned)
+}
+
+
+def teacher(folder: Path) -> Bert:
+    """Returns all-MiniLM-L6-v2."""
+    return Bert(weights=str(folder), length=LENGTHS[-1])
+
+
+def vectors(backbone: Backbone, texts: Mapping[str, Texts]) -> Mapping[str, np.ndarray]:
+    """Returns the pooled features of texts, [n, channels]."""
     ids = {part: cut(backbone, of_part) for part, (of_part, _) in texts.items()}
     widths = {
         part: np.searchsorted(LENGTHS, np.count_nonzero(rows, axis=1)) for part, rows in ids.items()
@@ -170,7 +228,6 @@ def vectors(backbone: Backbone, texts: Mapping[str, Texts], seed: int | None = N
     found: dict[str, Any] = {part: [None] * len(rows) for part, rows in ids.items()}
     for width, length in enumerate(LENGTHS):
         network: Any = backbone.replace(length=length).build()
-        network = network if seed is None else gain.fresh(network, seed)
         pooled = tf.function(lambda ids, network=network: network(ids)["pooled"])
         for part, rows in ids.items():
             places = np.flatnonzero(widths[part] == width)
@@ -186,44 +243,82 @@ def cut(backbone: Backbone, texts: Sequence[str]) -> np.ndarray:
     return np.concatenate([backbone.preprocess({"text": tf.constant(part)}) for part in parts])
 
 
-def minilm(texts: Mapping[str, Texts], folder: Path, seed: int) -> Rows:
-    """Returns the features of the teacher, the same for all seeds."""
-    return vectors(Bert(weights=str(folder), length=LENGTHS[-1]), texts)
+def probed(texts: Mapping[str, Texts], rows: Mapping[str, Any]) -> Measure:
+    """Measures logistic regression, on features of length 1 or on words.
 
-
-def starter_text(texts: Mapping[str, Texts], folder: Path, seed: int) -> Rows:
-    """Returns the features of the starter, the same for all seeds."""
-    return vectors(StarterText(length=LENGTHS[-1]), texts)
-
-
-def random(texts: Mapping[str, Texts], folder: Path, seed: int) -> Rows:
-    """Returns the features of the starter's network with random weights."""
-    return vectors(StarterText(length=LENGTHS[-1]), texts, seed)
-
-
-def tfidf(texts: Mapping[str, Texts], folder: Path, seed: int) -> None:
-    """Returns nothing: words are weighted by what the chosen texts alone tell."""
-
-
-WAYS = {"starter_text": starter_text, "minilm": minilm, "tfidf": tfidf, "random": random}
-
-
-def probe(name: str, texts: Mapping[str, Texts], rows: Rows | None, count: int, seed: int) -> float:
-    """Returns the test score of logistic regression on `count` examples of a class, all if 0.
-
-    Features have length 1, as in Tian et al. 2020, https://arxiv.org/abs/2003.11539.
+    As in Tian et al. 2020, https://arxiv.org/abs/2003.11539.
     """
-    (train, labels), (test, expected) = texts["train"], texts["test"]
-    places = chosen(labels, count, seed)
-    model = LogisticRegression(C=10, max_iter=2000)
-    if rows is None:
-        model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), model)
-        model.fit([train[place] for place in places], labels[places])
-        found = model.predict(test)
-    else:
-        model = make_pipeline(Normalizer(), model)
-        found = model.fit(rows["train"][places], labels[places]).predict(rows["test"])
-    if name == "sms_spam":
+
+    def measure(count: int, seed: int) -> float:
+        (_, labels), (_, expected) = texts["train"], texts["test"]
+        places = chosen(labels, count, seed)
+        is_text = isinstance(rows["train"], list)
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        model = make_pipeline(
+            words if is_text else Normalizer(), LogisticRegression(C=10, max_iter=2000)
+        )
+        model.fit([rows["train"][place] for place in places], labels[places])
+        return score(expected, model.predict(rows["test"]))
+
+    return measure
+
+
+def tuned(
+    texts: Mapping[str, Texts], backbone: Backbone, rate: float, is_random: bool = False
+) -> Measure:
+    """Measures `fine_tune`: the head at 2e-3, then all layers at `rate`, the last weights."""
+
+    def measure(count: int, seed: int) -> float:
+        (train, labels), (test, expected) = texts["train"], texts["test"]
+        places = chosen(labels, count, seed)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write(folder / "train.csv", [train[place] for place in places], labels[places])
+            write(folder / "test.csv", test, expected)
+            ingest.write_examples(CSV(folder), Split(validation=0, test=0), folder / "examples")
+            data = Data(folder / "examples", backbone, Classification(), 16, seed=seed)
+            model = TransferModel(backbone, data.task, data.classes, seed=seed)
+            if is_random:
+                model.body.set_weights(gain.fresh(model.body, seed).get_weights())
+            epochs = max(3, -(-LEAST_STEPS // data.steps("train")))
+            phase = Phase(epochs=min(epochs, 10), learning_rate=2e-3)
+            whole = Phase(
+                epochs=epochs,
+                learning_rate=rate,
+                unfreeze="all",
+                optimizer="adamw",
+                weight_decay=0.01,
+                layer_decay=0.85,
+                schedule="cosine",
+                warmup=0.1,
+                clip=1.0,
+            )
+            phases = (whole,) if is_random else (phase, whole)
+            FineTune(phases).fit(model, data, folder / "fit")
+            tap = Tap("test", HEAD)
+            found = features.at(model, data, [tap], Cache(folder / "test"), "float32")[tap]
+            logits, right = [], []
+            for rows, target in found.batches(np.arange(data.count("test"))):
+                summary = features.entrance(model.body, rows, "float32")
+                logits.append(model.head(summary).numpy())
+                right.append(target.numpy())
+            names = np.array(data.classes)
+            given = np.concatenate(right).astype(int)
+            best = np.concatenate(logits).argmax(axis=1)
+        return score(names[given], names[best])
+
+    return measure
+
+
+def write(path: Path, texts: Sequence[str], labels: Sequence[str]) -> None:
+    """Writes a table of texts."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["text", "label"], *zip(texts, labels, strict=True)])
+
+
+def score(expected: np.ndarray, found: np.ndarray) -> float:
+    """Returns the accuracy; of SMS spam, F1 of spam."""
+    if set(expected) == {"ham", "spam"}:
         return float(f1_score(expected, found, pos_label="spam"))
     return float(accuracy_score(expected, found))
 

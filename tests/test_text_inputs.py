@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy_text import ToyText, written
 
 from tlkeras.backbone import Backbone
 from tlkeras.data import ingest
@@ -155,3 +156,22 @@ def test_texts_preprocessed_together_are_those_preprocessed_alone(tmp_path, targ
     pairs = zip(alone.as_numpy_iterator(), together.as_numpy_iterator(), strict=True)
     for one, other in pairs:
         keras.tree.map_structure(np.testing.assert_array_equal, one, other)
+
+
+def test_the_preprocessing_of_texts_is_traced_once_for_all_epochs(tmp_path, monkeypatch):
+    data = Data(written(tmp_path), ToyText(), Classification(), batch_size=8)
+    preprocess, traces = ToyText.preprocess, []
+
+    def traced(self, example):
+        traces.append(example)
+        return preprocess(self, example)
+
+    monkeypatch.setattr(ToyText, "preprocess", traced)
+    first, *others = (
+        [ids for ids, _ in data.shuffled("train", epoch).unbatch().as_numpy_iterator()]
+        for epoch in range(3)
+    )
+    assert len(traces) == 1
+    for other in others:
+        assert not np.array_equal(first, other)
+        assert sorted(map(tuple, first)) == sorted(map(tuple, other))
