@@ -19,6 +19,7 @@ STRONG = [
     *FAMILY,
     "flip(vertical=True)",
     "crop(scale=0.2)",
+    "zoom(scale=3, ratio=2)",
     "rotate(degrees=180)",
     "color(brightness=1, contrast=1, saturation=1)",
     "rand_augment(operations=3, magnitude=1)",
@@ -27,6 +28,7 @@ STRONG = [
 OFF = [
     "flip(horizontal=False)",
     "crop(scale=1)",
+    "zoom(scale=1, ratio=1)",
     "rotate(degrees=0)",
     "color(brightness=0, contrast=0, saturation=0)",
     "rand_augment(operations=0)",
@@ -91,6 +93,49 @@ def test_the_seed_decides_the_result(name):
     assert len(set(results)) >= {"flip": 2, "crop": 5}.get(name, 7)
 
 
+@pytest.mark.parametrize("text", STRONG)
+def test_the_example_of_the_caller_is_unchanged(text):
+    given = example()
+    before, values = dict(given), arrays(given)
+    made(text).example(given, [2, 7])
+    assert all(given[key] is before[key] for key in before) and given.keys() == before.keys()
+    assert_same(arrays(given), values)
+
+
+# After two turns, a box is around the box of the first.
+ONE_TURN = [text for text in STRONG if not text.startswith("rand_augment")]
+
+
+@pytest.mark.parametrize("text", [*ONE_TURN, "rand_augment(operations=1, magnitude=1)"])
+def test_the_hull_of_a_filled_box_is_the_box(text):
+    """Drawn into the mask; a turned or sheared box is the hull of what it has become."""
+    seen = 0
+    for number in range(10):
+        box = np.random.default_rng(number).integers([8, 8, 32, 40], [28, 36, 56, 72])
+        mask = np.zeros([64, 80, 1], np.uint8)
+        mask[box[0] : box[2], box[1] : box[3]] = 5
+        given = {
+            **example(),
+            "mask": tf.constant(mask),
+            "boxes": tf.constant([box / [64, 80, 64, 80]], tf.float32),
+            "labels": tf.constant([5], tf.int64),
+            "ignored": tf.constant([1], tf.int64),
+        }
+        changed = arrays(made(text).example(given, [number, 3]))
+        assert set(np.unique(changed["mask"])) <= {0, 5, 255}
+        covered, size = changed["mask"][..., 0] == 5, changed["mask"].shape[:2]
+        assert len(changed["boxes"]) == len(changed["labels"]) == len(changed["ignored"])
+        if not len(changed["boxes"]):
+            assert covered.mean() < 1e-3
+            continue
+        moved = changed["boxes"][0] * [*size, *size]
+        whole = (moved[:2] > 0).all() and (moved[2:] < size).all()
+        if covered.any() and (whole or text.startswith(("flip", "crop", "zoom"))):
+            np.testing.assert_allclose(moved, bounds(covered), atol=1.01)
+            seen += 1
+    assert seen >= 3
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("text", STRONG)
 def test_an_example_keeps_keys_types_and_ranges(text, dtype):
@@ -148,6 +193,7 @@ def bounds(covered: np.ndarray) -> np.ndarray:
     [
         ("flip(vertical=True)", 1e-3),
         ("crop(scale=0.3)", 1e-3),
+        ("zoom(scale=3, ratio=2)", 1e-3),
         ("rotate(degrees=45)", 2),
         ("rand_augment(magnitude=0.6)", 2),
         ("erase", 1e-3),
@@ -176,7 +222,7 @@ def test_mask_and_boxes_follow_the_picture(text, pixels):
             if inside or pixels < 1:
                 assert (apart < pixels).all()
                 seen += 1
-            if text.startswith(("flip", "crop", "rotate")):
+            if text.startswith(("flip", "crop", "zoom", "rotate")):
                 bright = changed["image"][covered].min(axis=-1) >= 126  # At an edge it is blended.
                 assert bright.mean() > 0.9
     assert seen >= 8
@@ -220,6 +266,31 @@ def test_a_crop_keeps_its_part_of_the_area_and_the_shape_of_the_picture_nearly()
         ratios.append((width / 320) / (height / 90))
     assert min(parts) >= 0.4 and min(parts) < 0.5 and max(parts) > 0.9
     assert 0.73 < min(ratios) < 0.85 and 1.2 < max(ratios) < 1.36
+
+
+def test_a_zoom_shows_the_pixels_of_its_window_and_grey_beside_the_picture():
+    height, width = 30, 50
+    places = np.arange(height * width, dtype=np.float32).reshape(height, width, 1)
+    given = {"image": tf.constant(np.repeat(places, 3, axis=2) + 1000)}
+    given["mask"] = tf.zeros([height, width, 1], tf.uint8)
+    scales, ratios, sides = [], [], []
+    for number in range(80):
+        changed = arrays(made("zoom(scale=2, ratio=1.5)").example(given, [number, 0]))
+        pixels, outside = changed["image"], changed["mask"][..., 0] == 255
+        assert (pixels[outside] == 128).all()
+        top, left, bottom, right = bounds(~outside)
+        inside = pixels[top:bottom, left:right, 0] - 1000
+        rows, columns = inside // width, inside % width
+        assert (np.diff(rows, axis=0) == 1).all() and (np.diff(columns, axis=1) == 1).all()
+        part = np.array(pixels.shape[:2]) / [height, width]
+        # A side that is larger than the picture's has all of it.
+        assert all(np.array(inside.shape)[part >= 1] == np.array([height, width])[part >= 1])
+        scales.append(np.sqrt(part.prod()))
+        ratios.append(part[1] / part[0])
+        sides.append(part)
+    assert 0.48 < min(scales) < 0.6 and 1.7 < max(scales) < 2.05
+    assert 0.64 < min(ratios) < 0.72 and 1.4 < max(ratios) < 1.55
+    assert 0.35 < np.mean(np.array(scales) < 1) < 0.65
 
 
 def test_an_erased_rectangle_is_at_most_its_part_of_the_area():
@@ -386,6 +457,8 @@ def test_a_seed_is_any_number_of_integers_in_any_form(last):
     ("text", "message"),
     [
         ("crop(scale=0)", "crop.scale is 0.0, expected a fraction in"),
+        ("zoom(scale=0.5)", "zoom.scale is 0.5, expected a factor from 1 to 4"),
+        ("zoom(ratio=5)", "zoom.ratio is 5.0, expected a factor from 1 to 4"),
         ("rotate(degrees=200)", "rotate.degrees is 200.0, expected an angle from 0 to 180"),
         ("color(contrast=1.5)", "color.contrast is 1.5, expected a fraction from 0 to 1"),
         ("rand_augment(operations=-1)", "rand_augment.operations is -1, expected at least 0"),

@@ -13,7 +13,6 @@ from conftest import Tiny
 from PIL import Image
 
 from tlkeras import spec
-from tlkeras.augments.geometric import Crop, Flip, Rotate
 from tlkeras.boxes import assignment, geometry, suppression
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
@@ -287,32 +286,6 @@ def test_the_metric_of_an_epoch_is_nearly_the_measured_ap50():
     assert float(none.result()) == 0
     none.update_state(target_of(BOXES, LABELS), outputs_of(BOXES, LABELS), np.zeros(1, "float32"))
     assert float(none.result()) == 0 and float(none.boxes) == 0
-
-
-@pytest.mark.parametrize("augment", [Flip(vertical=True), Crop(scale=0.4), Rotate(degrees=25)])
-def test_a_box_stays_around_its_filled_rectangle(augment):
-    """The hull of a drawn rectangle is the box, within a pixel; a turned box is the hull's hull."""
-    mask = np.zeros([60, 90, 1], np.uint8)
-    top, left, bottom, right = 20, 30, 45, 70
-    mask[top:bottom, left:right] = 1
-    example = {
-        "image": tf.zeros([60, 90, 3], tf.uint8),
-        "mask": tf.constant(mask),
-        "boxes": tf.constant([[top / 60, left / 90, bottom / 60, right / 90]]),
-        "labels": tf.constant([1], tf.int64),
-        "ignored": tf.constant([2], tf.int64),
-    }
-    for seed in range(8):
-        changed = augment.example(example, tf.constant([seed, 1]))
-        places = np.argwhere(np.asarray(changed["mask"])[..., 0] == 1)
-        height, width = changed["mask"].shape[:2]
-        assert changed["ignored"].numpy().tolist() == [2] * len(changed["labels"])
-        if not len(changed["boxes"]):
-            assert len(places) < 4
-            continue
-        box = changed["boxes"][0].numpy() * [height, width, height, width]
-        hull = [*places.min(0), *(places.max(0) + 1)]
-        np.testing.assert_allclose(box, hull, atol=1.01)
 
 
 @pytest.fixture(scope="module")

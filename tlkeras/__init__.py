@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tlkeras.augments.colour import Color
     from tlkeras.augments.erase import Erase
-    from tlkeras.augments.geometric import Crop, Flip, Rotate
+    from tlkeras.augments.geometric import Crop, Flip, Rotate, Zoom
     from tlkeras.augments.mixing import CutMix, MixUp
     from tlkeras.augments.rand_augment import RandAugment
     from tlkeras.backbones.applications import *  # noqa: F403
@@ -81,6 +81,7 @@ _MODULES = {
     "TransferModel": "model.transfer_model",
     "VOC": "sources.voc",
     "YOLO": "sources.yolo",
+    "Zoom": "augments.geometric",
     "write_examples": "data.ingest",
 }
 
@@ -120,6 +121,7 @@ __all__ = [
     "Starter",
     "TFLite",
     "TransferModel",
+    "Zoom",
     "write_examples",
 ]
 

@@ -1,10 +1,10 @@
-"""Flip, crop and rotate: they move the pixels, the mask and the boxes of an example."""
+"""Flip, crop, zoom and rotate: they move the pixels, the mask and the boxes of an example."""
 
 from __future__ import annotations
 
 from tlkeras.augment import Augment
 from tlkeras.frameworks import tf
-from tlkeras.images.geometry import moved, rectangle, rotated, size_of
+from tlkeras.images.geometry import moved, rectangle, rotated, size_of, windowed
 
 
 class Flip(Augment, name="flip"):
@@ -41,14 +41,33 @@ class Crop(Augment, name="crop"):
         draw = tf.random.stateless_uniform([4], seed)
         area = self.scale + (1 - self.scale) * draw[0]
         corner, sides = rectangle(size_of(example), area, 4 / 3, draw[1:])
-        (top, left), (bottom, right) = (
-            tf.unstack(tf.cast(end, tf.int32)) for end in (corner, corner + sides)
-        )
-        return moved(
-            example,
-            lambda pixels, *_: pixels[top:bottom, left:right],
-            lambda corners: (corners * size_of(example) - corner) / sides,
-        )
+        return windowed(example, corner, sides)
+
+
+class Zoom(Augment, name="zoom"):
+    """Shows a window larger or smaller than the picture, at a random place; does not resize.
+
+    The roots of its sides' product are 1 / `scale` to `scale` of the picture's, and its aspect
+    ratio is 1 / `ratio` to `ratio` of the picture's own. Each is as often below 1 as above. Along a
+    side a smaller window lies inside of the picture and a larger one around it, grey beside it.
+    """
+
+    scale: float = 1.5
+    ratio: float = 1.25
+
+    def validate(self):
+        self.require(1 <= self.scale <= 4, "scale", "a factor from 1 to 4")
+        self.require(1 <= self.ratio <= 4, "ratio", "a factor from 1 to 4")
+
+    def example(self, example, seed):
+        scale, ratio, *place = tf.unstack(tf.random.stateless_uniform([4], seed, -1.0, 1.0))
+        stretch = self.ratio ** (ratio / 2)
+        size = size_of(example)
+        part = self.scale**scale * tf.stack([1 / stretch, stretch])
+        sides = tf.maximum(tf.round(part * size), 1.0)
+        # Where the window is larger, its corner is outside of the picture.
+        corner = tf.round((tf.stack(place) + 1) / 2 * (size - sides))
+        return windowed(example, corner, sides)
 
 
 class Rotate(Augment, name="rotate"):

@@ -50,6 +50,24 @@ def shifted(example: Example, part: Any) -> dict[str, Any]:
     return warped(example, [[1.0, 0.0], [0.0, 1.0]], size_of(example) * part)
 
 
+def windowed(example: Example, corner: Any, sides: Any) -> dict[str, Any]:
+    """Returns what is in a window, its corner and sides (y, x) in whole pixels of the picture.
+
+    A window may reach outside of the picture, but not lie beside it.
+    """
+    size = size_of(example)
+    start, stop = tf.maximum(corner, 0.0), tf.minimum(corner + sides, size)
+    around = tf.stack([start - corner, corner + sides - stop], axis=1)
+    around = tf.cast(tf.pad(around, [[0, 1], [0, 0]]), tf.int32)
+    (top, left), (bottom, right) = (tf.unstack(tf.cast(end, tf.int32)) for end in (start, stop))
+
+    def move(pixels: Any, _: str, fill: int) -> Any:
+        framed = tf.pad(pixels[top:bottom, left:right], around, constant_values=fill)
+        return tf.ensure_shape(framed, [None, None, pixels.shape[-1]])
+
+    return moved(example, move, lambda corners: (corners * size - corner) / sides)
+
+
 def warped(example: Example, rows: Any, shift: Any = (0.0, 0.0)) -> dict[str, Any]:
     """Returns an example with each point p, (y, x) in pixels from the centre, at rows p + shift.
 
