@@ -18,8 +18,10 @@ from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.exporter import Exporter
+from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import keras, tf
+from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.measures import average_precision as ap
 from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.sources.embedded import Embedded
@@ -27,6 +29,7 @@ from tlkeras.task import Task
 from tlkeras.tasks.detection import AP50, Detection, DetectionLoss
 
 CLASSES = ("cat", "dog", "emu")
+IMAGE = ImageKind()
 
 
 def random_boxes(random, *shape):
@@ -380,6 +383,30 @@ def test_names_are_those_of_the_boxes(model):
     ):
         expected = [CLASSES[int(each)].encode() for each in categories[: int(count)]]
         assert names.tolist() == [*expected, *[b""] * (10 - len(expected))] and count > 2
+
+
+def test_clients_get_boxes_in_pixels_of_their_pictures(model, tmp_path):
+    SavedModel().write(model, None, tmp_path)
+    random = np.random.default_rng(7)
+    pictures = [random.integers(0, 256, (*side, 3), np.uint8) for side in [(30, 70), (64, 64)]]
+    answers = model.predict(pictures)
+    loaded = tf.saved_model.load(str(tmp_path / "saved_model"))
+    encoded = [tf.io.encode_png(picture).numpy() for picture in pictures]
+    rows = loaded.signatures["encoded"](image=tf.constant(encoded))
+    for place, (picture, answer) in enumerate(zip(pictures, answers, strict=True)):
+        sides = [*picture.shape[:2], *picture.shape[:2]]
+        one = loaded.signatures["serving_default"](image=tf.constant(picture[None]))
+        feature = IMAGE.put(encoded[place])
+        sent = tf.train.Example(features=tf.train.Features(feature={"image": feature}))
+        two = loaded.signatures["examples"](examples=tf.constant([sent.SerializeToString()]))
+        for name in ("pixels", "names", "scores", "count"):
+            for found in (one[name][0], two[name][0], rows[name][place]):
+                if name == "names":
+                    assert [each.decode() for each in found.numpy()] == answer[name]
+                else:
+                    np.testing.assert_allclose(found, answer[name], atol=1e-2)
+        np.testing.assert_allclose(answer["pixels"], answer["boxes"] * sides, rtol=1e-6)
+        assert answer["count"] > 0 and (answer["pixels"] <= sides).all()
 
 
 @pytest.mark.parametrize(

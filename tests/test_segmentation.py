@@ -206,9 +206,37 @@ def test_a_prediction_has_the_classes_of_pixels(fitted):
     model, _ = fitted
     picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3)).astype(np.uint8)
     (one,) = model.predict([picture])
-    assert one["category"].dtype == np.uint8 and one["category"].shape == (32, 32)
-    np.testing.assert_array_equal(one["category"], one["mask"].argmax(-1))
+    assert one["category"].dtype == np.uint8 and one["category"].shape == (40, 50)
     np.testing.assert_allclose(one["mask"].sum(-1), 1, atol=1e-5)
+    # Channel by channel, by Pillow, whose bilinear enlargement is TensorFlow's.
+    chances = [
+        np.asarray(Image.fromarray(channel).resize((50, 40), Image.Resampling.BILINEAR))
+        for channel in np.moveaxis(one["mask"], -1, 0)
+    ]
+    np.testing.assert_array_equal(one["category"], np.argmax(chances, axis=0))
+
+
+def test_masks_of_pictures_of_several_sizes_are_255_beside_the_smaller_ones(fitted):
+    model, _ = fitted
+    pictures = [np.full([20, 60, 3], 90, np.uint8), np.full([40, 30, 3], 200, np.uint8)]
+    alone = [one["category"] for one in model.predict(pictures)]
+    inputs = np.stack([model.backbone.preprocess({"image": each}) for each in pictures])
+    found = TASK.placed(model.served(inputs), tf.constant([[20, 60], [40, 30]]))["category"]
+    assert found.shape == (2, 40, 60)
+    for row, one in zip(found.numpy(), alone, strict=True):
+        height, width = one.shape
+        np.testing.assert_array_equal(row[:height, :width], one)
+        assert (row == 255).sum() == row.size - one.size
+
+
+def test_a_sure_half_picture_is_a_half_of_a_picture_of_any_size():
+    mask = np.zeros([1, 8, 8, 2], "float32")
+    mask[:, :, :4, 0], mask[:, :, 4:, 1] = 1, 1
+    for height, width in ((9, 30), (100, 7 * 2), (4, 6)):
+        found = TASK.placed({"mask": tf.constant(mask)}, tf.constant([[height, width]]))["category"]
+        np.testing.assert_array_equal(
+            found[0], np.arange(width)[None].repeat(height, 0) >= width / 2
+        )
 
 
 EXPORTERS = [
@@ -262,11 +290,20 @@ def test_exports_give_the_masks_of_keras(text, fitted, exported):
 def test_the_saved_model_gives_the_classes_of_pixels_to_clients(fitted, exported):
     model, _ = fitted
     _, folder = exported("saved_model")
-    picture = np.random.default_rng(0).integers(0, 256, (1, 40, 50, 3)).astype(np.uint8)
+    random = np.random.default_rng(0)
+    pictures = [
+        random.integers(0, 256, (*side, 3)).astype(np.uint8) for side in [(40, 50), (90, 9)]
+    ]
     loaded = tf.saved_model.load(str(folder / "saved_model"))
-    served = loaded.signatures["serving_default"](image=tf.constant(picture))
-    (one,) = model.predict([*picture])
-    np.testing.assert_array_equal(served["category"][0], one["category"])
+    small, large = model.predict(pictures)
+    served = loaded.signatures["serving_default"](image=tf.constant(pictures[0][None]))
+    np.testing.assert_array_equal(served["category"][0], small["category"])
+    encoded = tf.stack([tf.io.encode_png(picture) for picture in pictures])
+    both = loaded.signatures["encoded"](image=encoded)["category"].numpy()
+    assert both.shape == (2, 90, 50)
+    np.testing.assert_array_equal(both[0, :40], small["category"])
+    np.testing.assert_array_equal(both[1, :, :9], large["category"])
+    assert (both[0, 40:] == 255).all() and (both[1, :, 9:] == 255).all()
 
 
 # In a process of its own: wrong metadata can end it, or keep it waiting.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from tlkeras.frameworks import keras
+from tlkeras.frameworks import keras, tf
 from tlkeras.kind import Kind
 from tlkeras.spec import Spec
 
@@ -52,6 +52,14 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         [b, h, w, 3] or texts [b]. AutoGraph does not rewrite it: branch on tensors with `tf.cond`,
         not with ``if``.
         """
+
+    def sides(self, example: Example) -> Any:
+        """Returns height and width of the picture in a decoded example, or in each of a batch.
+
+        They are int32 [2], and 0 if it has no picture.
+        """
+        found = [kind.sides(example[key]) for key, kind in self.raw().items()]
+        return tf.reduce_max(tf.stack(found), axis=0)
 
     def lengths(self, batch: Any) -> Any:
         """Returns how many places of each row of a batch of inputs the network needs, int32 [b].

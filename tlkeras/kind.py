@@ -102,6 +102,10 @@ class Kind(Spec, plugins="tlkeras.kinds"):
         """Returns the height and width of a standard value in pixels, if it has any."""
         return None
 
+    def sides(self, decoded: Any) -> Any:
+        """Returns the height and width of a decoded value or of a batch, int32 [2]; 0 if none."""
+        return tf.zeros([2], tf.int32)
+
     def summary(
         self, value: Any, classes: Sequence[str]
     ) -> tuple[Mapping[str, float], Sequence[str]]:

@@ -136,6 +136,14 @@ class Task(Spec, plugins="tlkeras.tasks"):
         """
         return dict(served)
 
+    def placed(self, served: Mapping[str, Any], sizes: Any) -> dict[str, Any]:
+        """Returns what a client gets beside `named`, in places of the picture that it sent.
+
+        `sizes` is the height and the width of each picture of the batch, int32 [b, 2]. What has the
+        name of another answer stands for it.
+        """
+        return {}
+
     @abc.abstractmethod
     def tally(self, classes: Sequence[str]) -> Tally:
         """Returns a new tally of the test measures."""

@@ -43,9 +43,10 @@ class SavedModel(Exporter, name="saved_model"):
 
     Texts have ``serving_default``, strings [b], in the place of the first three. All but the last
     answer with the served outputs and the class names, ``classify`` with ``classes`` and ``scores``
-    alone. Picture files are decoded as they lie: a client turns photos upright and fills
-    transparent pixels, as ingest does. TensorFlow Serving warms the model up by requests with
-    `Kind.sample`, which is nobody's.
+    alone. What has places is in those of the picture that was sent; see `Task.placed`. Picture
+    files are decoded as they lie: a client turns photos upright and fills transparent pixels, as
+    ingest does. TensorFlow Serving warms the model up by requests with `Kind.sample`, which is
+    nobody's.
     """
 
     def files(self):
@@ -62,15 +63,19 @@ class SavedModel(Exporter, name="saved_model"):
             served = model.served(signature.unnamed(inputs, model.full))
             return model.task.named(served, model.classes)
 
+        def placed(inputs, sizes):
+            served = answer(signature.named(inputs, specs))
+            return {**served, **model.task.placed(served, sizes)}
+
         def answer_examples(serialized):
-            return answer(signature.named(_from_examples(model, serialized), specs))
+            return placed(*_from_examples(model, serialized))
 
         def classify(serialized):
             served = answer_examples(serialized)
             return {name: served[name] for name in _RATED}
 
         signatures = {
-            name: _signature(model, answer, entrances) for name, entrances in _ways(kinds).items()
+            name: _signature(model, placed, entrances) for name, entrances in _ways(kinds).items()
         }
         signatures[_EXAMPLES] = _of_strings(answer_examples, "examples")
         rates = set(_RATED) <= answer.get_concrete_function().structured_outputs.keys()
@@ -140,7 +145,7 @@ def _ways(kinds: Mapping[str, Kind]) -> dict[str, dict[str, Entrance]]:
 
 
 def _signature(
-    model: TransferModel, answer: Callable[[Any], Any], entrances: Mapping[str, Entrance]
+    model: TransferModel, answer: Callable[[Any, Any], Any], entrances: Mapping[str, Entrance]
 ) -> Any:
     """Returns the function that answers a batch which comes through these entrances."""
 
@@ -149,14 +154,14 @@ def _signature(
         for key, entrance in entrances.items():
             if entrance.decoded:
                 example[key] = entrance.decoded(sent[key])
-        return model.backbone.preprocess(example)
+        return _prepared(model, example)
 
     def serve(sent: Mapping[str, Any]) -> Any:
         if any(entrance.decoded for entrance in entrances.values()):
-            inputs = tf.map_fn(prepared, sent, fn_output_signature=signature.row(model))
-        else:
-            inputs = prepared(sent)
-        return answer(signature.named(inputs, model.inputs))
+            return answer(*tf.map_fn(prepared, sent, fn_output_signature=_row(model)))
+        inputs, size = prepared(sent)
+        count = tf.shape(next(iter(sent.values())))[:1]
+        return answer(inputs, tf.tile(size[None], tf.concat([count, [1]], axis=0)))
 
     specs = {
         key: tf.TensorSpec([None, *entrance.shape], entrance.dtype, name=key)
@@ -166,16 +171,26 @@ def _signature(
 
 
 def _from_examples(model: TransferModel, serialized: Any) -> Any:
-    """Returns the inputs of a batch of serialized tf.Example."""
+    """Returns the inputs of a batch of serialized tf.Example, and the sizes of the pictures."""
     kinds = model.backbone.raw()
     features = {key: kind.parsing() for key, kind in kinds.items()}
 
     def prepared(one: Any) -> Any:
         stored = tf.io.parse_single_example(one, features)
         example = {key: kind.decoded(stored[key]) for key, kind in kinds.items()}
-        return model.backbone.preprocess(example)
+        return _prepared(model, example)
 
-    return tf.map_fn(prepared, serialized, fn_output_signature=signature.row(model))
+    return tf.map_fn(prepared, serialized, fn_output_signature=_row(model))
+
+
+def _prepared(model: TransferModel, example: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Returns the inputs for a decoded example or for a batch, and the size of its picture."""
+    return model.backbone.preprocess(example), model.backbone.sides(example)
+
+
+def _row(model: TransferModel) -> tuple[Any, Any]:
+    """Returns the form of what `_prepared` gives of one example."""
+    return signature.row(model), tf.TensorSpec([2], tf.int32)
 
 
 def _of_strings(run: Callable[[Any], Any], argument: str) -> Any:

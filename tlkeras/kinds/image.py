@@ -38,6 +38,9 @@ class Image(Encoded, name="image"):
     def size(self, value):
         return decoding.size(value)
 
+    def sides(self, decoded):
+        return tf.shape(decoded)[-3:-1]
+
     def summary(self, value, classes):
         height, width = decoding.size(value)
         return {".height": height, ".width": width, ".bytes": len(value)}, []

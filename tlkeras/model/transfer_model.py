@@ -171,7 +171,8 @@ class TransferModel:
     def predict(self, values: Sequence[Any], batch_size: int = 32) -> list[dict[str, Any]]:
         """Returns the served outputs of raw examples with class names, one dict per example.
 
-        Those of `Classification` are ``label``, ``classes`` and their ``scores``, best first, and
+        What has places is in those of the own picture; see `Task.placed`. Those of
+        `Classification` are ``label``, ``classes`` and their ``scores``, best first, and
         ``probabilities``, float32 [classes] in the order of the model's classes.
 
         Args:
@@ -188,14 +189,18 @@ class TransferModel:
         predictions: list[dict[str, Any]] = []
         for start in range(0, len(values), batch_size):
             batch = values[start : start + batch_size]
-            inputs = [self.backbone.preprocess(self._example(value)) for value in batch]
+            examples = [self._example(value) for value in batch]
+            inputs = [self.backbone.preprocess(example) for example in examples]
             stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *inputs)
-            named = self.task.named(self.predicted(stacked), self.classes)
+            served = self.predicted(stacked)
+            named = self.task.named(served, self.classes)
             arrays = {name: np.asarray(tensor) for name, tensor in named.items()}
-            predictions += [
-                {name: _readable(array[i]) for name, array in arrays.items()}
-                for i in range(len(inputs))
-            ]
+            for i, example in enumerate(examples):
+                one = {name: tensor[i : i + 1] for name, tensor in served.items()}
+                placed = self.task.placed(one, self.backbone.sides(example)[None])
+                own = {name: array[i] for name, array in arrays.items()}
+                own |= {name: np.asarray(tensor)[0] for name, tensor in placed.items()}
+                predictions.append({name: _readable(array) for name, array in own.items()})
         return predictions
 
     def _example(self, value: Any) -> dict[str, Any]:

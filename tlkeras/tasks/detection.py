@@ -148,6 +148,11 @@ class Detection(Task, name="detection"):
         names = tf.gather(tf.constant(classes), tf.cast(served["category"], tf.int32))
         return {**served, "names": tf.where(served["scores"] > 0, names, "")}
 
+    def placed(self, served, sizes):
+        """Returns ``pixels``, the boxes in pixels of the picture, float32 [b, most, 4]."""
+        sides = tf.cast(tf.concat([sizes, sizes], axis=1), tf.float32)
+        return {"pixels": served["boxes"] * sides[:, None]}
+
     def tally(self, classes):
         return DetectionTally(classes)
 

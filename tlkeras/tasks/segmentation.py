@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.frameworks import keras, tf
+from tlkeras.images.masks import IGNORE
 from tlkeras.measures.segmentation import BACKGROUND, SegmentationTally
 from tlkeras.model import decoder
 from tlkeras.task import Output, Task
@@ -93,6 +94,22 @@ class Segmentation(Task, name="segmentation"):
     def named(self, served, classes):
         """Returns ``category`` too, uint8 [b, h, w]: 0 is of no class, 1 + c of class c."""
         return {**served, "category": tf.cast(tf.argmax(served["mask"], axis=-1), tf.uint8)}
+
+    def placed(self, served, sizes):
+        """Returns ``category`` at the size of the picture, uint8 [b, height, width].
+
+        It is the class of the greatest probability after these are resized. In a batch of pictures
+        of several sizes it is 255 beside the smaller ones.
+        """
+        whole = tf.reduce_max(sizes, axis=0)
+
+        def categories(one: Any) -> Any:
+            mask, size = one
+            around = tf.pad((whole - size)[:, None], [[0, 0], [1, 0]])
+            return tf.pad(_categories(mask, size), around, constant_values=IGNORE)
+
+        kind = tf.TensorSpec([None, None], tf.uint8)
+        return {"category": tf.map_fn(categories, (served["mask"], sizes), kind)}
 
     def outputs(self):
         return (Output("mask", "mask", labelled=True, others=(BACKGROUND,)),)
@@ -185,6 +202,29 @@ def _parts(targets: Any, outputs: Any) -> tuple[Any, Any]:
         return tf.cast(sampled, tf.int32), tf.ones_like(sampled, tf.float32)
     labels, weights = tf.unstack(sampled, axis=-1)
     return tf.cast(labels, tf.int32), weights
+
+
+def _categories(mask: Any, size: Any) -> Any:
+    """Returns the most probable classes of a mask [h, w, classes] at another size, uint8.
+
+    The probabilities of one class at a time are resized: all at once, those of a photo of 12
+    megapixels and 20 classes would be a gigabyte.
+    """
+
+    def better(number: Any, best: Any, found: Any) -> Any:
+        chances = tf.image.resize(mask[..., number, None], size)[..., 0]
+        return (
+            number + 1,
+            tf.maximum(best, chances),
+            tf.where(chances > best, tf.cast(number, tf.uint8), found),
+        )
+
+    begin = (0, tf.fill(size, -1.0), tf.zeros(size, tf.uint8))
+    shapes = (tf.TensorShape([]), *[tf.TensorShape([None, None])] * 2)
+    *_, found = tf.while_loop(
+        lambda number, *_: number < mask.shape[-1], better, begin, shapes, maximum_iterations=VALUES
+    )
+    return found
 
 
 def _stride(name: str) -> int:
