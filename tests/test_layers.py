@@ -29,7 +29,8 @@ tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
 tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths tlkeras.model.pyramid
-tlkeras.model.decoder tlkeras.model.precision tlkeras.model.transfer_model
+tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
+tlkeras.model.transfer_model
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities
@@ -41,8 +42,8 @@ tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.layer_decay tlkeras.training.schedule
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
-tlkeras.formats.bias_correction tlkeras.formats.flatbuffers tlkeras.formats.litert_metadata
-tlkeras.formats.npm tlkeras.formats.torch_file
+tlkeras.formats.joined tlkeras.formats.bias_correction tlkeras.formats.flatbuffers
+tlkeras.formats.litert_metadata tlkeras.formats.npm tlkeras.formats.torch_file
 tlkeras.*.*
 tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
 tlkeras.report.report

@@ -12,8 +12,9 @@ from tlkeras import spec
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.formats import bias_correction, litert
+from tlkeras.formats.joined import joined
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import precision
+from tlkeras.model import graph, precision
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 
@@ -316,3 +317,56 @@ def _bias(file):
         if tensor.type == 2 and tensor.quantization.scale is not None
     )
     return model.buffers[tensor.buffer].data.view(np.int32) * tensor.quantization.scale
+
+
+def converted(folder, run, release="", **shapes):
+    """Returns the file of a function of named float32 tensors, perhaps of a stated release."""
+    module: Any = tf.Module()
+    specs = {name: tf.TensorSpec(shape, tf.float32, name=name) for name, shape in shapes.items()}
+    module.run = tf.function(run, input_signature=[specs], autograph=False)
+    tf.saved_model.save(module, str(folder), {"serving_default": module.run})
+    file = litert.converted(litert.converter(folder))
+    if release:
+        model = litert.parsed(file)
+        litert.state_runtime(model, [release])
+        return litert.written(model)
+    return file
+
+
+def test_a_joined_file_is_the_second_function_of_the_first(tmp_path):
+    weights = np.random.default_rng(0).normal(0, 1, (4, 3)).astype("float32")
+    first = converted(
+        tmp_path / "a",
+        lambda sent: {"wide": sent["x"] @ weights, "narrow": tf.exp(sent["x"])},
+        x=[1, 4],
+        release="2.11.0",
+    )
+    second = converted(
+        tmp_path / "b",
+        lambda sent: {"z": sent["wide"] @ weights.T + sent["narrow"], "y": -sent["wide"]},
+        narrow=[1, 4],
+        wide=[1, 3],
+        release="2.9.0",
+    )
+    (tmp_path / "joined.tflite").write_bytes(joined(first, second))
+    x = np.random.default_rng(1).normal(0, 1, (1, 4)).astype("float32")
+    found = litert.load(tmp_path / "joined.tflite")(x)
+    np.testing.assert_allclose(found["y"], -(x @ weights), rtol=1e-5)
+    np.testing.assert_allclose(found["z"], x @ weights @ weights.T + np.exp(x), rtol=1e-4)
+    assert {*found} == {"y", "z"}
+    assert litert.runtime(joined(first, second)) == "2.11.0"
+    with pytest.raises(ValueError, match=r"A file gives .*y.* and the other takes .*x"):
+        joined(second, first)
+
+
+def test_a_cut_behind_the_weights_leaves_no_weight_after_it():
+    x = inputs = keras.Input([6])
+    x = keras.layers.Dense(5, activation="relu", name="a")(x)
+    left, right = keras.layers.Dense(3, name="b")(x), keras.layers.Dense(2, name="c")(x)
+    ends = keras.ops.concatenate([keras.ops.exp(left), keras.layers.Reshape([2])(right)], axis=-1)
+    network = keras.Model(inputs, ends * 2)
+    before, after = graph.behind_weights(network)
+    assert sorted(each.shape[-1] for each in before.outputs) == [2, 3]
+    assert after.weights == [] and len(before.weights) == 6
+    values = np.random.default_rng(0).normal(0, 1, (4, 6)).astype("float32")
+    np.testing.assert_allclose(after(before(values)), network(values), rtol=1e-6)

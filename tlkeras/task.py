@@ -66,8 +66,8 @@ class Task(Spec, plugins="tlkeras.tasks"):
     optional: ClassVar[tuple[str, ...]] = ()
     """The keys that `target` reads as well where the examples have them."""
 
-    needs_float: ClassVar[str] = ""
-    """What `served` does with the outputs that integers are too coarse for; empty if nothing."""
+    needs_float: ClassVar[bool] = False
+    """Whether integers are too coarse for what `served` makes of the outputs."""
 
     primary: ClassVar[str]
     """The scalar of the measures that blesses a model or not."""

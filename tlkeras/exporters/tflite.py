@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tlkeras.exporter import UNSTATED, Exporter, existing
 from tlkeras.formats import bias_correction, litert, litert_metadata, signature, usage
+from tlkeras.formats.joined import joined
 from tlkeras.frameworks import tf
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class TFLite(Exporter, name="tflite"):
     as they come; ``float16`` stores them in 16 and computes in float. ``int8`` computes in
     integers alone: weights are scaled by channel, those of dense layers by layer, and training
     examples set the ranges. Its inputs and outputs are uint8; the file holds their scales, which
-    leave pixels unscaled.
+    leave pixels unscaled. What integers are too coarse for, such as making boxes of the outputs of
+    a network, computes in float behind it, and the outputs are float32.
     """
 
     quantize: Literal["none", "dynamic", "float16", "int8"] = "none"
@@ -49,11 +51,6 @@ class TFLite(Exporter, name="tflite"):
     def fits(self, model):
         litert_metadata.require(model)
         if self.quantize == "int8":
-            if model.task.needs_float:
-                raise ValueError(
-                    f"tflite(quantize='int8') computes in integers alone, and {model.task.name} "
-                    f"{model.task.needs_float}; take quantize='dynamic' or 'float16'."
-                )
             _spans(model)
             _require_integers(litert.float_only(model))
 
@@ -62,7 +59,7 @@ class TFLite(Exporter, name="tflite"):
         self.fits(model)
         (name,) = self.files()
         with _beside(out / name) as folder:
-            file = _KINDS[self.quantize].file(litert.saved(model, folder / "saved"), model, samples)
+            file = _KINDS[self.quantize].file(folder, model, samples)
             file = litert.written(litert.parsed(file))
             (folder / name).write_bytes(litert_metadata.described(file, model, origin))
             (folder / name).replace(out / name)
@@ -101,7 +98,7 @@ def _whole(path: Path) -> Path:
 class _Kind(NamedTuple):
     """The function that writes a file, and the bounds of its difference from Keras.
 
-    The function takes the SavedModel, the model and the samples for calibration.
+    The function takes an empty folder, the model and the samples for calibration.
     """
 
     file: Callable[[Path, TransferModel, Any], bytes]
@@ -109,32 +106,41 @@ class _Kind(NamedTuple):
     max_drop: float = 0.01
 
 
-def _none(saved: Path, model: TransferModel, samples: Any) -> bytes:
-    return litert.converted(litert.converter(saved))
+def _none(folder: Path, model: TransferModel, samples: Any) -> bytes:
+    return litert.converted(litert.converter(litert.saved(model, folder / "saved")))
 
 
-def _dynamic(saved: Path, model: TransferModel, samples: Any) -> bytes:
-    return litert.converted(_eight_bits(saved))
+def _dynamic(folder: Path, model: TransferModel, samples: Any) -> bytes:
+    return litert.converted(_eight_bits(litert.saved(model, folder / "saved")))
 
 
-def _float16(saved: Path, model: TransferModel, samples: Any) -> bytes:
-    converter = litert.converter(saved)
+def _float16(folder: Path, model: TransferModel, samples: Any) -> bytes:
+    converter = litert.converter(litert.saved(model, folder / "saved"))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
     return litert.converted(converter)
 
 
-def _int8(saved: Path, model: TransferModel, samples: Any) -> bytes:
+def _int8(folder: Path, model: TransferModel, samples: Any) -> bytes:
     if samples is None or not any(True for _ in samples.take(1)):
         raise ValueError(
             "tflite(quantize='int8') sets its ranges by training examples, and there are none; "
             "give it some, or take quantize='dynamic' or 'float16', which need none."
         )
-    spans, exact = _spans(model), _none(saved, model, samples)
+    if not model.task.needs_float:
+        return _integers(litert.saved(model, folder / "saved"), samples, _spans(model), tf.uint8)
+    network, tail = litert.saved_halves(model, folder)
+    file = _integers(network, samples, _spans(model), tf.float32)
+    return joined(file, litert.converted(litert.converter(tail)))
+
+
+def _integers(saved: Path, samples: Any, spans: Mapping[str, Any], outputs: Any) -> bytes:
+    """Returns a network in integers alone, but for the type of its outputs."""
+    exact = litert.converted(litert.converter(saved))
     names = litert.inputs(exact)
     converter = _eight_bits(saved)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.uint8
+    converter.inference_input_type, converter.inference_output_type = tf.uint8, outputs
     # For batches by name TensorFlow 2.21 opens an interpreter that warns of its own removal.
     converter.representative_dataset = lambda: (
         [batch[name] for name in names] for batch in _calibration(samples, spans)
@@ -147,9 +153,9 @@ def _int8(saved: Path, model: TransferModel, samples: Any) -> bytes:
 
 def _require_integers(inexact: Sequence[str]) -> None:
     """Raises ValueError if there are operations in float."""
-    if inexact:
-        # These two only lie where the float operations begin and end.
-        named = [name for name in inexact if name not in ("QUANTIZE", "DEQUANTIZE")]
+    # These two only lie where the float operations begin and end.
+    named = [name for name in inexact if name not in ("QUANTIZE", "DEQUANTIZE")]
+    if named:
         raise ValueError(
             "tflite(quantize='int8'): this network cannot compute in integers alone, because "
             f"LiteRT has its {', '.join(named)} in float only; take quantize='dynamic' or "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from tlkeras.exporter import Predict
 from tlkeras.formats import signature
 from tlkeras.frameworks import keras, muted, tf
-from tlkeras.model import precision
+from tlkeras.model import precision, tail
 
 if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
@@ -52,9 +53,26 @@ def saved(model: TransferModel, folder: Path) -> Path:
         outputs = network(signature.unnamed(inputs, network), training=False)
         return model.task.served(outputs)
 
+    return _exported(serve, signature.specs(model, batch=1), [network], folder)
+
+
+def saved_halves(model: TransferModel, folder: Path) -> tuple[Path, Path]:
+    """Returns two SavedModels in float32 beside each other: the network, and its tail."""
+    cut = tail.halves(model)
+
+    def network(inputs: dict[str, Any]) -> dict[str, Any]:
+        return cut.network(signature.unnamed(inputs, model.full))
+
+    return (
+        _exported(network, signature.specs(model, batch=1), cut.models, folder / "network"),
+        _exported(cut.tail, cut.crossing, cut.models, folder / "tail"),
+    )
+
+
+def _exported(serve: Any, specs: dict[str, Any], models: Sequence[Any], folder: Path) -> Path:
     archive: Any = keras.export.ExportArchive()
-    archive.track(network)
-    specs = signature.specs(model, batch=1)
+    for each in models:
+        archive.track(each)
     archive.add_endpoint(_SIGNATURE, serve, input_signature=[specs])
     archive.write_out(folder, verbose=False)
     return folder
@@ -163,16 +181,30 @@ def runtime(file: bytes) -> str:
     return ""
 
 
+def state_runtime(model: Any, releases: Sequence[str]) -> None:
+    """States in a parsed model the newest of these releases as the oldest that runs it.
+
+    It states none if one of them is empty: it is not known then.
+    """
+    newest = max(releases, key=lambda text: [int(part) for part in text.split(".") if part])
+    for entry in model.metadata or ():
+        if entry.name == _RUNTIME:
+            text = (newest if all(releases) else "").encode().ljust(16, b"\0")
+            model.buffers[entry.buffer].data = np.frombuffer(text, np.uint8)
+
+
 def float_only(model: TransferModel) -> list[str]:
     """Returns the operations of a model that LiteRT has in float only, as the network is traced.
 
-    What depends on no input is left out, because the converter computes it beforehand.
+    What depends on no input is left out, because the converter computes it beforehand. So is the
+    tail of a task that needs float.
     """
     specs = signature.specs(model, batch=1)
+    run = tail.halves(model).network if model.task.needs_float else model.served
 
     @tf.function(input_signature=[specs], autograph=False)
     def serve(inputs: Any) -> Any:
-        return model.served(signature.unnamed(inputs, model.full))
+        return run(signature.unnamed(inputs, model.full))
 
     graph = serve.get_concrete_function().graph
     reached = {tensor.ref() for tensor in graph.inputs[: len(specs)]}

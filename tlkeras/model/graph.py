@@ -55,6 +55,27 @@ def boundary(model: keras.Model, layers: Collection[keras.Layer]) -> Any:
     return crossing[0] if len(crossing) == 1 else crossing
 
 
+def behind_weights(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """Returns ``(prefix, suffix)``: the model up to its last layers with weights, and the rest.
+
+    What crosses are the outputs of these layers, a list in fixed order.
+    """
+    calls = nodes(model)
+    before: set[int] = set()
+    for node in reversed(calls):
+        weights = isinstance(node.operation, keras.Layer) and node.operation.weights
+        if id(node) in before or weights or node.is_input:
+            before.add(id(node))
+            before.update(_parents(node))
+    used = {id(tensor) for tensor in model.outputs}
+    for node in calls:
+        if id(node) not in before:
+            used.update(id(tensor) for tensor in node.input_tensors)
+    ends = [t for node in calls if id(node) in before for t in node.output_tensors]
+    crossing = [tensor for tensor in ends if id(tensor) in used]
+    return segment(model, model.input, crossing), segment(model, crossing, model.output)
+
+
 def segment(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
     """Returns the part of a model between symbolic tensors of it; the layers are shared.
 

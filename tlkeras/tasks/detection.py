@@ -34,7 +34,7 @@ class Detection(Task, name="detection"):
 
     reads = ("boxes", "labels")
     optional = ("ignored",)
-    needs_float = "makes boxes of its outputs in float: 256 places are too few"
+    needs_float = True  # Of 256 places, boxes would have too few.
     primary = "ap"
 
     most: int = 100
