@@ -1,7 +1,8 @@
 """A program for the tests: fits the tiny network under a strategy and keeps all that came of it.
 
-``python tests/fitting.py STRATEGY EXAMPLES SCRATCH OUT [FAULT]``; FAULT is ``kill`` or ``stop``,
-what becomes of the last worker in the middle of an epoch, or ``differ``, the seed of the last one.
+``python tests/fitting.py STRATEGY EXAMPLES SCRATCH OUT [FAULT [TASK]]``; FAULT is ``kill`` or
+``stop``, what becomes of the last worker in the middle of an epoch, or ``differ``, the seed of the
+last one, or empty.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
-from tlkeras.tasks.classification import Classification
+from tlkeras.task import Task
 from tlkeras.training import feature_store
 from tlkeras.training.features import Cache
 from tlkeras.training.trainable import trainable
@@ -36,15 +37,23 @@ RECIPE = (
     "phase(epochs=1, unfreeze='block3', learning_rate=0.02, optimizer='sgd', batch_norm=True),"
     "phase(epochs=1, unfreeze=('block4',), optimizer='sgd', augment=[flip, mix_up])])"
 )
+CLASSES = "classification"
+
+# Boxes and masks: on kept views of the features, then with a block of the network.
+OF_PLACES = (
+    "fine_tune(class_weight='balanced', phases=["
+    "phase(epochs=3, learning_rate=0.05, optimizer='sgd', augment=[flip, zoom], views=2),"
+    "phase(epochs=2, unfreeze='block3', learning_rate=0.02, optimizer='sgd', clip=0.5)])"
+)
 TIMEOUT = 300.0
 
 
-def main(examples: Path, scratch: Path, out: Path, fault: str) -> None:
+def main(examples: Path, scratch: Path, out: Path, fault: str, task: str) -> None:
     worker, workers = hardware.part()
     is_last = worker == workers - 1
-    recipe = spec.parse(RECIPE, Recipe)
+    recipe = spec.parse(RECIPE if task == CLASSES else OF_PLACES, Recipe)
     seed = 1 if fault == "differ" and is_last else 0
-    data = Data(examples, Tiny(), Classification(), batch_size=8, seed=seed)
+    data = Data(examples, Tiny(), spec.parse(task, Task), batch_size=8, seed=seed)
     model = TransferModel(data.backbone, data.task, data.classes, seed=3)
     faults = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
     callbacks = [breaker(faults[fault], scratch)] if fault in faults and is_last else []
@@ -82,7 +91,7 @@ def measured(model: TransferModel, data: Data) -> tuple[Any, Any]:
             optimizer=keras.optimizers.SGD(), loss=data.task.loss(), metrics=data.task.metrics()
         )
     told = trained.evaluate(own, verbose=0, return_dict=True)
-    return trained.predict(own, verbose=0), np.array([told["loss"], told["accuracy"]])
+    return trained.predict(own, verbose=0), np.array([*told.values()])
 
 
 def breaker(number: int, scratch: Path) -> keras.callbacks.Callback:
@@ -106,6 +115,7 @@ if __name__ == "__main__":
     try:
         with hardware.used(name, TIMEOUT):
             assert hardware.replicas() == (1 if name == "one_device" else 2)
-            main(*map(Path, paths), fault=(sys.argv[5:] or [""])[0])
+            fault, task = [*sys.argv[5:], *["", CLASSES][len(sys.argv) - 5 :]]
+            main(*map(Path, paths), fault=fault, task=task)
     except ValueError as error:
         sys.exit(str(error))
