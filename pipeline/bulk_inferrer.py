@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -61,9 +61,12 @@ def predictions(
 ) -> None:
     """Writes the predictions to ``predictions.jsonl``, one object a line, in data order.
 
-    Each has an ``id``, a path below `data` or the example's name, and the served outputs. Those of
-    classification are ``label``, ``classes`` and ``scores``, best first, and ``probabilities`` in
-    the order of ``labels.txt``. An unreadable file has ``error`` instead.
+    Each has an ``id``, a path below `data` or the example's name, and what `Task.record` returns.
+    Of classification that is ``label``, ``classes`` and ``scores``, best first, and
+    ``probabilities`` in the order of ``labels.txt``; of detection ``names``, ``scores`` and
+    ``pixels``, the boxes. A mask is a PNG file, which the line names: ``category/1.jpg.png`` for
+    the picture ``1.jpg``, 0 where there is no class and 1 + c in class c. An unreadable file has
+    ``error`` instead.
     """
     if missing := [name for name in exporter.files() if not (exports / name).exists()]:
         raise ValueError(f"There is no {missing[0]} in {exports}; choose another --exporter.")
@@ -93,6 +96,8 @@ def predictions(
         for part in done:
             with (part / FILE).open("rb") as lines:
                 shutil.copyfileobj(lines, file)
+            for folder in (path for path in part.iterdir() if path.is_dir()):
+                shutil.copytree(folder, out / folder.name, dirs_exist_ok=True)
 
 
 def _described(exports: Path) -> tuple[Backbone, Task]:
@@ -163,11 +168,13 @@ class _Predicting:
         # Bytes of a file name that are not UTF-8 become JSON's own escapes.
         with (out / FILE).open("w", encoding="utf-8", errors="backslashreplace") as file:
             while batch := list(itertools.islice(examples, self.batch_size)):
-                for row in self._rows(batch):
-                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                answers = self._answers([one for one in batch if not one.problem])
+                for one in batch:
+                    told = {"error": one.problem} if one.problem else _written(next(answers), out)
+                    file.write(json.dumps({"id": one.identity, **told}, ensure_ascii=False) + "\n")
 
-    def _examples(self, split: str, start: int) -> Iterator[tuple[str, Any, str]]:
-        """Yields ``(id, preprocessed inputs, problem)`` of every example of a part."""
+    def _examples(self, split: str, start: int) -> Iterator[_Example]:
+        """Yields the examples of a part."""
         if not _is_examples(self.data):
             ((key, kind),) = self.backbone.raw().items()
             for path in _files(self.data, kind.suffixes)[start : start + _PART]:
@@ -175,32 +182,71 @@ class _Predicting:
                 try:
                     example = {key: kind.given(kind.read(path))}
                 except (ValueError, OSError) as error:
-                    yield identity, None, str(error)
+                    yield _Example(identity, problem=str(error))
                 else:
-                    yield identity, self.backbone.preprocess(example), ""
+                    yield self._prepared(identity, identity, example)
             return
         order = np.arange(start, min(start + _PART, records.info(self.data).counts[split]))
-        for example in reading.dataset(self.data, split, order, self.backbone.reads):
+        rows = reading.dataset(self.data, split, order, self.backbone.reads)
+        for number, example in zip(order, rows, strict=True):
             identity = example["id"].numpy().decode(errors="surrogateescape")
-            yield identity, self.backbone.preprocess(example), ""
+            # An id is any text, not always a path that can be written to.
+            yield self._prepared(identity, f"{split}/{number:06d}", example)
 
-    def _rows(self, batch: Sequence[tuple[str, Any, str]]) -> Iterator[Mapping[str, Any]]:
-        readable = [inputs for _, inputs, problem in batch if not problem]
-        served = iter(self._served(readable) if readable else ())
-        for identity, _, problem in batch:
-            yield {"id": identity, **({"error": problem} if problem else next(served))}
+    def _prepared(self, identity: str, name: str, example: Mapping[str, Any]) -> _Example:
+        size = self.backbone.sides(example)
+        return _Example(identity, name, self.backbone.preprocess(example), size)
 
-    def _served(self, inputs: Sequence[Any]) -> list[dict[str, Any]]:
-        """Returns the served outputs of each of these inputs, ready for JSON."""
-        stacked = tf.nest.map_structure(lambda *rows: np.stack(rows), *inputs)
+    def _answers(self, examples: Sequence[_Example]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields the name of each example and what is written down of its answer."""
+        if not examples:
+            return
+        stacked = tf.nest.map_structure(
+            lambda *rows: np.stack(rows), *(one.inputs for one in examples)
+        )
         with _RUNNING:
             served = _loaded(self.exporter, self.exports)(stacked)
         named = self.task.named(served, self.classes)
         arrays = {name: np.asarray(values) for name, values in named.items()}
-        return [
-            {name: _readable(array[i]) for name, array in sorted(arrays.items())}
-            for i in range(len(inputs))
-        ]
+        for i, one in enumerate(examples):
+            row = {name: values[i : i + 1] for name, values in served.items()}
+            placed = self.task.placed(row, one.size[None])
+            answer = {name: array[i] for name, array in arrays.items()}
+            answer |= {name: np.asarray(values)[0] for name, values in placed.items()}
+            yield one.name, self.task.record(answer)
+
+
+class _Example(NamedTuple):
+    """An example to predict.
+
+    Attributes:
+        identity: Its id.
+        name: A path below a folder, without suffix, for the files of its answer.
+        inputs: What the backbone makes of it.
+        size: See `Backbone.sides`.
+        problem: Why it cannot be read; it has no inputs then.
+    """
+
+    identity: str
+    name: str = ""
+    inputs: Any = None
+    size: Any = None
+    problem: str = ""
+
+
+def _written(answer: tuple[str, Mapping[str, Any]], out: Path) -> dict[str, Any]:
+    """Returns an answer ready for JSON; its pictures are files, and their paths stand for them."""
+    name, values = answer
+    told: dict[str, Any] = {}
+    for key, value in sorted(values.items()):
+        if np.ndim(value) == 2 and np.asarray(value).dtype == np.uint8:
+            told[key] = f"{key}/{name}.png"
+            file = out / told[key]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(decoding.mask_file(np.asarray(value)))
+        else:
+            told[key] = _readable(value)
+    return told
 
 
 def _readable(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Tiny
+from PIL import Image
 
 from pipeline import bulk_inferrer, store
 from pipeline.bulk_inferrer import predictions
@@ -19,7 +20,10 @@ from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import tf
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
+from tlkeras.tasks.segmentation import Segmentation
 
 CLASSES = ("blue", "green", "red")
 
@@ -36,12 +40,17 @@ def version(model: TransferModel, tmp_path_factory: pytest.TempPathFactory) -> P
     samples = tf.data.Dataset.from_tensor_slices(np.zeros((1, 32, 32, 3), np.float32))
     for exporter in (SavedModel(), TFLite()):
         exporter.write(model, samples, out)
+    described(out, Classification())
+    return out
+
+
+def described(out: Path, task: Task) -> None:
+    """Writes what tells of a version's model."""
     (out / "labels.txt").write_text("\n".join(CLASSES) + "\n")
-    fields = {"backbone": {"value": Tiny().full()}, "task": {"value": Classification().full()}}
+    fields = {"backbone": {"value": Tiny().full()}, "task": {"value": task.full()}}
     lineage = [{"step": "examples", "asked": {"fields": {}}}]
     lineage.append({"step": "model", "asked": {"fields": fields}})
     (out / "manifest.json").write_text(json.dumps({"lineage": lineage}))
-    return out
 
 
 def predicted(out: Path, data: Path, exports: Path, **options: Any) -> list[dict[str, Any]]:
@@ -145,3 +154,62 @@ def test_the_runner_is_in_no_key(version: Path, pictures: Path, tmp_path: Path):
             predictions, tmp_path / "out", {**fields, "beam_runner": runner}, inputs, said.append
         )
     assert said[1] == "reused" != said[0]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    """Pictures of several sizes, by the path of their file."""
+    random = np.random.default_rng(0)
+    sizes = {"a.png": (20, 50), "b/a.png": (64, 40), "b/ü 1.png": (33, 33)}
+    return {name: random.integers(0, 256, (*size, 3), np.uint8) for name, size in sizes.items()}
+
+
+def of_places(task: Task, out: Path, photos: dict[str, np.ndarray]) -> tuple[Any, Path, Path]:
+    """Returns a model, its version, and a folder of the pictures."""
+    model, version, data = TransferModel(Tiny(), task, CLASSES, seed=1), out / "v", out / "data"
+    version.mkdir()
+    SavedModel().write(model, None, version)
+    described(version, task)
+    for name, pixels in photos.items():
+        (data / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(data / name)
+    (data / "c.png").write_bytes(b"no picture")
+    return model, version, data
+
+
+def test_masks_are_files_of_the_size_of_the_pictures(photos, tmp_path, monkeypatch):
+    model, version, data = of_places(Segmentation(width=8), tmp_path, photos)
+    monkeypatch.setattr(bulk_inferrer, "_PART", 2)
+    rows = {row["id"]: row for row in predicted(tmp_path / "out", data, version)}
+    assert {*rows} == {*photos, "c.png"} and {*rows["c.png"]} == {"id", "error"}
+    for (name, pixels), expected in zip(
+        photos.items(), model.predict([*photos.values()]), strict=True
+    ):
+        assert rows[name] == {"id": name, "category": f"category/{name}.png"}
+        with Image.open(tmp_path / "out" / rows[name]["category"]) as mask:
+            assert mask.mode == "L" and mask.size == pixels.shape[1::-1]
+            np.testing.assert_array_equal(np.asarray(mask), expected["category"])
+    left = {path.name for path in (tmp_path / "out").iterdir()}
+    assert left == {bulk_inferrer.FILE, "labels.txt", "category"}
+
+
+def test_masks_of_examples_are_named_by_their_numbers(shapes, photos, tmp_path):
+    _, version, _ = of_places(Segmentation(width=8), tmp_path, photos)
+    rows = predicted(tmp_path / "out", shapes, version)
+    counts = json.loads((shapes / "info.json").read_text())["counts"]
+    expected = [f"category/{split}/{i:06d}.png" for split in counts for i in range(counts[split])]
+    assert [row["category"] for row in rows] == expected
+    assert all((tmp_path / "out" / name).is_file() for name in expected)
+
+
+def test_boxes_are_rows_in_pixels_of_their_picture_with_names_and_scores(photos, tmp_path):
+    task = Detection(most=7, width=8)
+    model, version, data = of_places(task, tmp_path, photos)
+    rows = {row["id"]: row for row in predicted(tmp_path / "out", data, version)}
+    for name, expected in zip(photos, model.predict([*photos.values()]), strict=True):
+        count = int(expected["count"])
+        assert {*rows[name]} == {"id", "names", "scores", "pixels"}
+        assert rows[name]["names"] == expected["names"][:count]
+        np.testing.assert_allclose(rows[name]["pixels"], expected["pixels"][:count], atol=1e-3)
+        np.testing.assert_allclose(rows[name]["scores"], expected["scores"][:count], atol=1e-5)
+    assert len(next(iter(rows.values()))["names"]) > 0

@@ -144,6 +144,13 @@ class Task(Spec, plugins="tlkeras.tasks"):
         """
         return {}
 
+    def record(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns what is written down of the answer to one example, `named` and `placed` as NumPy.
+
+        An array of uint8 [h, w] is written as a picture, all else as numbers and texts.
+        """
+        return dict(answer)
+
     @abc.abstractmethod
     def tally(self, classes: Sequence[str]) -> Tally:
         """Returns a new tally of the test measures."""

@@ -153,6 +153,11 @@ class Detection(Task, name="detection"):
         sides = tf.cast(tf.concat([sizes, sizes], axis=1), tf.float32)
         return {"pixels": served["boxes"] * sides[:, None]}
 
+    def record(self, answer):
+        """Returns ``names``, ``scores`` and ``pixels`` of the boxes that there are."""
+        count = int(answer["count"])
+        return {name: answer[name][:count] for name in ("names", "scores", "pixels")}
+
     def tally(self, classes):
         return DetectionTally(classes)
 
