@@ -308,6 +308,47 @@ def test_yolo_has_middles_and_sides_and_the_folders_are_the_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "line, expected, message",
+    [
+        ("1 0.5 0.5 0 0.5", [], "Boxes are empty and left out"),
+        ("1 1.5 0.5 0.25 0.5", [], "Boxes are outside of their picture and left out"),
+        ("1 0.5 0.5 -0.25 0.5", [[5, 15, 15, 25]], "corners swapped"),
+        ("1 0.5 0.5 0.25 0.5\n1 0.5 0.5 0.25 0.5", [[5, 15, 15, 25]], "there twice"),
+    ],
+)
+def test_a_line_of_yolo_that_is_wrong_is_mended_or_left_out_and_told(
+    line, expected, message, tmp_path
+):
+    source = yolo(tmp_path, line)
+    (tmp_path / "labels/train/lost.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    assert boxes_of(source) == expected
+    assert message in told(source) and "labels/train/a.txt line" in told(source)
+    assert "Files of boxes have no picture and are left out: 1, in labels/train/lost.txt." in told(
+        source
+    )
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_shares_of_a_turned_photo_are_of_what_people_see(orientation, tmp_path):
+    source = yolo(tmp_path, "0 0.25 0.5 0.5 1\n")
+    picture(tmp_path / "images/train/a.jpg", orientation)
+    height, width = (WIDTH, HEIGHT) if orientation == 6 else (HEIGHT, WIDTH)
+    assert boxes_of(source) == [[0, 0, height, width / 2]]
+
+
+@pytest.mark.parametrize("side", [0, None])
+def test_a_size_of_nothing_in_a_coco_file_is_not_known(side, tmp_path):
+    images = [{"id": 0, "file_name": "a.jpg", "width": side, "height": side}]
+    source = coco(tmp_path, images=images)
+    assert boxes_of(source) == [[5, 10, 15, 30], [0, 0, 8, 8]] and not source.remarks()
+
+
+def test_a_box_of_coco_with_sides_below_nothing_has_its_corners_put_right(tmp_path):
+    source = coco(tmp_path, **annotation(bbox=[30, 15, -20, -10]))
+    assert boxes_of(source) == [[5, 10, 15, 30]] and "corners swapped" in told(source)
+
+
+@pytest.mark.parametrize(
     "names",
     [
         "path: x  # names: [no]\nnames: ['cat', \"dog\"]  # two\nnc: 2\n",

@@ -148,6 +148,29 @@ def test_folders_of_splits_are_the_user_s_splits(tmp_path):
     assert made.split("1.png") is None
 
 
+@pytest.mark.parametrize("ending", ["_labels", "annot"])
+def test_masks_may_lie_in_folders_beside_those_of_the_pictures(ending, tmp_path):
+    names = ("train/1.png", "val/1.png", "test/1.png", "test/2.png")
+    put(tmp_path, {name: NUMBERS for name in names}, names)
+    for folder in ("train", "val", "test"):
+        (tmp_path / "images" / folder).rename(tmp_path / folder)
+        (tmp_path / "masks" / folder).rename(tmp_path / f"{folder}{ending}")
+    made = Masks(tmp_path, tmp_path, names=THREE)
+    assert [name for name, _ in made.examples()] == sorted(names) and not made.remarks()
+    assert [made.split(name) for name in names] == ["train", "validation", "test", "test"]
+    np.testing.assert_array_equal(numbers(made)[0], NUMBERS)
+    (tmp_path / f"val{ending}/1.png").unlink()
+    assert "val/1.png" in Masks(tmp_path, tmp_path, names=THREE).remarks()[0]
+
+
+def test_one_folder_without_such_folders_in_it_is_refused(tmp_path):
+    put(tmp_path, {"1.png": NUMBERS})
+    with pytest.raises(
+        ValueError, match=r"one folder, .* such as train and train_labels; it has im"
+    ):
+        list(Masks(tmp_path, tmp_path, names=THREE).examples())
+
+
 @pytest.mark.parametrize(
     ("shape", "is_taken"),
     [

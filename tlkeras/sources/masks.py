@@ -29,9 +29,11 @@ class Masks(Source, name="masks"):
     """Pictures below `images` and masks of the same names below `masks`, at any depth.
 
     A mask may add an ending to the name of its picture, ``1_mask.png``, the same for all. Folders
-    train, val and test in `images` are the user's splits. A mask is a grey file of 8 or 16 bits or
-    one with a palette, and holds numbers; with `colours` it holds colours. One of another size than
-    its picture but of the same shape is resized. Ids are paths below `images`.
+    train, val and test in `images` are the user's splits. If `images` and `masks` are one folder,
+    the masks of ``train`` lie in ``train_labels``, or another name that begins with that. A mask is
+    a grey file of 8 or 16 bits or one with a palette, and holds numbers; with `colours` it holds
+    colours. One of another size than its picture but of the same shape is resized. Ids are paths
+    below `images`.
     """
 
     images: Path
@@ -59,8 +61,6 @@ class Masks(Source, name="masks"):
             )
         if self.names and isinstance(self.ignore, str):
             self.require(self.ignore in self.names, "ignore", f"one of {', '.join(self.names)}")
-        if self.images.absolute() == self.masks.absolute():
-            raise ValueError("masks.images and masks.masks are one folder, expected two.")
 
     def title(self):
         images = self.images.resolve()
@@ -161,7 +161,9 @@ class Masks(Source, name="masks"):
     @functools.cached_property
     def _pairs(self) -> tuple[list[_Pair], list[str], list[str]]:
         """The pictures with masks, pictures without, and masks without, by name."""
-        pictures, masks = (_found(folder) for folder in (self.images, self.masks))
+        pictures, masks = _found(self.images), _found(self.masks)
+        if self.images.absolute() == self.masks.absolute():
+            pictures, masks = _beside(pictures, self.images)
         endings = {_ending(name, masks) for name in pictures if name not in masks}
         ending = endings.pop() if len(endings) == 1 and not pictures.keys() & masks.keys() else ""
         pairs, alone = [], []
@@ -260,6 +262,29 @@ def _found(folder: Path) -> dict[str, Path]:
                 raise ValueError(f"{found[name]} and {file} differ in their suffix alone.")
             found[name] = file
     return found
+
+
+def _beside(found: dict[str, Path], folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Returns pictures and masks of one folder, both by the path that the picture has or had.
+
+    Raises:
+        ValueError: No folder in it has a name that begins with that of another.
+    """
+    tops = {name.split("/")[0] for name in found if "/" in name}
+    owners = {top: own for top in tops for own in tops if top != own and top.startswith(own)}
+    if not owners:
+        raise ValueError(
+            f"masks.images and masks.masks are one folder, {folder}, expected two, or in it such "
+            f"as train and train_labels; it has {spec.listed(sorted(tops)) or 'no folders'}."
+        )
+    pictures, masks = {}, {}
+    for name, file in found.items():
+        top, _, rest = name.partition("/")
+        if top in owners:
+            masks[f"{owners[top]}/{rest}"] = file
+        else:
+            pictures[name] = file
+    return pictures, masks
 
 
 def _ending(name: str, masks: dict[str, Path]) -> str:
