@@ -193,6 +193,7 @@ def test_masks_are_files_of_the_size_of_the_pictures(photos, tmp_path, monkeypat
     assert left == {bulk_inferrer.FILE, "labels.txt", "category"}
 
 
+@pytest.mark.slow
 def test_masks_of_examples_are_named_by_their_numbers(shapes, photos, tmp_path):
     _, version, _ = of_places(Segmentation(width=8), tmp_path, photos)
     rows = predicted(tmp_path / "out", shapes, version)

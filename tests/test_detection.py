@@ -442,10 +442,10 @@ def test_clients_get_boxes_in_pixels_of_their_pictures(model, exported):
         ("saved_model", 1.0),
         pytest.param("keras", 1.0, marks=pytest.mark.slow),
         pytest.param("onnx", 1.0, marks=pytest.mark.slow),
-        pytest.param("tflite", 1.0, marks=pytest.mark.slow),
+        ("tflite", 1.0),
         pytest.param("tflite(quantize='float16')", 0.75, marks=pytest.mark.slow),
         pytest.param("tflite(quantize='dynamic')", 0.5, marks=pytest.mark.slow),
-        ("tflite(quantize='int8')", 0.5),
+        pytest.param("tflite(quantize='int8')", 0.5, marks=pytest.mark.slow),
     ],
 )
 def test_exports_find_the_boxes_of_keras(model, exported, text, least):
@@ -478,6 +478,7 @@ with vision.ObjectDetector.create_from_options(vision.ObjectDetectorOptions(base
 """
 
 
+@pytest.mark.slow
 def test_the_network_of_an_int8_file_computes_in_integers_and_its_tail_in_float(exported):
     exporter, folder = exported("tflite(quantize='int8')")
     file = (folder / exporter.files()[0]).read_bytes()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,8 @@ def test_the_best_epoch_is_that_of_the_metric_and_not_of_the_loss(data, tmp_path
     assert state["best_epoch"] == 1 + scores.index(min(scores))
     metric, loss = data.task.metrics()[0], data.task.loss()
     model.full.compile(loss=loss, metrics=[metric])
-    told = model.full.evaluate(data.batches("validation"), verbose=0, return_dict=True)
+    silent: Any = 0
+    told = model.full.evaluate(data.batches("validation"), verbose=silent, return_dict=True)
     assert told[TASKS[str(data.task)]] == pytest.approx(-min(scores)[0], abs=1e-5)
 
 

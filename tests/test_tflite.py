@@ -363,8 +363,10 @@ def test_a_cut_behind_the_weights_leaves_no_weight_after_it():
     x = inputs = keras.Input([6])
     x = keras.layers.Dense(5, activation="relu", name="a")(x)
     left, right = keras.layers.Dense(3, name="b")(x), keras.layers.Dense(2, name="c")(x)
-    ends = keras.ops.concatenate([keras.ops.exp(left), keras.layers.Reshape([2])(right)], axis=-1)
-    network: Any = keras.Model(inputs, 2.0 * ends)
+    ends: Any = keras.ops.concatenate(
+        [keras.ops.exp(left), keras.layers.Reshape([2])(right)], axis=-1
+    )
+    network: Any = keras.Model(inputs, 2 * ends)
     before, after = graph.behind_weights(network)
     assert sorted(each.shape[-1] for each in before.outputs) == [2, 3]
     assert after.weights == [] and len(before.weights) == 6
