@@ -405,7 +405,7 @@ def test_a_folder_of_keras_s_preset_gives_its_network_and_tokenizer(save, tmp_pa
     name, network = save(tmp_path)
     backbone = made(name, tmp_path)
     ids = ids_of(backbone)
-    mask = ids != backbone._id(backbone._tokenizer.padding)
+    mask = ids != backbone._id(backbone.tokenizer.padding)
     given = {"token_ids": tf.maximum(ids, 0), "padding_mask": mask}
     if "segment_ids" in network.input:
         given["segment_ids"] = tf.zeros_like(ids)
@@ -440,7 +440,7 @@ def test_sentence_pieces_are_those_of_the_package(name, file, frame, shift, tmp_
     for text, row in zip(texts, ids_of(backbone).numpy(), strict=True):
         pieces = [piece + shift if piece or not shift else 3 for piece in package.encode(text)]
         expected = [*start, *pieces[: 24 - len(start + end)], *end]
-        padding = backbone._id(backbone._tokenizer.padding)
+        padding = backbone._id(backbone.tokenizer.padding)
         assert row.tolist() == expected + [padding] * (24 - len(expected))
     words = made(name, None, configuration=tmp_path, input="words")
     found = words.preprocess({"words": tf.constant(["rain", "in"])})

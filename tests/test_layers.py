@@ -41,7 +41,8 @@ tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.layer_decay tlkeras.training.schedule
-tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
+tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.bert_inputs
+tlkeras.formats.litert
 tlkeras.formats.joined tlkeras.formats.bias_correction tlkeras.formats.flatbuffers
 tlkeras.formats.litert_metadata tlkeras.formats.npm tlkeras.formats.torch_file
 tlkeras.*.*

@@ -56,13 +56,13 @@ class ToyText(Backbone, name="toy_text"):
         return inputs.raw(self.input)
 
     def preprocess(self, example):
-        return inputs.preprocess(self._tokenizer, example, self.input, self.length)
+        return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
     def lengths(self, batch):
         return inputs.lengths(batch, 0)
 
     @functools.cached_property
-    def _tokenizer(self) -> WordPiece:
+    def tokenizer(self) -> WordPiece:
         return WordPiece(VOCABULARY)
 
 

@@ -71,6 +71,11 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         """
         return None
 
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer that `preprocess` runs, a class of `texts`; None if it reads no text."""
+        return None
+
     def blocks(self, network: keras.Model) -> dict[str, list[keras.Layer]]:
         """Returns the layers of a network by block, every layer once, in the network's order.
 

@@ -53,7 +53,7 @@ class Kind(Spec, plugins="tlkeras.kinds"):
     """The least and the largest number in a network's input of this kind, where it has bounds."""
 
     meaning: ClassVar[str] = "vector"
-    """What a network's input of this kind is, a key of `litert_metadata.MEANINGS`."""
+    """What a network's input of this kind is, a key of `litert_metadata.INPUTS`."""
 
     least_classes: ClassVar[int] = 0
     """How many classes the data need at least; 0 if a value names no class."""

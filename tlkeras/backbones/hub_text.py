@@ -169,10 +169,10 @@ class HubText(Backbone):
         and Qwen are KerasHub's, with operations of tensorflow-text. A SavedModel with one loads
         only after ``import tensorflow_text``.
         """
-        return inputs.preprocess(self._tokenizer, example, self.input, self.length)
+        return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
     def lengths(self, batch):
-        return inputs.lengths(batch, self._id(self._tokenizer.padding))
+        return inputs.lengths(batch, self._id(self.tokenizer.padding))
 
     def fingerprint(self):
         paths = [path for path in (self.configuration, self._path) if path]
@@ -230,7 +230,7 @@ class HubText(Backbone):
         )
 
     @functools.cached_property
-    def _tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Tokenizer:
         if self._folder is None:
             return self.family.of_hub(self._preset(keras_hub.tokenizers.Tokenizer))
         try:
@@ -239,7 +239,7 @@ class HubText(Backbone):
             raise ValueError(f"{self._folder} has no tokenizer: {error}.") from None
 
     def _id(self, piece: str) -> int:
-        return self._tokenizer.vocabulary.index(piece) if piece else -1
+        return self.tokenizer.vocabulary.index(piece) if piece else -1
 
     def _preset(self, kind: Any) -> Any:
         """Returns the network or the tokenizer of a preset."""
@@ -263,7 +263,7 @@ class HubText(Backbone):
         A cut of KerasHub's own graph cannot be saved.
         """
         self._require_fit(network)
-        tokenizer = self._tokenizer
+        tokenizer = self.tokenizer
         given, ids = inputs.entrance(self.input, self.length)
         padding = self._id(tokenizer.padding)
         mask = keras.ops.not_equal(ids, padding)
@@ -304,7 +304,7 @@ class HubText(Backbone):
 
     def _require_fit(self, network: Any) -> None:
         """Raises ValueError if there are more pieces than rows, or the texts are too long."""
-        pieces, rows = len(self._tokenizer.vocabulary), network.token_embedding.input_dim
+        pieces, rows = len(self.tokenizer.vocabulary), network.token_embedding.input_dim
         if pieces > rows:
             raise ValueError(
                 f"{self.name}: the vocabulary has {pieces:,} pieces, but the network has rows for "
@@ -316,11 +316,11 @@ class HubText(Backbone):
 
     def _require_padding(self, settings: Settings) -> None:
         expected = settings.get("pad_token_id")
-        found = self._id(self._tokenizer.padding)
+        found = self._id(self.tokenizer.padding)
         if expected is not None and found >= 0 and expected != found:
             raise ValueError(
                 f"{self._folder}: pad_token_id is {expected} in config.json, but the tokenizer's "
-                f"{self._tokenizer.padding!r} is {found}."
+                f"{self.tokenizer.padding!r} is {found}."
             )
 
     def _load(self, network: keras.Model) -> None:

@@ -51,7 +51,7 @@ class StarterText(Backbone, name=NAME):
         return inputs.raw(self.input)
 
     def preprocess(self, example):
-        return inputs.preprocess(self._tokenizer, example, self.input, self.length)
+        return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
     def lengths(self, batch):
         return inputs.lengths(batch, _PADDING)
@@ -60,7 +60,7 @@ class StarterText(Backbone, name=NAME):
         return shipped.digest(NAME)
 
     @functools.cached_property
-    def _tokenizer(self) -> WordPiece:
+    def tokenizer(self) -> WordPiece:
         return WordPiece(_vocabulary(shipped.read(NAME)))
 
 

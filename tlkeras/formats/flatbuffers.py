@@ -35,6 +35,7 @@ _TABLES = {
     "BoundingBoxProperties": ("index", "type", "coordinate_type"),
     "ProcessUnit": ("options_type", "options"),
     "NormalizationOptions": ("mean", "std"),
+    "BertTokenizerOptions": ("vocab_file",),
     "Stats": ("max", "min"),
     "AssociatedFile": ("name", "description", "type", "locale", "version"),
 }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tlkeras.exporter import Predict
-from tlkeras.formats import signature
+from tlkeras.formats import bert_inputs, signature
 from tlkeras.frameworks import keras, muted, tf
 from tlkeras.model import precision, tail
 
@@ -45,15 +45,25 @@ _FLOAT_ONLY = {
 _ALIGNMENT = 16
 
 
-def saved(model: TransferModel, folder: Path) -> Path:
-    """Returns `folder`, now a SavedModel in float32 that serves one preprocessed example."""
+def saved(model: TransferModel, folder: Path, names: Sequence[str] = ()) -> Path:
+    """Returns `folder`, now a SavedModel in float32 that serves one preprocessed example.
+
+    With `names` the only input has the first of them; inputs like it have the others, for clients
+    that send more than the network reads.
+    """
     network = precision.float32(model.full)
 
+    specs = signature.specs(model, batch=1)
+    if names:
+        (only,) = specs.values()
+        specs = {name: tf.TensorSpec(only.shape, only.dtype, name=name) for name in names}
+
     def serve(inputs: dict[str, Any]) -> dict[str, Any]:
-        outputs = network(signature.unnamed(inputs, network), training=False)
+        read = {name: inputs[name] for name in names[:1] or specs}
+        outputs = network(signature.unnamed(read, network), training=False)
         return model.task.served(outputs)
 
-    return _exported(serve, signature.specs(model, batch=1), [network], folder)
+    return _exported(serve, specs, [network], folder)
 
 
 def saved_halves(model: TransferModel, folder: Path) -> tuple[Path, Path]:
@@ -102,9 +112,10 @@ def load(path: Path, threads: int | None = None) -> Predict:
     scales = {name: output["quantization"] for name, output in outputs.items()}
 
     def predict(batch: Any) -> dict[str, Any]:
+        given = bert_inputs.completed(batch, inputs)
         arrays = {
             name: _stored(array, inputs[name])
-            for name, array in signature.named(batch, inputs).items()
+            for name, array in signature.named(given, inputs).items()
         }
         count = len(next(iter(arrays.values())))
         rows = [

@@ -7,12 +7,13 @@ metadata/metadata_schema.fbs) is a flatbuffer of its own: the model's buffer nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tlkeras.exporter import Origin
+from tlkeras.formats import bert_inputs
 from tlkeras.formats.flatbuffers import Tables, with_buffer, with_file
 from tlkeras.task import Output
 
@@ -24,15 +25,19 @@ LABELS = "labels.txt"
 
 _NAME = "TFLITE_METADATA"
 
-# Nothing newer than the first version of the schema is written.
-_PARSER = "1.0.0"
+# The first version of the schema, and that which knows vocabularies.
+_PARSER, _PARSER_OF_TEXTS = "1.0.0", "1.1.0"
+
+VOCABULARY = "vocab.txt"
+"""The attached file of a text network that MediaPipe can run: the pieces, one a line, in order."""
 
 # Values of enumerations and of the type fields of unions.
 _AXIS_LABELS, _VALUE_LABELS = 2, 3
 _RGB, _GREY = 1, 2
 _FEATURE, _IMAGE, _BOX = 1, 2, 3
 _BOUNDARIES = 1
-_NORMALIZATION = 1
+_NORMALIZATION, _BERT = 1, 4
+_VOCABULARY = 5
 
 
 class _Tensor(NamedTuple):
@@ -90,7 +95,12 @@ def _pixels(make: Tables) -> dict[str, Any]:
     }
 
 
-INPUTS = {"image": _Tensor(_colours, fields=_pixels), "vector": _Tensor(_feature)}
+INPUTS = {
+    "image": _Tensor(_colours, fields=_pixels),
+    "text": _Tensor(_feature),
+    "vector": _Tensor(_feature),
+    "words": _Tensor(_feature),
+}
 """The metadata of an input by its `Kind.meaning`."""
 
 OUTPUTS = {
@@ -170,10 +180,13 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
                 f"The model has {len(names)} classes, but its output {name!r} ends in "
                 f"{values} values; class names belong to an output with one value for each class."
             )
+    pieces = bert_inputs.vocabulary(model) if {*sent} == {*bert_inputs.NAMES} else ()
     written = _Metadata(
         {name: kinds[name].meaning if name in kinds else "vector" for name in sent},
         {name: kinds[name].span for name in sent if name in kinds},
         [declared[name] for name in served],
+        _descriptions(model, sent),
+        bool(pieces),
     )
     whole = with_buffer(file, _NAME, written.packed(origin.texts(model)))
     labels = {LABELS: model.classes} | {
@@ -181,9 +194,27 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
         for output in declared.values()
         if output.others
     }
+    if pieces:
+        labels[VOCABULARY] = pieces
     for file_name, names in labels.items():
         whole = with_file(whole, file_name, "".join(f"{name}\n" for name in names))
     return whole
+
+
+def _descriptions(model: TransferModel, sent: Iterable[str]) -> dict[str, str]:
+    """Returns what inputs hold, by their names, where the name of a kind does not say so."""
+    names = {*sent}
+    if names == {*bert_inputs.NAMES}:
+        return _OF_BERT
+    cut = f"Made of a text by the tokenizer of {model.backbone.name}, which is not in the file."
+    return dict.fromkeys(names, cut) if model.backbone.tokenizer else {}
+
+
+_OF_BERT = {
+    bert_inputs.IDS: "Pieces of the text, their places in vocab.txt: [CLS] … [SEP], 0 behind.",
+    bert_inputs.MASK: "1 at a piece, 0 behind; not read, the network finds it itself.",
+    bert_inputs.SEGMENTS: "0 everywhere, as there is one text; not read.",
+}
 
 
 def _labels(output: Output) -> str:
@@ -203,6 +234,8 @@ class _Metadata(NamedTuple):
     meanings: Mapping[str, str]
     spans: Mapping[str, tuple[float, float] | None]
     outputs: Sequence[Output]
+    descriptions: Mapping[str, str]
+    has_vocabulary: bool
 
     def packed(self, texts: Mapping[str, str]) -> bytes:
         """Returns the flatbuffer, with texts of `Origin.texts`."""
@@ -211,6 +244,8 @@ class _Metadata(NamedTuple):
         for name, meaning in self.meanings.items():
             row = INPUTS[meaning]
             fields = row.fields(make)
+            if description := self.descriptions.get(name):
+                fields["description"] = description
             if span := self.spans.get(name):
                 fields["stats"] = make("Stats", max=[span[1]], min=[span[0]])
             content = make("Content", **row.content(make))
@@ -229,8 +264,10 @@ class _Metadata(NamedTuple):
             input_tensor_metadata=inputs,
             output_tensor_metadata=outputs,
             **self._groups(make),
+            **self._units(make),
         )
-        root = make("ModelMetadata", **texts, subgraph_metadata=[graph], min_parser_version=_PARSER)
+        parser = _PARSER_OF_TEXTS if self.has_vocabulary else _PARSER
+        root = make("ModelMetadata", **texts, subgraph_metadata=[graph], min_parser_version=parser)
         return make.finished(root, b"M001")
 
     def _finds_boxes(self) -> bool:
@@ -239,6 +276,13 @@ class _Metadata(NamedTuple):
     def _name(self, output: Output) -> str:
         names = _OF_BOXES if self._finds_boxes() else {}
         return names.get(output.meaning, output.name)
+
+    def _units(self, make: Tables) -> dict[str, Any]:
+        if not self.has_vocabulary:
+            return {}
+        file = make("AssociatedFile", name=VOCABULARY, type=_VOCABULARY)
+        options = make("BertTokenizerOptions", vocab_file=[file])
+        return {"input_process_units": [make("ProcessUnit", options_type=_BERT, options=options)]}
 
     def _groups(self, make: Tables) -> dict[str, Any]:
         if not self._finds_boxes():

@@ -11,6 +11,7 @@ class Text(Written, name="text"):
     """A str. Decoded: its UTF-8, string []."""
 
     suffixes = (".txt",)
+    meaning = "text"
 
     def checked(self, value):
         if not isinstance(value, str):

@@ -13,6 +13,7 @@ class Words(Kind, name="words"):
     """
 
     suffixes = (".txt",)
+    meaning = "words"
 
     def checked(self, value):
         if isinstance(value, (str, bytes)):
