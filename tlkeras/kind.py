@@ -32,12 +32,15 @@ class Entrance:
         request: From a standard value to what a client sends for it.
         decoded: From the tensor of one value to what `Kind.decoded` gives. None if a batch goes to
             `Backbone.preprocess` as it was sent.
+        places: From the tensor of a batch of texts, string [b], to where the words of each begin
+            and end, in characters: int32 [b, words, 2]. None if the client sends no whole texts.
     """
 
     dtype: str
     shape: tuple[int | None, ...]
     request: Callable[[Any], Any]
     decoded: Callable[[Any], Any] | None = None
+    places: Callable[[Any], Any] | None = None
 
 
 class Kind(Spec, plugins="tlkeras.kinds"):

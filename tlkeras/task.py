@@ -136,6 +136,14 @@ class Task(Spec, plugins="tlkeras.tasks"):
         """
         return dict(served)
 
+    def located(self, named: Mapping[str, Any], places: Any) -> dict[str, Any]:
+        """Returns `named` with places in the text of a client, if the task finds any there.
+
+        `places` are where the words of each text begin and end, int32 [b, words, 2], in characters;
+        see `Entrance.places`.
+        """
+        return dict(named)
+
     def placed(self, served: Mapping[str, Any], sizes: Any) -> dict[str, Any]:
         """Returns what a client gets beside `named`, in places of the picture that it sent.
 

@@ -41,7 +41,10 @@ class SavedModel(Exporter, name="saved_model"):
     | ``examples`` | ``examples``: serialized tf.Example, strings [b], ``image`` a file's bytes |
     | ``classify`` | ``inputs``: the same; for TensorFlow Serving's Classify call |
 
-    Texts have ``serving_default``, strings [b], in the place of the first three. All but the last
+    Texts have ``serving_default``, strings [b], in the place of the first three. So have sentences
+    as words, strings [b, words] with empty ones behind the last, and ``text``, whole sentences,
+    strings [b], whose words white space parts; what is found there is told in characters, too. All
+    but the last
     answer with the served outputs and the class names, ``classify`` with ``classes`` and ``scores``
     alone. What has places is in those of the picture that was sent; see `Task.placed`. Picture
     files are decoded as they lie: a client turns photos upright and fills transparent pixels, as
@@ -158,10 +161,15 @@ def _signature(
 
     def serve(sent: Mapping[str, Any]) -> Any:
         if any(entrance.decoded for entrance in entrances.values()):
-            return answer(*tf.map_fn(prepared, sent, fn_output_signature=_row(model)))
-        inputs, size = prepared(sent)
-        count = tf.shape(next(iter(sent.values())))[:1]
-        return answer(inputs, tf.tile(size[None], tf.concat([count, [1]], axis=0)))
+            answered = answer(*tf.map_fn(prepared, sent, fn_output_signature=_row(model)))
+        else:
+            inputs, size = prepared(sent)
+            count = tf.shape(next(iter(sent.values())))[:1]
+            answered = answer(inputs, tf.tile(size[None], tf.concat([count, [1]], axis=0)))
+        for key, entrance in entrances.items():
+            if entrance.places:
+                answered = model.task.located(answered, entrance.places(sent[key]))
+        return answered
 
     specs = {
         key: tf.TensorSpec([None, *entrance.shape], entrance.dtype, name=key)

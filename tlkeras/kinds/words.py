@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tlkeras.frameworks import tf
 from tlkeras.kind import Entrance, Kind, require_unicode
 
@@ -51,7 +53,7 @@ class Words(Kind, name="words"):
 
     def entrances(self):
         """Returns the words, or a text whose words white space parts."""
-        text = Entrance("string", (), lambda value: " ".join(value), tf.strings.split)
+        text = Entrance("string", (), lambda value: " ".join(value), tf.strings.split, _places)
         return {**super().entrances(), "text": text}
 
     def sample(self):
@@ -62,3 +64,25 @@ class Words(Kind, name="words"):
 
     def reading(self):
         return 'value = "the words of a text".split()\n'
+
+
+def _places(texts: Any) -> Any:
+    """Returns where the words of each text begin and end, int32 [b, words, 2]; 0 behind the last.
+
+    Words are those of `tf.strings.split`: white space of ASCII parts them. Characters are those of
+    Unicode, as Python counts them.
+    """
+    points = tf.strings.unicode_decode(texts, "UTF-8")
+    rows, points = points.row_splits, points.values
+    inside = ~((points == 0x20) | ((points >= 0x09) & (points <= 0x0D)))
+    # A row's end parts words, too.
+    bounds = tf.scatter_nd(rows[:, None], tf.ones_like(rows), tf.size(points, tf.int64)[None] + 1)
+    apart = tf.concat([[False], inside], 0), tf.concat([inside, [False]], 0)
+    begins = apart[1] & (~apart[0] | (bounds > 0))
+    ends = apart[0] & (~apart[1] | (bounds > 0))
+    starts, stops = tf.where(begins)[:, 0], tf.where(ends)[:, 0]
+    counts = tf.cumsum(tf.cast(begins, tf.int64), exclusive=True)
+    splits = tf.gather(counts, rows)
+    first = tf.repeat(rows[:-1], splits[1:] - splits[:-1])
+    found = tf.cast(tf.stack([starts - first, stops - first], axis=1), tf.int32)
+    return tf.RaggedTensor.from_row_splits(found, splits, validate=False).to_tensor()

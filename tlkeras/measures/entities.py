@@ -28,6 +28,8 @@ class Scheme:
         type_of: The place of each class in `types`; their number for ``O``.
         begins: Whether each class is that of the first word of an entity.
         outside: The number of the class ``O``, or -1.
+        letters: The letter of each class, as BIOES has it.
+        closes: Whether the scheme marks the last word of an entity.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -42,7 +44,10 @@ class Scheme:
         self.begins: list[bool] = [letter in "BS" for letter, _ in parts]
         self.outside: int = classes.index(OUTSIDE) if OUTSIDE in classes else -1
         self._parts = [*parts, (OUTSIDE, "")]  # The last is found by -1.
-        self._closes = any(_LETTERS.get(name[:1]) in ("E", "S") for name in classes if _has(name))
+        self.letters: list[str] = [letter for letter, _ in parts]
+        self.closes: bool = any(
+            _LETTERS.get(name[:1]) in ("E", "S") for name in classes if _has(name)
+        )
 
     def strict(self, tags: Sequence[int]) -> list[Span]:
         """Returns the entities that the scheme allows, in order.
@@ -57,7 +62,7 @@ class Scheme:
             letter, type_ = self._parts[tag]
             goes_on = start >= 0 and letter in "IE" and type_ == kind
             if start >= 0 and not (goes_on and letter == "I"):
-                if goes_on or not self._closes:
+                if goes_on or not self.closes:
                     spans.append((kind, start, place + goes_on))
                 start = -1
             if letter == "S":

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tlkeras.frameworks import keras, tf
+from tlkeras.measures import spans
+from tlkeras.measures.entities import Scheme
 from tlkeras.measures.tagging import TaggingTally, tags_of
 from tlkeras.task import Output, Task
 
@@ -74,11 +76,22 @@ class Tagging(Task, name="tagging"):
         return {"probabilities": keras.ops.exp(outputs)}
 
     def named(self, served, classes):
-        """Returns ``tags``, strings [b, words], empty where there is no word."""
+        """Returns ``tags``, strings [b, words], empty where there is no word, and entities.
+
+        ``entities``, int32 [b], counts them. ``entity_types``, strings; ``entity_starts`` and
+        ``entity_stops``, int32, the first word and the word behind the last one; and
+        ``entity_scores``, the mean probability of their tags, are [b, most entities], with empty
+        strings, -1 and 0 behind the last. They are those of `Scheme.strict`.
+        """
         probabilities = served["probabilities"]
         names = tf.gather(tf.constant(classes), tf.argmax(probabilities, axis=-1))
         is_word = tf.reduce_sum(probabilities, axis=-1) > 0.5
-        return {**served, "tags": tf.where(is_word, names, "")}
+        found = spans.entities(probabilities, is_word, Scheme(classes))
+        return {**served, "tags": tf.where(is_word, names, ""), **found}
+
+    def located(self, named, places):
+        """Returns ``entity_character_starts`` and ``entity_character_stops`` as well."""
+        return {**named, **spans.located(named, places)}
 
     def outputs(self):
         return (Output("probabilities", "tokens", labelled=True),)
