@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from conftest import Tiny, export, members
 from PIL import Image as Pillow
+from toy_text import ToyText
 
 from tlkeras import spec
 from tlkeras.exporter import Exporter
+from tlkeras.exporters.tflite import TFLite
 from tlkeras.formats import usage
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
@@ -22,6 +24,8 @@ from tlkeras.kinds.numbers import Numbers
 from tlkeras.kinds.text import Text
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.regression import Regression
+from tlkeras.tasks.tagging import Tagging
 
 FILE = "picture.jpg"  # Pillow looks at what a file holds, not at its name.
 
@@ -121,7 +125,7 @@ def test_every_exporter_tells_how_its_files_are_used():
         if name == "onnx":
             pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
         exporter = spec.parse(name, Exporter)
-        uses = exporter.usage({"image": Image()})
+        uses = exporter.usage(Tiny(), Classification())
         assert [use.file for use in uses] == [*exporter.files()]
         assert {use.language for use in uses} == {"python" if name in PYTHON else "sh"}
 
@@ -134,7 +138,7 @@ def test_the_code_gives_the_label_that_the_model_predicts(text, model, tmp_path,
     random = np.random.default_rng(0)
     pictures = random.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
     export(exporter, model, tf.data.Dataset.from_tensor_slices(pictures), tmp_path)
-    (use,) = exporter.usage(model.backbone.raw())
+    (use,) = exporter.usage(model.backbone, model.task)
     monkeypatch.chdir(tmp_path)
     for name, (made, kind, options) in SHOWN.items():
         made().save(tmp_path / FILE, kind, **options)
@@ -150,6 +154,49 @@ def test_the_code_gives_the_label_that_the_model_predicts(text, model, tmp_path,
         apart = np.abs(np.subtract(seen["probabilities"], naive["probabilities"])).max()
         may_differ = apart / 5 if "int8" not in text else 0.02
         np.testing.assert_allclose(found, seen["probabilities"], atol=may_differ, err_msg=name)
+
+
+OF_TEXTS = {
+    "text": (ToyText(), Regression(), {"text": "a text"}),
+    "pair": (ToyText(input="pair"), Classification(), {"text": "a text", "pair": "a text"}),
+    "words": (ToyText(input="words"), Tagging(), {"words": "the words of a text"}),
+}
+"""The example is that of `Kind.reading`."""
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        pytest.param(text, name, marks=() if name in fast else pytest.mark.slow)
+        for text, fast in {
+            "saved_model": (),
+            "keras": ("words",),
+            "tflite": ("text",),
+            "onnx": ("pair",),
+        }.items()
+        for name in OF_TEXTS
+    ],
+)
+def test_the_code_of_a_text_gives_what_the_model_predicts(text, name, tmp_path, monkeypatch):
+    if text == "onnx":
+        pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    backbone, task, example = OF_TEXTS[name]
+    classes = () if name == "text" else ("O", "B-x", "I-x")
+    model, exporter = TransferModel(backbone, task, classes, seed=0), spec.parse(text, Exporter)
+    exporter.write(model, None, tmp_path)
+    (use,) = exporter.usage(backbone, task)
+    monkeypatch.chdir(tmp_path)
+    printed: dict[str, np.ndarray] = {}
+    exec(use.code, {"print": lambda name, value: printed.update({name: np.asarray(value)})})
+    (seen,) = model.predict([example])
+    for output in task.outputs():
+        np.testing.assert_allclose(printed[output.name][0], seen[output.name], atol=1e-5)
+
+
+def test_the_code_for_mediapipe_takes_the_text_itself():
+    (use,) = TFLite().usage(ToyText(), Classification())
+    assert use.code.startswith("from mediapipe.") and "tlkeras" not in use.code
+    assert 'value = "a text"' in use.code and "classify(value)" in use.code
 
 
 def test_code_of_several_keys_names_each_value():
@@ -169,14 +216,9 @@ def test_code_of_several_keys_names_each_value():
     )
 
 
-def test_files_that_take_prepared_inputs_have_code_for_one_picture_only():
-    for kinds in ({"text": Text()}, {"left": Image(), "right": Image()}):
-        assert usage.of_picture(kinds, "model.keras", "") == []
-
-
 def test_imports_stand_once_at_the_beginning(tmp_path):
     lines = "import numpy as np\nfrom PIL import Image\n\nprint(Image, value)\n"
-    (use,) = usage.of_picture({"image": Image()}, "model.keras", lines)
+    (use,) = usage.of_prepared(Tiny(), "model.keras", lines, "")
     assert use.code.startswith("import numpy as np\nfrom PIL import Image, ImageOps\n\npicture")
     assert use.code.count("import") == 2
     (tmp_path / "code.py").write_text(use.code)

@@ -13,7 +13,9 @@ from tlkeras.kind import Kind
 from tlkeras.spec import Spec
 
 if TYPE_CHECKING:
+    from tlkeras.backbone import Backbone
     from tlkeras.model.transfer_model import TransferModel
+    from tlkeras.task import Task
 
 Predict = Callable[[Any], dict[str, Any]]
 """From a NumPy batch of preprocessed inputs, an array or a dict, to the served outputs as NumPy."""
@@ -164,8 +166,8 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
         """
         return {}
 
-    def usage(self, kinds: Mapping[str, Kind]) -> list[Usage]:
-        """Returns, for the model card, how each file is used on raw examples of these kinds.
+    def usage(self, backbone: Backbone, task: Task) -> list[Usage]:
+        """Returns, for the model card, how each file is used on raw examples.
 
         The code prepares an example as ingest does; see `Kind.reading`.
         """

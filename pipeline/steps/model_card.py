@@ -18,6 +18,7 @@ from tlkeras.measures.measures import Gallery, Measures
 from tlkeras.report import card as cards
 from tlkeras.report import report
 from tlkeras.report.views import Shown
+from tlkeras.task import Task
 
 
 @Step
@@ -30,6 +31,7 @@ def card(
     evaluation: Path,
     infra_blessing: Path,
     backbone: Backbone,
+    task: Task,
     exporters: tuple[Exporter, ...],
     name: str,
     details: Details,
@@ -55,7 +57,6 @@ def card(
         lineage=lineage,
     )
     report.write(out / "report.html", contents)
-    kinds = backbone.raw()
     text = cards.card(
         name,
         details={key: getattr(details, key) for key in cards.DETAILS},
@@ -65,7 +66,7 @@ def card(
         measures=found,
         blessing=blessing,
         exports=exported,
-        usages=[usage for exporter in exporters for usage in exporter.usage(kinds)],
+        usages=[usage for exporter in exporters for usage in exporter.usage(backbone, task)],
         lineage=lineage,
     )
     (out / "card.md").write_text(text, encoding="utf-8")

@@ -104,7 +104,7 @@ class Browser(Exporter, name="browser"):
     def load_on(self, out, threads):
         return litert.load(out / "try" / "model.tflite", threads)
 
-    def usage(self, kinds):
+    def usage(self, backbone, task):
         return [Usage("try", "sh", _USE)]
 
 

@@ -52,8 +52,8 @@ class Keras(Exporter, name="keras"):
 
         return predict
 
-    def usage(self, kinds):
-        return usage.of_picture(kinds, "model.keras", _USE)
+    def usage(self, backbone, task):
+        return usage.of_prepared(backbone, "model.keras", _USE, _USE_OF_OTHERS)
 
 
 _USE = """\
@@ -65,5 +65,13 @@ network = keras.saving.load_model(FILE)
 height, width = network.inputs[0].shape[1:3]
 picture = Image.fromarray(value).resize((width, height), Image.Resampling.BILINEAR)
 for name, value in network(np.asarray(picture, "float32")[None]).items():
+    print(name, value.numpy())  # Scores are in the order of labels.txt.
+"""
+
+_USE_OF_OTHERS = """\
+import keras
+
+network = keras.saving.load_model(FILE)
+for name, value in network(inputs).items():
     print(name, value.numpy())  # Scores are in the order of labels.txt.
 """

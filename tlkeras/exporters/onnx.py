@@ -99,8 +99,8 @@ class ONNX(Exporter, name="onnx"):
 
         return predict
 
-    def usage(self, kinds):
-        return usage.of_picture(kinds, "model.onnx", _USE)
+    def usage(self, backbone, task):
+        return usage.of_prepared(backbone, "model.onnx", _USE, _USE_OF_OTHERS)
 
 
 def _trace_flat(serve: Any) -> None:
@@ -154,6 +154,16 @@ session = onnxruntime.InferenceSession(FILE)
 height, width = tensor.shape[1:3]
 picture = Image.fromarray(value).resize((width, height), Image.Resampling.BILINEAR)
 served = session.run(None, {tensor.name: np.asarray(picture, "float32")[None]})
+for output, value in zip(session.get_outputs(), served, strict=True):
+    print(output.name, value)  # Scores are in the order of labels.txt.
+"""
+
+_USE_OF_OTHERS = """\
+import onnxruntime
+
+session = onnxruntime.InferenceSession(FILE)
+named = inputs if isinstance(inputs, dict) else {session.get_inputs()[0].name: inputs}
+served = session.run(None, {name: tensor.numpy() for name, tensor in named.items()})
 for output, value in zip(session.get_outputs(), served, strict=True):
     print(output.name, value)  # Scores are in the order of labels.txt.
 """

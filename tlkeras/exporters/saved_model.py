@@ -130,8 +130,8 @@ class SavedModel(Exporter, name="saved_model"):
         )
         return found
 
-    def usage(self, kinds):
-        return usage.of_values(kinds, "saved_model", _USE)
+    def usage(self, backbone, task):
+        return usage.of_values(backbone.raw(), "saved_model", _USE)
 
 
 def _ways(kinds: Mapping[str, Kind]) -> dict[str, dict[str, Entrance]]:

@@ -100,9 +100,11 @@ class TFLite(Exporter, name="tflite"):
             "least_runtime": litert.runtime(file),
         }
 
-    def usage(self, kinds):
+    def usage(self, backbone, task):
         (name,) = self.files()
-        return usage.of_picture(kinds, name, _USE)
+        if bert_inputs.vocabulary(backbone, task):
+            return usage.of_values(backbone.raw(), name, _USE_OF_TEXT)
+        return usage.of_prepared(backbone, name, _USE, _USE_OF_OTHERS)
 
 
 def _whole(path: Path) -> Path:
@@ -127,7 +129,8 @@ class _Kind(NamedTuple):
 
 
 def _saved(model: TransferModel, folder: Path) -> Path:
-    names = bert_inputs.NAMES if bert_inputs.vocabulary(model) else ()
+    is_bert = bert_inputs.vocabulary(model.backbone, model.task)
+    names = bert_inputs.NAMES if is_bert else ()
     return litert.saved(model, folder / "saved", names)
 
 
@@ -280,4 +283,23 @@ for name, value in served.items():
     if scale:  # The numbers that the integers stand for.
         value = scale * (value.astype("float32") - zero)
     print(name, value)  # Scores are in the order of labels.txt.
+"""
+
+_USE_OF_OTHERS = """\
+from ai_edge_litert.interpreter import Interpreter
+
+run = Interpreter(FILE).get_signature_runner("serving_default")
+named = inputs if isinstance(inputs, dict) else {[*run.get_input_details()][0]: inputs}
+for name, value in run(**{name: tensor.numpy() for name, tensor in named.items()}).items():
+    print(name, value)  # Scores are in the order of labels.txt.
+"""
+
+_USE_OF_TEXT = """\
+from mediapipe.tasks.python import BaseOptions
+from mediapipe.tasks.python.text import TextClassifier, TextClassifierOptions
+
+options = TextClassifierOptions(BaseOptions(model_asset_path=FILE))
+with TextClassifier.create_from_options(options) as classifier:
+    for each in classifier.classify(value).classifications[0].categories:
+        print(each.category_name, each.score)
 """

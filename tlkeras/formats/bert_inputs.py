@@ -7,14 +7,13 @@ with 0. Capital letters become small where they are ASCII, and accents stay on t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from tlkeras.backbone import Backbone
+from tlkeras.task import Task
 from tlkeras.texts.wordpiece import WordPiece
-
-if TYPE_CHECKING:
-    from tlkeras.model.transfer_model import TransferModel
 
 IDS, MASK, SEGMENTS = NAMES = ("ids", "mask", "segment_ids")
 """The pieces, which of them are no padding, and in which text they are; int32 [1, length]."""
@@ -22,14 +21,14 @@ IDS, MASK, SEGMENTS = NAMES = ("ids", "mask", "segment_ids")
 _SPECIAL = {"unknown": "[UNK]", "start": "[CLS]", "end": "[SEP]"}
 
 
-def vocabulary(model: TransferModel) -> tuple[str, ...]:
-    """Returns the pieces of a model that MediaPipe can run, in order; none if it cannot.
+def vocabulary(backbone: Backbone, task: Task) -> tuple[str, ...]:
+    """Returns the pieces of a network that MediaPipe can run, in order; none if it cannot.
 
     It runs classes of one text, in pieces of small letters that are framed as BERT's.
     """
-    tokenizer = model.backbone.tokenizer
-    kinds = [kind.meaning for kind in model.backbone.raw().values()]
-    meanings = [(output.meaning, output.labelled) for output in model.task.outputs()]
+    tokenizer = backbone.tokenizer
+    kinds = [kind.meaning for kind in backbone.raw().values()]
+    meanings = [(output.meaning, output.labelled) for output in task.outputs()]
     if kinds != ["text"] or meanings != [("scores", True)] or not isinstance(tokenizer, WordPiece):
         return ()
     is_framed = all(getattr(tokenizer, field) == piece for field, piece in _SPECIAL.items())

@@ -180,7 +180,11 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
                 f"The model has {len(names)} classes, but its output {name!r} ends in "
                 f"{values} values; class names belong to an output with one value for each class."
             )
-    pieces = bert_inputs.vocabulary(model) if {*sent} == {*bert_inputs.NAMES} else ()
+    pieces = (
+        bert_inputs.vocabulary(model.backbone, model.task)
+        if {*sent} == {*bert_inputs.NAMES}
+        else ()
+    )
     written = _Metadata(
         {name: kinds[name].meaning if name in kinds else "vector" for name in sent},
         {name: kinds[name].span for name in sent if name in kinds},

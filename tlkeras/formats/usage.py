@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from tlkeras.backbone import Backbone
 from tlkeras.exporter import Usage
 from tlkeras.kind import SERVING, Kind
 
@@ -20,6 +21,46 @@ def of_values(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
     In the lines ``FILE`` stands for the name of the file and ``INPUTS`` for keyword arguments,
     ``image=tf.constant([value], "uint8")``.
     """
+    readings, batches = _read(kinds)
+    inputs = ", ".join(f"{key}={batch}" for key, batch in batches.items())
+    code = _joined(*readings, lines.replace("INPUTS", inputs))
+    return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
+
+
+def of_prepared(backbone: Backbone, file: str, picture: str, others: str) -> list[Usage]:
+    """Returns the use of a file that takes what `Backbone.preprocess` gives.
+
+    Args:
+        backbone: That of the model.
+        file: In the lines ``FILE`` stands for this name.
+        picture: Lines that resize ``value``, uint8 [h, w, 3], themselves.
+        others: Lines that run ``inputs``, a batch of one; tlkeras prepares it of anything else.
+    """
+    kinds = backbone.raw()
+    if [kind.meaning for kind in kinds.values()] == ["image"]:
+        code = _joined(*(kind.reading() for kind in kinds.values()), picture)
+    else:
+        readings, batches = _read(kinds)
+        example = ", ".join(f'"{key}": {batch}' for key, batch in batches.items())
+        prepared = _PREPARED.format(text=json.dumps(str(backbone)), example=example)
+        if not (module := type(backbone).__module__).startswith("tlkeras."):
+            prepared = f"import {module}  # It has the backbone.\n{prepared}"
+        code = _joined(*readings, prepared, others)
+    return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
+
+
+_PREPARED = """\
+import tensorflow as tf
+from tlkeras import spec
+from tlkeras.backbone import Backbone
+
+backbone = spec.parse({text}, Backbone)
+inputs = backbone.preprocess({{{example}}})
+"""
+
+
+def _read(kinds: Mapping[str, Kind]) -> tuple[list[str], dict[str, str]]:
+    """Returns code that reads a value of each kind, and that which makes it a batch, by key."""
     readings = [_reading(kind) for kind in kinds.values()]
     names = dict.fromkeys(kinds, "value")
     if len(kinds) > 1:
@@ -29,24 +70,7 @@ def of_values(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
         ]
     # The type is written out: TensorFlow takes a list of arrays of bytes for int32.
     dtypes = {key: kind.entrances()[SERVING].dtype for key, kind in kinds.items()}
-    inputs = ", ".join(
-        f'{key}=tf.constant([{name}], "{dtypes[key]}")' for key, name in names.items()
-    )
-    code = _joined(*readings, lines.replace("INPUTS", inputs))
-    return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
-
-
-def of_picture(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
-    """Returns the use of a file that takes pictures of the network's size, none of other inputs.
-
-    The lines resize ``value``, uint8 [h, w, 3], themselves. Other inputs, such as the tokens of a
-    text, need `Backbone.preprocess`, which only a SavedModel holds.
-    """
-    if [kind.meaning for kind in kinds.values()] != ["image"]:
-        return []
-    (kind,) = kinds.values()
-    code = _joined(kind.reading(), lines)
-    return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
+    return readings, {key: f'tf.constant([{name}], "{dtypes[key]}")' for key, name in names.items()}
 
 
 def _reading(kind: Kind) -> str:
