@@ -33,7 +33,7 @@ tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
 tlkeras.model.transfer_model
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
-tlkeras.measures.entities tlkeras.measures.spans
+tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection

@@ -15,7 +15,7 @@ import sklearn.metrics
 
 from tlkeras.measures import estimates
 from tlkeras.measures import measures as shapes
-from tlkeras.measures.classification import MISTAKES, ClassificationTally
+from tlkeras.measures.classification import MISTAKES, SHOWN, ClassificationTally
 from tlkeras.measures.confusions import Confusions
 from tlkeras.measures.measures import (
     Bar,
@@ -23,6 +23,7 @@ from tlkeras.measures.measures import (
     Curve,
     Example,
     Gallery,
+    Mark,
     Matrix,
     Measures,
     Scalar,
@@ -160,7 +161,7 @@ def test_measures_do_not_depend_on_the_cut_into_batches_and_are_json():
     assert json.loads(json.dumps(plain, allow_nan=False)).keys() == plain.keys()
     assert values(cut) == pytest.approx(values(whole))
     assert view(cut, Matrix) == view(whole, Matrix)
-    assert view(cut, Gallery) == view(whole, Gallery)
+    assert view(cut, Gallery, "Mistakes") == view(whole, Gallery, "Mistakes")
     assert view(cut, Table, "Classes") == view(whole, Table, "Classes")
 
 
@@ -197,9 +198,25 @@ def test_a_share_of_nothing_is_no_number():
     assert found["log_loss"] == pytest.approx(-np.log(np.finfo(np.float64).eps) / 3)
 
 
+def test_the_most_certain_and_the_most_doubtful_are_shown_right_or_wrong():
+    labels, probabilities = guesses()
+    halves = [(labels[half], probabilities[half]) for half in (slice(90), slice(90, None))]
+    found = measured(halves, NAMES)
+    order = np.argsort(probabilities.max(-1), kind="stable")
+    for title, expected in (
+        ("Most doubtful", order[:SHOWN]),
+        ("Most certain", np.argsort(-probabilities.max(-1), kind="stable")[:SHOWN]),
+    ):
+        examples = view(found, Gallery, title).examples
+        assert [each.number for each in examples] == expected.tolist()
+        for each in examples:
+            is_right = labels[each.number] == probabilities[each.number].argmax()
+            assert (", rightly, " in each.caption) == is_right
+
+
 def test_the_gallery_shows_the_surest_mistakes_by_their_number():
     labels, probabilities = guesses()
-    found = view(measured([(labels, probabilities)], NAMES), Gallery).examples
+    found = view(measured([(labels, probabilities)], NAMES), Gallery, "Mistakes").examples
     wrong = np.flatnonzero(probabilities.argmax(-1) != labels)
     surest = wrong[np.argsort(-probabilities[wrong].max(-1), kind="stable")][:MISTAKES]
     assert len(wrong) > MISTAKES
@@ -348,7 +365,7 @@ VIEWS = [
     Matrix("Confusions", ["a", "b"], [[1, 2], [3, 4]]),
     Curve("Precision", "recall", "precision", {"a": [[0.0, 1.0], [1.0, 0.5]]}, "A note."),
     Bars("Calibration", "confidence", "accuracy", [Bar(0.0, 0.5, 0.25, 0.3, 1.0)]),
-    Gallery("Mistakes", [Example(17, "a taken for b")]),
+    Gallery("Mistakes", [Example(17, "a taken for b", marks={"true": [Mark(0, 2, "PER")]})]),
 ]
 
 

@@ -8,6 +8,7 @@ import io
 import re
 import xml.etree.ElementTree
 from collections.abc import Sequence
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from tlkeras.measures.measures import (
     Curve,
     Example,
     Gallery,
+    Mark,
     Matrix,
     Measures,
     Scalar,
@@ -145,6 +147,8 @@ def test_every_part_has_a_section(tmp_path):
         "Classes",
         "Calibration",
         "Mistakes",
+        "Most doubtful",
+        "Most certain",
         "Exports",
         "Data",
         "Configuration",
@@ -180,7 +184,7 @@ def test_a_part_without_content_is_left_out(part, heading, tmp_path):
     nothing = getattr(Report(title=""), part)
     headings = written(full(**{part: nothing}), tmp_path).headings
     assert heading not in headings
-    assert len(headings) == 10
+    assert len(headings) == 12
 
 
 def test_a_report_of_nothing_is_a_title(tmp_path):
@@ -268,6 +272,28 @@ def test_an_overlay_lies_on_a_picture_of_its_own(tmp_path):
         ("another", "data:image/jpeg"),
     ]
     assert {"class": "gallery pairs"} in read.named("div")
+
+
+def test_marked_words_are_in_marks_with_what_is_said_of_them(tmp_path):
+    text = "Ada  Lovelace <b>met</b>\nBabbage in London"
+    marks = {
+        "true": [Mark(0, 2, "PER"), Mark(3, 4, "PER"), Mark(5, 6, "LOC", 1.0, 1)],
+        "predicted": [Mark(2, 3, "-0.25", -0.25), Mark(5, 9, "beyond the end")],
+    }
+    gallery = Gallery("Mistakes", [Example(3, "two of three", marks=marks)])
+    contents = dataclasses.replace(with_view(gallery), examples={3: Shown("17", text)})
+    report.write(tmp_path / "report.html", contents)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    found = re.findall(r'<mark class="(.*?)" style="--share:(.*?)">(.*?)<small>(.*?)</small>', html)
+    assert found == [
+        ("kind0", "1.000", "Ada  Lovelace", "PER"),
+        ("kind0", "1.000", "Babbage", "PER"),
+        ("kind1", "1.000", "London", "LOC"),
+        ("against", "0.250", "&lt;b&gt;met&lt;/b&gt;", "-0.25"),
+    ]
+    quotes = re.findall(r"<blockquote.*?>(.*?)</blockquote>", html, re.DOTALL)
+    plain = [re.sub(r"<small>.*?</small>|<.*?>", "", quote) for quote in quotes]
+    assert [unescape(quote) for quote in plain] == [text, text]
 
 
 def test_a_text_in_a_gallery_is_a_text(tmp_path):

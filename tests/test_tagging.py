@@ -19,7 +19,7 @@ from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import keras, tf
 from tlkeras.measures import measures as shapes
 from tlkeras.measures.entities import Scheme, overlapping
-from tlkeras.measures.measures import Gallery, Matrix, Measures, Table
+from tlkeras.measures.measures import Gallery, Mark, Matrix, Measures, Table
 from tlkeras.measures.tagging import MISTAKES, TaggingTally
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.tagging import Tagging
@@ -291,9 +291,10 @@ def test_the_interval_is_that_of_a_bootstrap_over_sentences():
 def test_the_gallery_has_the_sentences_with_the_most_wrong_entities():
     many = ["B-PER", "I-PER", "O", "B-LOC"]
     found = measured([(["O"], ["B-LOC"]), (many, ["O", "B-PER", "O", "B-LOC"]), (many, many)])
-    assert view(found, Gallery).examples == [
-        shapes.Example(1, "true PER 1-2; predicted PER 2"),
-        shapes.Example(0, "predicted LOC 1"),
+    examples = view(found, Gallery).examples
+    assert [(each.number, each.caption) for each in examples] == [
+        (1, "true PER 1-2; predicted PER 2"),
+        (0, "predicted LOC 1"),
     ]
     several = measured([(["O"], ["B-LOC"])] * (MISTAKES + 3))
     assert [each.number for each in view(several, Gallery).examples] == [*range(MISTAKES)]
@@ -375,6 +376,16 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_sentences():
     target = random.integers(-1, 3, (6, 8))
     each = [lost(target[i : i + 1], outputs[i : i + 1]) for i in range(6)]
     assert lost(target, outputs) == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_the_gallery_marks_true_and_predicted_entities_in_their_places():
+    case = (["B-PER", "I-PER", "O", "B-LOC"], ["B-PER", "I-PER", "B-LOC", "O"])
+    (example,) = view(measured([case]), Gallery).examples
+    assert example.marks == {
+        "true": [Mark(0, 2, "PER", 1.0, 1), Mark(3, 4, "LOC", 1.0, 0)],
+        "predicted": [Mark(0, 2, "PER", 1.0, 1), Mark(2, 3, "LOC", 1.0, 0)],
+    }
+    assert "PER" not in example.caption
 
 
 def test_the_head_learns_which_words_have_which_tags():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tlkeras.data.records import Records
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING
-from tlkeras.measures import measures
+from tlkeras.measures import measures, occlusion
 from tlkeras.measures.measures import Measures, listed
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
@@ -61,6 +62,7 @@ def evaluation(
     with hardware.in_float32():
         found = _measured(fitted, data, split, out / "served")
         _require_fitting_bound(found, task, lower_bound, upper_bound)
+        found = occlusion.marked(found, fitted, functools.partial(_values, data, split))
         before = _measured_before(baseline, data, split).score if baseline else None
     measures.write(found, out)
     # Name and version: a reader of the report need not know where they lie.
@@ -135,6 +137,12 @@ def _measured(fitted: TransferModel, data: Data, split: str, out: Path) -> Measu
         kept.write(fitted.task.kept(served), first)
         first += count(target)
     return dataclasses.replace(tally.measures(), split=split)
+
+
+def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str, Any]]:
+    """Returns the standard values of examples by their numbers."""
+    kinds = data.backbone.raw()
+    return [records.values(row, kinds)[1] for row in Records(data.folder, split).read(numbers)]
 
 
 def _measured_before(version: Path, data: Data, split: str) -> Measures:

@@ -22,6 +22,9 @@ from tlkeras.measures.ranking import Ranking, curve
 MISTAKES = 12
 """The most confident mistakes, so many, are shown."""
 
+SHOWN = 6
+"""So many of the most certain and of the most doubtful predictions are shown."""
+
 
 class ClassificationTally:
     """Sums over the examples; the measures are functions of them.
@@ -46,6 +49,8 @@ class ClassificationTally:
         self._calibration = Calibration()
         # Confidence, number, label and prediction.
         self._mistakes: list[tuple[float, int, int, int]] = []
+        self._certain: list[tuple[float, int, int, int]] = []
+        self._doubtful: list[tuple[float, int, int, int]] = []
 
     def add(self, target: np.ndarray, served: Mapping[str, Any], first: int) -> None:
         """Adds one-hot targets [b, classes] and the probabilities, [b, classes], of a batch."""
@@ -71,12 +76,18 @@ class ClassificationTally:
         for place, ranking in enumerate(self._rankings):
             ranking.add(found[:, place], labels == place)
         self._calibration.add(confidence, right)
-        self._mistakes += [
-            (float(confidence[i]), first + int(i), int(labels[i]), int(predicted[i]))
-            for i in np.flatnonzero(~right)
+        found = [
+            (float(confidence[i]), first + i, int(labels[i]), int(predicted[i]))
+            for i in range(len(labels))
         ]
-        self._mistakes.sort(key=lambda mistake: -mistake[0])
-        del self._mistakes[MISTAKES:]
+        for held, more, sign, most in (
+            (self._mistakes, [each for each in found if each[2] != each[3]], -1, MISTAKES),
+            (self._certain, found, -1, SHOWN),
+            (self._doubtful, found, 1, SHOWN),
+        ):
+            held.extend(more)
+            held.sort(key=lambda each: sign * each[0])
+            del held[most:]
 
     def measures(self) -> Measures:
         """Returns the measures of all examples added."""
@@ -103,7 +114,7 @@ class ClassificationTally:
                 *confusions.views(),
                 *([curve(self._classes, self._rankings)] if self._rankings else []),
                 self._calibration.view(),
-                self._gallery(),
+                *self._galleries(),
             ],
             remarks=[*confusions.remarks(), *self._calibration.remarks()],
         )
@@ -118,13 +129,21 @@ class ClassificationTally:
             found[f"average_precision_{name}"] = ranking.average_precision
         return {name: scalar for name, scalar in found.items() if scalar}
 
-    def _gallery(self) -> Gallery:
-        names = self._classes
-        examples = [
-            Example(number, f"{names[label]} taken for {names[predicted]}, {confidence:.1%} sure")
-            for confidence, number, label, predicted in self._mistakes
+    def _galleries(self) -> list[Gallery]:
+        return [
+            Gallery(title, [*map(self._example, held)], note)
+            for title, held, note in (
+                ("Mistakes", self._mistakes, "The wrong predictions of the highest confidence."),
+                ("Most doubtful", self._doubtful, "The predictions of the lowest confidence."),
+                ("Most certain", self._certain, "The predictions of the highest confidence."),
+            )
         ]
-        return Gallery("Mistakes", examples, "The wrong predictions of the highest confidence.")
+
+    def _example(self, found: tuple[float, int, int, int]) -> Example:
+        confidence, number, label, predicted = found
+        is_wrong = f"{self._classes[label]} taken for {self._classes[predicted]}"
+        caption = is_wrong if label != predicted else f"{self._classes[label]}, rightly"
+        return Example(number, f"{caption}, {confidence:.1%} sure")
 
 
 def _labels(target: np.ndarray, classes: int, first: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tlkeras import files
 
@@ -128,17 +128,41 @@ class Bars:
     note: str = ""
 
 
+class Mark(NamedTuple):
+    """Words of a text to be seen: white space parts words, and the first is 0.
+
+    Attributes:
+        first: The first of them.
+        stop: The word behind the last of them.
+        name: What is said of them, never by colour alone.
+        weight: How strongly, from -1 to 1.
+        kind: The number of a colour; marks of one kind have one.
+    """
+
+    first: int
+    stop: int
+    name: str
+    weight: float = 1.0
+    kind: int = 0
+
+
 @dataclasses.dataclass(frozen=True)
 class Example:
     """An example of the measured split by its number, and what to say of it.
 
     `overlays` are small PNG files in base64, by what each shows: a page draws the picture of the
-    example once for each, with the overlay stretched over it.
+    example once for each, with the overlay stretched over it. `marks` are, too, of a text.
     """
 
     number: int
     caption: str
     overlays: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    marks: Mapping[str, Sequence[Mark]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Makes marks of the lists that they are in a file."""
+        marks = {name: [Mark(*mark) for mark in each] for name, each in self.marks.items()}
+        object.__setattr__(self, "marks", marks)
 
 
 @dataclasses.dataclass(frozen=True)

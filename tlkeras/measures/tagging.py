@@ -17,6 +17,7 @@ from tlkeras.measures.estimates import Ratio
 from tlkeras.measures.measures import (
     Example,
     Gallery,
+    Mark,
     Matrix,
     Measures,
     Table,
@@ -64,7 +65,7 @@ class TaggingTally:
         # By type: entities that are right, predicted, true, and overlap.
         self._entities = np.zeros([4, types], np.int64)
         self._confusions = np.zeros([types + 1, types + 1], np.int64)
-        # Wrong entities, number, true and predicted entities that are wrong.
+        # How many entities are wrong, number, true and predicted entities.
         self._mistakes: list[tuple[int, int, list[Span], list[Span]]] = []
 
     def add(self, target: np.ndarray, served: Mapping[str, Any], first: int) -> None:
@@ -167,7 +168,7 @@ class TaggingTally:
         missed = [span for span in true if span not in found]
         wrong = [span for span in found if span not in true]
         if missed or wrong:
-            self._mistakes.append((len(missed) + len(wrong), number, missed, wrong))
+            self._mistakes.append((len(missed) + len(wrong), number, true, found))
             self._mistakes.sort(key=lambda mistake: (-mistake[0], mistake[1]))
             del self._mistakes[MISTAKES:]
 
@@ -222,14 +223,23 @@ class TaggingTally:
 
     def _gallery(self) -> Gallery:
         examples = []
-        for _, number, missed, wrong in self._mistakes:
+        for _, number, true, found in self._mistakes:
+            missed = [span for span in true if span not in found]
+            wrong = [span for span in found if span not in true]
             parts = (("true", missed), ("predicted", wrong))
             caption = "; ".join(
                 f"{word} {listed([*map(_shown, spans)])}" for word, spans in parts if spans
             )
-            examples.append(Example(number, caption))
+            examples.append(Example(number, caption, marks=self._marks(true, found)))
         note = "The sentences with the most wrong entities; words are counted from 1."
         return Gallery("Mistakes", examples, note)
+
+    def _marks(self, true: list[Span], found: list[Span]) -> dict[str, list[Mark]]:
+        kinds = self._scheme.types
+        return {
+            name: [Mark(start, stop, kind, 1.0, kinds.index(kind)) for kind, start, stop in spans]
+            for name, spans in (("true", true), ("predicted", found))
+        }
 
     def _remarks(self) -> Iterator[str]:
         """Yields what the counts say against the model, the gravest first."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tlkeras.measures.measures import Bars, Curve, Gallery, Matrix, Table, View
+from tlkeras.measures.measures import Bars, Curve, Gallery, Mark, Matrix, Table, View
 from tlkeras.report import charts
 from tlkeras.report.page import Markup, element, folded, joined, number, table
 
@@ -139,8 +140,12 @@ def _gallery(view: Gallery, examples: Mapping[int, Shown]) -> Markup:
         if shown is not None:
             has_texts |= isinstance(shown.content, str)
             content = _content(shown, example.caption)
-            overlays = {} if isinstance(shown.content, str) else example.overlays
-            parts += [_overlaid(content, *each) for each in overlays.items()] or [content]
+            if isinstance(shown.content, str):
+                marked = [_marked(shown.content, *each) for each in example.marks.items()]
+                parts += marked or [content]
+            else:
+                overlaid = [_overlaid(content, *each) for each in example.overlays.items()]
+                parts += overlaid or [content]
         name = [element("div", shown.id)] if shown and shown.id else []
         caption = element("figcaption", element("strong", example.caption), *name)
         figures.append(element("figure", *parts, caption))
@@ -158,6 +163,31 @@ def _overlaid(content: Markup, name: str, overlay: str) -> Markup:
     """Returns a picture with a PNG file in base64 stretched over it."""
     above = element("img", src=f"data:image/png;base64,{overlay}", alt=name, title=name)
     return element("span", content, above, class_="overlaid")
+
+
+def _marked(text: str, name: str, marks: Sequence[Mark]) -> Markup:
+    """Returns a text with words marked, and what is said of them behind each mark."""
+    words = [match.span() for match in re.finditer(r"\S+", text)]
+    parts: list[Markup | str] = []
+    end = 0
+    for mark in sorted(marks):
+        if mark.stop > len(words):
+            break  # The text is longer than a page shows.
+        start, stop = words[mark.first][0], words[mark.stop - 1][1]
+        sign = "against" if mark.weight < 0 else f"kind{mark.kind % _KINDS}"
+        style = f"--share:{min(abs(mark.weight), 1):.3f}"
+        said = element("small", mark.name)
+        parts += [
+            text[end:start],
+            element("mark", text[start:stop], said, class_=sign, style=style),
+        ]
+        end = stop
+    quote = element("blockquote", *parts, text[end:], dir="auto")
+    return element("div", element("div", name, class_="quiet"), quote, class_="marked")
+
+
+_KINDS = 6
+"""There are so many colours of marks; their names tell kinds apart."""
 
 
 def _content(shown: Shown, caption: str) -> Markup:
