@@ -21,7 +21,8 @@ tlkeras.model.transfer_model
 """
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
-{MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.training.feature_store tlkeras.exporter
+{MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.measures.occlusion
+tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 pipeline.steps.resolver
 """
@@ -44,7 +45,8 @@ MODULES = {
     "exporter": f"{JUDGED} pipeline.steps.evaluator",
     "infra_validator": f"{JUDGED} pipeline.steps.evaluator",
     "model_card": f"""
-        {KINDS} tlkeras.backbone tlkeras.exporter tlkeras.measures.measures pipeline.product
+        {KINDS} tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.measures.measures
+        pipeline.product
         tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
     """,

@@ -104,7 +104,7 @@ def _marks(classes: Sequence[str], found: np.ndarray) -> dict[str, list[Mark]]:
     order = np.argsort(-np.abs(weights), kind="stable")[:MARKED]
     chosen = sorted(int(i) for i in order if abs(weights[i]) >= LEAST)
     marked = [Mark(i, i + 1, f"{weights[i]:+.2f}", float(weights[i])) for i in chosen]
-    return {f"by how much each word speaks for {classes[best]}": marked}
+    return {f"by how much each word speaks for {classes[best]}": marked} if marked else {}
 
 
 def _scores(model: TransferModel, examples: Sequence[Mapping[str, Any]], output: str) -> np.ndarray:
