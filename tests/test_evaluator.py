@@ -157,7 +157,9 @@ def test_the_gallery_has_the_surest_mistakes_by_their_place_in_the_split(
     recorded: Path, model: Path, tmp_path: Path
 ):
     evaluated(tmp_path / "out", recorded, model, batch_size=2)
-    (gallery,) = (v for v in measures.read(tmp_path / "out").views if isinstance(v, Gallery))
+    views = measures.read(tmp_path / "out").views
+    (gallery,) = (each for each in views if each.title == "Mistakes")
+    assert isinstance(gallery, Gallery)
     served = np.load(tmp_path / "out" / "served" / "probabilities.npy")
     data = Data(recorded, Tiny(), Classification())
     labels = np.concatenate([target.numpy() for _, target in data.batches("test")]).argmax(-1)
