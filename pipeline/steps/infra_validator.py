@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -31,6 +32,9 @@ from tlkeras.task import Task
 TIMED = 50  # Examples timed one at a time, after five to warm up.
 CALLED = 32  # Test examples on which every endpoint is called.
 THREADS = (1, 2)
+
+# Elsewhere the libraries of the system forbid it.
+_START = "forkserver" if sys.platform == "linux" else "spawn"
 
 T = TypeVar("T")
 
@@ -84,9 +88,12 @@ def _require_labels(path: Path, classes: tuple[str, ...]) -> None:
 def _fresh(function: Callable[..., T], exporter: str, *arguments: Any) -> T:
     """Returns what a function of an exporter returns in a new process, on the processor.
 
-    So nothing of the process that wrote the export is left in memory, and a crash is a message.
+    So nothing of the process that wrote the export is left in memory, and a crash is a message. The
+    libraries are imported once, by a server that runs nothing and from which the processes fork.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(_START)
+    if _START == "forkserver":
+        context.set_forkserver_preload(["tensorflow", __name__])
     with ProcessPoolExecutor(1, context, initializer=_without_gpus) as pool:
         try:
             return pool.submit(function, exporter, *arguments).result()
