@@ -160,7 +160,8 @@ def _starter(source: Source) -> Backbone:
 def _task(source: Source) -> Task:
     """Returns classification if the data have a label, else the task that reads most of them.
 
-    A task of a user's own has to be named where one of tlkeras's reads as much.
+    Texts and pictures count only where there is nothing else to be predicted. A task of a user's
+    own has to be named where one of tlkeras's reads as much.
 
     Raises:
         ValueError: There is none, or two that read as much.
@@ -168,8 +169,13 @@ def _task(source: Source) -> Task:
     if "label" in (keys := source.features()):
         return Classification()
     members = spec.names(Task)
-    reading = {name: len(each.reads) for name, each in members.items() if {*each.reads} <= {*keys}}
-    best = [name for name, count in reading.items() if count == max(reading.values()) > 0]
+    sent = {key for backbone in STARTERS for key in backbone.raw()}
+    reading = {
+        name: len({*each.reads} - sent)
+        for name, each in members.items()
+        if each.reads and {*each.reads} <= {*keys}
+    }
+    best = [name for name, count in reading.items() if count == max(reading.values())]
     own = [name for name in best if members[name].__module__.startswith("tlkeras.")]
     best = own or best
     if len(best) != 1:

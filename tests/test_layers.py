@@ -37,6 +37,7 @@ tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
+tlkeras.measures.language_modeling tlkeras.texts.sampling
 tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop

@@ -76,6 +76,13 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         """The tokenizer that `preprocess` runs, a class of `texts`; None if it reads no text."""
         return None
 
+    def readout(self, network: keras.Model) -> Any:
+        """Returns the matrix by which a built network rates the next piece, [channels, pieces].
+
+        None is for networks that were not trained to tell the next piece of a text.
+        """
+        return None
+
     def blocks(self, network: keras.Model) -> dict[str, list[keras.Layer]]:
         """Returns the layers of a network by block, every layer once, in the network's order.
 

@@ -11,7 +11,8 @@ from tlkeras.frameworks import keras
 from tlkeras.spec import Spec
 
 if TYPE_CHECKING:
-    from tlkeras.measures.measures import Measures
+    from tlkeras.measures.measures import Measures, View
+    from tlkeras.model.transfer_model import TransferModel
 
 Meaning = Literal["scores", "boxes", "category", "count", "mask", "tokens", "vector"]
 """What a served tensor holds."""
@@ -68,6 +69,12 @@ class Task(Spec, plugins="tlkeras.tasks"):
 
     needs_float: ClassVar[bool] = False
     """Whether integers are too coarse for what `served` makes of the outputs."""
+
+    rates_pieces: ClassVar[bool] = False
+    """Whether the head rates the pieces of the backbone's vocabulary, in place of classes.
+
+    Its layer ``logits`` begins with `Backbone.readout`.
+    """
 
     primary: ClassVar[str]
     """The scalar of the measures that blesses a model or not."""
@@ -158,6 +165,13 @@ class Task(Spec, plugins="tlkeras.tasks"):
         An array of uint8 [h, w] is written as a picture, all else as numbers and texts.
         """
         return dict(answer)
+
+    def views(self, model: TransferModel, examples: Sequence[Mapping[str, Any]]) -> Sequence[View]:
+        """Returns what the report shows beside the measures, made by the model of some examples.
+
+        They are raw, as for `TransferModel.predict`.
+        """
+        return ()
 
     @abc.abstractmethod
     def tally(self, classes: Sequence[str]) -> Tally:

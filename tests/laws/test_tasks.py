@@ -35,7 +35,10 @@ from tlkeras.task import Task
 FIRST = 100  # The number of the first test example, to tell a number from a place.
 CLASSES = ("B-x", "I-x", "O")
 
-BACKBONES: Mapping[str, Backbone] = {"tagging": Wordy()}
+BACKBONES: Mapping[str, Backbone] = {
+    "tagging": Wordy(),
+    "language_modeling": Wordy(input="text"),
+}
 """What a task is tried on, if not on pictures."""
 
 OF_TEXTS = ("multilabel", "regression")

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
+
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.files import read_json
@@ -171,6 +173,19 @@ class HubText(Backbone):
         """
         return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
+    def readout(self, network):
+        """Returns the table of the pieces, or the matrix that the weights have beside it."""
+        if not self._is_causal:
+            return None
+        layer = network.get_layer("token_embedding")
+        if self._folder is not None and self._path is not None and self._path.is_dir():
+            settings = checkpoints.settings(self._folder, self.family.layout)
+            if not settings.get("tie_word_embeddings", True):
+                return checkpoints.readout(self._path)
+        if layer.tie_weights:
+            return np.transpose(layer.embeddings.numpy())
+        return layer.reverse_embeddings.numpy()
+
     def lengths(self, batch):
         return inputs.lengths(batch, self._id(self.tokenizer.padding))
 
@@ -188,6 +203,11 @@ class HubText(Backbone):
     @property
     def _described_elsewhere(self) -> bool:
         return self.weights is None or self.weights.endswith(WEIGHTS)
+
+    @property
+    def _is_causal(self) -> bool:
+        """Whether a piece sees only those before it, so that the network tells the next one."""
+        return "last" in self.family.poolings
 
     @property
     def _constructor(self) -> Any:
@@ -284,7 +304,10 @@ class HubText(Backbone):
         pooled = found.get("pooled")
         if pooled is None:
             pooled = _POOLED[self.pooling](found["tokens"], mask)
-        return keras.Model(given, inputs.features(given, found["tokens"], mask, pooled))
+        features = inputs.features(given, found["tokens"], mask, pooled)
+        if self._is_causal and self.input == "text":
+            features["next"] = inputs.following(ids, mask)
+        return keras.Model(given, features)
 
     def _tokens(self, network: Any) -> Any:
         """Returns the symbolic tokens of `layer`."""

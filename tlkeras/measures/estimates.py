@@ -69,9 +69,20 @@ class Ratio:
         if not self.whole:
             return Scalar(0.0)
         value = self.part / self.whole
+        return Scalar(value, spread(value, self._variance, self.whole))
+
+    @property
+    def rate(self) -> Scalar:
+        """The same for losses of at least 0, such as bits a byte, by normal theory."""
+        value = self.part / self.whole
+        reach = NORMAL * math.sqrt(max(self._variance, 0.0))
+        return Scalar(value, (max(value - reach, 0.0), value + reach), more_is_better=False)
+
+    @property
+    def _variance(self) -> float:
+        value = self.part / self.whole
         parts, both, wholes = self._squares
-        variance = (parts - 2 * value * both + value**2 * wholes) / self.whole**2
-        return Scalar(value, spread(value, float(variance), self.whole))
+        return float((parts - 2 * value * both + value**2 * wholes) / self.whole**2)
 
 
 def midranks(values: np.ndarray) -> np.ndarray:

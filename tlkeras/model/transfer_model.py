@@ -65,7 +65,11 @@ class TransferModel:
             features: Any = network.output
             body = keras.Model(network.input, task.summarize(features), name="body")
             inputs = _inputs_like(body.output)
-            head = keras.Model(inputs, task.head(inputs, len(classes)), name=HEAD)
+            readout = _readout(backbone, network) if task.rates_pieces else None
+            count = len(classes) if readout is None else readout.shape[1]
+            head = keras.Model(inputs, task.head(inputs, count), name=HEAD)
+            if readout is not None:
+                head.get_layer("logits").set_weights([readout])
             full = keras.Model(body.input, head(body.output), name=backbone.name)
         self._hold(backbone, task, classes, body, head, full)
         self.seed: int = seed
@@ -341,6 +345,17 @@ def _seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(before)
         np.random.set_state(arrays_before)
+
+
+def _readout(backbone: Backbone, network: keras.Model) -> Any:
+    """Returns `Backbone.readout`; raises ValueError if there is none."""
+    if (found := backbone.readout(network)) is None:
+        raise ValueError(
+            f"{backbone.name} cannot tell the next piece of a text, which the task needs; use a "
+            "network that was trained to, such as --backbone=\"gpt2(weights='FOLDER')\", or "
+            "another --task."
+        )
+    return found
 
 
 def _inputs_like(outputs: Any) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,15 @@ class BytePairs:
             self._padding,
             between=" ",
         )
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Returns the text of pieces; bytes that are not UTF-8 are replaced."""
+        letters = "".join(self.vocabulary[i] for i in ids)
+        encoded = b"".join(
+            bytes([LETTERS.index(letter)]) if letter in LETTERS else letter.encode()
+            for letter in letters
+        )
+        return encoded.decode("utf-8", "replace")
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:

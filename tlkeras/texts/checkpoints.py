@@ -135,6 +135,11 @@ def load(network: keras.Model, folder: Path, layout: Layout) -> None:
             ) from None
 
 
+def readout(folder: Path) -> np.ndarray:
+    """Returns the matrix that rates the next piece, where it is not the table of the pieces."""
+    return _read(folder, _tensors(folder), ["lm_head.weight"]).T
+
+
 def _tensors(folder: Path) -> dict[str, Any]:
     """Returns the open file of every tensor, by name."""
     from safetensors import SafetensorError, safe_open

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tlkeras.files import read_json
 from tlkeras.frameworks import keras_hub, tf
@@ -74,6 +76,11 @@ class HubPieces:
             length: How many pieces there are for a sentence.
         """
         return rows.of_words(self._pieces, words, self._frame(1), length, self._padding)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Returns the text of pieces."""
+        found = self.tokenizer.detokenize(tf.constant([[*ids]], tf.int32))
+        return np.asarray(found).ravel()[0].decode("utf-8", "replace") if len(ids) else ""
 
     @functools.cached_property
     def _pieces(self) -> Any:

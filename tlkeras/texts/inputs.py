@@ -134,6 +134,13 @@ def last(tokens: Any, mask: Any) -> Any:
     return found[:, 0]
 
 
+def following(token_ids: Any, mask: Any) -> Any:
+    """Returns the piece behind each, int32 [b, length]; -1 where there is none."""
+    known: Any = keras.ops.where(mask, token_ids, -1)
+    none: Any = keras.ops.full_like(token_ids[:, :1], -1)
+    return keras.ops.concatenate([known[:, 1:], none], axis=1)
+
+
 def segments(token_ids: Any, mask: Any, end: int) -> Any:
     """Returns in which text each piece is, int32 [b, length]: 1 behind the first `end`, else 0."""
     ends: Any = keras.ops.cast(keras.ops.equal(token_ids, end), "int32")

@@ -1,0 +1,156 @@
+"""The language modeling task: likelihoods, their measures, and how texts go on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import checkpoints as folders
+import numpy as np
+import pytest
+from conftest import assert_near
+
+from tlkeras.backbones.hub_text import GPT2, Bert, Llama
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.frameworks import tf
+from tlkeras.measures.language_modeling import LanguageTally
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.recipes.fine_tune import FineTune, Phase
+from tlkeras.sources.csv import CSV
+from tlkeras.tasks.language_modeling import LanguageModeling
+from tlkeras.texts import sampling
+
+TEXTS = ("the soup was so good", "a b", "good soup, bad soup: the soup", "the the the the the")
+LENGTH = 24
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> tuple[Path, Any]:
+    place = tmp_path_factory.mktemp("gpt2")
+    return place, folders.write("gpt2", place)
+
+
+@pytest.fixture(scope="module")
+def folder(written) -> Path:
+    return written[0]
+
+
+@pytest.fixture(scope="module")
+def model(folder) -> TransferModel:
+    return TransferModel(GPT2(weights=str(folder), length=LENGTH), LanguageModeling(), ())
+
+
+def served(model: TransferModel, texts: Any) -> dict[str, np.ndarray]:
+    found = model.predicted(model.backbone.preprocess({"text": tf.constant(texts)}))
+    return {name: np.asarray(value) for name, value in found.items()}
+
+
+def test_likelihoods_are_those_of_a_numpy_forward_pass(model, written):
+    folder, tensors = written
+    config = json.loads((folder / "config.json").read_text())
+    ids = model.backbone.preprocess({"text": tf.constant(TEXTS)}).numpy()
+    mask = ids >= 0
+    states = folders.gpt2(tensors, config, np.maximum(ids, 0), mask, None)[-1]
+    logits = states @ tensors["wte.weight"].T
+    logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    found = served(model, TEXTS)
+    for row, (text, own) in enumerate(zip(ids, logs, strict=True)):
+        pieces = int(mask[row].sum())
+        expected = [own[place, text[place + 1]] for place in range(pieces - 1)]
+        assert found["counted"][row].sum() == pieces - 1
+        np.testing.assert_allclose(
+            found["log_probabilities"][row, : pieces - 1], expected, atol=1e-4
+        )
+        assert not found["log_probabilities"][row, pieces - 1 :].any()
+        best = own[: pieces - 1].argmax(axis=-1)
+        np.testing.assert_array_equal(found["likely"][row, : pieces - 1], best)
+        np.testing.assert_array_equal(found["right"][row, : pieces - 1], best == text[1:pieces])
+
+
+def test_a_text_is_as_probable_alone_as_beside_longer_ones(model):
+    together = served(model, TEXTS)["log_probabilities"].sum(axis=1)
+    alone = [served(model, [text])["log_probabilities"].sum() for text in TEXTS]
+    assert_near(together, np.array(alone), 64)
+
+
+def test_the_measures_are_those_of_the_sums():
+    tally = LanguageTally()
+    logs = np.log([[0.5, 0.25, 1.0, 1.0], [0.125, 0.5, 0.5, 1.0]])
+    counted = np.array([[1.0, 1, 0, 0], [1, 1, 1, 0]])
+    right = np.array([[1.0, 0, 0, 0], [0, 1, 1, 0]])
+    served = {"log_probabilities": logs * counted, "counted": counted, "right": right}
+    tally.add(np.array([[6.0], [9.0]]), served, 0)
+    found = tally.measures()
+    nats = [math.log(8), math.log(32)]
+    assert found.scalars["perplexity"].value == pytest.approx(math.exp(sum(nats) / 5))
+    # The second text fills all places, so that more may have been cut off.
+    assert found.scalars["bits_per_byte"].value == pytest.approx(3 / 6)
+    assert found.scalars["accuracy"].value == pytest.approx(3 / 5)
+    assert not found.score.more_is_better and "1 of 2" in found.remarks[0]
+    low, high = found.scalars["perplexity"].interval or (0, 0)
+    assert low < found.scalars["perplexity"].value < high
+
+
+def test_texts_without_a_piece_are_refused():
+    tally = LanguageTally()
+    none = np.zeros([1, 4])
+    tally.add(np.array([[0.0]]), {"log_probabilities": none, "counted": none, "right": none}, 0)
+    with pytest.raises(ValueError, match="no example with a piece"):
+        tally.measures()
+
+
+def test_the_most_probable_pieces_are_the_limit_of_a_small_nucleus(model):
+    greedy = sampling.continued(model, "the soup", 6)
+    assert greedy == sampling.continued(model, "the soup", 6)
+    assert greedy == sampling.continued(model, "the soup", 6, nucleus=1e-9, seed=3)
+    drawn = {sampling.continued(model, "the soup", 6, nucleus=1.0, seed=n) for n in range(4)}
+    assert len(drawn) > 1
+    assert sampling.continued(model, "", 6) == ""  # GPT-2 reads nothing before a text.
+
+
+def test_pieces_are_drawn_from_the_nucleus_alone():
+    logits, random = np.log([0.1, 0.5, 0.3, 0.1]), np.random.default_rng(0)
+    drawn = [sampling.chosen(logits, 0.7, random) for _ in range(2000)]
+    assert {*drawn} == {1, 2}
+    assert drawn.count(1) / 2000 == pytest.approx(0.5 / 0.8, abs=0.04)
+
+
+def test_a_fit_makes_texts_more_probable_and_called_again_gives_the_same(folder, tmp_path):
+    rows = "".join(f"{TEXTS[i % 4]} {i % 3}\n" for i in range(60))
+    (tmp_path / "texts.csv").write_text(f"text\n{rows}".replace(",", ""), encoding="utf-8")
+    source = CSV(tmp_path / "texts.csv", label=None)
+    assert [*source.features()] == ["text"]
+    ingest.write_examples(source, Split(validation=20, test=0), tmp_path / "examples")
+    backbone = GPT2(weights=str(folder), length=16)
+    data = Data(tmp_path / "examples", backbone, LanguageModeling(), batch_size=8)
+    phases = (Phase(epochs=1, learning_rate=1e-2), Phase(epochs=1, unfreeze="all"))
+    model = TransferModel(backbone, data.task, data.classes, seed=0)
+    logs = FineTune(phases).fit(model, data, tmp_path / "fit")
+    assert logs[-1]["val_loss"] < logs[0]["loss"]
+    assert logs[-1]["val_perplexity"] == pytest.approx(math.exp(-logs[-1]["val_log_likelihood"]))
+    again = TransferModel(backbone, data.task, data.classes, seed=0)
+    assert FineTune(phases).fit(again, data, tmp_path / "fit") == logs
+
+
+def test_a_matrix_of_its_own_rates_the_pieces(tmp_path):
+    from safetensors.numpy import save_file
+
+    tensors = dict(folders.write("llama", tmp_path, tie_word_embeddings=False))
+    backbone = Llama(weights=str(tmp_path), length=16)
+    network = backbone.build()
+    with pytest.raises(ValueError, match=r"lm_head\.weight"):
+        backbone.readout(network)
+    table = tensors["embed_tokens.weight"]
+    tensors["lm_head.weight"] = np.random.default_rng(0).normal(size=table.shape).astype("f4")
+    save_file(tensors, tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(backbone.readout(network), tensors["lm_head.weight"].T)
+
+
+def test_networks_that_see_what_comes_are_refused(tmp_path):
+    folders.write("bert", tmp_path)
+    with pytest.raises(ValueError, match="needs 'next' of the backbone"):
+        TransferModel(Bert(weights=str(tmp_path), length=16), LanguageModeling(), ())

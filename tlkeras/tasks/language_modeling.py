@@ -1,0 +1,146 @@
+"""Language modeling: how probable a text is, piece by piece, and how it may go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tlkeras.frameworks import keras, tf
+from tlkeras.measures.language_modeling import LanguageTally
+from tlkeras.measures.measures import Table
+from tlkeras.task import Output, Task
+from tlkeras.texts import sampling
+
+# What the head gives of each piece: the logarithm of the probability of the next one, whether there
+# is one, the most probable one, and whether that is it.
+_COLUMNS = ("log_probabilities", "counted", "likely", "right")
+
+_PROMPT, _MORE, _TEXTS = 8, 40, 4  # Words of a prompt, pieces behind it, and prompts in a report.
+
+
+class LanguageModeling(Task, name="language_modeling"):
+    """The next piece of a text, by the readout that a causal network was trained with.
+
+    It needs no labels: a table with texts alone is enough. The loss is that of a text, summed over
+    its pieces, so that it does not depend on the other texts of a batch. Where a network reads no
+    special piece before a text, its first piece is not predicted. The head learns as well; at
+    first it is the network's own readout. The report shows how the model continues some texts:
+    with the most probable pieces, and with pieces drawn from the nucleus of `nucleus` of the
+    probability (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751).
+    """
+
+    reads = ("text",)
+    primary = "perplexity"
+    rates_pieces = True
+
+    nucleus: float = 0.9
+    """From how much of the probability the report draws pieces; the least probable are left out."""
+    temperature: float = 1.0
+    """By what the report divides logits before it draws."""
+
+    def validate(self):
+        self.require(0 < self.nucleus <= 1, "nucleus", "a share above 0")
+        self.require(self.temperature > 0, "temperature", "a number above 0")
+
+    def target(self, example, inputs, classes):
+        """Returns float32 [1]: the bytes of the text."""
+        return tf.cast(tf.strings.length(example["text"]), tf.float32)[None]
+
+    def summarize(self, features):
+        """Returns ``tokens`` [b, n, channels] and ``next``, int32 [b, n]."""
+        if "next" not in features:
+            raise ValueError(
+                f"language_modeling needs 'next' of the backbone, which has {', '.join(features)}; "
+                "use gpt2, llama, qwen or gemma, of input='text'."
+            )
+        return {"tokens": features["tokens"], "next": features["next"]}
+
+    def head(self, summary, classes):
+        """Returns [b, n, 4], see `served`; `classes` counts the pieces of the vocabulary."""
+        following: Any = summary["next"]
+        logits: Any = keras.layers.Dense(classes, use_bias=False, dtype="float32", name="logits")(
+            summary["tokens"]
+        )
+        place: Any = keras.ops.maximum(following, 0)
+        logs: Any = keras.ops.log_softmax(logits)
+        chosen: Any = keras.ops.take_along_axis(logs, place[..., None], axis=-1)
+        counted: Any = keras.ops.cast(following >= 0, "float32")
+        best: Any = keras.ops.top_k(logits, 1)[1]
+        likely: Any = keras.ops.cast(best[..., 0], "int32")
+        right: Any = keras.ops.cast(keras.ops.equal(likely, following), "float32")
+        columns = chosen[..., 0] * counted, counted, keras.ops.cast(likely, "float32"), right
+        return keras.ops.stack(columns, axis=-1)
+
+    def loss(self):
+        return _Loss()
+
+    def metrics(self):
+        return [_Likelihood(name="log_likelihood"), _Perplexity(name="perplexity")]
+
+    def served(self, outputs):
+        """Returns [b, n] of each piece, of the next one; all 0 where there is none but ``likely``.
+
+        ``log_probabilities`` are natural, ``counted`` is 1 where there is a next piece, ``likely``
+        is the id of the most probable one, and ``right`` is 1 where it is it.
+        """
+        return {name: outputs[..., place] for place, name in enumerate(_COLUMNS)}
+
+    def outputs(self):
+        return tuple(Output(name, "vector") for name in _COLUMNS)
+
+    def views(self, model, examples):
+        """Returns a table of continuations; the sampled ones are those of seed 0."""
+        texts = [" ".join(each["text"].split()[:_PROMPT]) for each in examples[:_TEXTS]]
+        rows = [
+            [
+                prompt,
+                sampling.continued(model, prompt, _MORE),
+                sampling.continued(model, prompt, _MORE, self.nucleus, self.temperature),
+            ]
+            for prompt in filter(None, texts)
+        ]
+        note = (
+            "The beginnings of texts that were not in the training, and how the model goes on: "
+            f"with the most probable pieces, and with pieces drawn from the most probable "
+            f"{self.nucleus:.0%}, at temperature {self.temperature:g}."
+        )
+        columns = ["beginning", "most probable", "drawn"]
+        return [Table("Continuations", columns, rows, note)] if rows else []
+
+    def tally(self, classes):
+        return LanguageTally()
+
+    def kept(self, served):
+        """Returns the sums of a text, [b]."""
+        return {name: np.asarray(served[name]).sum(axis=1) for name in ("log_probabilities",)}
+
+    def agree(self, one, other):
+        """Returns whether the texts' logarithms differ by at most one percent."""
+        pair = (each["log_probabilities"] for each in (one, other))
+        return np.isclose(*pair, rtol=0.01, atol=1e-3)
+
+
+class _Loss(keras.losses.Loss):
+    """The negative logarithm of the probability of a text, [b]."""
+
+    def call(self, y_true, y_pred):
+        total: Any = keras.ops.sum(y_pred[..., 0], axis=-1)
+        return -total
+
+
+class _Likelihood(keras.metrics.Mean):
+    """The mean logarithm of the probability of a piece."""
+
+    def update_state(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, y_true, y_pred, sample_weight=None
+    ):
+        super().update_state(y_pred[..., 0], y_pred[..., 1])
+
+
+class _Perplexity(_Likelihood):
+    """The exponential of the negative mean: among so many pieces the model would have to guess."""
+
+    def result(self):
+        mean: Any = super().result()
+        return keras.ops.exp(-mean)

@@ -1,0 +1,78 @@
+"""Sampling: how a language model continues a text, piece by piece."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tlkeras.frameworks import tf
+from tlkeras.model import folding
+
+if TYPE_CHECKING:
+    from tlkeras.model.transfer_model import TransferModel
+
+_ENDS = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>")
+"""Pieces that end a text, of the families that there are."""
+
+
+def continued(
+    model: TransferModel,
+    text: str,
+    most: int,
+    nucleus: float = 0.0,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> str:
+    """Returns what the model writes behind a text, `most` pieces or fewer.
+
+    It stops at a piece that ends texts, and at the network's length.
+
+    Args:
+        model: One of `LanguageModeling`.
+        text: The beginning.
+        most: How many pieces are written.
+        nucleus: A piece is drawn from the most probable ones that together have this share of the
+            probability (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751); 0 takes the most
+            probable.
+        temperature: Divides the logits.
+        seed: Decides what is drawn.
+    """
+    tokenizer: Any = model.backbone.tokenizer
+    row = np.asarray(model.backbone.preprocess({"text": tf.constant(text)}))
+    length, ids = len(row), [int(piece) for piece in row if piece >= 0]
+    padding = tokenizer.vocabulary.index(tokenizer.padding) if tokenizer.padding else -1
+    while ids and ids[-1] == padding:
+        ids.pop()
+    last = {i for i, piece in enumerate(tokenizer.vocabulary) if piece in _ENDS}
+    last |= {i for i, piece in enumerate(tokenizer.vocabulary) if piece == tokenizer.start != ""}
+    random, begun, run = np.random.default_rng(seed), len(ids), _logits(model)
+    while 0 < len(ids) < min(length, begun + most):
+        logits = run(tf.constant([ids], tf.int32)).numpy()
+        piece = chosen(logits.astype(np.float64) / temperature, nucleus, random)
+        if piece in last:
+            break
+        ids.append(piece)
+    return tokenizer.text(ids[begun:])
+
+
+def chosen(logits: np.ndarray, nucleus: float, random: np.random.Generator) -> int:
+    """Returns a piece drawn from the nucleus of logits, [pieces]; the most probable if it is 0."""
+    order = np.argsort(-logits, kind="stable")
+    chances = np.exp(logits[order] - logits[order[0]])
+    chances /= chances.sum()
+    before = np.cumsum(chances) - chances
+    kept = chances[before < nucleus] if nucleus else chances[:1]
+    return int(order[random.choice(len(kept), p=kept / kept.sum())])
+
+
+def _logits(model: TransferModel) -> Any:
+    """Returns the function from ids, int32 [1, n], to the logits of the piece behind, [pieces]."""
+    kernel = model.head.get_layer("logits").kernel
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32)], autograph=False)
+    def run(ids: Any) -> Any:
+        tokens = folding.run(model.body, ids)["tokens"]
+        return tf.linalg.matvec(kernel, tf.cast(tokens[0, -1], kernel.dtype), transpose_a=True)
+
+    return run
