@@ -71,8 +71,8 @@ class LanguageTally:
         remarks = []
         if self._cut:
             remarks.append(
-                f"{self._cut:,} of {self._count:,} texts fill the length of the network and may have "
-                "been cut; their bits per byte are not measured."
+                f"{self._cut:,} of {self._count:,} texts fill the length of the network and may "
+                "have been cut; their bits per byte are not measured."
             )
         return Measures(
             primary="perplexity",

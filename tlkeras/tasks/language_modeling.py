@@ -65,9 +65,9 @@ class LanguageModeling(Task, name="language_modeling"):
         place: Any = keras.ops.maximum(following, 0)
         logs: Any = keras.ops.log_softmax(logits)
         chosen: Any = keras.ops.take_along_axis(logs, place[..., None], axis=-1)
-        counted: Any = keras.ops.cast(following >= 0, "float32")
-        best: Any = keras.ops.top_k(logits, 1)[1]
-        likely: Any = keras.ops.cast(best[..., 0], "int32")
+        counted: Any = keras.ops.cast(keras.ops.greater_equal(following, 0), "float32")
+        best: Any = keras.ops.top_k(logits, 1)
+        likely: Any = keras.ops.cast(best[1][..., 0], "int32")
         right: Any = keras.ops.cast(keras.ops.equal(likely, following), "float32")
         columns = chosen[..., 0] * counted, counted, keras.ops.cast(likely, "float32"), right
         return keras.ops.stack(columns, axis=-1)
