@@ -169,7 +169,7 @@ class Task(Spec, plugins="tlkeras.tasks"):
     def views(self, model: TransferModel, examples: Sequence[Mapping[str, Any]]) -> Sequence[View]:
         """Returns what the report shows beside the measures, made by the model of some examples.
 
-        They are raw, as for `TransferModel.predict`.
+        They are what the backbone reads, as `TransferModel.predict` takes it.
         """
         return ()
 

@@ -139,16 +139,9 @@ def _measured(fitted: TransferModel, data: Data, split: str, out: Path) -> Measu
         tally.add(target, served, first)
         kept.write(fitted.task.kept(served), first)
         first += count(target)
-    found, views = tally.measures(), fitted.task.views(fitted, _first(data, split))
+    few = range(min(_SHOWN, data.count(split)))
+    found, views = tally.measures(), fitted.task.views(fitted, _values(data, split, few))
     return dataclasses.replace(found, split=split, views=[*found.views, *views])
-
-
-def _first(data: Data, split: str) -> list[dict[str, Any]]:
-    """Returns the first examples of a split, as a client sends them."""
-    kinds = data.info.features
-    found = Records(data.folder, split).read(range(min(_SHOWN, data.count(split))))
-    values = (records.values(row, kinds)[1] for row in found)
-    return [{key: each[key] for key in data.backbone.reads} for each in values]
 
 
 def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str, Any]]:
