@@ -6,13 +6,17 @@ import base64
 import contextlib
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -30,6 +34,35 @@ os.execv(sys.argv[3], sys.argv[3:])
 def found() -> str | None:
     """Returns the path of a Chromium, or of Chrome; None where there is none."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Yields the address at which Python's plain file server shows a folder."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with subprocess.Popen(
+        [*command, "--directory", folder], stdout=-1, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        try:
+            assert server.stdout
+            found = re.search(r"port (\d+)", server.stdout.readline())
+            assert found
+            yield f"http://127.0.0.1:{found[1]}"
+        finally:
+            server.terminate()
+
+
+@contextlib.contextmanager
+def opened(profile: Path) -> Iterator[Page]:
+    """Yields a tab; the test is skipped where there is no browser."""
+    program = found()
+    if program is None:
+        pytest.skip(f"none of {', '.join(NAMES)} on the search path")
+    page = Page(program, profile)
+    try:
+        yield page
+    finally:
+        page.close()
 
 
 class Page:
@@ -149,6 +182,21 @@ class Page:
         told = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **told)
         self.call("Input.dispatchKeyEvent", type="keyUp", **told)
+
+    def type(self, selector: str, text: str) -> None:
+        """Puts a text in the place of what a field holds, as a paste does."""
+        self.run(f"document.querySelector({json.dumps(selector)}).select()")
+        self.call("Input.insertText", text=text)
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """Sets the size of the page in pixels."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
 
     def shoot(self, file: Path) -> None:
         """Writes what the page looks like, a PNG."""

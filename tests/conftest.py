@@ -100,6 +100,10 @@ class Wordy(Backbone, name="wordy"):
     def preprocess(self, example):
         return inputs.preprocess(_LETTERS, example, self.input, self.length)
 
+    @property
+    def tokenizer(self):
+        return _LETTERS
+
 
 SUMMANDS = {"block2": 27, "block3": 99, "head": 355, "logits": 379}
 """How many products are added up on the way to the entrance of a block of `Tiny`: 27 in the first

@@ -12,49 +12,121 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import Tiny
+from conftest import Tiny, Wordy
 
 from tlkeras import spec
 from tlkeras.exporter import Exporter
 from tlkeras.exporters import browser
 from tlkeras.exporters.browser import Browser
-from tlkeras.formats import npm
+from tlkeras.formats import npm, page_inputs
 from tlkeras.frameworks import tf
 from tlkeras.images.pixels import squash
+from tlkeras.kinds.text import Text
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.task import Output
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
+from tlkeras.tasks.multilabel import Multilabel
+from tlkeras.tasks.regression import Regression
+from tlkeras.tasks.segmentation import Segmentation
+from tlkeras.tasks.tagging import Tagging
+from tlkeras.texts import characters, inputs
 
 
 def cropped(backbone, example):
     return squash(tf.image.central_crop(example["image"], 0.5), backbone.size)
 
 
+def turned(backbone, example):
+    ids = inputs.preprocess(backbone.tokenizer, example, backbone.input, backbone.length)
+    return tf.reverse(ids, [-1])
+
+
 def spread(task, outputs):
     return {"spread": outputs}
 
 
+def joined(task, outputs):
+    return {"probabilities": outputs[:, :1]}
+
+
 @pytest.mark.parametrize(
-    ("owner", "method", "other", "told"),
+    ("backbone", "change", "told"),
     [
-        (Tiny, "preprocess", cropped, "the backbone tiny does otherwise"),
+        (Tiny(), (Tiny, "preprocess", cropped), "the backbone tiny does otherwise"),
+        (Wordy(input="text"), (Wordy, "preprocess", turned), "the backbone wordy does otherwise"),
+        (Wordy(input="text"), (Wordy, "tokenizer", None), "the backbone wordy does otherwise"),
+        (Wordy(input="text"), (Text, "meaning", "sound"), "the backbone wordy does otherwise"),
         (
-            Classification,
-            "served",
-            spread,
+            Tiny(),
+            (Classification, "served", spread),
             r"the task classification serves \{'spread': \(1, 2\)\}",
+        ),
+        (
+            Tiny(),
+            (Classification, "served", joined),
+            r"the task classification serves \{'probabilities': \(1, 1\)\}",
+        ),
+        (
+            Tiny(),
+            (Classification, "outputs", lambda task: (Output("probabilities", "vector"),) * 2),
+            "the task classification serves",
         ),
     ],
 )
 def test_a_model_that_the_page_cannot_show_is_refused(
-    owner, method, other, told, tmp_path, monkeypatch
+    backbone, change, told, tmp_path, monkeypatch
 ):
-    model = TransferModel(Tiny(), Classification(), ("a", "b"))
-    monkeypatch.setattr(owner, method, other)
+    model = TransferModel(backbone, Classification(), ("a", "b"))
+    monkeypatch.setattr(*change)
     with pytest.raises(ValueError, match=told):
         Browser().fits(model)
     with pytest.raises(ValueError, match=told):
         Browser().write(model, None, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "task", "module", "shows", "names"),
+    [
+        (Tiny(), Classification(), "picture", "scores", {"scores": "probabilities"}),
+        (Wordy(input="text"), Multilabel(), "text", "scores", {"scores": "probabilities"}),
+        (Wordy(input="pair"), Regression(), "text", "number", {"vector": "number"}),
+        (Wordy(), Tagging(), "text", "tokens", {"tokens": "probabilities"}),
+        (Tiny(), Segmentation(), "picture", "mask", {"mask": "mask"}),
+        (
+            Tiny(),
+            Detection(),
+            "picture",
+            "boxes",
+            {"boxes": "boxes", "category": "category", "count": "count", "scores": "scores"},
+        ),
+    ],
+)
+def test_every_task_and_input_has_a_script_of_the_page(backbone, task, module, shows, names):
+    model = TransferModel(backbone, task, ("a", "b"))
+    Browser().fits(model)
+    settings, output = page_inputs.settings(model), browser._shown(model)
+    assert (settings["module"], output["module"], output["names"]) == (module, shows, names)
+    assert {f"{module}.js", f"{shows}.js"} <= {path.name for path in browser.PAGE.iterdir()}
+    assert [*settings["tensors"]] == [*model.inputs]
+    assert output["threshold"] == (0.5 if isinstance(task, Multilabel) else None)
+
+
+def test_characters_that_no_piece_has_are_told_as_one_strange_letter():
+    model = TransferModel(Wordy(input="text"), Classification(), ("a", "b"))
+    told = json.loads(page_inputs.files(model)[page_inputs.PIECES])
+    runs = dict((first, what) for first, *what in told["characters"])
+    assert runs[ord("A")] == [4 * (ord("a") - ord("A")) + characters.LETTER]
+    assert runs[ord("a")] == [characters.LETTER] and runs[ord("i")] == [page_inputs._STRANGE]
+    assert runs[0xC0][0] == 4 * (ord("a") - 0xC0) + characters.LETTER  # Its accent is gone.
+    assert runs[ord("!")] == [characters.PUNCTUATION] and runs[0x200B] == []
+    assert runs[0x4E00] == [characters.SPACE, page_inputs._STRANGE, characters.SPACE]
+    assert (told["padding"], told["unknown"], told["frames"]) == (
+        0,
+        1,
+        [[[2], [3]], [[2], [3], [3]]],
+    )
 
 
 def test_the_folder_holds_page_packages_licence_and_network(tmp_path, monkeypatch):
@@ -71,8 +143,10 @@ def test_the_folder_holds_page_packages_licence_and_network(tmp_path, monkeypatc
     assert "Apache License" in (folder / "npm" / "LICENSE").read_text(encoding="utf-8")
     told = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     size = (folder / "model.tflite").stat().st_size
-    assert (told["classes"], told["size"], told["bytes"]) == (["a", "grün"], 32, size)
-    assert (told["input"], told["output"]) == ("image", "probabilities")
+    assert (told["classes"], told["bytes"]) == (["a", "grün"], size)
+    assert (told["input"]["module"], told["input"]["size"]) == ("picture", 32)
+    assert told["input"]["tensors"] == {"image": {"shape": [1, 32, 32, 3], "dtype": "float32"}}
+    assert told["output"]["names"] == {"scores": "probabilities"}
     inputs = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
     served = Browser().load(tmp_path)(inputs)["probabilities"]
     np.testing.assert_allclose(served, model.served(inputs)["probabilities"], atol=1e-4)

@@ -45,7 +45,8 @@ tlkeras.training.layer_decay tlkeras.training.schedule
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.bert_inputs
 tlkeras.formats.litert
 tlkeras.formats.joined tlkeras.formats.bias_correction tlkeras.formats.flatbuffers
-tlkeras.formats.litert_metadata tlkeras.formats.npm tlkeras.formats.torch_file
+tlkeras.formats.litert_metadata tlkeras.formats.npm tlkeras.formats.page_inputs
+tlkeras.formats.torch_file
 tlkeras.*.*
 tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
 tlkeras.report.report

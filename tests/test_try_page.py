@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,37 +52,21 @@ def version(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def origin(version) -> Iterator[str]:
-    """Where Python's plain file server shows the version."""
-    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
-    with subprocess.Popen(
-        [*command, "--directory", version], stdout=-1, stderr=subprocess.DEVNULL, text=True
-    ) as server:
-        try:
-            assert server.stdout
-            found = re.search(r"port (\d+)", server.stdout.readline())
-            assert found
-            yield f"http://127.0.0.1:{found[1]}"
-        finally:
-            server.terminate()
+    with chromium.served(version) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def page(origin, tmp_path_factory) -> Iterator[chromium.Page]:
-    program = chromium.found()
-    if program is None:
-        pytest.skip(f"none of {', '.join(chromium.NAMES)} on the search path")
-    opened = chromium.Page(program, tmp_path_factory.mktemp("profile"))
-    try:
+    with chromium.opened(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
-    finally:
-        opened.close()
 
 
 @pytest.fixture
 def tried(page, origin) -> chromium.Page:
     """The page, just opened and ready for a picture."""
     page.open(f"{origin}/try/")
-    page.until("!document.querySelector('#file').disabled")
+    page.until("!document.querySelector('#input').disabled")
     return page
 
 
@@ -246,7 +229,7 @@ def test_the_camera_is_classified_until_it_is_stopped(tried):
     tried.run(f"void (window.track = {track})")
     tried.run("document.querySelector('#camera').click()")
     assert tried.run("window.track.readyState") == "ended"
-    assert tried.run("document.querySelector('#results').hidden")
+    assert tried.run("document.querySelector('#answer').hidden")
     assert tried.run("document.querySelector('#status').textContent") == "The camera is off."
 
     tried.run("document.querySelector('#camera').click()")
@@ -286,7 +269,7 @@ def test_a_spoilt_folder_is_told(page, origin, version, request, file, spoil, to
     page.open(f"{origin}/{place}/try/")
     found = page.until("document.querySelector('.bad')?.textContent")
     assert found.startswith("The model cannot be run: ") and told in found
-    assert page.run("document.querySelector('#file').disabled")
+    assert page.run("document.querySelector('#input').disabled")
 
 
 def _edit(path, old, new):

@@ -58,6 +58,10 @@ class ToyText(Backbone, name="toy_text"):
     def preprocess(self, example):
         return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
+    @property
+    def tokenizer(self):
+        return self._tokenizer
+
     def lengths(self, batch):
         return inputs.lengths(batch, 0)
 

@@ -28,12 +28,14 @@ class Output:
             ``tokens`` has such numbers for each word, all 0 where there is none.
         labelled: Whether the class names say what its values, or the numbers in it, stand for.
         others: The names of values before those of the classes.
+        threshold: The score from which on an example has a class; None if it has exactly one.
     """
 
     name: str
     meaning: Meaning
     labelled: bool = False
     others: tuple[str, ...] = ()
+    threshold: float | None = None
 
 
 class Tally(Protocol):

@@ -186,6 +186,10 @@ class HubText(Backbone):
             return np.transpose(layer.embeddings.numpy())
         return layer.reverse_embeddings.numpy()
 
+    @property
+    def tokenizer(self):
+        return self._tokenizer
+
     def lengths(self, batch):
         return inputs.lengths(batch, self._id(self.tokenizer.padding))
 

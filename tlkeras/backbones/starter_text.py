@@ -53,6 +53,10 @@ class StarterText(Backbone, name=NAME):
     def preprocess(self, example):
         return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
+    @property
+    def tokenizer(self):
+        return self._tokenizer
+
     def lengths(self, batch):
         return inputs.lengths(batch, _PADDING)
 

@@ -1,19 +1,19 @@
-"""Browser: a page that tries the model on the user's own pictures, on their own machine."""
+"""Browser: a page that tries the model on the user's own pictures or texts, on their machine."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tlkeras import files
 from tlkeras.exporter import UNSTATED, Exporter, Usage, existing
-from tlkeras.formats import litert, npm, signature
-from tlkeras.images.pixels import squash
+from tlkeras.formats import litert, npm, page_inputs, signature
+from tlkeras.frameworks import tf
+from tlkeras.task import Meaning, Output
 
 if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
@@ -47,13 +47,14 @@ _MEMBERS = {
 
 
 class Browser(Exporter, name="browser"):
-    """A folder ``try`` with a page that runs the model on pictures and the camera.
+    """A folder ``try`` with a page that runs the model on pictures and the camera, or on texts.
 
-    Any file server shows it, ``python -m http.server --directory try``. The page needs no network,
-    and its policy forbids one. npm fetches LiteRT.js, which runs the model, during the export; it
-    lies in ``try/npm``, its licence beside it. The page resizes as `squash` does, the network is
-    float32. Pixels may differ by a few levels where the browser decodes JPEG otherwise than
-    TensorFlow.
+    It shows the probabilities of classes, a number, the tags of words, or draws a mask or boxes
+    over the picture. Any file server shows it, ``python -m http.server --directory try``. The page
+    needs no network, and its policy forbids one. npm fetches LiteRT.js, which runs the model,
+    during the export; it lies in ``try/npm``, its licence beside it. The page resizes as `squash`
+    does and cuts texts as `WordPiece` and `BytePairs` do; the network is float32. Pixels may differ
+    by a few levels where the browser decodes JPEG otherwise than TensorFlow.
     """
 
     def files(self):
@@ -67,12 +68,12 @@ class Browser(Exporter, name="browser"):
         return digest.hexdigest()
 
     def fits(self, model):
-        _classes_served(model, _squashed(model))
+        page_inputs.settings(model)
+        _shown(model)
 
     def write(self, model, samples, out, origin=UNSTATED):
         out = existing(out)
-        size = _squashed(model)
-        served = _classes_served(model, size)
+        reads, shows = page_inputs.settings(model), _shown(model)
         fetched = {package: npm.read(package, members) for package, members in _MEMBERS.items()}
         folder = out / "try"
         for package, contents in fetched.items():
@@ -86,16 +87,16 @@ class Browser(Exporter, name="browser"):
         with tempfile.TemporaryDirectory() as saved:
             network = litert.converted(litert.converter(litert.saved(model, Path(saved))))
         (folder / "model.tflite").write_bytes(network)
-        (name,) = model.inputs
         about = {
             "classes": model.classes,
             "network": model.backbone.name,
-            "input": name,
-            "output": served,
-            "size": size,
+            "input": reads,
+            "output": shows,
             "bytes": len(network),
             "runtime": f"LiteRT.js {CORE.version}",
         }
+        for name, text in page_inputs.files(model).items():
+            (folder / name).write_text(text, encoding="utf-8")
         files.write_json(folder / "model.json", about)
 
     def load(self, out):
@@ -108,44 +109,68 @@ class Browser(Exporter, name="browser"):
         return [Usage("try", "sh", _USE)]
 
 
-def _squashed(model: TransferModel) -> int:
-    """Returns the side of the squashed picture that the network takes.
+class _Shown(NamedTuple):
+    """How the page shows what a task serves: the script, and the axes of each tensor."""
+
+    module: str
+    ranks: tuple[int, ...]
+
+
+# By the meanings of the outputs, in alphabetical order.
+_SHOWN: Mapping[tuple[Meaning, ...], _Shown] = {
+    ("boxes", "category", "count", "scores"): _Shown("boxes", (3, 2, 1, 2)),
+    ("mask",): _Shown("mask", (4,)),
+    ("scores",): _Shown("scores", (2,)),
+    ("tokens",): _Shown("tokens", (3,)),
+    ("vector",): _Shown("number", (2,)),
+}
+
+
+def _shown(model: TransferModel) -> dict[str, Any]:
+    """Returns what the page needs for the outputs of a model.
 
     Raises:
-        ValueError: The backbone prepares its inputs in another way than the page does.
+        ValueError: The page shows no such outputs.
     """
-    backbone, kinds, inputs = model.backbone, model.backbone.raw(), model.inputs
-    if len(inputs) == 1 and [kind.meaning for kind in kinds.values()] == ["image"]:
-        (key,), (pixels,) = kinds, inputs.values()
-        size = pixels.shape[1]
-        # Larger one way and smaller the other, so that every other way of resizing differs.
-        probe = np.random.default_rng(0).integers(0, 256, (3 * size, size // 2 + 1, 3), np.uint8)
-        if tuple(pixels.shape) == (None, size, size, 3):
-            (prepared,) = signature.named(backbone.preprocess({key: probe}), inputs).values()
-            if np.allclose(prepared, squash(probe, size), atol=1e-2):
-                return size
-    raise ValueError(
-        "The page of the browser exporter prepares pictures as tlkeras.images.pixels.squash does, "
-        f"and the backbone {backbone.name} does otherwise; leave this exporter out."
-    )
-
-
-def _classes_served(model: TransferModel, size: int) -> str:
-    """Returns the name of the output that has one probability for each class.
-
-    Raises:
-        ValueError: The task serves none.
-    """
-    inputs = dict.fromkeys(model.inputs, np.zeros((1, size, size, 3), np.float32))
+    inputs = {
+        name: tf.zeros([1, *spec.shape[1:]], spec.dtype)
+        for name, spec in signature.specs(model).items()
+    }
     served = model.served(signature.unnamed(inputs, model.full))
     shapes = {name: tuple(tensor.shape) for name, tensor in served.items()}
-    for output in model.task.outputs():
-        if output.meaning == "scores" and shapes.get(output.name) == (1, len(model.classes)):
-            return output.name
-    raise ValueError(
-        "The page of the browser exporter shows the probabilities of classes, and the task "
-        f"{model.task.name} serves {shapes}; leave this exporter out."
-    )
+    outputs = sorted(model.task.outputs(), key=lambda output: output.meaning)
+    shown = _SHOWN.get(tuple(output.meaning for output in outputs))
+    if shown is None or not _fit(shown, outputs, shapes, model.classes):
+        raise ValueError(
+            "The page of the browser exporter shows the probabilities of classes, a mask, boxes, "
+            f"the tags of words or a number, and the task {model.task.name} serves {shapes}; "
+            "leave this exporter out."
+        )
+    named = next((output for output in outputs if output.labelled), outputs[0])
+    return {
+        "module": shown.module,
+        "names": {output.meaning: output.name for output in outputs},
+        "shape": shapes[named.name],
+        "others": named.others,
+        "threshold": named.threshold,
+    }
+
+
+def _fit(
+    shown: _Shown,
+    outputs: Sequence[Output],
+    shapes: Mapping[str, tuple[int, ...]],
+    classes: Sequence[str],
+) -> bool:
+    """Returns whether the tensors have the axes that the page knows, and values for the classes."""
+    found = [shapes.get(output.name, ()) for output in outputs]
+    named = [
+        (shape, len(output.others) + len(classes))
+        for output, shape in zip(outputs, found, strict=True)
+        if output.labelled and output.meaning != "category"
+    ]
+    ranks = tuple(map(len, found))
+    return ranks == shown.ranks and all(shape[-1] == count for shape, count in named)
 
 
 def _licence() -> str:

@@ -50,7 +50,7 @@ class Multilabel(Task, name="multilabel"):
         return {**served, "classes": tf.gather(tf.constant(classes), order), "scores": scores}
 
     def outputs(self):
-        return (Output("probabilities", "scores", labelled=True),)
+        return (Output("probabilities", "scores", labelled=True, threshold=THRESHOLD),)
 
     def tally(self, classes):
         return MultilabelTally(classes)

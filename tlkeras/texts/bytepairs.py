@@ -64,7 +64,7 @@ class BytePairs:
         """Returns int32 [b, length]: ``start … end padding …``, the end of a longer text cut."""
 
         def ids(texts: Any) -> Any:
-            return rows.one(self._pieces(texts, length), self._frame(1), length, self._padding)
+            return rows.one(self._pieces(texts, length), self.frame(1), length, self.padding_id)
 
         return rows.batched(ids, texts)
 
@@ -73,7 +73,7 @@ class BytePairs:
 
         def ids(*texts: Any) -> Any:
             one, other = (self._pieces(text, tf.int32.max) for text in texts)
-            return rows.two(one, other, self._frame(2), length, self._padding)
+            return rows.two(one, other, self.frame(2), length, self.padding_id)
 
         return rows.batched(ids, first, second)
 
@@ -90,9 +90,9 @@ class BytePairs:
         return rows.of_words(
             lambda texts: self._pieces(texts, length),
             words,
-            self._frame(1),
+            self.frame(1),
             length,
-            self._padding,
+            self.padding_id,
             between=" ",
         )
 
@@ -110,10 +110,12 @@ class BytePairs:
         return {piece: i for i, piece in enumerate(self.vocabulary)}
 
     @property
-    def _padding(self) -> int:
+    def padding_id(self) -> int:
+        """The id that fills the rest of a row, -1 if `padding` is empty."""
         return self._ids[self.padding] if self.padding else -1
 
-    def _frame(self, texts: int) -> rows.Frame:
+    def frame(self, texts: int) -> rows.Frame:
+        """Returns the special ids that stand before, between and behind so many texts."""
         start, end = ([self._ids[piece]] if piece else [] for piece in (self.start, self.end))
         return [start, end] if texts == 1 else [start, end * 2, end]
 

@@ -145,4 +145,6 @@ def segments(token_ids: Any, mask: Any, end: int) -> Any:
     """Returns in which text each piece is, int32 [b, length]: 1 behind the first `end`, else 0."""
     ends: Any = keras.ops.cast(keras.ops.equal(token_ids, end), "int32")
     before: Any = keras.ops.cumsum(ends, axis=1) - ends
-    return keras.ops.cast(keras.ops.logical_and(before > 0, mask), "int32")
+    # No cast of a logical product, whose comparison with 0 the converter of TFLite cannot write.
+    kept: Any = keras.ops.cast(mask, "int32")
+    return keras.ops.minimum(before, 1) * kept

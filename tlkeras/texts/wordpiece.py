@@ -65,7 +65,7 @@ class WordPiece:
         """Returns int32 [b, length]: ``[CLS] … [SEP] [PAD] …``, the end of a longer text cut."""
 
         def ids(texts: Any) -> Any:
-            return rows.one(self._pieces(texts, length), self._frame(1), length, self._padding)
+            return rows.one(self._pieces(texts, length), self.frame(1), length, self.padding_id)
 
         return rows.batched(ids, texts)
 
@@ -74,7 +74,7 @@ class WordPiece:
 
         def ids(*texts: Any) -> Any:
             one, other = (self._pieces(text, tf.int32.max) for text in texts)
-            return rows.two(one, other, self._frame(2), length, self._padding)
+            return rows.two(one, other, self.frame(2), length, self.padding_id)
 
         return rows.batched(ids, first, second)
 
@@ -89,7 +89,7 @@ class WordPiece:
             length: How many pieces there are for a sentence.
         """
         return rows.of_words(
-            lambda texts: self._pieces(texts, length), words, self._frame(1), length, self._padding
+            lambda texts: self._pieces(texts, length), words, self.frame(1), length, self.padding_id
         )
 
     @functools.cached_property
@@ -97,10 +97,12 @@ class WordPiece:
         return {piece: i for i, piece in enumerate(self.vocabulary)}
 
     @property
-    def _padding(self) -> int:
+    def padding_id(self) -> int:
+        """The id that fills the rest of a row."""
         return self._ids[self.padding]
 
-    def _frame(self, texts: int) -> rows.Frame:
+    def frame(self, texts: int) -> rows.Frame:
+        """Returns the special ids that stand before, between and behind so many texts."""
         return [[self._ids[self.start]], *[[self._ids[self.end]]] * texts]
 
     @functools.cached_property

@@ -1,0 +1,142 @@
+// The input of pictures: a file that is chosen or dropped, or the camera.
+
+import { squash } from "./squash.js";
+import { complain, part, say } from "./status.js";
+
+const CAMERA = { video: { facingMode: "environment" } };
+
+export const controls = "picture-input";
+export const ask = "Choose a picture";
+export const words = { whole: "picture", preparing: "resizing" };
+export const fact = ({ size }) => `at ${size} × ${size} pixels`;
+
+/** Lets the controls work; `show` gets a `source` of the size and the layer over the picture. */
+export function open({ size, tensors }, run, show, clear) {
+  const [name] = Object.keys(tensors);
+  let turn = 0; // Counts what was chosen; an answer of an older turn is dropped.
+  let stream = null;
+
+  const answered = async (source, width, height) => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [width, height];
+    const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+    context.fillStyle = "white"; // What is transparent was laid on white for training, too.
+    context.fillRect(0, 0, width, height);
+    context.drawImage(source, 0, 0);
+    const pixels = context.getImageData(0, 0, width, height).data;
+    const start = performance.now();
+    const squashed = squash(pixels, width, height, size);
+    const between = performance.now();
+    const served = await run({ [name]: squashed });
+    const end = performance.now();
+    return { served, preparing: between - start, running: end - between };
+  };
+
+  /** Shows an answer and returns its sentence. */
+  const shown = (found, width, height) => {
+    part("frame").style.setProperty("--ratio", width / height);
+    return show(found, { width, height, layer: part("layer") });
+  };
+
+  /** Shows the picture, the video, or, with null, the empty stage and no answer. */
+  const stage = (id) => {
+    for (const each of ["picture", "video"]) part(each).hidden = each !== id;
+    part("frame").hidden = id === null;
+    part("hint").hidden = id !== null;
+    part("stage").classList.toggle("full", id !== null);
+    part("layer").replaceChildren();
+    if (id === null) clear();
+  };
+
+  const stopCamera = () => {
+    stream?.getTracks().forEach((track) => track.stop());
+    stream = null;
+    part("video").srcObject = null;
+    part("camera").textContent = "Use the camera";
+  };
+
+  const openPicture = async (file) => {
+    const mine = ++turn;
+    stopCamera();
+    say("Looking…");
+    try {
+      // As the training data were decoded: upright, colours as stored.
+      const bitmap = await createImageBitmap(file, {
+        imageOrientation: "from-image",
+        colorSpaceConversion: "none",
+        premultiplyAlpha: "none",
+      }).catch(() => {
+        throw new Error(`${file.name} is not a picture that this browser can read.`);
+      });
+      const { width, height } = bitmap;
+      const found = await answered(bitmap, width, height);
+      bitmap.close();
+      if (mine !== turn) return;
+      URL.revokeObjectURL(part("picture").src);
+      part("picture").src = URL.createObjectURL(file);
+      stage("picture");
+      say(shown(found, width, height));
+    } catch (error) {
+      if (mine === turn) {
+        stage(null);
+        complain(error.message);
+      }
+    }
+  };
+
+  const openCamera = async () => {
+    const mine = ++turn;
+    try {
+      if (!navigator.mediaDevices) {
+        throw new Error("browsers allow it on localhost and over https only.");
+      }
+      const opened = await navigator.mediaDevices.getUserMedia(CAMERA);
+      if (mine !== turn) return opened.getTracks().forEach((track) => track.stop());
+      stream = opened;
+      part("camera").textContent = "Stop the camera";
+      const video = part("video");
+      video.srcObject = stream;
+      await video.play();
+      stage("video");
+      say("The camera is on.");
+      while (mine === turn) {
+        if (!opened.active) throw new Error("it has stopped.");
+        const { videoWidth, videoHeight } = video;
+        const found = await answered(video, videoWidth, videoHeight);
+        if (mine === turn) shown(found, videoWidth, videoHeight);
+        await new Promise(requestAnimationFrame);
+      }
+    } catch (error) {
+      if (mine !== turn) return;
+      stopCamera();
+      stage(null);
+      complain(`The camera cannot be used: ${error.message}`);
+    }
+  };
+
+  part("file").addEventListener("change", (event) => {
+    const [file] = event.target.files;
+    if (file) openPicture(file);
+    event.target.value = ""; // So that the same file can be chosen again.
+  });
+  part("camera").addEventListener("click", () => {
+    if (!stream) return openCamera();
+    turn++;
+    stopCamera();
+    stage(null);
+    say("The camera is off.");
+  });
+  // On the whole page, as a picture dropped beside the stage would replace the page.
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    part("stage").classList.add("over");
+  });
+  addEventListener("dragleave", () => part("stage").classList.remove("over"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    part("stage").classList.remove("over");
+    const [file] = event.dataTransfer.files;
+    if (file) openPicture(file);
+    else complain("What was dropped is no file; save the picture and drop the file.");
+  });
+}

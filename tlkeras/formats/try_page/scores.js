@@ -1,0 +1,26 @@
+// The answer of classes: the most probable ones, as bars.
+
+import { list, percent } from "./results.js";
+
+const SHOWN = 5; // Classes.
+
+export const promise = "its class";
+
+export function open({ classes, output }, blank) {
+  const name = output.names.scores;
+  const count = blank[name].length;
+  if (count !== classes.length) {
+    throw new Error(`it has ${count} outputs for ${classes.length} classes.`);
+  }
+  return (served) => {
+    const scores = served[name];
+    const order = Array.from(classes.keys()).sort((a, b) => scores[b] - scores[a]);
+    const shown = order.slice(0, SHOWN);
+    list(shown.map((place) => ({ name: classes[place], share: scores[place] })));
+    if (output.threshold === null) {
+      return `Most likely ${classes[order[0]]}, ${percent.format(scores[order[0]])}.`;
+    }
+    const held = order.filter((place) => scores[place] >= output.threshold);
+    return held.length ? `Labels: ${held.map((place) => classes[place]).join(", ")}.` : "No label.";
+  };
+}

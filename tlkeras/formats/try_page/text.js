@@ -1,0 +1,100 @@
+// The input of texts: one, two, or one that is taken as its words.
+
+import * as bytepairs from "./bytepairs.js";
+import { json } from "./files.js";
+import { ofWords, one, room, two } from "./rows.js";
+import { complain, part, say } from "./status.js";
+import * as wordpiece from "./wordpiece.js";
+
+const CUTTERS = { bytepairs: bytepairs.cutter, wordpiece: wordpiece.cutter };
+const PAUSE = 400; // Milliseconds without a key, after which the answer is read aloud.
+
+export const controls = "text-input";
+export const ask = "Type a text";
+export const words = { whole: "text", preparing: "tokenizing" };
+export const fact = ({ length }) => `of ${length} pieces`;
+
+/** Lets the controls work; `show` gets a `source` of the `words` of the text. */
+export async function open(input, run, show, clear) {
+  const fields = [part("text"), part("pair")].slice(0, input.texts);
+  part("pair-field").hidden = fields.length < 2;
+  if (fields.length > 1) part("text-label").textContent = "First text";
+  const prepare = prepared(await json("pieces.json"), input);
+  let isBusy = false;
+  let isStale = false; // Whether something was typed since the network began.
+  let pause = null;
+
+  const answer = async () => {
+    const texts = fields.map((field) => field.value);
+    if (texts.some((text) => !text.trim())) {
+      clear();
+      part("count").textContent = "";
+      return say(`${ask}.`);
+    }
+    const start = performance.now();
+    const { arrays, pieces, most, source } = prepare(texts);
+    const between = performance.now();
+    const served = await run(arrays);
+    const end = performance.now();
+    part("count").textContent = pieces > most
+      ? `The model reads ${most} of ${pieces} pieces; the rest is cut off.`
+      : `${pieces} of at most ${most} pieces.`;
+    part("count").classList.toggle("cut", pieces > most);
+    const found = { served, preparing: between - start, running: end - between };
+    const sentence = show(found, source);
+    clearTimeout(pause);
+    pause = setTimeout(() => say(sentence), PAUSE);
+  };
+
+  const typed = async () => {
+    isStale = true;
+    if (isBusy) return;
+    isBusy = true;
+    try {
+      while (isStale) {
+        isStale = false;
+        clearTimeout(pause);
+        await answer();
+      }
+    } catch (error) {
+      clear();
+      complain(`The text cannot be read: ${error.message}`);
+    }
+    isBusy = false;
+  };
+  for (const field of fields) field.addEventListener("input", typed);
+}
+
+/**
+ * Returns a function from texts to the `arrays` of a network's inputs; with how many `pieces` there
+ * are, how `most` are read, and the `source` of the answer.
+ */
+export function prepared(settings, { reads, length }) {
+  const cut = CUTTERS[settings.cutter](settings);
+  const { frames, padding, between } = settings;
+  const READERS = {
+    text: ([text]) => {
+      const pieces = cut(text);
+      return [{ token_ids: one(pieces, frames[0], length, padding) }, pieces.length, frames[0]];
+    },
+    pair: (texts) => {
+      const [first, second] = texts.map(cut);
+      const ids = two(first, second, frames[1], length, padding);
+      return [{ token_ids: ids }, first.length + second.length, frames[1]];
+    },
+    words: ([text]) => {
+      const pieces = split(text).map((word, place) => cut(place ? between + word : word));
+      const { ids, starts } = ofWords(pieces, frames[0], length, padding);
+      return [{ token_ids: ids, starts }, pieces.flat().length, frames[0]];
+    },
+  };
+  return (texts) => {
+    const [arrays, pieces, frame] = READERS[reads](texts);
+    return { arrays, pieces, most: room(frame, length), source: { words: split(texts[0]) } };
+  };
+}
+
+/** Returns the words of a text, as `tf.strings.split` does: only spaces of ASCII part them. */
+function split(text) {
+  return text.split(/[ \t\n\v\f\r]+/).filter(Boolean);
+}
