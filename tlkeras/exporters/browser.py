@@ -88,7 +88,7 @@ class Browser(Exporter, name="browser"):
             network = litert.converted(litert.converter(litert.saved(model, Path(saved))))
         (folder / "model.tflite").write_bytes(network)
         about = {
-            "classes": model.classes,
+            "classes": model.classes if shows["labelled"] else [],
             "network": model.backbone.name,
             "input": reads,
             "output": shows,
@@ -149,6 +149,7 @@ def _shown(model: TransferModel) -> dict[str, Any]:
     named = next((output for output in outputs if output.labelled), outputs[0])
     return {
         "module": shown.module,
+        "labelled": named.labelled,
         "names": {output.meaning: output.name for output in outputs},
         "shape": shapes[named.name],
         "others": named.others,

@@ -41,9 +41,9 @@ export function open({ classes, output }, blank) {
       colour: colours[place],
     }));
     list(rows);
-    const parts = rows.filter((row) => row.colour);
-    const shares = parts.map((row) => `${row.name} ${percent.format(row.share)}`);
-    return parts.length ? `Of the pixels: ${shares.join(", ")}.` : "No class is in it.";
+    const largest = rows.find((row) => row.colour);
+    if (!largest) return "No class is in it.";
+    return `The largest part is ${largest.name}, ${percent.format(largest.share)} of the pixels.`;
   };
 }
 

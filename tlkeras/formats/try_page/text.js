@@ -19,6 +19,7 @@ export async function open(input, run, show, clear) {
   const fields = [part("text"), part("pair")].slice(0, input.texts);
   part("pair-field").hidden = fields.length < 2;
   if (fields.length > 1) part("text-label").textContent = "First text";
+  const names = Object.keys(input.tensors); // A single one has the name of the text.
   const prepare = prepared(await json("pieces.json"), input);
   let isBusy = false;
   let isStale = false; // Whether something was typed since the network began.
@@ -34,7 +35,7 @@ export async function open(input, run, show, clear) {
     const start = performance.now();
     const { arrays, pieces, most, source } = prepare(texts);
     const between = performance.now();
-    const served = await run(arrays);
+    const served = await run(names.length > 1 ? arrays : { [names[0]]: arrays.token_ids });
     const end = performance.now();
     part("count").textContent = pieces > most
       ? `The model reads ${most} of ${pieces} pieces; the rest is cut off.`
