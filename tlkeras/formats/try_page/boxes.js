@@ -25,7 +25,7 @@ export function open({ classes, output }) {
     })));
     const counts = new Map();
     for (const { category } of shown) counts.set(category, (counts.get(category) ?? 0) + 1);
-    const parts = [...counts].map(([category, count]) => `${count} × ${classes[category]}`);
+    const parts = [...counts].map(([category, count]) => `${count}\u00a0×\u00a0${classes[category]}`);
     return parts.length ? `Found: ${parts.join(", ")}.` : "No object of this score is in it.";
   };
 
