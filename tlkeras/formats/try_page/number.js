@@ -1,4 +1,4 @@
-// The answer of a number.
+// The answer of a number, or of several.
 
 import { list } from "./results.js";
 
@@ -8,6 +8,7 @@ export function open({ output }) {
   const shown = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
   return (served) => {
     list([]);
-    return `The number is ${shown.format(served[output.names.vector][0])}.`;
+    const numbers = Array.from(served[output.names.vector], (each) => shown.format(each));
+    return `${numbers.length === 1 ? "The number is" : "The numbers are"} ${numbers.join(", ")}.`;
   };
 }
