@@ -41,7 +41,8 @@ tlkeras.measures.language_modeling tlkeras.texts.sampling
 tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
-tlkeras.training.layer_decay tlkeras.training.schedule
+tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
+tlkeras.training.solve tlkeras.training.schedule
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.bert_inputs
 tlkeras.formats.litert
 tlkeras.formats.joined tlkeras.formats.bias_correction tlkeras.formats.flatbuffers

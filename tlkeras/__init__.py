@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tlkeras.tasks.detection import Detection
     from tlkeras.tasks.segmentation import Segmentation
     from tlkeras.training.features import Cache
-    from tlkeras.training.schedule import Phase
+    from tlkeras.training.phase import Phase
 
 _MODULES = {
     "Browser": "exporters.browser",
@@ -69,7 +69,7 @@ _MODULES = {
     "Masks": "sources.masks",
     "MixUp": "augments.mixing",
     "ONNX": "exporters.onnx",
-    "Phase": "training.schedule",
+    "Phase": "training.phase",
     "RandAugment": "augments.rand_augment",
     "Rotate": "augments.geometric",
     "SavedModel": "exporters.saved_model",

@@ -6,11 +6,14 @@ from typing import Literal
 
 from tlkeras.recipe import Recipe
 from tlkeras.training import schedule
-from tlkeras.training.schedule import Phase
+from tlkeras.training.phase import Phase
+from tlkeras.training.solve import Solve
 
 
 class FineTune(Recipe, name="fine_tune"):
     """Phases in order; each starts with the best weights of those before it.
+
+    The first may be ``solve()``, which finds the head as the minimum of a convex function.
 
     Layers that no phase so far has unfrozen run once over the data, and the cache holds their
     activations. ``float16`` loses the digits past the third, ``float32`` nothing but the order of
@@ -21,7 +24,7 @@ class FineTune(Recipe, name="fine_tune"):
     so far trains. ``class_weight='balanced'`` weighs each class by n / (classes * its count).
     """
 
-    phases: tuple[Phase, ...] = (
+    phases: tuple[Phase | Solve, ...] = (
         Phase(epochs=5, learning_rate=1e-3),
         Phase(epochs=5, learning_rate=1e-4, unfreeze=0.3, schedule="cosine", warmup=0.1),
     )

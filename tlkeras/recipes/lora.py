@@ -9,7 +9,8 @@ from tlkeras import hardware
 from tlkeras.recipe import Recipe
 from tlkeras.training import adapters, schedule
 from tlkeras.training.adapters import Adapters
-from tlkeras.training.schedule import Phase
+from tlkeras.training.phase import Phase
+from tlkeras.training.solve import Solve
 
 if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
@@ -26,7 +27,7 @@ class Lora(Recipe, name="lora"):
 
     rank: int = 8
     alpha: float = 16.0
-    phases: tuple[Phase, ...] = (
+    phases: tuple[Phase | Solve, ...] = (
         Phase(epochs=5, learning_rate=1e-3, unfreeze="all", schedule="cosine", warmup=0.1),
     )
     cache: Literal["float16", "float32", "none"] = "float16"

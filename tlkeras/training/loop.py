@@ -75,10 +75,7 @@ def fit(
     Raises:
         ValueError: The loss is not finite; the model is as after the last finished epoch.
     """
-    # A checkpoint saves and restores only slots that exist already.
-    with hardware.scope():
-        model.optimizer.build(model.trainable_variables)
-    state = _load(model, folder)
+    state = resumed(model, folder)
     hardware.meet(f"{folder.name} with seed {seed} from epoch {state.epoch if state else 0} on")
     if state is None:
         state = State(best=start.best)
@@ -104,7 +101,7 @@ def fit(
                 f"The loss is {logs['loss']} in epoch {state.epoch + 1}; "
                 "use a smaller learning_rate, or clip=1.0."
             )
-        score = _score(logs, metric, first + state.epoch)
+        score = scored(logs, metric, first + state.epoch)
         is_better = score < state.best
         state = State(
             epoch=state.epoch + 1,
@@ -132,7 +129,8 @@ def _is_over(state: State, patience: int) -> bool:
     return state.stopped or 0 < patience <= state.epoch - state.best_epoch
 
 
-def _score(logs: Logs, metric: str | None, epoch: int) -> tuple[float, ...]:
+def scored(logs: Logs, metric: str | None, epoch: int) -> tuple[float, ...]:
+    """Returns the score of an epoch, smaller is better; without validation the last is the best."""
     if "val_loss" not in logs:
         return (-float(epoch),)
     return (*([-logs[f"val_{metric}"]] if metric else []), logs["val_loss"])
@@ -157,14 +155,14 @@ def _weights(folder: Path, epoch: int) -> Path:
 
 
 def _save(model: keras.Model, state: State, folder: Path) -> None:
-    """Writes the weights, then the state as the commit point, then removes stale checkpoints."""
     if hardware.is_chief():
-        _write(model, state, folder)
+        write(model, state, folder)
     # No worker continues before the write, or after an epoch with other results.
     hardware.meet(f"{folder.name} with {state}")
 
 
-def _write(model: keras.Model, state: State, folder: Path) -> None:
+def write(model: keras.Model, state: State, folder: Path) -> None:
+    """Writes the weights, then the state as the commit point, then removes stale checkpoints."""
     folder.mkdir(parents=True, exist_ok=True)
     _reserve([*model.variables, *model.optimizer.variables], folder)
     model.save_weights(_weights(folder, state.epoch))
@@ -191,7 +189,11 @@ def _reserve(variables: Sequence[Any], folder: Path) -> None:
         room.unlink(missing_ok=True)
 
 
-def _load(model: keras.Model, folder: Path) -> State | None:
+def resumed(model: keras.Model, folder: Path) -> State | None:
+    """Loads the weights of the last finished epoch, and returns the state, if there is one."""
+    # A checkpoint saves and restores only slots that exist already.
+    with hardware.scope():
+        model.optimizer.build(model.trainable_variables)
     if state := _read(folder):
         model.load_weights(_weights(folder, state.epoch))
     return state

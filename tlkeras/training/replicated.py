@@ -36,7 +36,7 @@ class Trained(keras.Model):
         policies = {each.dtype_policy.name for each in network.layers}
         super().__init__(dtype="mixed_float16" if "mixed_float16" in policies else None)
         self.network = network
-        self._before = before or (lambda inputs: inputs)
+        self.before = before or (lambda inputs: inputs)
         self._applied = adapters.applied if adapters else contextlib.nullcontext
         # Keras tracks them by this attribute.
         self.adapters = adapters.variables if adapters else []
@@ -55,7 +55,7 @@ class Trained(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         with self._applied(self.network.non_trainable_variables):
-            outputs = folding.run(self.network, self._before(inputs), training=training)
+            outputs = folding.run(self.network, self.before(inputs), training=training)
         return lengths.restored(outputs, self.network.output)
 
 

@@ -6,21 +6,20 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkeras import files, hardware
-from tlkeras.augment import Augment
 from tlkeras.frameworks import as_written, keras, tf
 from tlkeras.model import graph, lengths
 from tlkeras.model.transfer_model import HEAD
 from tlkeras.recipe import Recipe
-from tlkeras.spec import Spec
 from tlkeras.task import Task
 from tlkeras.training import features, layer_decay, loop
 from tlkeras.training.adapters import Adapters
 from tlkeras.training.features import Cache, Features, Tap
+from tlkeras.training.phase import Part
 from tlkeras.training.trainable import trainable
 
 if TYPE_CHECKING:
@@ -29,84 +28,6 @@ if TYPE_CHECKING:
 
 # Measured: at 8, an epoch of a head takes half of its time at 1; at 32 hardly less.
 _STEPS_ON_FEATURES = 8
-
-_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop"}
-
-
-class Phase(Spec, name="phase"):
-    """A compile and a fit of the head and of the blocks it unfreezes.
-
-    `unfreeze` names blocks as in `TransferModel.chosen`: ``'block_13'`` (from there to the end),
-    ``('conv4', 'conv5')`` (only these), ``0.3`` (the last 30 %), ``'all'``, or ``()`` (only the
-    head). `warmup` is the fraction of steps in which the rate rises from 0. `clip` bounds the norm
-    of all gradients together; 0 is off. `patience` counts epochs; 0 never stops early. `augment`
-    changes every picture anew in every epoch. With `views`, epoch ``e`` uses view ``e % views`` of
-    a fixed number of changed copies; the feature cache can hold their features. `batch_norm` also
-    trains the batch norms of unfrozen blocks. The rate of the last block is `layer_decay` times
-    that of the head, the rate of the block before it `layer_decay` times that of the last, and so
-    on. The ``cosine`` schedule falls to 0 at the phase's end. Optimizers have Keras's defaults, but
-    `weight_decay` is 0, also for ``adamw``.
-    """
-
-    epochs: int = 5
-    learning_rate: float = 1e-3
-    unfreeze: str | float | tuple[str, ...] = ()
-    batch_norm: bool = False
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
-    weight_decay: float = 0.0
-    layer_decay: float = 1.0
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: float = 0.0
-    clip: float = 0.0
-    augment: tuple[Augment, ...] = ()
-    views: int = 0
-    patience: int = 0
-
-    def validate(self):
-        self.require(self.epochs >= 1, "epochs", "at least 1")
-        self.require(self.learning_rate > 0, "learning_rate", "a rate above 0")
-        self.require(0 <= self.warmup < 1, "warmup", "a fraction of the steps in [0, 1)")
-        self.require(self.weight_decay >= 0, "weight_decay", "at least 0")
-        self.require(0 < self.layer_decay <= 1, "layer_decay", "a factor in (0, 1]")
-        self.require(self.clip >= 0, "clip", "a norm above 0, or 0 for none")
-        self.require(self.patience >= 0, "patience", "at least 0 epochs")
-        self.require(self.views >= 0, "views", "a number of views, or 0 for new ones every epoch")
-        if self.views and not self.augment:
-            raise ValueError("phase.views without augment: all views would be the same.")
-        self.require(self.views <= self.epochs, "views", f"at most the {self.epochs} epochs")
-        if self.views and (mixing := [str(each) for each in self.augment if each.mixes]):
-            raise ValueError(
-                f"phase.views with {mixing[0]}, which mixes the pictures of a batch: a cached view "
-                "has no pictures to mix. Use views=0."
-            )
-        if isinstance(self.unfreeze, float):
-            self.require(0 < self.unfreeze <= 1, "unfreeze", "a fraction in (0, 1]")
-        if self.weight_decay and self.optimizer == "adam":
-            raise ValueError("phase.weight_decay with optimizer='adam': use optimizer='adamw'.")
-
-    def compiled_optimizer(
-        self, steps: int, factors: Mapping[int, float] | None = None
-    ) -> keras.optimizers.Optimizer:
-        """Returns a new optimizer for a phase of `steps` steps.
-
-        `factors` of the learning rate, by the id of the variable, are those of `layer_decay`.
-        """
-        rate: Any = self.learning_rate
-        warm = round(self.warmup * steps)
-        if self.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(
-                0.0 if warm else rate, max(steps - warm, 1), 0.0, "cosine", rate, warm
-            )
-        elif warm:
-            rate = keras.optimizers.schedules.PolynomialDecay(0.0, warm, rate)
-        decay = self.weight_decay
-        kind = getattr(keras.optimizers, _OPTIMIZERS[self.optimizer])
-        options: dict[str, Any] = {"learning_rate": rate, "global_clipnorm": self.clip or None}
-        if self.layer_decay < 1:
-            kind = keras.optimizers.Adam if self.optimizer == "adamw" else kind
-            return layer_decay.scaled(kind, factors or {}, decay, **options)
-        # AdamW requires a number; for the others 0 would compute without effect.
-        return kind(**options, weight_decay=decay if self.optimizer == "adamw" else decay or None)
 
 
 def fit(
@@ -117,7 +38,7 @@ def fit(
     callbacks: Sequence[Any],
     shared: Cache | None,
     *,
-    phases: Sequence[Phase],
+    phases: Sequence[Part],
     class_weight: str = "none",
     cache: str = "float16",
     adapt: Callable[[Sequence[str]], Adapters] | None = None,
@@ -130,8 +51,10 @@ def fit(
     model.require(data)
     folder = Path(folder)
     # Each of several workers has its share of every batch, also of the features.
-    data = dataclasses.replace(data, part=hardware.part())
+    whole, data = data, dataclasses.replace(data, part=hardware.part())
     starts = _starts(model, phases)
+    for phase, start in zip(phases, starts, strict=True):
+        phase.require_fit(model, data, start)
     _claim(folder, recipe, model, data, starts)
     model.task.initialize(model.head, data.targets_of("train"))
     todo = [
@@ -149,7 +72,12 @@ def fit(
         chosen = model.chosen(phase.unfreeze)
         adapters = adapt(chosen) if adapt and chosen else None
         model.train_only([] if adapters else chosen, batch_norm=phase.batch_norm)
-        feeds = {tap: cached[tap] for tap in _taps(data, phase, start) if tap in cached}
+        own = whole if phase.is_alone else data
+        feeds = {
+            tap: dataclasses.replace(cached[tap], data=own)
+            for tap in _taps(data, phase, start)
+            if tap in cached
+        }
         is_fast = any(tap.split == "train" for tap in feeds)
         trained = _behind_frozen(model, start, cache, adapters)
         with hardware.scope():
@@ -163,16 +91,15 @@ def fit(
                 steps_per_execution=_STEPS_ON_FEATURES if is_fast else 1,
             )
         known = _lengths(model, data, start, feeds)
-        train = functools.partial(_train, data, phase, start, feeds, known)
-        state = loop.fit(
+        train = functools.partial(_train, own, phase, start, feeds, known)
+        state = phase.fit(
+            model,
             trained,
             train if balance is None else _weighted(train, model.task, balance),
-            _validation(data, start, feeds),
+            _validation(own, start, feeds),
             metric=metric.name if metric else None,
             start=state,
             first=first,
-            epochs=phase.epochs,
-            patience=phase.patience,
             seed=data.seed,
             folder=_place(folder, number),
             callbacks=callbacks,
@@ -189,7 +116,7 @@ def fit(
 def _cached(
     model: TransferModel,
     data: Data,
-    todo: Sequence[tuple[Phase, str]],
+    todo: Sequence[tuple[Part, str]],
     shared: Cache,
     cache: str,
 ) -> dict[Tap, Features]:
@@ -252,7 +179,7 @@ def _claim(
         files.write_json(path, fitted)
 
 
-def _taps(data: Data, phase: Phase, start: str) -> list[Tap]:
+def _taps(data: Data, phase: Part, start: str) -> list[Tap]:
     """Returns the taps of a phase: one for every view of the training split, and the validation's.
 
     The training split has none if every epoch has its own pictures.
@@ -276,7 +203,7 @@ def _lengths(
 
 def _train(
     data: Data,
-    phase: Phase,
+    phase: Part,
     start: str,
     feeds: Mapping[Tap, Features],
     known: np.ndarray | None,
@@ -298,7 +225,7 @@ def _validation(data: Data, start: str, feeds: Mapping[Tap, Features]) -> Any:
     return data.batches("validation") if count else None
 
 
-def _starts(model: TransferModel, phases: Sequence[Phase]) -> list[str]:
+def _starts(model: TransferModel, phases: Sequence[Part]) -> list[str]:
     """Returns the first block that each phase or one before it trains."""
     order = [*model.blocks, HEAD]
     places = [order.index(next(iter(model.chosen(phase.unfreeze)), HEAD)) for phase in phases]

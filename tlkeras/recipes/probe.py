@@ -1,0 +1,39 @@
+"""Probe: the best linear head on frozen features."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tlkeras.recipe import Recipe
+from tlkeras.training import schedule
+from tlkeras.training.solve import Solve
+
+
+class Probe(Recipe, name="probe"):
+    """The head as the solution of a convex problem; the backbone stays as it is.
+
+    The fields are those of ``solve`` and the `cache` of ``fine_tune``. With ``cache='none'`` the
+    backbone runs again for features that take more than half a gigabyte.
+    """
+
+    strengths: tuple[float, ...] = Solve.strengths
+    folds: int = 5
+    cache: Literal["float16", "float32", "none"] = "float16"
+
+    def validate(self):
+        self._solve()
+
+    def _solve(self) -> Solve:
+        return Solve(self.strengths, self.folds)
+
+    def fit(self, model, data, folder, callbacks=(), shared=None):
+        return schedule.fit(
+            self,
+            model,
+            data,
+            folder,
+            callbacks,
+            shared,
+            phases=(self._solve(),),
+            cache=self.cache,
+        )

@@ -1,0 +1,220 @@
+"""Linear heads: one dense layer with weights, fitted as a convex problem.
+
+The rest of a head has no weights, such as dropout or the logarithm of the softmax. All here runs in
+inference mode, so the loss is a function of kernel and bias alone, without chance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tlkeras.frameworks import keras, tf
+from tlkeras.model import lengths
+from tlkeras.model.transfer_model import TransferModel
+
+# Rows run together; more are hardly faster.
+_CHUNK = 1 << 25
+
+# Rows of at most this many bytes stay in memory; more are read again for every evaluation.
+_MEMORY = 1 << 29
+
+Weights = tuple[np.ndarray, np.ndarray]
+"""Kernel, float64 [channels, units], and bias, float64 [units]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Some rows of a split: summaries, targets, and their weights in the loss, float32 [n]."""
+
+    first: int
+    summaries: Any
+    targets: Any
+    weights: Any
+
+    @property
+    def rows(self) -> slice:
+        """The places of the rows in the split's order."""
+        return slice(self.first, self.first + int(self.weights.shape[0]))
+
+
+class Rows:
+    """The rows of a split in large chunks, in memory if they are small enough.
+
+    Args:
+        batches: Returns the batches, every time the same: inputs, targets, perhaps weights.
+        summarized: Returns the summaries of the inputs of a batch.
+        head: The head, which takes summaries.
+    """
+
+    def __init__(
+        self, batches: Callable[[], Any], summarized: Callable[[Any], Any], head: keras.Model
+    ) -> None:
+        """Reads all rows once."""
+        self._batches = batches
+        shapes = keras.tree.flatten(head.input)
+        self._size = max(1, _CHUNK // (4 * sum(int(np.prod(each.shape[1:])) for each in shapes)))
+        # Texts come as long as the longest of their batch; in a chunk all are whole.
+        self._whole = tf.function(
+            lambda inputs: lengths.restored(summarized(inputs), head.input),
+            autograph=False,
+            reduce_retracing=True,
+        )
+        held: list[Chunk] = []
+        self.count, size, targets = 0, 0, []
+        for chunk in self._read():
+            self.count = chunk.rows.stop
+            columns = keras.tree.flatten(chunk.targets)
+            targets.append(np.concatenate([np.reshape(x, [len(x), -1]) for x in columns], axis=1))
+            size += sum(x.nbytes for x in map(np.asarray, keras.tree.flatten(chunk.summaries)))
+            held = [*held, chunk] if size <= _MEMORY else []
+        self._held = held if size <= _MEMORY else None
+        self.targets: np.ndarray = np.concatenate(targets)
+        """All targets, flat, [count, n]."""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Yields the chunks in order."""
+        return iter(self._held) if self._held is not None else self._read()
+
+    def _read(self) -> Iterator[Chunk]:
+        first, waiting = 0, []
+        for inputs, targets, *weights in self._batches():
+            rows = tf.shape(keras.tree.flatten(targets)[0])[:1]
+            waiting.append((self._whole(inputs), targets, *(weights or [tf.ones(rows)])))
+            if sum(len(each[-1]) for each in waiting) >= self._size:
+                yield (chunk := _joined(first, waiting))
+                first, waiting = chunk.rows.stop, []
+        if waiting:
+            yield _joined(first, waiting)
+
+
+def _joined(first: int, parts: list[Any]) -> Chunk:
+    return Chunk(first, *keras.tree.map_structure(lambda *each: tf.concat(each, 0), *parts))
+
+
+class LinearHead:
+    """The head of a model as a function of kernel and bias.
+
+    Raises:
+        ValueError: The head is no linear one.
+    """
+
+    def __init__(self, model: TransferModel, asker: str) -> None:
+        """Takes the model and the name of who asks, for the message."""
+        self.model = model
+        self._layer = _dense(model, asker)
+        self._loss = model.task.loss()
+        self._metrics = list(model.task.metrics())
+
+    def moments(self, rows: Rows) -> tuple[np.ndarray, float]:
+        """Returns the mean of each channel that the dense layer gets, and one deviation of all.
+
+        The deviation is the root of the mean variance of the channels; 1 if none varies.
+        """
+        inner = keras.Model(self.model.head.input, self._layer.input)
+        count, total, squares = 0, 0.0, 0.0
+        for chunk in rows:
+            values = np.asarray(inner(chunk.summaries, training=False), np.float64)
+            values = values.reshape(-1, values.shape[-1])
+            count += len(values)
+            total += values.sum(axis=0)
+            squares += np.square(values).sum(axis=0)
+        mean = np.asarray(total) / count
+        variance = float(np.mean(np.maximum(squares / count - mean**2, 0)))
+        return mean, variance**0.5 or 1.0
+
+    def zeros(self) -> Weights:
+        """Returns kernel and bias of zeros."""
+        kernel, bias = (np.zeros(each.shape) for each in self._layer.weights)
+        return kernel, bias
+
+    def assign(self, weights: Weights) -> None:
+        """Sets kernel and bias of the model."""
+        for variable, value in zip(self._layer.weights, weights, strict=True):
+            variable.assign(value)
+
+    def loss(self, weights: Weights, rows: Rows, counted: np.ndarray) -> tuple[float, Weights]:
+        """Returns the mean loss of rows, each times its place in `counted`, and its gradient."""
+        kernel, bias = (tf.constant(each, tf.float32) for each in weights)
+        loss, slopes = 0.0, self.zeros()
+        for chunk in rows:
+            if (part := counted[chunk.rows]).any():
+                found, *gradients = self._slope(
+                    kernel, bias, chunk.summaries, chunk.targets, chunk.weights * part
+                )
+                loss += float(found)
+                for slope, gradient in zip(slopes, gradients, strict=True):
+                    slope += gradient.numpy()
+        total = counted.sum()
+        if not np.isfinite(loss):
+            raise ValueError(f"The loss of the head is {loss}: features or targets are not finite.")
+        return loss / total, (slopes[0] / total, slopes[1] / total)
+
+    def measured(self, rows: Rows, ways: Sequence[tuple[Weights, np.ndarray]]) -> dict[str, float]:
+        """Returns the mean loss and the metrics of rows, all together.
+
+        Each of the ways has weights and which rows these measure, float32 [count] of 0 and 1.
+        """
+        for metric in self._metrics:
+            metric.reset_state()
+        loss = 0.0
+        for (kernel, bias), counted in ways:
+            values = [tf.constant(each, tf.float32) for each in (kernel, bias)]
+            for chunk in rows:
+                if (part := counted[chunk.rows]).any():
+                    given = (chunk.summaries, chunk.targets, chunk.weights)
+                    loss += float(self._measured(*values, *given, part))
+        total = sum(float(counted.sum()) for _, counted in ways)
+        return {"loss": loss / total} | {
+            metric.name: float(metric.result()) for metric in self._metrics
+        }
+
+    @functools.cached_property
+    def _slope(self) -> Any:
+        def slope(kernel: Any, bias: Any, summaries: Any, targets: Any, weights: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch([kernel, bias])
+                losses = self._losses(kernel, bias, summaries, targets)[1]
+                loss = tf.reduce_sum(tf.cast(losses * weights, tf.float64))
+            return loss, *tape.gradient(loss, [kernel, bias])
+
+        return self._traced(slope)
+
+    @functools.cached_property
+    def _measured(self) -> Any:
+        def measured(
+            kernel: Any, bias: Any, summaries: Any, targets: Any, weights: Any, counted: Any
+        ) -> Any:
+            outputs, losses = self._losses(kernel, bias, summaries, targets)
+            for metric in self._metrics:
+                metric.update_state(targets, outputs, sample_weight=counted)
+            return tf.reduce_sum(tf.cast(losses * weights * counted, tf.float64))
+
+        return self._traced(measured)
+
+    def _losses(self, kernel: Any, bias: Any, summaries: Any, targets: Any) -> tuple[Any, Any]:
+        """Returns the outputs, and the losses of the rows, float32 [n]."""
+        head = self.model.head
+        fixed = [each.value for each in head.non_trainable_variables]
+        outputs, _ = head.stateless_call([kernel, bias], fixed, summaries, training=False)
+        return outputs, self._loss.call(targets, outputs)
+
+    def _traced(self, function: Callable[..., Any]) -> Any:
+        return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def _dense(model: TransferModel, asker: str) -> keras.layers.Dense:
+    """Returns the only layer with weights of a head."""
+    layers = [each for each in model.head._flatten_layers() if each is not model.head]
+    trained = [each for each in layers if each.trainable_variables or each.trainable_weights]
+    if len(trained) == 1 and isinstance(only := trained[0], keras.layers.Dense) and only.use_bias:
+        return only
+    found = ", ".join(each.name for each in trained)
+    raise ValueError(
+        f"{asker} needs a head of one dense layer, as classification, multilabel, regression and "
+        f"tagging have; that of {model.task.name} has {found}. Use fine_tune with phases alone."
+    )

@@ -1,0 +1,188 @@
+"""Phase: a part of a schedule that gradient descent fits; and what every part has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from tlkeras.augment import Augment
+from tlkeras.frameworks import keras
+from tlkeras.spec import Spec
+from tlkeras.training import layer_decay, loop
+
+if TYPE_CHECKING:
+    from tlkeras.data.batches import Data
+    from tlkeras.model.transfer_model import TransferModel
+
+
+class Part(Protocol):
+    """A part of a schedule; its properties are as the fields of `Phase`."""
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether each worker gets all examples instead of its share of them."""
+        ...
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def unfreeze(self) -> str | float | tuple[str, ...]: ...
+
+    @property
+    def batch_norm(self) -> bool: ...
+
+    @property
+    def layer_decay(self) -> float: ...
+
+    @property
+    def augment(self) -> tuple[Augment, ...]: ...
+
+    @property
+    def views(self) -> int: ...
+
+    @property
+    def patience(self) -> int: ...
+
+    def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
+        """Raises ValueError if it cannot fit this model, whose blocks from `start` on change.
+
+        A schedule asks all its parts before the first begins.
+        """
+        ...
+
+    def compiled_optimizer(
+        self, steps: int, factors: Mapping[int, float] | None = None
+    ) -> keras.optimizers.Optimizer:
+        """Returns a new optimizer."""
+        ...
+
+    def fit(
+        self,
+        model: TransferModel,
+        trained: Any,
+        train: Callable[[int], Any],
+        validation: Any,
+        *,
+        metric: str | None,
+        start: loop.State,
+        first: int,
+        seed: int,
+        folder: Path,
+        callbacks: Sequence[Any],
+    ) -> loop.State:
+        """Fits the compiled part `trained` of a model; the other arguments are of `loop.fit`."""
+        ...
+
+
+_OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop"}
+
+
+class Phase(Spec, name="phase"):
+    """A compile and a fit of the head and of the blocks it unfreezes.
+
+    `unfreeze` names blocks as in `TransferModel.chosen`: ``'block_13'`` (from there to the end),
+    ``('conv4', 'conv5')`` (only these), ``0.3`` (the last 30 %), ``'all'``, or ``()`` (only the
+    head). `warmup` is the fraction of steps in which the rate rises from 0. `clip` bounds the norm
+    of all gradients together; 0 is off. `patience` counts epochs; 0 never stops early. `augment`
+    changes every picture anew in every epoch. With `views`, epoch ``e`` uses view ``e % views`` of
+    a fixed number of changed copies; the feature cache can hold their features. `batch_norm` also
+    trains the batch norms of unfrozen blocks. The rate of the last block is `layer_decay` times
+    that of the head, the rate of the block before it `layer_decay` times that of the last, and so
+    on. The ``cosine`` schedule falls to 0 at the phase's end. Optimizers have Keras's defaults, but
+    `weight_decay` is 0, also for ``adamw``.
+    """
+
+    is_alone: ClassVar[bool] = False
+
+    epochs: int = 5
+    learning_rate: float = 1e-3
+    unfreeze: str | float | tuple[str, ...] = ()
+    batch_norm: bool = False
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    weight_decay: float = 0.0
+    layer_decay: float = 1.0
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = 0.0
+    clip: float = 0.0
+    augment: tuple[Augment, ...] = ()
+    views: int = 0
+    patience: int = 0
+
+    def validate(self):
+        self.require(self.epochs >= 1, "epochs", "at least 1")
+        self.require(self.learning_rate > 0, "learning_rate", "a rate above 0")
+        self.require(0 <= self.warmup < 1, "warmup", "a fraction of the steps in [0, 1)")
+        self.require(self.weight_decay >= 0, "weight_decay", "at least 0")
+        self.require(0 < self.layer_decay <= 1, "layer_decay", "a factor in (0, 1]")
+        self.require(self.clip >= 0, "clip", "a norm above 0, or 0 for none")
+        self.require(self.patience >= 0, "patience", "at least 0 epochs")
+        self.require(self.views >= 0, "views", "a number of views, or 0 for new ones every epoch")
+        if self.views and not self.augment:
+            raise ValueError("phase.views without augment: all views would be the same.")
+        self.require(self.views <= self.epochs, "views", f"at most the {self.epochs} epochs")
+        if self.views and (mixing := [str(each) for each in self.augment if each.mixes]):
+            raise ValueError(
+                f"phase.views with {mixing[0]}, which mixes the pictures of a batch: a cached view "
+                "has no pictures to mix. Use views=0."
+            )
+        if isinstance(self.unfreeze, float):
+            self.require(0 < self.unfreeze <= 1, "unfreeze", "a fraction in (0, 1]")
+        if self.weight_decay and self.optimizer == "adam":
+            raise ValueError("phase.weight_decay with optimizer='adam': use optimizer='adamw'.")
+
+    def compiled_optimizer(
+        self, steps: int, factors: Mapping[int, float] | None = None
+    ) -> keras.optimizers.Optimizer:
+        """Returns a new optimizer for a phase of `steps` steps.
+
+        `factors` of the learning rate, by the id of the variable, are those of `layer_decay`.
+        """
+        rate: Any = self.learning_rate
+        warm = round(self.warmup * steps)
+        if self.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(
+                0.0 if warm else rate, max(steps - warm, 1), 0.0, "cosine", rate, warm
+            )
+        elif warm:
+            rate = keras.optimizers.schedules.PolynomialDecay(0.0, warm, rate)
+        decay = self.weight_decay
+        kind = getattr(keras.optimizers, _OPTIMIZERS[self.optimizer])
+        options: dict[str, Any] = {"learning_rate": rate, "global_clipnorm": self.clip or None}
+        if self.layer_decay < 1:
+            kind = keras.optimizers.Adam if self.optimizer == "adamw" else kind
+            return layer_decay.scaled(kind, factors or {}, decay, **options)
+        # AdamW requires a number; for the others 0 would compute without effect.
+        return kind(**options, weight_decay=decay if self.optimizer == "adamw" else decay or None)
+
+    def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
+        """Every model can be fitted so."""
+
+    def fit(
+        self,
+        model: TransferModel,
+        trained: Any,
+        train: Callable[[int], Any],
+        validation: Any,
+        *,
+        metric: str | None,
+        start: loop.State,
+        first: int,
+        seed: int,
+        folder: Path,
+        callbacks: Sequence[Any],
+    ) -> loop.State:
+        return loop.fit(
+            trained,
+            train,
+            validation,
+            metric=metric,
+            start=start,
+            first=first,
+            epochs=self.epochs,
+            patience=self.patience,
+            seed=seed,
+            folder=folder,
+            callbacks=callbacks,
+        )

@@ -1,0 +1,204 @@
+"""Solve: a part of a schedule that finds the head as the minimum of a convex function."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from tlkeras import hardware
+from tlkeras.augment import Augment
+from tlkeras.frameworks import keras
+from tlkeras.model.transfer_model import HEAD
+from tlkeras.spec import Spec
+from tlkeras.training import loop
+from tlkeras.training.linear import LinearHead, Rows, Weights
+
+if TYPE_CHECKING:
+    from tlkeras.data.batches import Data
+    from tlkeras.model.transfer_model import TransferModel
+
+# A validation split of fewer examples a class is too small to choose by.
+_ENOUGH = 20
+
+# Losses are sums of float32, so no gain below this is certain.
+_PRECISION = {"ftol": 1e-8, "gtol": 1e-5, "maxiter": 1000}
+
+
+class Solve(Spec, name="solve"):
+    """The head that minimises its loss in training plus a penalty, by L-BFGS.
+
+    It needs a head of one dense layer and stands before all phases that unfreeze blocks. There is
+    no dropout. The penalty is ``strength / 2 * v * |kernel|^2``, where ``v`` is the mean variance
+    of the channels that the dense layer gets. So a strength has the same effect on features of any
+    scale. As scikit-learn's ``LogisticRegression(C=…)`` on n examples, of features divided by the
+    root of ``v``, it is ``1 / (C * n)``.
+
+    Every strength, from strong to weak, starts at the solution of the one before. The validation
+    split chooses the best by the first metric, then by the loss. If it has fewer than 20 examples a
+    class, or none, the training split chooses instead: in `folds` parts of like classes, each is
+    measured by a head of the others; then all of it is solved with the best strength.
+    """
+
+    is_alone: ClassVar[bool] = True
+    epochs: ClassVar[int] = 1
+    patience: ClassVar[int] = 0
+    unfreeze: ClassVar[tuple[str, ...]] = ()
+    batch_norm: ClassVar[bool] = False
+    layer_decay: ClassVar[float] = 1.0
+    augment: ClassVar[tuple[Augment, ...]] = ()
+    views: ClassVar[int] = 0
+
+    strengths: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+    folds: int = 5
+
+    def validate(self):
+        self.require(len(self.strengths) > 0, "strengths", "at least one strength")
+        self.require(min(self.strengths) > 0, "strengths", "strengths above 0")
+        falling = sorted(set(self.strengths), reverse=True)
+        self.require([*self.strengths] == falling, "strengths", "falling strengths, each once")
+        self.require(self.folds >= 2, "folds", "at least 2")
+
+    def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
+        """Refuses heads of other forms, and blocks that a phase before has changed."""
+        LinearHead(model, self.member)
+        if start != HEAD:
+            raise ValueError(
+                f"{self} stands behind a phase that unfreezes blocks; put it first, as the "
+                "features of a head that is solved have to be final."
+            )
+
+    def compiled_optimizer(
+        self, steps: int, factors: Mapping[int, float] | None = None
+    ) -> keras.optimizers.Optimizer:
+        """Returns any one, as `trained` has to be compiled; it makes no step."""
+        return keras.optimizers.SGD()
+
+    def fit(
+        self,
+        model: TransferModel,
+        trained: Any,
+        train: Callable[[int], Any],
+        validation: Any,
+        *,
+        metric: str | None,
+        start: loop.State,
+        first: int,
+        seed: int,
+        folder: Path,
+        callbacks: Sequence[Any],
+    ) -> loop.State:
+        """Solves the head; the chief does, and all load what it found."""
+        if loop.resumed(trained, folder) is None and hardware.is_chief():
+            head = LinearHead(model, self.member)
+            rows = Rows(functools.partial(train, first), trained.before, model.head)
+            checked = Rows(lambda: validation, trained.before, model.head) if validation else None
+            solution = self._chosen(head, rows, checked, metric, seed)
+            logs = _logs(head, solution, rows)
+            if checked:
+                measured = _logs(head, solution, checked).items()
+                logs |= {f"val_{name}": value for name, value in measured}
+            score = loop.scored(logs, metric, first)
+            if score < start.best:
+                head.assign(solution)
+            loop.write(trained, loop.State(1, min(score, start.best), 1, history=(logs,)), folder)
+        hardware.meet(f"{folder.name} with a solved head")
+        state = loop.resumed(trained, folder)
+        assert state is not None  # The chief has written it.
+        return state
+
+    def _chosen(
+        self, head: LinearHead, rows: Rows, checked: Rows | None, metric: str | None, seed: int
+    ) -> Weights:
+        """Returns the solution of the best strength."""
+        every = np.ones(rows.count, np.float32)
+        if checked and checked.count >= _ENOUGH * max(len(head.model.classes), 1):
+            held, ways = checked, [(every, np.ones(checked.count, np.float32))]
+        else:
+            folds = _folds(rows.targets, self.folds, seed)
+            masks = [(folds == fold).astype(np.float32) for fold in range(folds.max() + 1)]
+            held, ways = rows, [(1 - mask, mask) for mask in masks]
+            print(f"  {len(ways)} parts of the training split choose the strength")
+        problem = _Problem(head, rows)
+        ends = [head.zeros()] * len(ways)
+        best, best_strength, solution = (math.inf,), self.strengths[0], ends[0]
+        for strength in self.strengths:
+            began = time.perf_counter()
+            ends = [
+                problem.minimum(strength, counted, end)
+                for (counted, _), end in zip(ways, ends, strict=True)
+            ]
+            measured = [(end, mask) for (_, mask), end in zip(ways, ends, strict=True)]
+            logs = head.measured(held, measured)
+            score = loop.scored({f"val_{name}": each for name, each in logs.items()}, metric, 0)
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+            print(f"  strength {strength:g}  {shown}  {time.perf_counter() - began:.1f} s")
+            if score < best:
+                best, best_strength, solution = score, strength, ends[0]
+        if held is checked:
+            return solution
+        return problem.minimum(best_strength, every, head.zeros())
+
+
+class _Problem:
+    """The loss of some rows with a penalty, in coordinates in which it is well conditioned.
+
+    There the features have mean 0, and their mean variance is 1. The minimum is the same, as the
+    bias has no penalty.
+    """
+
+    def __init__(self, head: LinearHead, rows: Rows) -> None:
+        self._head, self._rows = head, rows
+        self._mean, self._deviation = head.moments(rows)
+
+    def minimum(self, strength: float, counted: np.ndarray, start: Weights) -> Weights:
+        """Returns the weights of the minimum over the counted rows."""
+        import threadpoolctl  # No help text or plan of a run has to wait for these two.
+        from scipy import optimize
+
+        kernel, bias = start
+        shape = kernel.shape
+
+        def split(point: np.ndarray) -> Weights:
+            kernel = point[:kernel_size].reshape(shape) / self._deviation
+            return kernel, point[kernel_size:] - self._mean @ kernel
+
+        def value(point: np.ndarray) -> tuple[float, np.ndarray]:
+            scaled = point[:kernel_size]
+            loss, (slope, bias_slope) = self._head.loss(split(point), self._rows, counted)
+            slope = (slope - np.outer(self._mean, bias_slope)) / self._deviation
+            total = loss + strength / 2 * float(scaled @ scaled)
+            return total, np.concatenate([slope.ravel() + strength * scaled, bias_slope])
+
+        kernel_size = kernel.size
+        first = np.concatenate([kernel.ravel() * self._deviation, bias + self._mean @ kernel])
+        # Its threads would wait for those of TensorFlow: measured, 7 ms a step instead of 0.05.
+        with threadpoolctl.threadpool_limits(1, user_api="blas"):
+            found = optimize.minimize(value, first, jac=True, method="L-BFGS-B", options=_PRECISION)
+        return split(found.x)
+
+
+def _logs(head: LinearHead, weights: Weights, rows: Rows) -> loop.Logs:
+    """Returns the loss and the metrics of all rows."""
+    return head.measured(rows, [(weights, np.ones(rows.count, np.float32))])
+
+
+def _folds(targets: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Returns the part of every row, int64 [n]; equal targets are dealt equally.
+
+    Raises:
+        ValueError: There are not two rows.
+    """
+    if len(targets) < 2:
+        raise ValueError("solve needs two training examples to choose a strength by; there is one.")
+    _, kinds = np.unique(targets, axis=0, return_inverse=True)
+    chance = np.random.default_rng(seed).permutation(len(targets))
+    order = np.lexsort((chance, kinds.ravel()))
+    folds = np.empty(len(targets), np.int64)
+    folds[order] = np.arange(len(targets)) % min(count, len(targets))
+    return folds
