@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import bulk_inferrer, flags, gain, kubeflow, store
+from pipeline import bulk_inferrer, few_shot, flags, gain, kubeflow, store
 from pipeline.config import Config
 from pipeline.order import STEPS
 from pipeline.step import NotBlessed
@@ -18,6 +18,7 @@ from tlkeras.report.page import number
 
 PROGRAMS = {
     "bulk_inferrer": bulk_inferrer.command,
+    "few_shot": few_shot.command,
     "gain": gain.command,
     "kubeflow": kubeflow.command,
 }

@@ -42,9 +42,8 @@ tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
-tlkeras.training.solve tlkeras.training.schedule
-tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.bert_inputs
-tlkeras.formats.litert
+tlkeras.training.head_alone tlkeras.training.solve tlkeras.training.schedule
+tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
 tlkeras.formats.joined tlkeras.formats.bias_correction tlkeras.formats.flatbuffers
 tlkeras.formats.litert_metadata tlkeras.formats.npm tlkeras.formats.page_inputs
 tlkeras.formats.torch_file
@@ -61,7 +60,7 @@ pipeline.steps.resolver pipeline.steps.evaluator pipeline.steps.exporter
 pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order
 pipeline.store pipeline.flags
-pipeline.bulk_inferrer pipeline.gain pipeline.kubeflow pipeline.__main__
+pipeline.bulk_inferrer pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.__main__
 pipeline
 """
 LAYERS = ORDER.split()

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import lengths
 from tlkeras.model.transfer_model import TransferModel
 
 # Rows run together; more are hardly faster.
@@ -48,33 +47,30 @@ class Rows:
     Args:
         batches: Returns the batches, every time the same: inputs, targets, perhaps weights.
         summarized: Returns the summaries of the inputs of a batch.
-        head: The head, which takes summaries.
+        head: The head that takes them.
     """
 
     def __init__(
-        self, batches: Callable[[], Any], summarized: Callable[[Any], Any], head: keras.Model
+        self, batches: Callable[[], Any], summarized: Callable[[Any], Any], head: LinearHead
     ) -> None:
         """Reads all rows once."""
-        self._batches = batches
-        shapes = keras.tree.flatten(head.input)
-        self._size = max(1, _CHUNK // (4 * sum(int(np.prod(each.shape[1:])) for each in shapes)))
-        # Texts come as long as the longest of their batch; in a chunk all are whole.
-        self._whole = tf.function(
-            lambda inputs: lengths.restored(summarized(inputs), head.input),
-            autograph=False,
-            reduce_retracing=True,
-        )
-        held: list[Chunk] = []
-        self.count, size, targets = 0, 0, []
+        self._batches, self._summarized = batches, summarized
+        self._size = max(1, _CHUNK // head.bytes)
+        held: list[Chunk] | None = []
+        self.count, targets = 0, []
         for chunk in self._read():
             self.count = chunk.rows.stop
-            columns = keras.tree.flatten(chunk.targets)
-            targets.append(np.concatenate([np.reshape(x, [len(x), -1]) for x in columns], axis=1))
-            size += sum(x.nbytes for x in map(np.asarray, keras.tree.flatten(chunk.summaries)))
-            held = [*held, chunk] if size <= _MEMORY else []
-        self._held = held if size <= _MEMORY else None
+            columns = [np.asarray(each) for each in keras.tree.flatten(chunk.targets)]
+            targets.append(np.concatenate([each.reshape(len(each), -1) for each in columns], 1))
+            if held is not None:
+                held = [*held, chunk] if self.count * head.bytes <= _MEMORY else None
+        self._held = held
         self.targets: np.ndarray = np.concatenate(targets)
         """All targets, flat, [count, n]."""
+
+    def ones(self) -> np.ndarray:
+        """Returns float32 [count] of ones: every row counts."""
+        return np.ones(self.count, np.float32)
 
     def __iter__(self) -> Iterator[Chunk]:
         """Yields the chunks in order."""
@@ -84,7 +80,7 @@ class Rows:
         first, waiting = 0, []
         for inputs, targets, *weights in self._batches():
             rows = tf.shape(keras.tree.flatten(targets)[0])[:1]
-            waiting.append((self._whole(inputs), targets, *(weights or [tf.ones(rows)])))
+            waiting.append((self._summarized(inputs), targets, *(weights or [tf.ones(rows)])))
             if sum(len(each[-1]) for each in waiting) >= self._size:
                 yield (chunk := _joined(first, waiting))
                 first, waiting = chunk.rows.stop, []
@@ -110,15 +106,25 @@ class LinearHead:
         self._loss = model.task.loss()
         self._metrics = list(model.task.metrics())
 
+    @property
+    def bytes(self) -> int:
+        """The size of the summary of one row."""
+        sizes = [int(np.prod(each.shape[1:])) for each in keras.tree.flatten(self.model.head.input)]
+        return 4 * sum(sizes)
+
+    def inputs(self, rows: Rows) -> Iterator[tuple[Chunk, np.ndarray]]:
+        """Yields every chunk with what the dense layer gets of it, float64 [n, …, channels]."""
+        inner = keras.Model(self.model.head.input, self._layer.input)
+        for chunk in rows:
+            yield chunk, np.asarray(inner(chunk.summaries, training=False), np.float64)
+
     def moments(self, rows: Rows) -> tuple[np.ndarray, float]:
         """Returns the mean of each channel that the dense layer gets, and one deviation of all.
 
         The deviation is the root of the mean variance of the channels; 1 if none varies.
         """
-        inner = keras.Model(self.model.head.input, self._layer.input)
         count, total, squares = 0, 0.0, 0.0
-        for chunk in rows:
-            values = np.asarray(inner(chunk.summaries, training=False), np.float64)
+        for _, values in self.inputs(rows):
             values = values.reshape(-1, values.shape[-1])
             count += len(values)
             total += values.sum(axis=0)

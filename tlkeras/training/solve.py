@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from tlkeras import hardware
-from tlkeras.augment import Augment
-from tlkeras.frameworks import keras
-from tlkeras.model.transfer_model import HEAD
-from tlkeras.spec import Spec
 from tlkeras.training import loop
+from tlkeras.training.head_alone import HeadAlone
 from tlkeras.training.linear import LinearHead, Rows, Weights
-
-if TYPE_CHECKING:
-    from tlkeras.data.batches import Data
-    from tlkeras.model.transfer_model import TransferModel
 
 # A validation split of fewer examples a class is too small to choose by.
 _ENOUGH = 20
@@ -30,7 +18,7 @@ _ENOUGH = 20
 _PRECISION = {"ftol": 1e-8, "gtol": 1e-5, "maxiter": 1000}
 
 
-class Solve(Spec, name="solve"):
+class Solve(HeadAlone, name="solve"):
     """The head that minimises its loss in training plus a penalty, by L-BFGS.
 
     It needs a head of one dense layer and stands before all phases that unfreeze blocks. There is
@@ -45,15 +33,6 @@ class Solve(Spec, name="solve"):
     measured by a head of the others; then all of it is solved with the best strength.
     """
 
-    is_alone: ClassVar[bool] = True
-    epochs: ClassVar[int] = 1
-    patience: ClassVar[int] = 0
-    unfreeze: ClassVar[tuple[str, ...]] = ()
-    batch_norm: ClassVar[bool] = False
-    layer_decay: ClassVar[float] = 1.0
-    augment: ClassVar[tuple[Augment, ...]] = ()
-    views: ClassVar[int] = 0
-
     strengths: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
     folds: int = 5
 
@@ -64,59 +43,13 @@ class Solve(Spec, name="solve"):
         self.require([*self.strengths] == falling, "strengths", "falling strengths, each once")
         self.require(self.folds >= 2, "folds", "at least 2")
 
-    def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
-        """Refuses heads of other forms, and blocks that a phase before has changed."""
-        LinearHead(model, self.member)
-        if start != HEAD:
-            raise ValueError(
-                f"{self} stands behind a phase that unfreezes blocks; put it first, as the "
-                "features of a head that is solved have to be final."
-            )
-
-    def compiled_optimizer(
-        self, steps: int, factors: Mapping[int, float] | None = None
-    ) -> keras.optimizers.Optimizer:
-        """Returns any one, as `trained` has to be compiled; it makes no step."""
-        return keras.optimizers.SGD()
-
-    def fit(
-        self,
-        model: TransferModel,
-        trained: Any,
-        train: Callable[[int], Any],
-        validation: Any,
-        *,
-        metric: str | None,
-        start: loop.State,
-        first: int,
-        seed: int,
-        folder: Path,
-        callbacks: Sequence[Any],
-    ) -> loop.State:
-        """Solves the head; the chief does, and all load what it found."""
-        if loop.resumed(trained, folder) is None and hardware.is_chief():
-            head = LinearHead(model, self.member)
-            rows = Rows(functools.partial(train, first), trained.before, model.head)
-            checked = Rows(lambda: validation, trained.before, model.head) if validation else None
-            solution = self._chosen(head, rows, checked, metric, seed)
-            logs = _logs(head, solution, rows)
-            if checked:
-                measured = _logs(head, solution, checked).items()
-                logs |= {f"val_{name}": value for name, value in measured}
-            score = loop.scored(logs, metric, first)
-            if score < start.best:
-                head.assign(solution)
-            loop.write(trained, loop.State(1, min(score, start.best), 1, history=(logs,)), folder)
-        hardware.meet(f"{folder.name} with a solved head")
-        state = loop.resumed(trained, folder)
-        assert state is not None  # The chief has written it.
-        return state
-
-    def _chosen(
+    def solution(
         self, head: LinearHead, rows: Rows, checked: Rows | None, metric: str | None, seed: int
     ) -> Weights:
-        """Returns the solution of the best strength."""
-        every = np.ones(rows.count, np.float32)
+        """Returns the minimum of the best strength."""
+        problem, every = Problem(head, rows), np.ones(rows.count, np.float32)
+        if len(self.strengths) == 1:
+            return problem.minimum(self.strengths[0], every, head.zeros())
         if checked and checked.count >= _ENOUGH * max(len(head.model.classes), 1):
             held, ways = checked, [(every, np.ones(checked.count, np.float32))]
         else:
@@ -124,7 +57,6 @@ class Solve(Spec, name="solve"):
             masks = [(folds == fold).astype(np.float32) for fold in range(folds.max() + 1)]
             held, ways = rows, [(1 - mask, mask) for mask in masks]
             print(f"  {len(ways)} parts of the training split choose the strength")
-        problem = _Problem(head, rows)
         ends = [head.zeros()] * len(ways)
         best, best_strength, solution = (math.inf,), self.strengths[0], ends[0]
         for strength in self.strengths:
@@ -145,7 +77,7 @@ class Solve(Spec, name="solve"):
         return problem.minimum(best_strength, every, head.zeros())
 
 
-class _Problem:
+class Problem:
     """The loss of some rows with a penalty, in coordinates in which it is well conditioned.
 
     There the features have mean 0, and their mean variance is 1. The minimum is the same, as the
@@ -153,6 +85,7 @@ class _Problem:
     """
 
     def __init__(self, head: LinearHead, rows: Rows) -> None:
+        """Takes the head and the rows."""
         self._head, self._rows = head, rows
         self._mean, self._deviation = head.moments(rows)
 
@@ -181,11 +114,6 @@ class _Problem:
         with threadpoolctl.threadpool_limits(1, user_api="blas"):
             found = optimize.minimize(value, first, jac=True, method="L-BFGS-B", options=_PRECISION)
         return split(found.x)
-
-
-def _logs(head: LinearHead, weights: Weights, rows: Rows) -> loop.Logs:
-    """Returns the loss and the metrics of all rows."""
-    return head.measured(rows, [(weights, np.ones(rows.count, np.float32))])
 
 
 def _folds(targets: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -1,0 +1,120 @@
+"""Prototypes: the class of the nearest class mean, as a linear head."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from tlkeras.recipe import Recipe
+from tlkeras.training import schedule
+from tlkeras.training.head_alone import HeadAlone
+from tlkeras.training.linear import LinearHead, Rows, Weights
+
+# The factor of the logits where no validation split chooses one: cosines differ by tenths.
+_SHARPNESS = 10.0
+
+# The factors to choose from, in logarithms.
+_FACTORS = np.linspace(np.log(0.1), np.log(1000), 41)
+
+
+class Prototypes(Recipe, name="prototypes"):
+    """Sets the head so that the largest logit is that of the nearest class mean, without training.
+
+    With ``euclidean``, ``-|x - m|^2 = 2 m.x - |m|^2 - |x|^2``, whose last term is the same for all
+    classes (Snell et al. 2017, https://arxiv.org/abs/1703.05175). With ``cosine``, `m` is the mean
+    of ``x / |x|``, and the logit ``m.x / |m|``: the largest is that of the largest cosine, as |x|
+    is the same for all classes. So both are exact in the order of the classes. Probabilities of
+    ``cosine`` are sharper where |x| is large. One factor of all logits has the least loss on the
+    validation split; without one, it is fixed, and probabilities are not calibrated.
+
+    `shots` examples of each class are used, those first in an order of the seed; 0 uses all.
+    """
+
+    shots: int = 0
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    cache: Literal["float16", "float32", "none"] = "float16"
+
+    def validate(self):
+        self.require(self.shots >= 0, "shots", "a number of examples of each class, or 0 for all")
+
+    def fit(self, model, data, folder, callbacks=(), shared=None):
+        return schedule.fit(
+            self,
+            model,
+            data,
+            folder,
+            callbacks,
+            shared,
+            phases=(_ClassMeans(self.shots, self.distance),),
+            cache=self.cache,
+        )
+
+
+class _ClassMeans(HeadAlone, name="class_means"):
+    """The part of a schedule that does it; the fields are those of `Prototypes`."""
+
+    shots: int
+    distance: Literal["cosine", "euclidean"]
+
+    def require_fit(self, model, data, start):
+        super().require_fit(model, data, start)
+        if model.task.reads != ("label",):
+            raise ValueError(
+                f"prototypes needs one label of each example; {model.task.name} reads "
+                f"{', '.join(map(repr, model.task.reads))}. Use probe or fine_tune."
+            )
+        counts = dict(zip(data.classes, data.info.class_counts["train"], strict=True))
+        least = max(self.shots, 1)
+        if short := {name: count for name, count in counts.items() if count < least}:
+            name, count = next(iter(short.items()))
+            raise ValueError(
+                f"prototypes.shots is {self.shots}, but class {name!r} has {count} training "
+                f"examples{f', and {len(short) - 1} other classes too few' if short else ''}; "
+                f"use at most {min(counts.values())} shots, or give it more examples."
+            )
+
+    def solution(self, head, rows, checked, metric, seed):
+        """Returns kernel and bias; see `Prototypes`."""
+        weights = weights_of_means(*self._chosen(head, rows), self.distance)
+        if checked is None:
+            return scaled(weights, _SHARPNESS)
+
+        def loss(logarithm: float) -> float:
+            return head.loss(scaled(weights, np.exp(logarithm)), checked, checked.ones())[0]
+
+        return scaled(weights, np.exp(min(_FACTORS, key=loss)))
+
+    def _chosen(self, head: LinearHead, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the features [n, channels] and the labels [n] of the shots."""
+        labels = rows.targets.argmax(axis=-1)
+        taken, found = np.zeros(len(labels), bool), []
+        for label in np.unique(labels):
+            taken[np.flatnonzero(labels == label)[: self.shots or None]] = True
+        for chunk, inputs in head.inputs(rows):
+            found.append(inputs[taken[chunk.rows]])
+        return np.concatenate(found), labels[taken]
+
+
+def weights_of_means(features: np.ndarray, labels: np.ndarray, distance: str) -> Weights:
+    """Returns kernel [channels, classes] and bias [classes], at a scale for any features.
+
+    Logits of ``euclidean`` are divided by the mean squared distance of the features to their mean,
+    those of ``cosine`` by the mean norm of the features.
+    """
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    if distance == "cosine":
+        features = features / np.maximum(norms, 1e-12)
+    means = np.stack([features[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
+    if distance == "cosine":
+        lengths = np.linalg.norm(means, axis=1, keepdims=True)
+        kernel = (means / np.maximum(lengths, 1e-12)).T / (norms.mean() or 1.0)
+        return kernel, np.zeros(len(means))
+    size = np.square(features - features.mean(axis=0)).sum(axis=1).mean() or 1.0
+    return 2 * means.T / size, -np.square(means).sum(axis=1) / size
+
+
+def scaled(weights: Weights, factor: float) -> Weights:
+    """Returns weights whose logits are `factor` times as large."""
+    kernel, bias = weights
+    return kernel * factor, bias * factor

@@ -1,0 +1,114 @@
+"""HeadAlone: a part of a schedule that finds a linear head in one go, without steps."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tlkeras import hardware
+from tlkeras.augment import Augment
+from tlkeras.frameworks import keras, tf
+from tlkeras.model import lengths
+from tlkeras.model.transfer_model import HEAD
+from tlkeras.spec import Spec
+from tlkeras.training import loop
+from tlkeras.training.linear import LinearHead, Rows, Weights
+
+if TYPE_CHECKING:
+    from tlkeras.data.batches import Data
+    from tlkeras.model.transfer_model import TransferModel
+
+
+class HeadAlone(Spec):
+    """A part of a schedule as `Phase` is one; its fit is one epoch, that of the whole head.
+
+    It needs a head of one dense layer, and stands before all phases that unfreeze blocks.
+    """
+
+    is_alone: ClassVar[bool] = True
+    epochs: ClassVar[int] = 1
+    patience: ClassVar[int] = 0
+    unfreeze: ClassVar[tuple[str, ...]] = ()
+    batch_norm: ClassVar[bool] = False
+    layer_decay: ClassVar[float] = 1.0
+    augment: ClassVar[tuple[Augment, ...]] = ()
+    views: ClassVar[int] = 0
+
+    @abc.abstractmethod
+    def solution(
+        self, head: LinearHead, rows: Rows, checked: Rows | None, metric: str | None, seed: int
+    ) -> Weights:
+        """Returns kernel and bias.
+
+        Args:
+            head: The head.
+            rows: The training split, in an order of seed and epoch.
+            checked: The validation split, if there is one.
+            metric: The name of the first metric, if there is one.
+            seed: Decides what is left to chance.
+        """
+
+    def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
+        """Refuses heads of other forms, and blocks that a phase before has changed."""
+        LinearHead(model, self.member)
+        if start != HEAD:
+            raise ValueError(
+                f"{self} stands behind a phase that unfreezes blocks; put it first, because the "
+                "features of a head that is solved have to be final."
+            )
+
+    def compiled_optimizer(
+        self, steps: int, factors: Mapping[int, float] | None = None
+    ) -> keras.optimizers.Optimizer:
+        """Returns any optimizer: `trained` has to be compiled, but makes no step."""
+        return keras.optimizers.SGD()
+
+    def fit(
+        self,
+        model: TransferModel,
+        trained: Any,
+        train: Callable[[int], Any],
+        validation: Any,
+        *,
+        metric: str | None,
+        start: loop.State,
+        first: int,
+        seed: int,
+        folder: Path,
+        callbacks: Sequence[Any],
+    ) -> loop.State:
+        """Sets the head if that is better than what it was; the chief does, and all load it."""
+        if loop.resumed(trained, folder) is None and hardware.is_chief():
+            head, summarized = LinearHead(model, self.member), _summarized(trained)
+            rows = Rows(functools.partial(train, first), summarized, head)
+            checked = Rows(lambda: validation, summarized, head) if validation else None
+            solution = self.solution(head, rows, checked, metric, seed)
+            logs = head.measured(rows, [(solution, rows.ones())])
+            if checked:
+                measured = head.measured(checked, [(solution, checked.ones())])
+                logs |= {f"val_{name}": value for name, value in measured.items()}
+            shown = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+            print(f"  solved  {shown}")
+            score = loop.scored(logs, metric, first)
+            if score < start.best:
+                head.assign(solution)
+            loop.write(trained, loop.State(1, min(score, start.best), 1, history=(logs,)), folder)
+        hardware.meet(f"{folder.name} with a solved head")
+        state = loop.resumed(trained, folder)
+        assert state is not None  # The chief has written it.
+        return state
+
+
+def _summarized(trained: Any) -> Callable[[Any], Any]:
+    """Returns a function of the inputs of a batch that gives what the head gets.
+
+    Texts come as long as the longest of their batch; here all are whole.
+    """
+    return tf.function(
+        lambda inputs: lengths.restored(trained.before(inputs), trained.network.input),
+        autograph=False,
+        reduce_retracing=True,
+    )
