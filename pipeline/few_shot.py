@@ -39,21 +39,25 @@ class Episodes(Spec, name="episodes"):
     """The settings of the episodes."""
 
     ways: Annotated[int, "Classes in an episode."] = 5
-    shots: Annotated[int | tuple[int, ...], "Labels of each class; several with commas: 1,5."] = (
-        1,
-        5,
-    )
+    shots: Annotated[str, "Labels of each class, a number or several joined by commas."] = "1,5"
     queries: Annotated[int, "Examples of each class to measure on in an episode."] = 15
     episodes: Annotated[int, "Episodes for each number of shots."] = 600
 
     def validate(self):
-        if isinstance(self.shots, int):
-            object.__setattr__(self, "shots", (self.shots,))
         self.require(self.ways >= 2, "ways", "at least 2 classes")
-        self.require(len(self.shots) > 0 and min(self.shots) >= 1, "shots", "numbers of at least 1")
-        self.require(len({*self.shots}) == len(self.shots), "shots", "each number once")
+        self.require(
+            all(each.strip().isdecimal() and int(each) > 0 for each in self.shots.split(",")),
+            "shots",
+            "numbers of at least 1, joined by commas",
+        )
+        self.require(len({*self.counts}) == len(self.counts), "shots", "each number once")
         self.require(self.queries >= 1, "queries", "at least 1")
         self.require(self.episodes >= 2, "episodes", "at least 2, for an interval")
+
+    @property
+    def counts(self) -> list[int]:
+        """The numbers of shots."""
+        return [int(each) for each in self.shots.split(",")]
 
 
 @Step
@@ -63,7 +67,7 @@ def few_shot(
     examples: Path,
     backbone: Backbone,
     ways: int,
-    shots: int | tuple[int, ...],
+    shots: str,
     queries: int,
     episodes: int,
     seed: int,
@@ -88,7 +92,7 @@ def few_shot(
     summaries = _summaries(model, data, cache)
     learners = Learners(model)
     with (out / FILE).open("w", encoding="utf-8") as file:
-        for count in settings.shots:
+        for count in settings.counts:
             numbers = range(episodes)
             for number in terminal.shown(numbers, episodes, f"episodes of {count} shots"):
                 found = learners.episode(
@@ -104,11 +108,11 @@ def require_enough(settings: Episodes, classes: Sequence[str], labels: np.ndarra
     """Raises ValueError unless every class has enough examples for an episode."""
     settings.require(settings.ways <= len(classes), "ways", f"at most the {len(classes)} classes")
     counts = np.bincount(labels, minlength=len(classes))
-    needed = max(settings.shots) + settings.queries
+    needed = max(settings.counts) + settings.queries
     if counts.min() < needed:
         raise ValueError(
             f"Class {classes[counts.argmin()]!r} has {counts.min()} examples, expected at least "
-            f"{needed}: {max(settings.shots)} shots and {settings.queries} queries. Use fewer."
+            f"{needed}: {max(settings.counts)} shots and {settings.queries} queries. Use fewer."
         )
 
 

@@ -429,7 +429,7 @@ def test_help_imports_no_tensorflow():
 
 
 def test_the_first_word_names_a_step_or_a_program():
-    for word in ("evaluator", "bulk_inferrer", "gain", "kubeflow"):
+    for word in ("evaluator", "bulk_inferrer", "few_shot", "gain", "kubeflow"):
         ended = run([sys.executable, "-m", "pipeline", word, "--help"])
         assert ended.returncode == 0 and f"python -m pipeline {word}" in ended.stdout
     ended = run([sys.executable, "-m", "pipeline", "trianer"])

@@ -40,13 +40,13 @@ def restored(outputs: Any, like: Any) -> Any:
     """Returns outputs of a cut network with the shapes of the whole one's; last places repeat.
 
     Args:
-        outputs: The outputs, inside a `tf.function`.
+        outputs: The outputs.
         like: The symbolic outputs of the network.
     """
 
     def restore(output: Any, spec: Any) -> Any:
         for axis in range(1, len(spec.shape)):
-            if output.shape[axis] is None and spec.shape[axis] is not None:
+            if spec.shape[axis] not in (None, output.shape[axis]):
                 last = tf.shape(output)[axis] - 1
                 places = tf.minimum(tf.range(spec.shape[axis]), last)
                 output = tf.gather(output, places, axis=axis)

@@ -73,6 +73,7 @@ def fit(
         adapters = adapt(chosen) if adapt and chosen else None
         model.train_only([] if adapters else chosen, batch_norm=phase.batch_norm)
         own = whole if phase.is_alone else data
+        own.targets  # noqa: B018 - It caches them; a batch of features needs them in a graph.
         feeds = {
             tap: dataclasses.replace(cached[tap], data=own)
             for tap in _taps(data, phase, start)
