@@ -111,7 +111,7 @@ def require_enough(settings: Episodes, classes: Sequence[str], labels: np.ndarra
     needed = max(settings.counts) + settings.queries
     if counts.min() < needed:
         raise ValueError(
-            f"Class {classes[counts.argmin()]!r} has {counts.min()} examples, expected at least "
+            f"Class {classes[int(counts.argmin())]!r} has {counts.min()} examples, expected at least "
             f"{needed}: {max(settings.counts)} shots and {settings.queries} queries. Use fewer."
         )
 

@@ -68,12 +68,13 @@ def accuracy(weights: Any, inputs: np.ndarray, labels: np.ndarray) -> float:
 @pytest.mark.parametrize("strength", [1.0, 0.03])
 def test_a_solved_head_is_that_of_scikit_learn(strength):
     inputs, labels = clouds()
-    variance = inputs.var(axis=0).mean()
+    variance = float(np.mean(inputs.var(axis=0)))
     kernel, bias = solved(Classification(), inputs, np.eye(3)[labels], strength)
     peer = LogisticRegression(C=1 / (strength * variance * len(labels)), max_iter=10_000, tol=1e-8)
     peer.fit(inputs, labels)
     np.testing.assert_allclose(kernel, peer.coef_.T, atol=0.01 * np.abs(peer.coef_).max())
-    centred = peer.intercept_ - peer.intercept_.mean()
+    offsets = np.asarray(peer.intercept_)
+    centred = offsets - offsets.mean()
     np.testing.assert_allclose(bias - bias.mean(), centred, atol=0.01 * np.abs(centred).max())
     assert accuracy((kernel, bias), inputs, labels) == pytest.approx(
         peer.score(inputs, labels), abs=0.003
@@ -87,7 +88,7 @@ def test_solved_labels_are_those_of_scikit_learn():
     kernel, bias = solved(Multilabel(), inputs, targets, 0.1)
     # The loss is the mean over three classes.
     peer = LogisticRegression(C=1 / (3 * scale), max_iter=10_000, tol=1e-8)
-    found = OneVsRestClassifier(peer).fit(inputs, targets)
+    found: Any = OneVsRestClassifier(peer).fit(inputs, targets)
     expected = np.concatenate([each.coef_ for each in found.estimators_]).T
     np.testing.assert_allclose(kernel, expected, atol=0.01 * np.abs(expected).max())
     offsets = np.concatenate([each.intercept_ for each in found.estimators_])
@@ -96,7 +97,7 @@ def test_solved_labels_are_those_of_scikit_learn():
 
 def test_a_solved_number_is_that_of_ridge_regression():
     inputs, labels = clouds()
-    numbers = 100 * labels + 7 * inputs[:, 3]
+    numbers: Any = 100 * labels + 7 * inputs[:, 3]
     kernel, bias = solved(Regression(), inputs, numbers[:, None], 0.1)
     # The loss is in standard deviations, and half a square is what the penalty has.
     alpha = 0.1 / 2 * inputs.var(axis=0).mean() * len(labels)

@@ -77,10 +77,12 @@ class Rows:
         return iter(self._held) if self._held is not None else self._read()
 
     def _read(self) -> Iterator[Chunk]:
-        first, waiting = 0, []
+        first = 0
+        waiting: list[Any] = []
         for inputs, targets, *weights in self._batches():
-            rows = tf.shape(keras.tree.flatten(targets)[0])[:1]
-            waiting.append((self._summarized(inputs), targets, *(weights or [tf.ones(rows)])))
+            rows: Any = tf.shape(keras.tree.flatten(targets)[0])
+            ones = tf.ones(rows[:1])
+            waiting.append((self._summarized(inputs), targets, *(weights or [ones])))
             if sum(len(each[-1]) for each in waiting) >= self._size:
                 yield (chunk := _joined(first, waiting))
                 first, waiting = chunk.rows.stop, []
@@ -89,7 +91,8 @@ class Rows:
 
 
 def _joined(first: int, parts: list[Any]) -> Chunk:
-    return Chunk(first, *keras.tree.map_structure(lambda *each: tf.concat(each, 0), *parts))
+    columns: Any = keras.tree.map_structure(lambda *each: tf.concat(each, 0), *parts)
+    return Chunk(first, *columns)
 
 
 class LinearHead:
@@ -114,9 +117,8 @@ class LinearHead:
 
     def inputs(self, rows: Rows) -> Iterator[tuple[Chunk, np.ndarray]]:
         """Yields every chunk with what the dense layer gets of it, float64 [n, …, channels]."""
-        inner = keras.Model(self.model.head.input, self._layer.input)
         for chunk in rows:
-            yield chunk, np.asarray(inner(chunk.summaries, training=False), np.float64)
+            yield chunk, np.asarray(self._inner(chunk.summaries, training=False), np.float64)
 
     def moments(self, rows: Rows) -> tuple[np.ndarray, float]:
         """Returns the mean of each channel that the dense layer gets, and one deviation of all.
@@ -180,6 +182,10 @@ class LinearHead:
         }
 
     @functools.cached_property
+    def _inner(self) -> Any:
+        return keras.Model(self.model.head.input, self._layer.input)
+
+    @functools.cached_property
     def _slope(self) -> Any:
         def slope(kernel: Any, bias: Any, summaries: Any, targets: Any, weights: Any) -> Any:
             with tf.GradientTape() as tape:
@@ -206,7 +212,8 @@ class LinearHead:
         """Returns the outputs, and the losses of the rows, float32 [n]."""
         head = self.model.head
         fixed = [each.value for each in head.non_trainable_variables]
-        outputs, _ = head.stateless_call([kernel, bias], fixed, summaries, training=False)
+        found: Any = head.stateless_call([kernel, bias], fixed, summaries, training=False)
+        outputs = found[0]
         return outputs, self._loss.call(targets, outputs)
 
     def _traced(self, function: Callable[..., Any]) -> Any:

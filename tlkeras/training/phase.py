@@ -1,10 +1,10 @@
-"""Phase: a part of a schedule that gradient descent fits; and what every part has."""
+"""Phase: a part of a schedule that gradient descent fits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tlkeras.augment import Augment
 from tlkeras.frameworks import keras
@@ -14,66 +14,6 @@ from tlkeras.training import layer_decay, loop
 if TYPE_CHECKING:
     from tlkeras.data.batches import Data
     from tlkeras.model.transfer_model import TransferModel
-
-
-class Part(Protocol):
-    """A part of a schedule; its properties are as the fields of `Phase`."""
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether each worker gets all examples instead of its share of them."""
-        ...
-
-    @property
-    def epochs(self) -> int: ...
-
-    @property
-    def unfreeze(self) -> str | float | tuple[str, ...]: ...
-
-    @property
-    def batch_norm(self) -> bool: ...
-
-    @property
-    def layer_decay(self) -> float: ...
-
-    @property
-    def augment(self) -> tuple[Augment, ...]: ...
-
-    @property
-    def views(self) -> int: ...
-
-    @property
-    def patience(self) -> int: ...
-
-    def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
-        """Raises ValueError if it cannot fit this model, whose blocks from `start` on change.
-
-        A schedule asks all its parts before the first begins.
-        """
-        ...
-
-    def compiled_optimizer(
-        self, steps: int, factors: Mapping[int, float] | None = None
-    ) -> keras.optimizers.Optimizer:
-        """Returns a new optimizer."""
-        ...
-
-    def fit(
-        self,
-        model: TransferModel,
-        trained: Any,
-        train: Callable[[int], Any],
-        validation: Any,
-        *,
-        metric: str | None,
-        start: loop.State,
-        first: int,
-        seed: int,
-        folder: Path,
-        callbacks: Sequence[Any],
-    ) -> loop.State:
-        """Fits the compiled part `trained` of a model; the other arguments are of `loop.fit`."""
-        ...
 
 
 _OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "rmsprop": "RMSprop"}
@@ -95,6 +35,7 @@ class Phase(Spec, name="phase"):
     """
 
     is_alone: ClassVar[bool] = False
+    """Whether each worker gets all examples instead of its share of them."""
 
     epochs: int = 5
     learning_rate: float = 1e-3
@@ -157,7 +98,10 @@ class Phase(Spec, name="phase"):
         return kind(**options, weight_decay=decay if self.optimizer == "adamw" else decay or None)
 
     def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
-        """Every model can be fitted so."""
+        """Raises ValueError if it cannot fit this model, whose blocks from `start` on change.
+
+        A schedule asks all its parts before the first begins; a phase fits every model.
+        """
 
     def fit(
         self,
@@ -173,6 +117,7 @@ class Phase(Spec, name="phase"):
         folder: Path,
         callbacks: Sequence[Any],
     ) -> loop.State:
+        """Fits the compiled part `trained` of a model; the other arguments are of `loop.fit`."""
         return loop.fit(
             trained,
             train,

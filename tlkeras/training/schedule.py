@@ -19,7 +19,8 @@ from tlkeras.task import Task
 from tlkeras.training import features, layer_decay, loop
 from tlkeras.training.adapters import Adapters
 from tlkeras.training.features import Cache, Features, Tap
-from tlkeras.training.phase import Part
+from tlkeras.training.head_alone import HeadAlone
+from tlkeras.training.phase import Phase
 from tlkeras.training.trainable import trainable
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 # Measured: at 8, an epoch of a head takes half of its time at 1; at 32 hardly less.
 _STEPS_ON_FEATURES = 8
+
+Part = Phase | HeadAlone
+"""What a schedule consists of."""
 
 
 def fit(
