@@ -110,8 +110,9 @@ def require_enough(settings: Episodes, classes: Sequence[str], labels: np.ndarra
     counts = np.bincount(labels, minlength=len(classes))
     needed = max(settings.counts) + settings.queries
     if counts.min() < needed:
+        smallest = classes[int(counts.argmin())]
         raise ValueError(
-            f"Class {classes[int(counts.argmin())]!r} has {counts.min()} examples, expected at least "
+            f"Class {smallest!r} has {counts.min()} examples, expected at least "
             f"{needed}: {max(settings.counts)} shots and {settings.queries} queries. Use fewer."
         )
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
     from tlkeras.recipes.fine_tune import FineTune
     from tlkeras.recipes.lora import Lora
+    from tlkeras.recipes.probe import Probe
+    from tlkeras.recipes.prototypes import Prototypes
     from tlkeras.sources.coco import COCO
     from tlkeras.sources.conll import CoNLL
     from tlkeras.sources.csv import CSV
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from tlkeras.tasks.segmentation import Segmentation
     from tlkeras.training.features import Cache
     from tlkeras.training.phase import Phase
+    from tlkeras.training.solve import Solve
 
 _MODULES = {
     "Browser": "exporters.browser",
@@ -70,10 +73,13 @@ _MODULES = {
     "MixUp": "augments.mixing",
     "ONNX": "exporters.onnx",
     "Phase": "training.phase",
+    "Probe": "recipes.probe",
+    "Prototypes": "recipes.prototypes",
     "RandAugment": "augments.rand_augment",
     "Rotate": "augments.geometric",
     "SavedModel": "exporters.saved_model",
     "Segmentation": "tasks.segmentation",
+    "Solve": "training.solve",
     "Split": "data.splits",
     "Starter": "backbones.starter",
     "TFDS": "sources.tfds",
@@ -113,10 +119,13 @@ __all__ = [
     "Masks",
     "MixUp",
     "Phase",
+    "Probe",
+    "Prototypes",
     "RandAugment",
     "Rotate",
     "SavedModel",
     "Segmentation",
+    "Solve",
     "Split",
     "Starter",
     "TFLite",
