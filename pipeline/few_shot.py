@@ -27,7 +27,7 @@ from tlkeras.tasks.classification import Classification
 from tlkeras.training import features as cached
 from tlkeras.training.features import Cache, Tap
 from tlkeras.training.linear import LinearHead, Rows
-from tlkeras.training.solve import Problem
+from tlkeras.training.solve import ROUGH, Problem
 
 FILE = "episodes.jsonl"
 
@@ -147,7 +147,7 @@ class Learners:
         features = summaries[learnt]
         batch = (tf.constant(features), tf.one_hot(labels, ways))
         rows = Rows(lambda: [batch], lambda inputs: inputs, self._head)
-        solved = Problem(self._head, rows).minimum(STRENGTH, rows.ones(), self._head.zeros())
+        solved = Problem(self._head, rows).minimum(STRENGTH, rows.ones(), self._head.zeros(), ROUGH)
         weights = {
             f"prototypes_{distance}": weights_of_means(features.astype(float), labels, distance)
             for distance in ("euclidean", "cosine")

@@ -18,7 +18,8 @@ _ENOUGH = 20
 # Losses are sums of float32, so no gain below the first is certain. The second is enough to compare
 # strengths: on flower_photos a third of the steps, and accuracies within 0.3 points.
 _FINE = {"ftol": 1e-8, "gtol": 1e-5, "maxiter": 1000}
-_ROUGH = {"ftol": 1e-5, "gtol": 1e-4, "maxiter": 200}
+ROUGH = {"ftol": 1e-5, "gtol": 1e-4, "maxiter": 200}
+"""The precision of L-BFGS to compare solutions."""
 
 
 class Solve(HeadAlone, name="solve"):
@@ -65,7 +66,7 @@ class Solve(HeadAlone, name="solve"):
         for strength in self.strengths:
             began = time.perf_counter()
             ends = [
-                problem.minimum(strength, counted, end, _ROUGH)
+                problem.minimum(strength, counted, end, ROUGH)
                 for (counted, _), end in zip(ways, ends, strict=True)
             ]
             measured = [(end, mask) for (_, mask), end in zip(ways, ends, strict=True)]
