@@ -43,7 +43,8 @@ tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
 tlkeras.training.head_alone tlkeras.training.solve tlkeras.training.schedule
-tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.litert
+tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.bert_inputs
+tlkeras.formats.litert
 tlkeras.formats.joined tlkeras.formats.bias_correction tlkeras.formats.flatbuffers
 tlkeras.formats.litert_metadata tlkeras.formats.npm tlkeras.formats.page_inputs
 tlkeras.formats.torch_file
