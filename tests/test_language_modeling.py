@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from conftest import assert_near
 
-from tlkeras.backbones.hub_text import GPT2, Bert, Llama
+from tlkeras import spec
+from tlkeras.backbone import Backbone
+from tlkeras.backbones.hub_text import Bert, Llama
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
@@ -41,7 +43,11 @@ def folder(written) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder) -> TransferModel:
-    return TransferModel(GPT2(weights=str(folder), length=LENGTH), LanguageModeling(), ())
+    return TransferModel(gpt2(folder, LENGTH), LanguageModeling(), ())
+
+
+def gpt2(folder: Path, length: int) -> Backbone:
+    return spec.parse(f"gpt2(weights={str(folder)!r}, length={length})", Backbone)
 
 
 def served(model: TransferModel, texts: Any) -> dict[str, np.ndarray]:
@@ -125,7 +131,7 @@ def test_a_fit_makes_texts_more_probable_and_called_again_gives_the_same(folder,
     source = CSV(tmp_path / "texts.csv", label=None)
     assert [*source.features()] == ["text"]
     ingest.write_examples(source, Split(validation=20, test=0), tmp_path / "examples")
-    backbone = GPT2(weights=str(folder), length=16)
+    backbone = gpt2(folder, 16)
     data = Data(tmp_path / "examples", backbone, LanguageModeling(), batch_size=8)
     phases = (Phase(epochs=1, learning_rate=1e-2), Phase(epochs=1, unfreeze="all"))
     model = TransferModel(backbone, data.task, data.classes, seed=0)

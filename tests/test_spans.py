@@ -44,7 +44,9 @@ def test_a_graph_finds_the_entities_that_the_scheme_finds_in_lists(classes):
     is_word = random.random((1000, 9)) < 0.9  # Some words have no piece.
     is_word[:2] = False
     probabilities *= is_word[..., None]
-    find: Any = tf.function(lambda *each: spans.entities(*each, Scheme(classes)), autograph=False)
+    find: Any = tf.function(
+        lambda *each: spans.entities(each[0], each[1], Scheme(classes)), autograph=False
+    )
     found = find(probabilities, is_word)
     tags = np.where(is_word, probabilities.argmax(-1), -1)
     best, entities = probabilities.max(-1), 0

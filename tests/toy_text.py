@@ -58,15 +58,15 @@ class ToyText(Backbone, name="toy_text"):
     def preprocess(self, example):
         return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
+    def lengths(self, batch):
+        return inputs.lengths(batch, 0)
+
     @property
     def tokenizer(self):
         return self._tokenizer
 
-    def lengths(self, batch):
-        return inputs.lengths(batch, 0)
-
     @functools.cached_property
-    def tokenizer(self) -> WordPiece:
+    def _tokenizer(self) -> WordPiece:
         return WordPiece(VOCABULARY)
 
 

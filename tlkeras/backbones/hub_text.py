@@ -186,10 +186,6 @@ class HubText(Backbone):
             return np.transpose(layer.embeddings.numpy())
         return layer.reverse_embeddings.numpy()
 
-    @property
-    def tokenizer(self):
-        return self._tokenizer
-
     def lengths(self, batch):
         return inputs.lengths(batch, self._id(self.tokenizer.padding))
 
@@ -253,8 +249,12 @@ class HubText(Backbone):
             f"{file}: model_type is {found!r}, which {self.name} does not read; {advice}"
         )
 
+    @property
+    def tokenizer(self):
+        return self._tokenizer
+
     @functools.cached_property
-    def tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> Tokenizer:
         if self._folder is None:
             return self.family.of_hub(self._preset(keras_hub.tokenizers.Tokenizer))
         try:

@@ -53,18 +53,18 @@ class StarterText(Backbone, name=NAME):
     def preprocess(self, example):
         return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
-    @property
-    def tokenizer(self):
-        return self._tokenizer
-
     def lengths(self, batch):
         return inputs.lengths(batch, _PADDING)
 
     def fingerprint(self):
         return shipped.digest(NAME)
 
+    @property
+    def tokenizer(self):
+        return self._tokenizer
+
     @functools.cached_property
-    def tokenizer(self) -> WordPiece:
+    def _tokenizer(self) -> WordPiece:
         return WordPiece(_vocabulary(shipped.read(NAME)))
 
 
