@@ -8,19 +8,24 @@ import pytest
 from absl import flags as absl_flags
 from conftest import draw
 
-from pipeline import flags, gain
+from pipeline import few_shot, flags, gain
 from pipeline.config import Config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "BUILD.md", "Makefile", "benchmarks/README.md"]
 
+PROGRAMS = {
+    "gain": ((Config,), gain.PIPELINE),
+    "few_shot": ((Config, few_shot.Episodes), few_shot.PIPELINE),
+}
+
 
 def commands() -> list[str]:
-    """Returns every command line of the pages that runs the pipeline, or measures the gain."""
+    """Returns every command line of the pages that runs the pipeline, or one of `PROGRAMS`."""
     texts = [(ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ") for page in PAGES]
     lines = [line for text in texts for line in text.splitlines()]
-    found = (re.search(r"(?<!`)\btlkeras( gain)?( --.*)?$", x) for x in lines)
+    found = (re.search(r"(?<!`)\btlkeras( gain| few_shot)?( --.*)?$", x) for x in lines)
     return [match[0] for match in found if match]
 
 
@@ -32,9 +37,10 @@ def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(absl_flags, "FLAGS", absl_flags.FlagValues())
     arguments = shlex.split(command)
-    steps = gain.PIPELINE if arguments[1:2] == ["gain"] else ()
+    configs, steps = PROGRAMS.get(" ".join(arguments[1:2]), ((Config,), ()))
     arguments = arguments[1:] if steps else arguments
-    (config,) = flags.parser(Config, steps=steps, values=absl_flags.FlagValues())(arguments)
+    values = absl_flags.FlagValues()
+    config, *_ = flags.parser(*configs, steps=steps, values=values)(arguments)
     assert isinstance(config, Config)
 
 
