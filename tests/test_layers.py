@@ -16,6 +16,7 @@ tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.ima
 tlkeras.images.masks
 tlkeras.boxes.geometry tlkeras.boxes.suppression tlkeras.boxes.assignment tlkeras.boxes.overlay
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
+tlkeras.texts.cuts tlkeras.texts.composing tlkeras.texts.whole_words
 tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.notes
 tlkeras.texts.layout tlkeras.texts.encoders
 tlkeras.texts.decoders tlkeras.texts.hub_layers

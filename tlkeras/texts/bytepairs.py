@@ -1,10 +1,9 @@
-"""Byte pairs: the pieces that GPT-2, RoBERTa and BART read a text in.
+"""Byte pairs: the pieces that GPT-2, RoBERTa, Llama 3, Qwen 2 and SmolLM2 read a text in.
 
-A text is cut into words, a space belonging to the word behind it; of the bytes of a word, as long
-as there is one, the pair that was merged first in training is merged, wherever it stands (Radford
-et al. 2019; Sennrich et al. 2016, https://arxiv.org/abs/1508.07909). The ids are those of
-``GPT2TokenizerFast`` and ``RobertaTokenizerFast``, but for special pieces that a text spells out,
-such as "</s>": a text cannot end itself.
+A text is cut into words, see `cuts`; of the bytes of a word, as long as there is one, the pair that
+was merged first in training is merged, wherever it stands (Radford et al. 2019; Sennrich et al.
+2016, https://arxiv.org/abs/1508.07909). The ids are those of the `tokenizers` package, but for
+special pieces that a text spells out, such as "</s>": a text cannot end itself.
 
 All words of a batch are merged at once, a pair of each at a time. That suits words as people write
 them: the time grows with the square of the longest word, 1.6 s for one of 20,000 random letters.
@@ -20,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from tlkeras.frameworks import tf
-from tlkeras.texts import characters, rows
-from tlkeras.texts.characters import LETTER, SPACE
+from tlkeras.texts import characters, composing, cuts, rows
+from tlkeras.texts.cuts import Cut
 from tlkeras.texts.tables import PairTable
+from tlkeras.texts.whole_words import WholeWords
 
 _NEVER = 2**31 - 1  # The rank of a pair that is not merged.
 
@@ -50,6 +50,15 @@ class BytePairs:
 
     padding: str = ""
     """A special piece that fills the rest; -1 does if empty."""
+
+    cut: Cut = "gpt2"
+    """Where words begin, see `cuts`."""
+
+    composed: bool = False
+    """Whether texts are brought into Unicode's form NFC first."""
+
+    whole_words: bool = False
+    """Whether a word that is a piece is left whole, also where no merges lead to it."""
 
     def __post_init__(self) -> None:
         """Raises ValueError if the vocabulary lacks a piece."""
@@ -144,10 +153,27 @@ class BytePairs:
         pairs = PairTable(np.stack([first, second], axis=1), np.arange(len(merged)))
         return letters, pairs, np.array(merged, np.int32), at_once
 
+    @functools.cached_property
+    def _wholes(self) -> WholeWords:
+        letters, *_ = self._tables
+        own = {i: [*map(LETTERS.find, piece)] for i, piece in enumerate(self.vocabulary)}
+        # Special pieces have letters that stand for no byte.
+        own = {i: row for i, row in own.items() if min(row, default=-1) >= 0}
+        with tf.init_scope():
+            words = np.repeat([*own], [*map(len, own.values())]).astype(np.int32)
+            symbols = letters[np.concatenate([*own.values()])]
+            merged = self._merged(tf.constant(symbols), tf.constant(words)).numpy()
+        words, merged = words[merged >= 0], merged[merged >= 0]
+        starts = np.flatnonzero(np.append(-1, words[:-1]) != words)
+        rows = zip(words[starts], np.split(merged, starts[1:]), strict=True)
+        return WholeWords({tuple(row.tolist()): int(i) for i, row in rows if len(row) > 1})
+
     def _pieces(self, texts: Any, most: int) -> Any:
         """Returns the pieces of the first words of every text, ragged int32 [b, (n)]."""
         points, texts_of = characters.decoded(texts)
-        begins = _word_begins(points, texts_of)
+        if self.composed:
+            points, texts_of = composing.composed(points, texts_of)
+        begins = cuts.begins(points, texts_of, self.cut)
         kept, words = rows.first_words(begins, texts_of, most)
         points, texts_of, words = points[kept], texts_of[kept], words[kept]
         encoded, kept = _utf8(points)
@@ -155,6 +181,8 @@ class BytePairs:
         symbols = tf.gather(letters, encoded[kept])
         words, texts_of = (tf.repeat(x, 4)[tf.reshape(kept, [-1])] for x in (words, texts_of))
         merged = self._merged(symbols, words)
+        if self.whole_words:
+            merged = self._wholes(merged, words)
         kept = merged >= 0
         return tf.RaggedTensor.from_value_rowids(
             merged[kept],
@@ -205,40 +233,6 @@ class BytePairs:
             shape_invariants=(symbols.shape, *[tf.TensorShape([None])] * 3),
         )
         return written
-
-
-def _word_begins(points: Any, texts: Any) -> Any:
-    r"""Returns which characters begin a word, bool [n], by the expression of GPT-2.
-
-    ``'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+``
-    The regular expressions of TensorFlow cannot look ahead, and know no ``\s`` of Unicode.
-    """
-    kinds = characters.kinds(points)
-
-    def before(values: Any, first: Any) -> Any:
-        return tf.concat([tf.fill(tf.minimum(tf.shape(values), 1), first), values[:-1]], axis=0)
-
-    def behind(values: Any, last: Any) -> Any:
-        return tf.concat([values[1:], tf.fill(tf.minimum(tf.shape(values), 1), last)], axis=0)
-
-    opens = before(texts, -1) != texts
-    closes = behind(opens, True)
-    begins = opens | (before(kinds, -1) != kinds)
-    # The last of several spaces is set off if something follows.
-    spaces = kinds == SPACE
-    begins |= spaces & ~closes & (behind(kinds, SPACE) != SPACE)
-    begins &= opens | spaces | (before(points, 0) != ord(" "))
-    # An apostrophe that begins a word takes an ending along.
-    one = behind(tf.where(opens, 0, points), 0)
-    two = behind(tf.where(opens, 0, one), 0)
-    quotes = begins & (points == ord("'"))
-    short = quotes & tf.reduce_any(one[:, None] == [*map(ord, "stmd")], axis=1)
-    ends = [(one == ord(a)) & (two == ord(b)) for a, b in ("re", "ve", "ll")]
-    long = quotes & tf.reduce_any(ends, axis=0)
-    begins &= opens | ~before(short | long, False)
-    letters = kinds == LETTER
-    after = before(before(short | before(long, False), False), False)
-    return begins | (after & letters)
 
 
 def _utf8(points: Any) -> tuple[Any, Any]:

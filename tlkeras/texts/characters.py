@@ -95,7 +95,7 @@ def _changes(lowercase: bool, strip_accents: bool, spaced: bool) -> PointTable:
     kinds[[*map(ord, string.punctuation)]] = PUNCTUATION
     kinds[ord(" ")] = SPACE
     marks = {chr(point) for point in np.flatnonzero(categories == "Mn")}
-    ideographs = {*_ranges(_IDEOGRAPHS)} if spaced else set()
+    ideographs = {*ranges(_IDEOGRAPHS)} if spaced else set()
 
     def normal(point: int) -> str:
         result = chr(point)
@@ -136,13 +136,13 @@ def _categories() -> Any:
     """Returns the category of every code point, "Lu" and so on, as `tokenizers` sees it."""
     result = np.array([unicodedata.category(chr(point)) for point in range(POINTS)])
     for points, category in ((_YOUNG, "Cn"), (_NEW_LETTERS, "Lo"), (_NEW_NUMBERS, "Nd")):
-        result[[*_ranges(points)]] = category
+        result[[*ranges(points)]] = category
     for point, category in _OTHERWISE.items():
         result[point] = category
     return result
 
 
-def _ranges(text: str) -> Iterator[int]:
+def ranges(text: str) -> Iterator[int]:
     """Yields the code points of ranges written as hexadecimals, the last inclusive."""
     for word in text.split():
         first, _, last = word.partition("-")

@@ -7,12 +7,15 @@ known here is refused by its name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tlkeras import files
+from tlkeras.texts import cuts
 from tlkeras.texts.bytepairs import BytePairs
+from tlkeras.texts.cuts import Cut
 from tlkeras.texts.wordpiece import WordPiece
 
 Settings = Mapping[str, Any]
@@ -45,10 +48,14 @@ _BERT_WORDS: dict[str, Sequence[Any]] = {"type": ["BertPreTokenizer"]}
 _BERT_FRAME: dict[str, Sequence[Any]] = {"type": [None, "BertProcessing", "TemplateProcessing"]}
 
 _ROBERTA = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer")
+# Their words are told by ``tokenizer.json`` alone.
+_WHOLE_ALONE = ("PreTrainedTokenizer", "Qwen2Tokenizer", "TokenizersBackend", "LlamaTokenizer")
 _PAIRS_CONFIG: dict[str, Sequence[Any]] = {
     **_CONFIG_ALLOWED,
     "tokenizer_class": [
-        f"{name}{fast}" for name in ("GPT2Tokenizer", *_ROBERTA) for fast in ("", "Fast")
+        f"{name}{fast}"
+        for name in ("GPT2Tokenizer", *_ROBERTA, *_WHOLE_ALONE)
+        for fast in ("", "Fast")
     ],
     "add_prefix_space": [False],
     "errors": ["replace"],
@@ -59,15 +66,25 @@ _PAIRS_MODEL: dict[str, Sequence[Any]] = {
     "continuing_subword_prefix": [None, ""],
     "end_of_word_suffix": [None, ""],
     "byte_fallback": [False],
-    "ignore_merges": [False],
 }
-_PAIRS_WORDS: dict[str, Sequence[Any]] = {
-    "type": ["ByteLevel"],
-    "add_prefix_space": [False],
-    "use_regex": [True],
+_PAIRS_NORMALIZER: dict[str, Sequence[Any]] = {"type": [None, "NFC"]}
+_PAIRS_FRAME: dict[str, Sequence[Any]] = {
+    "type": [None, "ByteLevel", "RobertaProcessing", "TemplateProcessing", "Sequence"]
 }
-_PAIRS_FRAME: dict[str, Sequence[Any]] = {"type": [None, "ByteLevel", "RobertaProcessing"]}
-_NULL: dict[str, Sequence[Any]] = {"type": [None]}
+
+
+def _split(expression: str) -> Settings:
+    return {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated"}
+
+
+_BYTES: Settings = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+_BYTES_ALONE: Settings = {**_BYTES, "use_regex": False}
+_CUTS: Sequence[tuple[Cut, Sequence[Settings]]] = (
+    ("gpt2", [_BYTES]),
+    ("single_digits", [{"type": "Digits", "individual_digits": True}, _BYTES]),
+    ("llama3", [_split(cuts.LLAMA3), _BYTES_ALONE]),
+    ("qwen2", [_split(cuts.QWEN2), _BYTES_ALONE]),
+)
 
 
 def wordpiece(folder: Path) -> WordPiece:
@@ -100,15 +117,22 @@ def wordpiece(folder: Path) -> WordPiece:
 
 
 def byte_pairs(folder: Path) -> BytePairs:
-    """Returns the tokenizer of a network like GPT-2, or like RoBERTa."""
+    """Returns the tokenizer of a network like GPT-2, RoBERTa, Llama 3, Qwen 2 or SmolLM2."""
     config, whole = _json(folder / _CONFIG), _json(folder / _JSON)
     _refuse(folder / _CONFIG, config, _PAIRS_CONFIG)
+    options: dict[str, Any] = {}
     if whole:
         file, model = folder / _JSON, whole["model"]
-        _refuse_parts(file, whole, _NULL, _PAIRS_WORDS, _PAIRS_MODEL, _PAIRS_FRAME)
-        vocabulary = _in_order(file, model["vocab"])
+        _refuse_parts(file, whole, _PAIRS_NORMALIZER, {}, _PAIRS_MODEL, _PAIRS_FRAME)
+        added = {token["content"]: token["id"] for token in whole["added_tokens"]}
+        vocabulary = _in_order(file, {**model["vocab"], **added})
+        options["cut"] = _cut(file, whole["pre_tokenizer"])
+        options["composed"] = whole["normalizer"] is not None
+        options["whole_words"] = model.get("ignore_merges", False)
         pairs = model["merges"]  # Each as a text or, written since 2024, as a list of two.
         merges = tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in pairs)
+    elif _class(config) in _WHOLE_ALONE:
+        raise ValueError(f"{folder} has no {_JSON}, which says how its texts are cut into words.")
     else:
         vocabulary = _in_order(folder / "vocab.json", _json(folder / "vocab.json", needed=True))
         lines = _lines(folder / "merges.txt")
@@ -118,11 +142,56 @@ def byte_pairs(folder: Path) -> BytePairs:
         special = {"start": "<s>", "end": "</s>", "padding": "<pad>"}
         names = {"cls_token": "start", "sep_token": "end", "pad_token": "padding"}
     else:
-        special = {}
+        special = _template(folder / _JSON, whole.get("post_processor"))
         names = {"pad_token": "padding"}
         names |= {"bos_token": "start"} if config.get("add_bos_token") else {}
     special |= {names[name]: _token(config[name]) or "" for name in names if name in config}
-    return BytePairs(vocabulary, merges, **special)
+    return BytePairs(vocabulary, merges, **special, **options)
+
+
+def _cut(file: Path, splitter: Any) -> Cut:
+    """Returns which of `cuts` a ``pre_tokenizer`` is.
+
+    Raises:
+        ValueError: It is none of them.
+    """
+    parts = splitter["pretokenizers"] if (splitter or {}).get("type") == "Sequence" else [splitter]
+    for cut, settings in _CUTS:
+        if len(parts) == len(settings) and all(map(_has, parts, settings)):
+            return cut
+    raise ValueError(
+        f"{file}: pre_tokenizer is {splitter}, expected that of GPT-2, SmolLM2, Llama 3 or Qwen 2."
+    )
+
+
+def _has(part: Any, settings: Settings) -> bool:
+    """Returns whether a part has these settings, those that older files leave out aside."""
+    known = {**settings, "invert": False}
+    return (
+        part is not None
+        and "type" in part
+        and all(part[name] == value for name, value in known.items() if name in part)
+    )
+
+
+def _template(file: Path, frame: Any) -> dict[str, str]:
+    """Returns the special pieces before and behind a text.
+
+    Raises:
+        ValueError: There are several on a side.
+    """
+    parts = frame["processors"] if (frame or {}).get("type") == "Sequence" else [frame]
+    found: dict[str, str] = {}
+    for part in parts:
+        side = "start"
+        for piece in part["single"] if part and part["type"] == "TemplateProcessing" else ():
+            if "Sequence" in piece:
+                side = "end"
+            elif side in found:
+                raise ValueError(f"{file}: post_processor has several pieces at the {side}.")
+            else:
+                found[side] = piece["SpecialToken"]["id"]
+    return found
 
 
 def _class(config: Settings) -> str:
@@ -162,7 +231,9 @@ def _refuse_parts(file: Path, whole: Settings, *allowed: Mapping[str, Sequence[A
     parts = ("normalizer", "pre_tokenizer", "model", "post_processor")
     for part, values in zip(parts, allowed, strict=True):
         _refuse(file, whole[part] or {"type": None}, values, f"{part}.")
-    if plain := [token for token in whole["added_tokens"] if not token["special"]]:
+    plain = [token for token in whole["added_tokens"] if not token["special"]]
+    # Those in angle brackets are left out where a text spells them, as special ones are.
+    if plain := [token for token in plain if not re.fullmatch(r"<[^<>]+>", token["content"])]:
         raise ValueError(
             f"{file}: added_tokens has {plain[0]['content']!r}, expected special ones alone."
         )
