@@ -157,7 +157,7 @@ def word_pieces(hub: Any) -> WordPiece:
     return WordPiece(tuple(hub.get_vocabulary()), lowercase=hub.lowercase)
 
 
-def byte_pairs(**special: str) -> Callable[[Any], BytePairs]:
+def byte_pairs(**special: Any) -> Callable[[Any], BytePairs]:
     """Returns what makes our tokenizer with these special pieces from that of a preset."""
 
     def of_hub(hub: Any) -> BytePairs:
