@@ -74,14 +74,14 @@ def read(made: Tokenizer, folder: Path) -> Any:
 
 def differing(tokenizer: Any, made: Tokenizer, texts: list[str], length: int) -> list[str]:
     made.enable_truncation(length)
-    made.enable_padding(length=length, pad_id=made.token_to_id("<|end|>"))
     cut, found = cutter(tokenizer, length), []
+    padding = tokenizer.vocabulary.index(tokenizer.padding)
     for start in range(0, len(texts), 256):
         batch = texts[start : start + 256]
-        for text, row, other in zip(
-            batch, cut(tf.constant(batch)).numpy(), made.encode_batch(batch), strict=True
-        ):
-            if row.tolist() != other.ids:
+        rows = cut(tf.constant(batch)).numpy()
+        for text, row, other in zip(batch, rows, made.encode_batch(batch), strict=True):
+            size = len(other.ids)
+            if row[:size].tolist() != other.ids or (row[size:] != padding).any():
                 found.append(text)
     return found
 
