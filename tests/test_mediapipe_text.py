@@ -146,7 +146,7 @@ def test_only_classes_of_one_text_in_small_letters_are_for_mediapipe(
 def test_other_tokenizers_are_not_for_mediapipe(tokenizer):
     backbone = ToyText()
     assert bert_inputs.vocabulary(backbone, Classification()) == VOCABULARY
-    vars(backbone)["tokenizer"] = tokenizer
+    vars(backbone)["_tokenizer"] = tokenizer
     assert not bert_inputs.vocabulary(backbone, Classification())
 
 
