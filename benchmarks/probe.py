@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--work", type=Path, help="a folder that keeps examples and features")
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--alphas", nargs="+", default=["0.35", "1.0"])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
@@ -81,7 +82,7 @@ def main() -> None:
                 continue
             file = options.weights / f"MobileNetV2_{alpha}_224_notop.weights.h5"
             text = f"mobilenet_v2(alpha={alpha}, size=160, weights='{file}')"
-            place = Path(work) / name
+            place = (options.work or Path(work)) / name
             data = examples(options.data / name, spec.parse(text, Backbone), place / "examples")
             cache = Cache(place / "features")
             fit(WAYS["epochs"], data, cache)  # Now the features of the head are there.
@@ -117,7 +118,6 @@ def fit(recipe: Recipe, data: Data, cache: Cache, seed: int = 0) -> Row:
         "seconds": round(seconds, 2),
         "validation": max(log["val_accuracy"] for log in logs),
         "test": hits / seeded.count("test"),
-        "counts": seeded.info.counts,
     }
 
 
