@@ -133,7 +133,7 @@ def test_a_fit_makes_texts_more_probable_and_called_again_gives_the_same(folder,
     ingest.write_examples(source, Split(validation=20, test=0), tmp_path / "examples")
     backbone = gpt2(folder, 16)
     data = Data(tmp_path / "examples", backbone, LanguageModeling(), batch_size=8)
-    phases = (Phase(epochs=1, learning_rate=1e-2), Phase(epochs=1, unfreeze="all"))
+    phases = tuple(Phase(epochs=1, unfreeze=blocks) for blocks in ((), 0.4, "all"))
     model = TransferModel(backbone, data.task, data.classes, seed=0)
     logs = FineTune(phases).fit(model, data, tmp_path / "fit")
     assert logs[-1]["val_loss"] < logs[0]["loss"]

@@ -210,7 +210,7 @@ def test_a_step_moves_the_last_block_and_nothing_that_is_frozen(built: Built):
     crossing = prefix(built.inputs, training=True)
     with tf.GradientTape() as tape:
         outputs = keras.tree.flatten(suffix(crossing, training=True))
-        loss = tf.add_n([tf.reduce_mean(x) for x in outputs if x.dtype != tf.bool])
+        loss = tf.add_n([tf.reduce_mean(x) for x in outputs if x.dtype.is_floating])
     variables = built.network.trainable_variables
     gradients = tape.gradient(loss, variables, unconnected_gradients="zero")
     for variable, gradient in zip(variables, gradients, strict=True):

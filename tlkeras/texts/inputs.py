@@ -137,7 +137,8 @@ def last(tokens: Any, mask: Any) -> Any:
 def following(token_ids: Any, mask: Any) -> Any:
     """Returns the piece behind each, int32 [b, length]; -1 where there is none."""
     known: Any = keras.ops.where(mask, token_ids, -1)
-    none: Any = keras.ops.full_like(token_ids[:, :1], -1)
+    # The ids are read once, so that no cut of the network has to carry them along.
+    none: Any = keras.ops.full_like(known[:, :1], -1)
     return keras.ops.concatenate([known[:, 1:], none], axis=1)
 
 
