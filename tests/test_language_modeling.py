@@ -118,6 +118,16 @@ def test_the_most_probable_pieces_are_the_limit_of_a_small_nucleus(model):
     assert sampling.continued(model, "", 6) == ""  # GPT-2 reads nothing before a text.
 
 
+def test_pieces_of_sentencepiece_go_on_with_a_text(tmp_path):
+    folders.write("llama", tmp_path)
+    backbone = Llama(weights=str(tmp_path), length=16)
+    model = TransferModel(backbone, LanguageModeling(), ())
+    row = backbone.preprocess({"text": tf.constant("a rain in spain")}).numpy()
+    ids = [int(piece) for piece in row[1:] if piece >= 0]
+    assert model.backbone.tokenizer.text(ids) == "a rain in spain"
+    assert isinstance(sampling.continued(model, "a rain", 4), str)
+
+
 def test_pieces_are_drawn_from_the_nucleus_alone():
     logits, random = np.log([0.1, 0.5, 0.3, 0.1]), np.random.default_rng(0)
     drawn = [sampling.chosen(logits, 0.7, random) for _ in range(2000)]

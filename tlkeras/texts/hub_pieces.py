@@ -79,8 +79,10 @@ class HubPieces:
 
     def text(self, ids: Sequence[int]) -> str:
         """Returns the text of pieces."""
+        if not ids:
+            return ""
         found = self.tokenizer.detokenize(tf.constant([[*ids]], tf.int32))
-        return np.asarray(found).ravel()[0].decode("utf-8", "replace") if len(ids) else ""
+        return str(np.ravel(found)[0])
 
     @functools.cached_property
     def _pieces(self) -> Any:
