@@ -18,6 +18,7 @@ from tlkeras.backbones.hub_text import Bert, Llama
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
+from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.measures.language_modeling import LanguageTally
 from tlkeras.model.transfer_model import TransferModel
@@ -170,3 +171,32 @@ def test_networks_that_see_what_comes_are_refused(tmp_path):
     folders.write("bert", tmp_path)
     with pytest.raises(ValueError, match="needs 'next' of the backbone"):
         TransferModel(Bert(weights=str(tmp_path), length=16), LanguageModeling(), ())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "network"), [("smollm2", "llama"), ("llama3", "llama"), ("qwen2", "qwen")]
+)
+def test_a_folder_with_a_published_tokenizer_is_read_and_served(family, network, tmp_path):
+    tokenizers = pytest.importorskip("tokenizers")
+    from test_cuts import published, read
+
+    from tlkeras.texts.bytepairs import LETTERS
+
+    pieces = [*LETTERS, "th", "the"]
+    made = published(family, {piece: i for i, piece in enumerate(pieces)}, ["t h", "th e"])
+    assert isinstance(made, tokenizers.Tokenizer)
+    folders.write(network, tmp_path / "folder", vocab_size=made.get_vocab_size())
+    (tmp_path / "folder" / "tokenizer.model").unlink(missing_ok=True)
+    read(made, tmp_path / "folder")
+    backbone = spec.parse(f"{network}(weights={str(tmp_path / 'folder')!r}, length=16)", Backbone)
+    model = TransferModel(backbone, LanguageModeling(), ())
+    text = "the 1234 caf\u00e9"
+    ids = made.encode(text).ids
+    row = backbone.preprocess({"text": tf.constant(text)}).numpy()
+    assert row[: min(16, len(ids))].tolist() == ids[:16]
+    SavedModel().write(model, None, tmp_path)
+    loaded = tf.saved_model.load(str(tmp_path / "saved_model"))
+    found = loaded.signatures["serving_default"](text=tf.constant([text]))
+    expected = served(model, [text])["log_probabilities"]
+    np.testing.assert_allclose(found["log_probabilities"], expected, atol=1e-4)
