@@ -57,7 +57,11 @@ def test_batch_norms_stay_bit_equal_unless_asked(data, tmp_path, cache):
 # Of 8 steps at a time on features: less than that, just that, and twice that and some more.
 BATCH_SIZES = pytest.mark.parametrize(
     ("batch_size", "steps"),
-    [pytest.param(8, range(1, 8), marks=pytest.mark.slow), (5, [8]), (2, range(17, 24))],
+    [
+        pytest.param(8, range(1, 8), marks=pytest.mark.slow),
+        (5, [8]),
+        pytest.param(2, range(17, 24), marks=pytest.mark.slow),
+    ],
 )
 
 

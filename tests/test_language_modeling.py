@@ -136,6 +136,7 @@ def test_pieces_are_drawn_from_the_nucleus_alone():
     assert drawn.count(1) / 2000 == pytest.approx(0.5 / 0.8, abs=0.04)
 
 
+@pytest.mark.slow
 def test_a_fit_makes_texts_more_probable_and_called_again_gives_the_same(folder, tmp_path):
     rows = "".join(f"{TEXTS[i % 4]} {i % 3}\n" for i in range(60))
     (tmp_path / "texts.csv").write_text(f"text\n{rows}".replace(",", ""), encoding="utf-8")

@@ -348,15 +348,8 @@ CONVERSIONS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        pytest.param(
-            name, kind, marks=[] if (name, kind) == ("mobilenet_v2", "int8") else pytest.mark.slow
-        )
-        for name, kind in CONVERSIONS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), CONVERSIONS)
 def test_every_family_runs_as_tflite(name, kind, networks, tmp_path):
     model, pictures = networks(name)
     exporter, samples = TFLite(quantize=kind), tf.data.Dataset.from_tensor_slices(pictures)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CALIBRATION = 128
 """Training examples by which the ranges of int8 are set; one at a time is in memory."""
 
-_TEXTS = "in which text networks lose: accuracy fell from 0.850 to 0.675 on SST-2 with MiniLM"
+_TEXTS = "in which texts lose: accuracy fell from 0.850 to 0.675 on SST-2 with MiniLM"
 _LOSES = {"text": _TEXTS, "words": _TEXTS}
 """Why a network does not compute in integers alone, by `Kind.meaning` of what it reads."""
 
@@ -68,8 +68,8 @@ class TFLite(Exporter, name="tflite"):
             for kind in model.backbone.raw().values():
                 if reason := _LOSES.get(kind.meaning):
                     raise ValueError(
-                        f"tflite(quantize='int8') computes in integers alone, {reason}; take "
-                        "quantize='dynamic' or 'float16'."
+                        f"tflite(quantize='int8') computes in integers alone, {reason}; for "
+                        f"{model.backbone.name} take quantize='dynamic' or 'float16'."
                     )
             _spans(model)
             _require_integers(litert.float_only(model))

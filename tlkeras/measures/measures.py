@@ -11,7 +11,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tlkeras import files
 
@@ -128,7 +128,8 @@ class Bars:
     note: str = ""
 
 
-class Mark(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Mark:
     """Words of a text to be seen: white space parts words, and the first is 0.
 
     Attributes:
@@ -159,11 +160,6 @@ class Example:
     overlays: Mapping[str, str] = dataclasses.field(default_factory=dict)
     marks: Mapping[str, Sequence[Mark]] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        """Makes marks of the lists that they are in a file."""
-        marks = {name: [Mark(*mark) for mark in each] for name, each in self.marks.items()}
-        object.__setattr__(self, "marks", marks)
-
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
@@ -176,10 +172,17 @@ class Gallery:
 
 View = Table | Matrix | Curve | Bars | Gallery
 
+
+def _example(marks: Mapping[str, Any], **fields: Any) -> Example:
+    """Returns an example of its plain fields."""
+    own = {name: [Mark(**mark) for mark in each] for name, each in marks.items()}
+    return Example(**fields, marks=own)
+
+
 _VIEWS: Mapping[str, Any] = {
     cls.__name__.lower(): cls for cls in (Table, Matrix, Curve, Bars, Gallery)
 }
-_PARTS: Mapping[str, tuple[str, Any]] = {"bars": ("bars", Bar), "gallery": ("examples", Example)}
+_PARTS: Mapping[str, tuple[str, Any]] = {"bars": ("bars", Bar), "gallery": ("examples", _example)}
 
 
 @dataclasses.dataclass(frozen=True)
