@@ -74,4 +74,4 @@ def test_the_galleries_of_measures_get_the_marks_of_their_examples(model):
     for each, one in zip((gallery.examples[0], gallery.examples[2]), expected, strict=True):
         assert each.marks.keys() == one.keys()
         (found, wanted) = ([m for row in x.values() for m in row] for x in (each.marks, one))
-        assert [mark[:2] for mark in found] == [mark[:2] for mark in wanted]
+        assert [mark.first for mark in found] == [mark.first for mark in wanted]

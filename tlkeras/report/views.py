@@ -170,7 +170,7 @@ def _marked(text: str, name: str, marks: Sequence[Mark]) -> Markup:
     words = [match.span() for match in re.finditer(r"\S+", text)]
     parts: list[Markup | str] = []
     end = 0
-    for mark in sorted(marks):
+    for mark in sorted(marks, key=lambda mark: mark.first):
         if mark.stop > len(words):
             break  # The text is longer than a page shows.
         start, stop = words[mark.first][0], words[mark.stop - 1][1]
