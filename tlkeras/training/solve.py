@@ -121,7 +121,7 @@ class Problem:
 
         kernel_size = kernel.size
         first = np.concatenate([kernel.ravel() * self._deviation, bias + self._mean @ kernel])
-        # Its threads would wait for those of TensorFlow: measured, 7 ms a step instead of 0.05.
+        # With threads of BLAS of its own seven strengths took 17.9 s, without 6.5 (SciPy 1.17.1).
         with threadpoolctl.threadpool_limits(1, user_api="blas"):
             found = optimize.minimize(
                 value, first, jac=True, method="L-BFGS-B", options={**precision}
