@@ -15,7 +15,8 @@ PyTorch. Every run is a process of its own, on the processor:
 SST2 holds ``stsa.binary.train``; FOLDER is the network as Hugging Face's libraries write it; PYTHON
 is an interpreter with ``sentence-transformers``, ``accelerate`` and ``torch``. The ways take turns,
 run by run. Every result is appended to ``--results``; the same command resumes with the missing
-runs. Prints a Markdown table of medians; the ratio is that of the runs side by side.
+runs. Prints a line of a table for each job: medians of tlkeras and of the peer,
+how many times as fast, run by run, and the peaks of memory in MB.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ import numpy as np
 LENGTH, BATCH, EPOCHS, TUNED = 128, 32, 4, 2
 WAYS = ("tlkeras", "peer")
 JOBS = ("features", "tune")
+_SHOWN = ("seconds", "megabytes")
 Row = dict[str, Any]
 
 
@@ -50,21 +52,23 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--runs", type=int, default=3, help="with seeds 0, 1, …")
     parser.add_argument("--texts", type=int, default=0, help="0 is all")
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=JOBS)
     options = parser.parse_args()
     rows = read(options.results)
     python = {"tlkeras": sys.executable, "peer": options.peer}
     for seed in range(options.runs):
-        for job in JOBS:
+        for job in options.jobs:
             with tempfile.TemporaryDirectory() as folder:
                 for way in WAYS:
-                    case = {"job": job, "way": way, "seed": seed}
+                    case = {"job": job, "texts": options.texts, "way": way, "seed": seed}
                     if any(case.items() <= row.items() for row in rows):
                         continue
                     rows.append(case | child(python[way], case, options, Path(folder)))
                     with options.results.open("a", encoding="utf-8") as file:
                         print(json.dumps(rows[-1]), file=file)
                     print(rows[-1], flush=True)
-    show(rows, options.runs)
+    for job in options.jobs:
+        show(job, [row for row in rows if (row["job"], row["texts"]) == (job, options.texts)])
 
 
 def read(results: Path) -> list[Row]:
@@ -94,27 +98,19 @@ def child(python: str, case: Row, options: argparse.Namespace, folder: Path) -> 
     return found
 
 
-def show(rows: Sequence[Row], runs: int) -> None:
-    """Prints a table of medians."""
-    print("| job | tlkeras, s | peer, s | times as fast, run by run | peak MB: tlkeras / peer |")
-    print("|---|---|---|---|---|")
-    for job in JOBS:
-        of = {way: {row["seed"]: row for row in rows if row["job"] == job and row["way"] == way}
-              for way in WAYS}  # fmt: skip
-        medians = {
-            way: {key: statistics.median(row[key] for row in of[way].values())
-                  for key in ("seconds", "megabytes")}
-            for way in WAYS
-        }  # fmt: skip
-        ratios = [
-            of["peer"][seed]["seconds"] / of["tlkeras"][seed]["seconds"] for seed in of["peer"]
-        ]
-        own, peer = (medians[way] for way in WAYS)
-        print(
-            f"| {job} | {own['seconds']:.1f} | {peer['seconds']:.1f} |",
-            ", ".join(f"{ratio:.1f}" for ratio in sorted(ratios)),
-            f"| {own['megabytes']:,.0f} / {peer['megabytes']:,.0f} |",
-        )
+def show(job: str, rows: Sequence[Row]) -> None:
+    """Prints a line of medians, and the ratio of the runs side by side."""
+    of = {way: {row["seed"]: row for row in rows if row["way"] == way} for way in WAYS}
+    own, peer = (
+        {key: statistics.median(row[key] for row in of[way].values()) for key in _SHOWN}
+        for way in WAYS
+    )
+    ratios = [of["peer"][seed]["seconds"] / of["tlkeras"][seed]["seconds"] for seed in of["peer"]]
+    shown = ", ".join(f"{ratio:.2f}" for ratio in sorted(ratios))
+    print(
+        f"| {job} | {own['seconds']:.1f} | {peer['seconds']:.1f} | {shown} | "
+        f"{own['megabytes']:,.0f} / {peer['megabytes']:,.0f} |"
+    )
 
 
 def texts_of(data: Path, most: int) -> tuple[list[str], list[int]]:
