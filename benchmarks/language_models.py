@@ -124,10 +124,11 @@ def measured(model: TransferModel, data: Data) -> dict[str, Any]:
         first += len(target)
     scalars = tally.measures().scalars
     found: dict[str, Any] = {name: round(scalar.value, 4) for name, scalar in scalars.items()}
+    sampler = sampling.Sampler(model)
     found["continued"] = {
         prompt: [
-            sampling.continued(model, prompt, 40),
-            sampling.continued(model, prompt, 40, nucleus=0.9),
+            sampler.continued(prompt, 40),
+            sampler.continued(prompt, 40, nucleus=0.9),
         ]
         for prompt in PROMPTS
     }

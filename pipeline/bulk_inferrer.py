@@ -206,13 +206,8 @@ class _Predicting:
         )
         with _RUNNING:
             served = _loaded(self.exporter, self.exports)(stacked)
-        named = self.task.named(served, self.classes)
-        arrays = {name: np.asarray(values) for name, values in named.items()}
-        for i, one in enumerate(examples):
-            row = {name: values[i : i + 1] for name, values in served.items()}
-            placed = self.task.placed(row, one.size[None])
-            answer = {name: array[i] for name, array in arrays.items()}
-            answer |= {name: np.asarray(values)[0] for name, values in placed.items()}
+        answers = self.task.answers(served, self.classes, [one.size for one in examples])
+        for one, answer in zip(examples, answers, strict=True):
             yield one.name, self.task.record(answer)
 
 

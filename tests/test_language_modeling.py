@@ -111,12 +111,14 @@ def test_texts_without_a_piece_are_refused():
 
 
 def test_the_most_probable_pieces_are_the_limit_of_a_small_nucleus(model):
-    greedy = sampling.continued(model, "the soup", 6)
-    assert greedy == sampling.continued(model, "the soup", 6)
-    assert greedy == sampling.continued(model, "the soup", 6, nucleus=1e-9, seed=3)
-    drawn = {sampling.continued(model, "the soup", 6, nucleus=1.0, seed=n) for n in range(4)}
+    greedy = sampling.Sampler(model).continued("the soup", 6)
+    assert greedy == sampling.Sampler(model).continued("the soup", 6)
+    assert greedy == sampling.Sampler(model).continued("the soup", 6, nucleus=1e-9, seed=3)
+    drawn = {
+        sampling.Sampler(model).continued("the soup", 6, nucleus=1.0, seed=n) for n in range(4)
+    }
     assert len(drawn) > 1
-    assert sampling.continued(model, "", 6) == ""  # GPT-2 reads nothing before a text.
+    assert sampling.Sampler(model).continued("", 6) == ""  # GPT-2 reads nothing before a text.
 
 
 def test_pieces_of_sentencepiece_go_on_with_a_text(tmp_path):
@@ -126,7 +128,7 @@ def test_pieces_of_sentencepiece_go_on_with_a_text(tmp_path):
     row = backbone.preprocess({"text": tf.constant("a rain in spain")}).numpy()
     ids = [int(piece) for piece in row[1:] if piece >= 0]
     assert model.backbone.tokenizer.text(ids) == "a rain in spain"
-    assert isinstance(sampling.continued(model, "a rain", 4), str)
+    assert isinstance(sampling.Sampler(model).continued("a rain", 4), str)
 
 
 def test_pieces_are_drawn_from_the_nucleus_alone():

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+import numpy as np
+
 from tlkeras.frameworks import keras
 from tlkeras.spec import Spec
 
@@ -160,6 +162,23 @@ class Task(Spec, plugins="tlkeras.tasks"):
         name of another answer stands for it.
         """
         return {}
+
+    def answers(
+        self, served: Mapping[str, Any], classes: Sequence[str], sizes: Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        """Returns the answer to each example of a batch, NumPy arrays of `named` and `placed`.
+
+        `sizes` are those of the examples' own pictures, int32 [2] each, see `Backbone.sides`.
+        """
+        named = self.named(served, classes)
+        arrays = {name: np.asarray(values) for name, values in named.items()}
+        found = []
+        for i, size in enumerate(sizes):
+            one = {name: values[i : i + 1] for name, values in served.items()}
+            placed = self.placed(one, size[None])
+            own = {name: array[i] for name, array in arrays.items()}
+            found.append(own | {name: np.asarray(values)[0] for name, values in placed.items()})
+        return found
 
     def record(self, answer: Mapping[str, Any]) -> dict[str, Any]:
         """Returns what is written down of the answer to one example, `named` and `placed` as NumPy.

@@ -187,7 +187,7 @@ class HubText(Backbone):
         return layer.reverse_embeddings.numpy()
 
     def lengths(self, batch):
-        return inputs.lengths(batch, self._id(self.tokenizer.padding))
+        return inputs.lengths(batch, self.tokenizer.padding_id)
 
     def fingerprint(self):
         paths = [path for path in (self.configuration, self._path) if path]
@@ -289,7 +289,7 @@ class HubText(Backbone):
         self._require_fit(network)
         tokenizer = self.tokenizer
         given, ids = inputs.entrance(self.input, self.length)
-        padding = self._id(tokenizer.padding)
+        padding = tokenizer.padding_id
         mask = keras.ops.not_equal(ids, padding)
         known = {
             "token_ids": ids if padding >= 0 else keras.ops.maximum(ids, 0),
@@ -343,7 +343,7 @@ class HubText(Backbone):
 
     def _require_padding(self, settings: Settings) -> None:
         expected = settings.get("pad_token_id")
-        found = self._id(self.tokenizer.padding)
+        found = self.tokenizer.padding_id
         if expected is not None and found >= 0 and expected != found:
             raise ValueError(
                 f"{self._folder}: pad_token_id is {expected} in config.json, but the tokenizer's "

@@ -44,12 +44,11 @@ class SavedModel(Exporter, name="saved_model"):
     Texts have ``serving_default``, strings [b], in the place of the first three. So have sentences
     as words, strings [b, words] with empty ones behind the last, and ``text``, whole sentences,
     strings [b], whose words white space parts; what is found there is told in characters, too. All
-    but the last
-    answer with the served outputs and the class names, ``classify`` with ``classes`` and ``scores``
-    alone. What has places is in those of the picture that was sent; see `Task.placed`. Picture
-    files are decoded as they lie: a client turns photos upright and fills transparent pixels, as
-    ingest does. TensorFlow Serving warms the model up by requests with `Kind.sample`, which is
-    nobody's.
+    but the last answer with the served outputs and the class names, ``classify`` with ``classes``
+    and ``scores`` alone. What has places is in those of the picture that was sent; see
+    `Task.placed`. Picture files are decoded as they lie: a client turns photos upright and fills
+    transparent pixels, as ingest does. TensorFlow Serving warms the model up by requests with
+    `Kind.sample`, which is nobody's.
     """
 
     def files(self):

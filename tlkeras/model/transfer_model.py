@@ -197,14 +197,11 @@ class TransferModel:
             inputs = [self.backbone.preprocess(example) for example in examples]
             stacked = tf.nest.map_structure(lambda *parts: tf.stack(parts), *inputs)
             served = self.predicted(stacked)
-            named = self.task.named(served, self.classes)
-            arrays = {name: np.asarray(tensor) for name, tensor in named.items()}
-            for i, example in enumerate(examples):
-                one = {name: tensor[i : i + 1] for name, tensor in served.items()}
-                placed = self.task.placed(one, self.backbone.sides(example)[None])
-                own = {name: array[i] for name, array in arrays.items()}
-                own |= {name: np.asarray(tensor)[0] for name, tensor in placed.items()}
-                predictions.append({name: _readable(array) for name, array in own.items()})
+            sizes = [self.backbone.sides(example) for example in examples]
+            predictions += [
+                {name: _readable(array) for name, array in answer.items()}
+                for answer in self.task.answers(served, self.classes, sizes)
+            ]
         return predictions
 
     def _example(self, value: Any) -> dict[str, Any]:

@@ -68,10 +68,11 @@ class _ClassMeans(HeadAlone, name="class_means"):
         least = max(self.shots, 1)
         if short := {name: count for name, count in counts.items() if count < least}:
             name, count = next(iter(short.items()))
+            others = f", and {len(short) - 1} other classes too few" if len(short) > 1 else ""
             raise ValueError(
                 f"prototypes.shots is {self.shots}, but class {name!r} has {count} training "
-                f"examples{f', and {len(short) - 1} other classes too few' if short else ''}; "
-                f"use at most {min(counts.values())} shots, or give it more examples."
+                f"examples{others}; use at most {min(counts.values())} shots, or give it more "
+                "examples."
             )
 
     def solution(self, head, rows, checked, metric, seed):

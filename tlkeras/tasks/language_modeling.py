@@ -91,12 +91,13 @@ class LanguageModeling(Task, name="language_modeling"):
 
     def views(self, model, examples):
         """Returns a table of continuations; the sampled ones are those of seed 0."""
+        sampler = sampling.Sampler(model)
         texts = [" ".join(each["text"].split()[:_PROMPT]) for each in examples[:_TEXTS]]
         rows = [
             [
                 prompt,
-                sampling.continued(model, prompt, _MORE),
-                sampling.continued(model, prompt, _MORE, self.nucleus, self.temperature),
+                sampler.continued(prompt, _MORE),
+                sampler.continued(prompt, _MORE, self.nucleus, self.temperature),
             ]
             for prompt in filter(None, texts)
         ]
@@ -112,8 +113,8 @@ class LanguageModeling(Task, name="language_modeling"):
         return LanguageTally()
 
     def kept(self, served):
-        """Returns the sums of a text, [b]."""
-        return {name: np.asarray(served[name]).sum(axis=1) for name in ("log_probabilities",)}
+        """Returns the logarithm of the probability of each text, [b]."""
+        return {"log_probabilities": np.asarray(served["log_probabilities"]).sum(axis=1)}
 
     def agree(self, one, other):
         """Returns whether the texts' logarithms differ by at most one percent."""

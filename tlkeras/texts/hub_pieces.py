@@ -55,7 +55,7 @@ class HubPieces:
         """Returns int32 [b, length]: ``start … end padding …``, the end of a longer text cut."""
 
         def ids(texts: Any) -> Any:
-            return rows.one(self._pieces(texts), self._frame(1), length, self._padding)
+            return rows.one(self._pieces(texts), self._frame(1), length, self.padding_id)
 
         return rows.batched(ids, texts)
 
@@ -64,7 +64,7 @@ class HubPieces:
 
         def ids(*texts: Any) -> Any:
             one, other = map(self._pieces, texts)
-            return rows.two(one, other, self._frame(2), length, self._padding)
+            return rows.two(one, other, self._frame(2), length, self.padding_id)
 
         return rows.batched(ids, first, second)
 
@@ -75,7 +75,7 @@ class HubPieces:
             words: The words of a sentence, string [w], or of many, ragged string [b, (w)].
             length: How many pieces there are for a sentence.
         """
-        return rows.of_words(self._pieces, words, self._frame(1), length, self._padding)
+        return rows.of_words(self._pieces, words, self._frame(1), length, self.padding_id)
 
     def text(self, ids: Sequence[int]) -> str:
         """Returns the text of pieces."""
@@ -99,8 +99,9 @@ class HubPieces:
     def _id(self, piece: str) -> int:
         return self.vocabulary.index(piece)
 
-    @property
-    def _padding(self) -> int:
+    @functools.cached_property
+    def padding_id(self) -> int:
+        """The id that fills the rest of a row, -1 if `padding` is empty."""
         return self._id(self.padding) if self.padding else -1
 
     def _frame(self, texts: int) -> rows.Frame:

@@ -16,44 +16,50 @@ _ENDS = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>")
 """Pieces that end a text, of the families that there are."""
 
 
-def continued(
-    model: TransferModel,
-    text: str,
-    most: int,
-    nucleus: float = 0.0,
-    temperature: float = 1.0,
-    seed: int = 0,
-) -> str:
-    """Returns what the model writes behind a text, `most` pieces or fewer.
+class Sampler:
+    """The continuations of one language model, whose graph is traced once for all of them."""
 
-    It stops at a piece that ends texts, and at the network's length.
+    def __init__(self, model: TransferModel) -> None:
+        """Takes a model of `LanguageModeling`."""
+        self._backbone, self._logits = model.backbone, _logits(model)
+        self._tokenizer: Any = model.backbone.tokenizer
+        ends = {*_ENDS, self._tokenizer.start} - {""}
+        pieces = enumerate(self._tokenizer.vocabulary)
+        self._ends = {i for i, piece in pieces if piece in ends}
 
-    Args:
-        model: One of `LanguageModeling`.
-        text: The beginning.
-        most: How many pieces are written.
-        nucleus: A piece is drawn from the most probable ones that together have this share of the
-            probability (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751); 0 takes the most
-            probable.
-        temperature: Divides the logits.
-        seed: Decides what is drawn.
-    """
-    tokenizer: Any = model.backbone.tokenizer
-    row = np.asarray(model.backbone.preprocess({"text": tf.constant(text)}))
-    length, ids = len(row), [int(piece) for piece in row if piece >= 0]
-    padding = tokenizer.vocabulary.index(tokenizer.padding) if tokenizer.padding else -1
-    while ids and ids[-1] == padding:
-        ids.pop()
-    last = {i for i, piece in enumerate(tokenizer.vocabulary) if piece in _ENDS}
-    last |= {i for i, piece in enumerate(tokenizer.vocabulary) if piece == tokenizer.start != ""}
-    random, begun, run = np.random.default_rng(seed), len(ids), _logits(model)
-    while 0 < len(ids) < min(length, begun + most):
-        logits = run(tf.constant([ids], tf.int32)).numpy()
-        piece = chosen(logits.astype(np.float64) / temperature, nucleus, random)
-        if piece in last:
-            break
-        ids.append(piece)
-    return tokenizer.text(ids[begun:])
+    def continued(
+        self,
+        text: str,
+        most: int,
+        nucleus: float = 0.0,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> str:
+        """Returns what the model writes behind a text, `most` pieces or fewer.
+
+        It stops at a piece that ends texts, and at the network's length.
+
+        Args:
+            text: The beginning.
+            most: How many pieces are written.
+            nucleus: A piece is drawn from the most probable ones that together have this share of
+                the probability (Holtzman et al. 2020, https://arxiv.org/abs/1904.09751); 0 takes
+                the most probable.
+            temperature: Divides the logits.
+            seed: Decides what is drawn.
+        """
+        row = np.asarray(self._backbone.preprocess({"text": tf.constant(text)}))
+        length, ids = len(row), row.tolist()
+        while ids and ids[-1] == self._tokenizer.padding_id:
+            ids.pop()
+        random, begun = np.random.default_rng(seed), len(ids)
+        while 0 < len(ids) < min(length, begun + most):
+            logits = self._logits(tf.constant([ids], tf.int32)).numpy()
+            piece = chosen(logits.astype(np.float64) / temperature, nucleus, random)
+            if piece in self._ends:
+                break
+            ids.append(piece)
+        return self._tokenizer.text(ids[begun:])
 
 
 def chosen(logits: np.ndarray, nucleus: float, random: np.random.Generator) -> int:

@@ -90,8 +90,7 @@ class HeadAlone(Spec):
             if checked:
                 measured = head.measured(checked, [(solution, checked.ones())])
                 logs |= {f"val_{name}": value for name, value in measured.items()}
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
-            print(f"  solved  {shown}")
+            print(f"  solved  {loop.as_text(logs)}")
             score = loop.scored(logs, metric, first)
             if score < start.best:
                 head.assign(solution)

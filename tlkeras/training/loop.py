@@ -136,8 +136,13 @@ def scored(logs: Logs, metric: str | None, epoch: int) -> tuple[float, ...]:
     return (*([-logs[f"val_{metric}"]] if metric else []), logs["val_loss"])
 
 
+def as_text(logs: Logs) -> str:
+    """Returns logs as they are printed."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
+
+
 def _say(state: State, epochs: int, seconds: float) -> None:
-    shown = "  ".join(f"{name} {value:.4f}" for name, value in state.history[-1].items())
+    shown = as_text(state.history[-1])
     left = (epochs - state.epoch) * seconds
     print(f"  epoch {state.epoch}/{epochs}  {shown}  {seconds:.1f} s, {left:.0f} s left")
 

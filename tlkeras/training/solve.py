@@ -51,11 +51,11 @@ class Solve(HeadAlone, name="solve"):
         self, head: LinearHead, rows: Rows, checked: Rows | None, metric: str | None, seed: int
     ) -> Weights:
         """Returns the minimum of the best strength."""
-        problem, every = Problem(head, rows), np.ones(rows.count, np.float32)
+        problem, every = Problem(head, rows), rows.ones()
         if len(self.strengths) == 1:
             return problem.minimum(self.strengths[0], every, head.zeros())
         if checked and checked.count >= _ENOUGH * max(len(head.model.classes), 1):
-            held, ways = checked, [(every, np.ones(checked.count, np.float32))]
+            held, ways = checked, [(every, checked.ones())]
         else:
             folds = _folds(rows.targets, self.folds, seed)
             masks = [(folds == fold).astype(np.float32) for fold in range(folds.max() + 1)]
@@ -72,8 +72,8 @@ class Solve(HeadAlone, name="solve"):
             measured = [(end, mask) for (_, mask), end in zip(ways, ends, strict=True)]
             logs = head.measured(held, measured)
             score = loop.scored({f"val_{name}": each for name, each in logs.items()}, metric, 0)
-            shown = "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
-            print(f"  strength {strength:g}  {shown}  {time.perf_counter() - began:.1f} s")
+            seconds = time.perf_counter() - began
+            print(f"  strength {strength:g}  {loop.as_text(logs)}  {seconds:.1f} s")
             if score < best:
                 kernels, biases = zip(*ends, strict=True)
                 solution = (np.mean(kernels, axis=0), np.mean(biases, axis=0))
