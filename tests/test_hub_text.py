@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -520,6 +521,38 @@ def test_a_saved_model_takes_texts_and_needs_tensorflow_alone(model, tmp_path):
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     served = model.served(ids_of(model.backbone))["probabilities"]
     np.testing.assert_allclose(json.loads(said.stdout.splitlines()[-1]), served, atol=1e-5)
+
+
+@slow
+@pytest.mark.parametrize("name", ["albert", "deberta_v3", "gemma", "llama", "xlm_roberta"])
+def test_a_saved_model_with_pieces_of_kerashub_is_loaded_by_the_exporter_and_by_the_card(
+    name, tmp_path
+):
+    model = model_of(tmp_path / "folder", name)
+    SavedModel().write(model, None, tmp_path)
+    asked = "from pathlib import Path\nimport json, sys\n"
+    asked += (
+        "from tlkeras.exporters.saved_model import SavedModel\nfrom tlkeras.kinds.text import Text"
+    )
+    asked += "\nanswer = SavedModel().endpoints(Path(sys.argv[1]), {'text': Text()})\n"
+    asked += "found = answer['serving_default']({'text': sys.argv[2]})['probabilities']\n"
+    asked += "print(json.dumps(found[0].tolist()))\n"
+    (use,) = SavedModel().usage(model.backbone, model.task)
+    text = "rain in spain"
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path), text],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        ).stdout
+        for code in (asked, use.code)
+    ]
+    (expected,) = (one["probabilities"] for one in model.predict([text]))
+    np.testing.assert_allclose(json.loads(printed[0].splitlines()[-1]), expected, atol=1e-5)
+    assert "probabilities" in printed[1]
 
 
 @slow

@@ -15,6 +15,7 @@ from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING, Entrance, Kind
 
 if TYPE_CHECKING:
+    from tlkeras.backbone import Backbone
     from tlkeras.model.transfer_model import TransferModel
 
 # https://github.com/tensorflow/serving/blob/master/tensorflow_serving/g3doc/saved_model_warmup.md
@@ -87,6 +88,7 @@ class SavedModel(Exporter, name="saved_model"):
         module: Any = tf.Module()
         module.weights = [variable.value for variable in model.full.variables]
         module.answer = answer
+        module.tokenizer = _tracked(model.backbone)
         folder = out / "saved_model"
         tf.saved_model.save(module, str(folder), signatures)
         if rates:
@@ -97,7 +99,7 @@ class SavedModel(Exporter, name="saved_model"):
                 file.write(request.SerializeToString())
 
     def load(self, out):
-        loaded = tf.saved_model.load(out / "saved_model")
+        loaded = _loaded(out / "saved_model")
         (specs,) = loaded.answer.input_signature
 
         def predict(batch):
@@ -111,7 +113,7 @@ class SavedModel(Exporter, name="saved_model"):
 
     def endpoints(self, out, kinds):
         """Returns all signatures but ``classify``, which has no served outputs."""
-        loaded = tf.saved_model.load(out / "saved_model")
+        loaded = _loaded(out / "saved_model")
 
         def call(name, **sent):
             # The signature has the variables only as long as `loaded` lives.
@@ -130,7 +132,24 @@ class SavedModel(Exporter, name="saved_model"):
         return found
 
     def usage(self, backbone, task):
-        return usage.of_values(backbone.raw(), "saved_model", _USE)
+        code = _USE if _tracked(backbone) is None else _REGISTERS + _USE
+        return usage.of_values(backbone.raw(), "saved_model", code)
+
+
+def _tracked(backbone: Backbone) -> Any:
+    """Returns what holds the resources of the tokenizer; None if it has none."""
+    return backbone.tokenizer.tracked if backbone.tokenizer else None
+
+
+def _loaded(folder: Path) -> Any:
+    """Returns a SavedModel, also one with a tokenizer of KerasHub."""
+    try:
+        return tf.saved_model.load(folder)
+    except RuntimeError as error:
+        if "Op type not registered" not in str(error):
+            raise
+    importlib.import_module("tensorflow_text")  # It registers the tokenizer's operations.
+    return tf.saved_model.load(folder)
 
 
 def _ways(kinds: Mapping[str, Kind]) -> dict[str, dict[str, Entrance]]:
@@ -247,6 +266,8 @@ def _requests(model: str, kinds: Mapping[str, Kind], rates: bool) -> Iterator[An
         request.input.example_list.examples.append(example)
         yield log
 
+
+_REGISTERS = "import tensorflow_text  # It registers the operations of the tokenizer.\n"
 
 _USE = """\
 import tensorflow as tf

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,9 @@ class BytePairs:
 
     Where a method takes a batch it takes a single text, string [], too, and returns no batch.
     """
+
+    tracked: ClassVar[Any] = None
+    """What holds the resources that a SavedModel needs: none, all are constants."""
 
     vocabulary: tuple[str, ...] = dataclasses.field(repr=False)
     """All pieces, in the order of their ids; each byte is written as a letter of `LETTERS`."""

@@ -47,6 +47,11 @@ class HubPieces:
     """Whether letters are made small and lose their marks first."""
 
     @property
+    def tracked(self) -> Any:
+        """What holds the resources that a SavedModel needs."""
+        return self.tokenizer
+
+    @property
     def vocabulary(self) -> tuple[str, ...]:
         """All pieces, in the order of their ids."""
         return tuple(self.tokenizer.get_vocabulary())

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,9 @@ class WordPiece:
 
     Where a method takes a batch it takes a single text, string [], too, and returns no batch.
     """
+
+    tracked: ClassVar[Any] = None
+    """What holds the resources that a SavedModel needs: none, all are constants."""
 
     vocabulary: tuple[str, ...] = dataclasses.field(repr=False)
     """All pieces, in the order of their ids."""
