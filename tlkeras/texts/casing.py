@@ -44,10 +44,11 @@ def around(kinds: Any) -> Any:
     """
     ops: Any = keras.ops
     near = ops.pad(kinds, [[0, 0], [_AROUND, _AROUND]])
-    last = 2 * _AROUND
+    last, size = 2 * _AROUND, KINDS + 1
     each = [near[:, place : place - last or None] for place in range(last + 1)]
     before, after = each[_AROUND - 1], each[_AROUND + 1]
-    together = ((kinds - 1) * (KINDS + 1) + before) * (KINDS + 1) + after
-    # Of no word all is 0.
-    parts = [ops.one_hot(part - 1, KINDS) for part in each]
-    return ops.concatenate([*parts, ops.one_hot(together, KINDS * (KINDS + 1) ** 2)], axis=-1)
+    # No sum: of one sentence Keras makes it a bias of channels, which TFLite does not convert.
+    together = kinds * size**2 - (before * -size - after)
+    # Of no word all is 0. Not by a kind of -1, which is the last one to ONNX.
+    parts = [ops.one_hot(part, size)[..., 1:] for part in each]
+    return ops.concatenate([*parts, ops.one_hot(together, size**3)[..., size**2 :]], axis=-1)
