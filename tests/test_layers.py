@@ -21,7 +21,7 @@ tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.notes
 tlkeras.texts.layout tlkeras.texts.encoders
 tlkeras.texts.decoders tlkeras.texts.hub_layers
 tlkeras.texts.checkpoints tlkeras.texts.hub_pieces
-tlkeras.kind tlkeras.kinds.* tlkeras.texts.inputs
+tlkeras.kind tlkeras.kinds.* tlkeras.texts.casing tlkeras.texts.inputs
 tlkeras.source tlkeras.boxes.annotations
 tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
 tlkeras.data.splits tlkeras.data.lines tlkeras.data.columns tlkeras.data.cells tlkeras.data.tables

@@ -75,13 +75,15 @@ def test_features_of_cut_inputs_are_those_of_whole_ones(input):
     network = ToyText(length=8, input=input).build()
     given: Any = tf.constant(IDS[:2])
     if input == "words":
-        given = {"starts": tf.constant([[1, 2] + [-1] * 6] * 2), "token_ids": given}
+        starts = tf.constant([[1, 2] + [-1] * 6] * 2)
+        given = {"casing": tf.maximum(starts + 3, 2) - 2, "starts": starts, "token_ids": given}
     expected = folding.run(network, given)
     found = folding.run(network, lengths.shortened(ToyText(input=input), given))
     assert_near(found["pooled"], expected["pooled"], SUMMANDS)
     assert_near(found["tokens"][:, :3], expected["tokens"][:, :3], SUMMANDS)
     np.testing.assert_array_equal(found["mask"], expected["mask"][:, :4])
-    assert lengths.axes(network) == [(1,), (), (1,)]  # Of mask, pooled and tokens.
+    of_words = [(1,)] * (input == "words")  # casing
+    assert lengths.axes(network) == [*of_words, (1,), (), (1,)]  # mask, pooled, tokens
 
 
 def test_several_replicas_and_pictures_run_whole(monkeypatch):

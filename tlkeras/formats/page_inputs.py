@@ -14,7 +14,7 @@ import numpy as np
 from tlkeras.formats import signature
 from tlkeras.frameworks import tf
 from tlkeras.images.pixels import squash
-from tlkeras.texts import bytepairs, characters, inputs
+from tlkeras.texts import bytepairs, casing, characters, inputs
 from tlkeras.texts.bytepairs import BytePairs
 from tlkeras.texts.characters import LETTER, SPACE
 from tlkeras.texts.tables import POINTS
@@ -151,6 +151,7 @@ def _pieces(
         "vocabulary": tokenizer.vocabulary,
         "padding": tokenizer.padding_id,
         "frames": [tokenizer.frame(texts) for texts in (1, 2)],
+        "casing": casing.PATTERNS,
     }
 
 

@@ -10,6 +10,7 @@ from tlkeras.measures import spans
 from tlkeras.measures.entities import Scheme
 from tlkeras.measures.tagging import TaggingTally, tags_of
 from tlkeras.task import Output, Task
+from tlkeras.texts import casing
 
 # What a row without a word has in place of logarithms of probabilities: far below any, so that its
 # probabilities are 0, and the loss knows it.
@@ -17,7 +18,7 @@ _ABSENT = -1e4
 
 
 class Tagging(Task, name="tagging"):
-    """A class for each word: its features, dropout, one dense layer, softmax loss.
+    """A class for each word: its features and how it is written, one dense layer, softmax loss.
 
     It takes backbones with ``input='words'``, whose ``tokens`` have a row for each word. Words that
     they do not see, as the text was cut, have no part in the loss; the measures count them as
@@ -50,17 +51,22 @@ class Tagging(Task, name="tagging"):
         return tf.ensure_shape(tf.concat([filled, beyond], axis=0), [size])
 
     def summarize(self, features):
-        """Returns ``tokens`` [b, words, channels] and ``mask``, bool [b, words]."""
+        """Returns ``tokens`` [b, words, channels], ``mask``, bool [b, words], and ``casing``.
+
+        The last, int32 [b, words], is there if the backbone tells it, see `casing`.
+        """
         if missing := [name for name in ("tokens", "mask") if name not in features]:
             raise ValueError(
                 f"tagging needs {missing[0]!r} of the backbone, which has {', '.join(features)}; "
                 "use a text backbone with input='words'."
             )
-        return {"tokens": features["tokens"], "mask": features["mask"]}
+        return {name: features[name] for name in ("tokens", "mask", "casing") if name in features}
 
     def head(self, summary, classes):
         """Returns logarithms of probabilities, [b, words, classes]; -10000 without a word."""
         x = keras.layers.Dropout(self.dropout, name="dropout")(summary["tokens"])
+        if "casing" in summary:
+            x = keras.layers.Concatenate(name="written")([x, casing.around(summary["casing"])])
         logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
         # No sum: of one sentence Keras makes it a bias of channels, which TFLite does not convert.
         is_word = summary["mask"][..., None]

@@ -2,8 +2,9 @@
 
 A network reads ``token_ids``, int32 [length]; what else it needs, such as the mask of padding or
 the segments of two texts, it makes of them. So exports and the feature cache see one tensor. With
-``input="words"`` it also reads ``starts``, int32 [length]: the place of the first piece of each
-word, -1 where there is no word or its first piece was cut off.
+``input="words"`` it also reads two of int32 [length], with a row for each word: ``starts``, the
+place of its first piece, -1 where there is no word or its first piece was cut off; and ``casing``,
+how it is written, 0 where `starts` is -1.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.kind import Kind
 from tlkeras.kinds.text import Text
 from tlkeras.kinds.words import Words
+from tlkeras.texts import casing
 
 Input = Literal["text", "pair", "words"]
 """What an example holds: one text, two texts, or a text as its words."""
@@ -67,7 +69,12 @@ def _words(tokenizer: Tokenizer, example: Mapping[str, Any], length: int) -> dic
     places = tf.cast(tf.where(begun >= 0), tf.int32)
     at = tf.stack([places[:, 0], tf.gather_nd(begun, places)], axis=1)
     starts = tf.tensor_scatter_nd_update(tf.fill(tf.shape(ids), -1), at, places[:, 1])
-    return {"starts": tf.ensure_shape(starts, [None, length]), "token_ids": ids}
+    written = tf.scatter_nd(at, tf.gather_nd(casing.of(words), at), tf.shape(ids))
+    return {
+        "casing": tf.ensure_shape(written, [None, length]),
+        "starts": tf.ensure_shape(starts, [None, length]),
+        "token_ids": ids,
+    }
 
 
 _PREPROCESS: Mapping[Input, Callable[..., Any]] = {"text": _text, "pair": _pair, "words": _words}
@@ -97,11 +104,14 @@ def entrance(input: Input, length: int | None) -> tuple[Any, Any]:
     ids = keras.Input([length], dtype="int32", name="token_ids")
     if input != "words":
         return ids, ids
-    return {"starts": keras.Input([length], dtype="int32", name="starts"), "token_ids": ids}, ids
+    rows = {name: keras.Input([length], dtype="int32", name=name) for name in ("casing", "starts")}
+    return {**rows, "token_ids": ids}, ids
 
 
 def features(inputs: Any, tokens: Any, mask: Any, pooled: Any) -> dict[str, Any]:
-    """Returns the features of a network, for `Backbone.build`; of words, one row for each word.
+    """Returns the features of a network, for `Backbone.build`.
+
+    Of words, tokens and mask have a row for each word, and so has ``casing``, int32 [b, length].
 
     Args:
         inputs: The symbolic inputs that `entrance` gave.
@@ -109,12 +119,14 @@ def features(inputs: Any, tokens: Any, mask: Any, pooled: Any) -> dict[str, Any]
         mask: Which pieces are no padding, bool [b, length].
         pooled: The summary of the whole, [b, channels].
     """
-    if isinstance(inputs, Mapping):
-        starts = inputs["starts"]
-        places: Any = keras.ops.maximum(starts, 0)
-        tokens = keras.ops.take_along_axis(tokens, places[..., None], axis=1)
-        mask = starts >= 0
-    return {"pooled": pooled, "tokens": tokens, "mask": mask}
+    if not isinstance(inputs, Mapping):
+        return {"pooled": pooled, "tokens": tokens, "mask": mask}
+    starts = inputs["starts"]
+    places: Any = keras.ops.maximum(starts, 0)
+    tokens = keras.ops.take_along_axis(tokens, places[..., None], axis=1)
+    # It changes nothing: a cut carries along what operations give, not an input.
+    written = keras.ops.maximum(inputs["casing"], 0)
+    return {"pooled": pooled, "tokens": tokens, "mask": starts >= 0, "casing": written}
 
 
 def mean(tokens: Any, mask: Any) -> Any:

@@ -18,16 +18,23 @@ export function two(first, second, frame, length, padding) {
   return padded(framed([first.slice(0, here), second.slice(0, there)], frame), length, padding);
 }
 
-/** Returns the ids of words, and the place of the first piece of each, -1 if it was cut off. */
-export function ofWords(words, frame, length, padding) {
+/**
+ * Returns the ids of words, the place of the first piece of each, -1 if it was cut off, and its
+ * casing, of `kinds`.
+ */
+export function ofWords(words, kinds, frame, length, padding) {
   const starts = new Int32Array(length).fill(-1);
+  const casing = new Int32Array(length);
   const last = room(frame, length);
   let place = 0;
   words.forEach((pieces, word) => {
-    if (pieces.length && place < last) starts[word] = frame[0].length + place;
+    if (pieces.length && place < last) {
+      starts[word] = frame[0].length + place;
+      casing[word] = kinds[word];
+    }
     place += pieces.length;
   });
-  return { ids: one(words.flat(), frame, length, padding), starts };
+  return { token_ids: one(words.flat(), frame, length, padding), starts, casing };
 }
 
 /** Returns how many pieces there is room for. */

@@ -72,6 +72,7 @@ export async function open(input, run, show, clear) {
  */
 export function prepared(settings, { reads, length }) {
   const cut = CUTTERS[settings.cutter](settings);
+  const kind = kindOf(settings.casing);
   const { frames, padding, between } = settings;
   const READERS = {
     text: ([text]) => {
@@ -84,15 +85,22 @@ export function prepared(settings, { reads, length }) {
       return [{ token_ids: ids }, first.length + second.length, frames[1]];
     },
     words: ([text]) => {
-      const pieces = split(text).map((word, place) => cut(place ? between + word : word));
-      const { ids, starts } = ofWords(pieces, frames[0], length, padding);
-      return [{ token_ids: ids, starts }, pieces.flat().length, frames[0]];
+      const spelled = split(text);
+      const pieces = spelled.map((word, place) => cut(place ? between + word : word));
+      const arrays = ofWords(pieces, spelled.map(kind), frames[0], length, padding);
+      return [arrays, pieces.flat().length, frames[0]];
     },
   };
   return (texts) => {
     const [arrays, pieces, frame] = READERS[reads](texts);
     return { arrays, pieces, most: room(frame, length), source: { words: split(texts[0]) } };
   };
+}
+
+/** Returns a function that gives the number of the first pattern that a word matches, from 1 on. */
+function kindOf(patterns) {
+  const known = patterns.map((pattern) => new RegExp(`^(?:${pattern})$`, "u"));
+  return (word) => 1 + [...known, /^/].findIndex((pattern) => pattern.test(word));
 }
 
 /** Returns the words of a text, as `tf.strings.split` does: only spaces of ASCII part them. */
