@@ -61,7 +61,8 @@ def _anomalies(datasets: dict[str, Any], schema: Any) -> Iterator[tuple[str, str
                 f"{train[largest]} training examples of {largest!r} against {train[smallest]} of "
                 f"{smallest!r}; consider class_weight='balanced'.",
             )
-        for split in (split for split in counts if split != "train"):
+        # Of the split "target" no labels count, and it may have none.
+        for split in (split for split in counts if split not in ("train", "target")):
             yield from _against_train(domain.name, split, counts[split], train)
     for split, dataset in datasets.items():
         yield from _small_pictures(split, dataset)

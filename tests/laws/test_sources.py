@@ -22,6 +22,7 @@ from tlkeras.source import Source
 from tlkeras.sources.coco import COCO
 from tlkeras.sources.conll import CoNLL
 from tlkeras.sources.csv import CSV
+from tlkeras.sources.domains import Domains
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.sources.instances import Instances
@@ -247,10 +248,22 @@ def _instances(place: Path) -> tuple[Source, Changed]:
     return source, change
 
 
+def _domains(place: Path) -> tuple[Source, Changed]:
+    names = [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(8)]
+    source, target = (Folder(put(place / domain, *names)) for domain in ("photos", "drawings"))
+
+    def change() -> Source:
+        put(place / "drawings", "dog/new.png")
+        return Domains(source, target.replace())
+
+    return Domains(source, target), change
+
+
 SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
     "coco": [_coco],
     "conll": [_conll],
     "csv": [_csv, _texts, _pairs],
+    "domains": [_domains],
     "embedded": [
         functools.partial(_embedded, data, target)
         for data, target in [

@@ -39,7 +39,13 @@ class HeadAlone(Spec):
 
     @abc.abstractmethod
     def solution(
-        self, head: LinearHead, rows: Rows, checked: Rows | None, metric: str | None, seed: int
+        self,
+        head: LinearHead,
+        rows: Rows,
+        checked: Rows | None,
+        metric: str | None,
+        seed: int,
+        *beside: Rows,
     ) -> Weights:
         """Returns kernel and bias.
 
@@ -49,6 +55,7 @@ class HeadAlone(Spec):
             checked: The validation split, if there is one.
             metric: The name of the first metric, if there is one.
             seed: Decides what is left to chance.
+            beside: The split beside the training, where a recipe reads one.
         """
 
     def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
@@ -73,6 +80,7 @@ class HeadAlone(Spec):
         train: Callable[[int], Any],
         validation: Any,
         *,
+        beside: Any = None,
         metric: str | None,
         start: loop.State,
         first: int,
@@ -85,7 +93,8 @@ class HeadAlone(Spec):
             head, summarized = LinearHead(model, self.member), _summarized(trained)
             rows = Rows(functools.partial(train, first), summarized, head)
             checked = Rows(lambda: validation, summarized, head) if validation else None
-            solution = self.solution(head, rows, checked, metric, seed)
+            others = [Rows(lambda: beside, summarized, head)] if beside else []
+            solution = self.solution(head, rows, checked, metric, seed, *others)
             logs = head.measured(rows, [(solution, rows.ones())])
             if checked:
                 measured = head.measured(checked, [(solution, checked.ones())])

@@ -110,6 +110,7 @@ class Phase(Spec, name="phase"):
         train: Callable[[int], Any],
         validation: Any,
         *,
+        beside: Any = None,
         metric: str | None,
         start: loop.State,
         first: int,

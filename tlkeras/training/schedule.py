@@ -46,11 +46,13 @@ def fit(
     class_weight: str = "none",
     cache: str = "float16",
     adapt: Callable[[Sequence[str]], Adapters] | None = None,
+    beside: str = "",
 ) -> list[dict[str, Any]]:
     """Fits the phases of a recipe in order, for `Recipe.fit`.
 
     `class_weight` and `cache` are fields of `fine_tune`. With `adapt`, its low-rank changes of the
     unfrozen blocks are trained instead of their weights, and merged at the end of a phase.
+    `beside` is a split that the phases read next to the training split, without changes.
     """
     model.require(data)
     folder = Path(folder)
@@ -59,14 +61,14 @@ def fit(
     starts = _starts(model, phases)
     for phase, start in zip(phases, starts, strict=True):
         phase.require_fit(model, data, start)
-    _claim(folder, recipe, model, data, starts)
+    _claim(folder, recipe, model, data, starts, beside)
     model.task.initialize(model.head, data.targets_of("train"))
     todo = [
         (phase, start)
         for number, (phase, start) in enumerate(zip(phases, starts, strict=True))
         if not loop.is_finished(_place(folder, number), phase.epochs, phase.patience)
     ]
-    cached = _cached(model, data, todo, shared or Cache(folder / "features"), cache)
+    cached = _cached(model, data, todo, shared or Cache(folder / "features"), cache, beside)
     balance = _class_weights(data) if class_weight == "balanced" else None
     metric = next(iter(model.task.metrics()), None)
     logs: list[dict[str, Any]] = []
@@ -80,7 +82,7 @@ def fit(
         own.targets  # noqa: B018 - It caches them; a batch of features needs them in a graph.
         feeds = {
             tap: dataclasses.replace(cached[tap], data=own)
-            for tap in _taps(data, phase, start)
+            for tap in _taps(data, phase, start, beside)
             if tap in cached
         }
         is_fast = any(tap.split == "train" for tap in feeds)
@@ -101,7 +103,8 @@ def fit(
             model,
             trained,
             train if balance is None else _weighted(train, model.task, balance),
-            _validation(own, start, feeds),
+            _in_order(own, "validation", start, feeds),
+            beside=_in_order(own, beside, start, feeds) if beside else None,
             metric=metric.name if metric else None,
             start=state,
             first=first,
@@ -124,6 +127,7 @@ def _cached(
     todo: Sequence[tuple[Part, str]],
     shared: Cache,
     cache: str,
+    beside: str,
 ) -> dict[Tap, Features]:
     """Returns the features for all phases, each with its start, that may use them.
 
@@ -133,7 +137,7 @@ def _cached(
         tap: None
         for phase, start in todo
         if cache != "none" and start != next(iter(model.blocks))
-        for tap in _taps(data, phase, start)
+        for tap in _taps(data, phase, start, beside)
     }
     return features.at(model, data, taps, shared, cache) if taps else {}
 
@@ -144,7 +148,12 @@ def _place(folder: Path, number: int) -> Path:
 
 
 def _claim(
-    folder: Path, recipe: Recipe, model: TransferModel, data: Data, starts: Sequence[str]
+    folder: Path,
+    recipe: Recipe,
+    model: TransferModel,
+    data: Data,
+    starts: Sequence[str],
+    beside: str,
 ) -> None:
     """Writes the description of this fit, so that no other fit resumes from its progress.
 
@@ -163,7 +172,7 @@ def _claim(
         "classes": list(data.classes),
         "examples": {
             name: f"{data.count(name)} of digest {data.digest(name)[:16]}"
-            for name in ("train", "validation")
+            for name in ("train", "validation", *([beside] if beside else []))
         },
         "batch_size": data.batch_size,
         "seed": data.seed,
@@ -184,14 +193,14 @@ def _claim(
         files.write_json(path, fitted)
 
 
-def _taps(data: Data, phase: Part, start: str) -> list[Tap]:
-    """Returns the taps of a phase: one for every view of the training split, and the validation's.
+def _taps(data: Data, phase: Part, start: str, beside: str) -> list[Tap]:
+    """Returns the taps of a phase: one for every view of the training split, and of others one.
 
     The training split has none if every epoch has its own pictures.
     """
     views = phase.views if phase.augment else 1
     taps = [Tap("train", start, phase.augment, view) for view in range(views)]
-    return [*taps, Tap("validation", start)] if data.count("validation") else taps
+    return taps + [Tap(split, start) for split in ("validation", beside) if data.count(split)]
 
 
 def _lengths(
@@ -222,12 +231,12 @@ def _train(
     return data.shuffled("train", epoch, phase.augment, view, known)
 
 
-def _validation(data: Data, start: str, feeds: Mapping[Tap, Features]) -> Any:
-    """Returns the validation batches, or None if there are none."""
-    count, tap = data.count("validation"), Tap("validation", start)
+def _in_order(data: Data, split: str, start: str, feeds: Mapping[Tap, Features]) -> Any:
+    """Returns the batches of a split in file order, or None if there are none."""
+    count, tap = data.count(split), Tap(split, start)
     if tap in feeds:
         return feeds[tap].batches(np.arange(count))
-    return data.batches("validation") if count else None
+    return data.batches(split) if count else None
 
 
 def _starts(model: TransferModel, phases: Sequence[Part]) -> list[str]:
