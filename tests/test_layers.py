@@ -43,7 +43,9 @@ tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
-tlkeras.training.head_alone tlkeras.training.solve tlkeras.training.schedule
+tlkeras.training.head_alone tlkeras.training.solve tlkeras.training.norms
+tlkeras.training.alignment tlkeras.training.discrepancy tlkeras.training.adversary
+tlkeras.training.adapted tlkeras.training.schedule
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.bert_inputs
 tlkeras.formats.litert
 tlkeras.formats.joined tlkeras.formats.bias_correction tlkeras.formats.flatbuffers

@@ -40,3 +40,7 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
         ``steps_per_execution``.
         `shared` is a feature cache for several fits; by default the cache is in `folder`.
         """
+
+    def remarks(self) -> Sequence[str]:
+        """Returns what a reader of the report has to know of how the weights came about."""
+        return ()

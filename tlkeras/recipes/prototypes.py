@@ -75,7 +75,7 @@ class _ClassMeans(HeadAlone, name="class_means"):
                 "examples."
             )
 
-    def solution(self, head, rows, checked, metric, seed):
+    def solution(self, head, rows, checked, metric, seed, *beside):
         """Returns kernel and bias; see `Prototypes`."""
         weights = weights_of_means(*self._chosen(head, rows), self.distance)
         if checked is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -48,7 +48,13 @@ class Solve(HeadAlone, name="solve"):
         self.require(self.folds >= 2, "folds", "at least 2")
 
     def solution(
-        self, head: LinearHead, rows: Rows, checked: Rows | None, metric: str | None, seed: int
+        self,
+        head: LinearHead,
+        rows: Rows,
+        checked: Rows | None,
+        metric: str | None,
+        seed: int,
+        *beside: Rows,
     ) -> Weights:
         """Returns the minimum of the best strength."""
         problem, every = Problem(head, rows), rows.ones()
@@ -100,8 +106,12 @@ class Problem:
         counted: np.ndarray,
         start: Weights,
         precision: Mapping[str, float] = _FINE,
+        beside: Callable[[Weights], tuple[float, Weights]] | None = None,
     ) -> Weights:
-        """Returns the weights of the minimum over the counted rows."""
+        """Returns the weights of the minimum over the counted rows.
+
+        `beside` is one more term of the loss: a function of the weights, with its gradient.
+        """
         import threadpoolctl  # No help text or plan of a run has to wait for these two.
         from scipy import optimize
 
@@ -114,7 +124,12 @@ class Problem:
 
         def value(point: np.ndarray) -> tuple[float, np.ndarray]:
             scaled = point[:kernel_size]
-            loss, (slope, bias_slope) = self._head.loss(split(point), self._rows, counted)
+            weights = split(point)
+            loss, (slope, bias_slope) = self._head.loss(weights, self._rows, counted)
+            if beside:
+                more, (kernel_slope, more_bias) = beside(weights)
+                loss += more
+                slope, bias_slope = slope + kernel_slope, bias_slope + more_bias
             slope = (slope - np.outer(self._mean, bias_slope)) / self._deviation
             total = loss + strength / 2 * float(scaled @ scaled)
             return total, np.concatenate([slope.ravel() + strength * scaled, bias_slope])

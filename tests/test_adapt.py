@@ -1,0 +1,175 @@
+"""Heads for a domain without labels, against NumPy and the formulas of the papers."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import COLOURS, Tiny, weights_of
+from PIL import Image
+
+from tlkeras import spec
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.frameworks import keras, tf
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.recipe import Recipe
+from tlkeras.recipes.adapt import Adapt
+from tlkeras.recipes.probe import Probe
+from tlkeras.sources.domains import Domains
+from tlkeras.sources.folder import Folder
+from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.regression import Regression
+from tlkeras.training import adapted, adversary, alignment, discrepancy, features, loop, norms
+
+METHODS = ("coral", "mmd", "dann", "mcc")
+
+
+def rows(seed, count, width=3, step=0.0):
+    random = np.random.default_rng(seed)
+    return random.normal(0, 1, (count, width)) @ random.normal(0, 1, (width, width)) + step
+
+
+def of(loss, source, target):
+    return float(loss(tf.constant(source), tf.constant(target)))
+
+
+def test_the_mean_discrepancy_is_that_of_all_pairs():
+    source, target = rows(0, 12), rows(1, 9, step=1.0)
+    both = np.concatenate([source, target])
+    squares = np.square(both[:, None] - both[None]).sum(axis=-1)
+    kernel = np.mean(
+        [np.exp(-squares / (f * squares.mean())) for f in (0.25, 0.5, 1, 2, 4)], axis=0
+    )
+    expected = kernel[:12, :12].mean() + kernel[12:, 12:].mean() - 2 * kernel[:12, 12:].mean()
+    assert of(discrepancy.kernel_mean, source, target) == pytest.approx(expected)
+    assert of(discrepancy.kernel_mean, source, source[::-1]) == pytest.approx(0, abs=1e-12)
+    assert of(discrepancy.kernel_mean, source * 0, target * 0) == pytest.approx(0, abs=1e-12)
+
+
+def test_the_class_confusion_is_that_of_the_paper():
+    logits = rows(2, 20)
+    shares = np.exp(logits / 2.5)
+    shares /= shares.sum(axis=1, keepdims=True)
+    certain = 1 + np.exp((shares * np.log(shares)).sum(axis=1))
+    weights = len(logits) * certain / certain.sum()
+    found = np.einsum("n,nj,nk->jk", weights, shares, shares)
+    found /= found.sum(axis=1, keepdims=True)
+    expected = sum(found[j, k] for j in range(3) for k in range(3) if j != k) / 3
+    assert of(discrepancy.confusion, logits, logits) == pytest.approx(expected)
+    sure = 1000 * np.eye(3)
+    assert of(discrepancy.confusion, sure, sure) == pytest.approx(0)
+
+
+def test_moved_rows_have_the_mean_and_the_covariance_of_the_target():
+    source, target = rows(0, 60, 5), rows(1, 50, 5, step=3.0)
+    moved = alignment.means(source, target)(source)
+    np.testing.assert_allclose(moved.mean(axis=0), target.mean(axis=0))
+    np.testing.assert_allclose(np.cov(moved.T), np.cov(source.T))
+    moved = alignment.covariances(source, target, 1e9)(source)
+    np.testing.assert_allclose(moved.mean(axis=0), target.mean(axis=0))
+    np.testing.assert_allclose(np.cov(moved.T), np.cov(target.T), atol=1e-5)
+    weak = alignment.covariances(source, target, 1e-9)(source)
+    np.testing.assert_allclose(weak, alignment.means(source, target)(source), atol=1e-5)
+    larger = alignment.covariances(10 * source, 10 * target, 0.5)(10 * source)
+    np.testing.assert_allclose(larger, 10 * alignment.covariances(source, target, 0.5)(source))
+
+
+def test_a_channel_that_never_varies_is_no_danger():
+    source, target = rows(0, 20), rows(1, 20)
+    source[:, 1] = target[:, 1] = 4.0
+    assert np.isfinite(alignment.covariances(source, target, 1e9)(source)).all()
+
+
+@pytest.mark.parametrize("loss", [discrepancy.kernel_mean, discrepancy.confusion])
+def test_the_gradient_of_a_term_is_that_of_differences(loss):
+    source, target = rows(0, 14, 4), rows(1, 11, 4)
+    random = np.random.default_rng(2)
+    kernel, bias = random.normal(0, 1, (4, 3)), random.normal(0, 1, 3)
+    term = adapted._term(loss, 0.7, source, target)
+    value, (slope, bias_slope) = term((kernel, bias))
+    logits = [each @ kernel + bias for each in (source, target)]
+    assert value == pytest.approx(0.7 * of(loss, *logits))
+    if loss is discrepancy.kernel_mean:
+        return  # Its widths are constants to the gradient, not to differences.
+    for place in [(0, 0), (3, 2)]:
+        step = np.zeros_like(kernel)
+        step[place] = 1e-6
+        change = (term((kernel + step, bias))[0] - term((kernel - step, bias))[0]) / 2e-6
+        assert slope[place] == pytest.approx(change, rel=1e-4)
+    change = (
+        term((kernel, bias + [1e-6, 0, 0]))[0] - term((kernel, bias - [1e-6, 0, 0]))[0]
+    ) / 2e-6
+    assert bias_slope[0] == pytest.approx(change, rel=1e-4)
+
+
+def test_the_reversal_turns_the_gradient_and_grows_as_in_the_paper():
+    x = tf.Variable([1.0, 2.0])
+    with tf.GradientTape() as tape:
+        turned = adversary._reversed(x, 0.25)
+        loss = tf.reduce_sum(turned * [3.0, 5.0])
+    np.testing.assert_allclose(turned, x)
+    np.testing.assert_allclose(tape.gradient(loss, x), [-0.75, -1.25])
+    assert adversary.reversal(0) == 0
+    assert adversary.reversal(0.5) == pytest.approx(2 / (1 + np.exp(-5)) - 1)
+    assert 0.9999 < adversary.reversal(1) < 1
+
+
+@pytest.mark.parametrize(
+    ("scores", "count", "expected"),
+    [
+        ([(0.7, 3.0, -0.1), (0.8, 1.0, -0.1), (0.8, 0.1, -0.1)], 0, 1),
+        ([(0.7, 3.0, -0.1), (0.8, 1.0, -0.1), (0.82, 0.1, -0.1)], 100, 1),
+        ([(0.7, 3.0, -0.1), (0.8, 1.0, -0.1), (0.82, 0.1, -0.1)], 10_000, 2),
+        ([(0.8, 1.0, -1.0), (0.8, 1.0, -0.1), (0.8, 0.1, -0.1)], 100, 1),
+    ],
+)
+def test_one_standard_error_below_the_best_the_strongest_penalty_wins(scores, count, expected):
+    assert adapted._chosen(scores, count) == expected
+
+
+def brightened(folder, per_class, shift, seed):
+    """Writes noisy pictures of the colours, `shift` brighter in all channels."""
+    random = np.random.default_rng(seed)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            noise = random.normal(0, 30, (24, 28, 3))
+            pixels = np.clip(0.5 * np.asarray(colour) + shift + noise, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:03d}.png")
+    return Folder(folder)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Dark pictures as the source, brighter ones as the target."""
+    place = tmp_path_factory.mktemp("domains")
+    domains = Domains(
+        brightened(place / "dark", 30, 0, 0),
+        brightened(place / "bright", 30, 110, 1),
+        cut=Split(validation=0, test=40),
+    )
+    ingest.write_examples(domains, Split(validation=30, test=20), place / "examples")
+    return Data(place / "examples", Tiny(), Classification(), batch_size=8, seed=0)
+
+
+def model_of(data):
+    return TransferModel(data.backbone, data.task, data.classes, seed=3)
+
+
+def accuracy(model, data, split):
+    hits = [
+        np.argmax(model.full(inputs, training=False), -1) == np.argmax(target, -1)
+        for inputs, target in data.batches(split)
+    ]
+    return np.concatenate(hits).mean()
+
+
+@pytest.mark.parametrize("method", [*METHODS, "adabn"])
+def test_a_shifted_target_is_named_better_than_without(method, both, tmp_path):
+    plain, better = model_of(both), model_of(both)
+    Probe((0.1,)).fit(plain, both, tmp_path / "plain")
+    before = accuracy(plain, both, "target_test")
+    assert accuracy(plain, both, "test") > 0.9 > before
+    Adapt(method, (0.1,), (1.0,)).fit(better, both, tmp_path / "adapted")
+    assert accuracy(better, both, "target_test") > before + 0.1

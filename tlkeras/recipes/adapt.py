@@ -1,0 +1,146 @@
+"""Adapt: a head for a domain that has no labels, from the labels of another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from tlkeras import files, hardware
+from tlkeras.frameworks import as_written
+from tlkeras.recipe import Recipe
+from tlkeras.training import norms, schedule
+from tlkeras.training.adapted import Adapted
+from tlkeras.training.solve import Solve
+
+if TYPE_CHECKING:
+    from tlkeras.data.batches import Data
+    from tlkeras.model.transfer_model import TransferModel
+
+# Examples of a batch whose statistics a norm takes; `norms.measured` says why not fewer.
+_NORMED = 64
+
+
+class Adapt(Recipe, name="adapt"):
+    """A linear head for the split ``target``, of which no label is read; the backbone stays.
+
+    It needs ``--source=domains(source=…, target=…)`` and a task with one label of each example. All
+    but ``adabn`` begin with the features of the source moved by the difference of the means, and
+    solve the head on them with the penalty of ``solve``. So the head is the target's: where means
+    differ, it is worse on the source.
+
+    - ``coral`` also gives them nearly the target's covariance, see `alignment.covariances`.
+    - ``mmd`` adds the maximum mean discrepancy of the logits, see `discrepancy.kernel_mean`.
+    - ``mcc`` adds the class confusion on the target, see `discrepancy.confusion`.
+    - ``dann`` learns a linear map of the features that an adversary cannot tell apart, folded into
+      the head, see `adversary`.
+    - ``adabn`` gives the batch norms of the backbone the statistics of the source, see `norms`,
+      solves the head as ``probe`` does, and then gives them those of the target. It chooses as
+      ``probe`` does.
+
+    Every strength of the penalty is tried with every one of `weights`, the weight of what the
+    method adds. Reverse validation chooses (Zhong et al. 2010; Ganin et al. 2016, section 5.1.3):
+    the head names the target's examples, a head is solved on these names, and its accuracy on the
+    source's validation split counts. Of all within one standard error of the best, the strongest
+    penalty is taken, then the smallest weight. With `oracle` the labels of ``target`` choose
+    instead: that is for research alone, and the report says so.
+    """
+
+    method: Literal["coral", "mmd", "dann", "adabn", "mcc"] = "coral"
+    strengths: tuple[float, ...] = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+    weights: tuple[float, ...] = (0.1, 1.0)
+    oracle: bool = False
+    cache: Literal["float16", "float32", "none"] = "float16"
+
+    def validate(self):
+        Solve(self.strengths)
+        self.require(len(self.weights) > 0, "weights", "at least one weight")
+        self.require(min(self.weights) > 0, "weights", "weights above 0")
+        rising = sorted(set(self.weights))
+        self.require([*self.weights] == rising, "weights", "rising weights, each once")
+        if self.oracle and self.method == "adabn":
+            raise ValueError("adapt.oracle with method='adabn', which has nothing to choose by it.")
+
+    def remarks(self):
+        if not self.oracle:
+            return ()
+        return (
+            "Labels of the target chose the model (adapt.oracle): the measures say what the method "
+            "could reach, not what it reaches on a domain without labels.",
+        )
+
+    def fit(self, model, data, folder, callbacks=(), shared=None):
+        _require(self, model, data)
+        statistics = {}
+        if self.method == "adabn":
+            part, beside = Solve(self.strengths), ""
+            statistics = _statistics(model, data, Path(folder))
+            norms.assign(model.body, statistics["train"])
+        else:
+            part = Adapted(self.method, self.strengths, self.weights, self.oracle)
+            beside = "target"
+        logs = schedule.fit(
+            self,
+            model,
+            data,
+            folder,
+            callbacks,
+            shared,
+            phases=(part,),
+            cache=self.cache,
+            beside=beside,
+        )
+        if statistics:
+            norms.assign(model.body, statistics["target"])
+        return logs
+
+
+def _require(recipe: Adapt, model: TransferModel, data: Data) -> None:
+    """Raises ValueError if there is no target, or nothing to adapt or to choose by."""
+    if not data.count("target"):
+        raise ValueError(
+            "adapt needs examples of a target domain, and these data have the splits "
+            f'{", ".join(data.info.counts)}; use --source="domains(source=…, target=…)".'
+        )
+    if model.task.reads != ("label",):
+        raise ValueError(
+            f"adapt needs one label of each example; {model.task.name} reads "
+            f"{', '.join(map(repr, model.task.reads))}. Use probe or fine_tune."
+        )
+    if recipe.method == "adabn":
+        if not norms.found(model.body):
+            raise ValueError(
+                f"adapt.method is 'adabn', but {model.backbone.name} has no batch norm; use "
+                "another method."
+            )
+        if hardware.replicas() > 1:
+            raise ValueError("adabn runs on one device; use --strategy=one_device.")
+    elif recipe.oracle:
+        if not sum(data.info.class_counts["target"]):
+            raise ValueError(
+                "adapt.oracle is True, but the target has no labels; use oracle=False."
+            )
+    elif not data.count("validation") and len(recipe.strengths) * len(recipe.weights) > 1:
+        raise ValueError(
+            "adapt chooses by the validation split, and there is none; use "
+            "--split='split(validation=10)', or one strength and one weight."
+        )
+
+
+def _statistics(model: TransferModel, data: Data, folder: Path) -> dict[str, Any]:
+    """Returns the statistics of the norms on both splits, those in the folder where there are."""
+    file = folder / "norms.json"
+    if not file.exists():
+        print(f"  statistics of {len(norms.found(model.body))} batch norms")
+        found = {}
+        for split in ("train", "target"):
+            inputs = data.pairs(split).map(as_written(lambda inputs, target: inputs))
+            measured = norms.measured(model.body, inputs.batch(_NORMED))
+            found[split] = {path: values.tolist() for path, values in measured.items()}
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(file, found)
+    return {
+        split: {path: np.array(values, np.float32) for path, values in statistics.items()}
+        for split, statistics in files.read_json(file).items()
+    }
