@@ -97,9 +97,8 @@ def test_the_gradient_of_a_term_is_that_of_differences(loss):
         step[place] = 1e-6
         change = (term((kernel + step, bias))[0] - term((kernel - step, bias))[0]) / 2e-6
         assert slope[place] == pytest.approx(change, rel=1e-4)
-    change = (
-        term((kernel, bias + [1e-6, 0, 0]))[0] - term((kernel, bias - [1e-6, 0, 0]))[0]
-    ) / 2e-6
+    step = np.array([1e-6, 0, 0])
+    change = (term((kernel, bias + step))[0] - term((kernel, bias - step))[0]) / 2e-6
     assert bias_slope[0] == pytest.approx(change, rel=1e-4)
 
 
@@ -173,3 +172,136 @@ def test_a_shifted_target_is_named_better_than_without(method, both, tmp_path):
     assert accuracy(plain, both, "test") > 0.9 > before
     Adapt(method, (0.1,), (1.0,)).fit(better, both, tmp_path / "adapted")
     assert accuracy(better, both, "target_test") > before + 0.1
+
+
+def test_labels_of_the_target_change_no_weight(both, tmp_path, monkeypatch):
+    fitted = model_of(both)
+    recipe = Adapt("coral", (1.0, 0.1), (0.3,))
+    recipe.fit(fitted, both, tmp_path / "one")
+    read = adapted._inputs
+
+    def shuffled(head, rows):
+        if rows.count == both.count("target"):
+            rows.targets[:] = rows.targets[::-1]
+        return read(head, rows)
+
+    monkeypatch.setattr(adapted, "_inputs", shuffled)
+    other = model_of(both)
+    recipe.fit(other, both, tmp_path / "two")
+    for path, value in weights_of(fitted.full).items():
+        np.testing.assert_array_equal(value, weights_of(other.full)[path])
+
+
+def test_an_oracle_takes_the_head_that_names_most_of_the_target(both, tmp_path, capsys):
+    model = model_of(both)
+    recipe = Adapt("mcc", (10.0, 1.0, 0.01), (0.1,), oracle=True)
+    recipe.fit(model, both, tmp_path)
+    told = [line.split() for line in capsys.readouterr().out.splitlines() if "score" in line]
+    scores = {float(words[1].strip(",")): float(words[5]) for words in told}
+    assert len(scores) == 3
+    assert accuracy(model, both, "target") == pytest.approx(max(scores.values()), abs=1e-4)
+    assert "oracle" in recipe.remarks()[0] and "reverse" in Adapt().remarks()[0]
+
+
+@pytest.mark.equality
+@pytest.mark.parametrize("method", ["coral", "dann", "adabn"])
+def test_a_killed_fit_ends_like_an_unbroken_one(method, both, tmp_path, monkeypatch):
+    recipe = Adapt(method, (0.1,), (1.0,))
+    unbroken = model_of(both)
+    expected = recipe.fit(unbroken, both, tmp_path / "unbroken")
+    write, killed = loop.write, model_of(both)
+
+    def kill(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "write", kill)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.fit(killed, both, tmp_path / "broken")
+    monkeypatch.setattr(loop, "write", write)
+    for _ in range(2):  # The second finds all done.
+        again = model_of(both)
+        assert recipe.fit(again, both, tmp_path / "broken") == expected
+        for path, value in weights_of(unbroken.full).items():
+            np.testing.assert_array_equal(value, weights_of(again.full)[path])
+
+
+def test_norms_have_the_statistics_of_what_they_get(both):
+    model = model_of(both)
+    inputs = np.concatenate([x for x, _ in both.batches("target")])
+    norms.assign(model.body, norms.measured(model.body, [tf.constant(inputs)]))
+    found = norms.found(model.body)
+    assert len(found) == 4
+    for norm, given in zip(
+        found, keras.Model(model.body.input, [each.input for each in found])(inputs), strict=True
+    ):
+        given = given.numpy().astype(float).reshape(-1, given.shape[-1])
+        np.testing.assert_allclose(norm.moving_mean, given.mean(axis=0), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(norm.moving_variance, given.var(axis=0), rtol=1e-3, atol=1e-4)
+    # The inputs of the first norm depend on no other: a short batch counts by its examples.
+    parts = norms.measured(model.body, [tf.constant(inputs[:7]), tf.constant(inputs[7:])])
+    whole = norms.measured(model.body, [tf.constant(inputs)])
+    for variable in (found[0].moving_mean, found[0].moving_variance):
+        np.testing.assert_allclose(parts[variable.path], whole[variable.path], rtol=1e-4)
+
+
+def test_norms_alone_change(both, tmp_path):
+    model, start = model_of(both), model_of(both)
+    Adapt("adabn", (0.1,)).fit(model, both, tmp_path)
+    before = weights_of(start.body)
+    changed = {path for path, x in weights_of(model.body).items() if (x != before[path]).any()}
+    assert changed == {
+        each.path for n in norms.found(model.body) for each in (n.moving_mean, n.moving_variance)
+    }
+
+
+@pytest.mark.parametrize("recipe", ["adapt(method='coral')", "adapt(method='adabn')"])
+def test_data_without_a_target_are_refused_before_any_training(recipe, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "at", lambda *given: pytest.fail("features were computed"))
+    with pytest.raises(ValueError, match=r"adapt needs .* have the splits train, .*domains\("):
+        spec.parse(recipe, Recipe).fit(model_of(data), data, tmp_path)
+
+
+def test_what_cannot_be_adapted_is_refused_before_any_training(both, tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "at", lambda *given: pytest.fail("features were computed"))
+    cases = [
+        (Adapt(), {"validation": 0}, "adapt chooses by the validation split, and there is none"),
+        (Adapt(oracle=True), None, "oracle is True, but the target has no labels; use oracle=F"),
+    ]
+    for recipe, counts, message in cases:
+        info = both.info
+        info = dataclasses.replace(
+            info,
+            counts={**info.counts, **(counts or {})},
+            class_counts=info.class_counts
+            if counts
+            else {**info.class_counts, "target": (0, 0, 0)},
+        )
+        other = dataclasses.replace(both)
+        vars(other)["info"] = info
+        with pytest.raises(ValueError, match=message):
+            recipe.fit(model_of(both), other, tmp_path)
+    task = dataclasses.replace(both, task=Regression())
+    with pytest.raises(ValueError, match="one label of each example; regression reads 'number'"):
+        Adapt().fit(model_of(task), task, tmp_path)
+
+
+def test_a_network_without_batch_norms_is_refused(both, tmp_path, monkeypatch):
+    monkeypatch.setattr(norms, "found", lambda network: [])
+    with pytest.raises(ValueError, match="method is 'adabn', but tiny has no batch norm; use"):
+        Adapt("adabn").fit(model_of(both), both, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adapt(method='carol')", "adapt.method is 'carol', expected .*'coral', 'mmd', 'dann'"),
+        ("adapt(weights=[])", "weights is .*, expected at least one weight"),
+        ("adapt(weights=[0.0])", "expected weights above 0"),
+        ("adapt(weights=[1.0, 0.1])", "expected rising weights, each once"),
+        ("adapt(strengths=[0.1, 1.0])", "expected falling strengths, each once"),
+        ("adapt(method='adabn', oracle=True)", "oracle with method='adabn', which has nothing"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        spec.parse(text, Recipe)

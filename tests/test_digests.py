@@ -22,6 +22,7 @@ tlkeras.model.transfer_model
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
 {MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.measures.occlusion
+tlkeras.measures.domains
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 pipeline.steps.resolver

@@ -35,6 +35,7 @@ tlkeras.model.transfer_model
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
+tlkeras.measures.domains
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection

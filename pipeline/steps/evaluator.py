@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tlkeras.data.records import Records
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING
-from tlkeras.measures import measures, occlusion
+from tlkeras.measures import domains, measures, occlusion
 from tlkeras.measures.measures import Measures, listed
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
@@ -30,6 +30,12 @@ from tlkeras.training import feature_store
 
 ROUNDING = 1e-9
 """What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
+
+_TARGET = "target_test"
+"""The split that measures on the target of two domains, see `sources.domains`."""
+
+_SPLITS = ("test", "validation")
+"""Those that measure otherwise, and on the source of two domains."""
 
 _SHOWN = 8
 """Examples of which a task may make views."""
@@ -53,7 +59,8 @@ def evaluation(
 
     Writes ``metrics.json``, ``blessing.json`` and ``served/<output>.npy``, which judges exports:
     the `Task.kept` of every example. Without a test split it measures the validation split; the
-    measures name it. The baseline is measured on the same examples.
+    measures name it. Of two domains it measures the target, and beside it the primary measure of
+    the source. The baseline is measured on the same examples.
     """
     # No more than training had at a time; for many replicas that may be too many for one device.
     data = Data(examples, backbone, task, min(batch_size, 32))
@@ -64,6 +71,8 @@ def evaluation(
         _require_classes(baseline, data)
     with hardware.in_float32():
         found = _measured(fitted, data, split, out / "served")
+        if split == _TARGET and (others := _beside(data)):
+            found = domains.compared(found, _tallied(fitted, data, others))
         _require_fitting_bound(found, task, lower_bound, upper_bound)
         found = occlusion.marked(found, fitted, functools.partial(_values, data, split))
         before = _measured_before(baseline, data, split).score if baseline else None
@@ -114,14 +123,22 @@ def require_blessed(evaluation: Path) -> None:
 
 
 def measured_split(data: Data) -> str:
-    """Returns the split that judges a model: ``test``, or ``validation`` where there is no test."""
-    for split in ("test", "validation"):
+    """Returns the split that judges a model: ``test``, or ``validation`` where there is no test.
+
+    Of two domains it is the test split of the target, which the model is for.
+    """
+    for split in (_TARGET, *_SPLITS):
         if data.count(split):
             return split
     raise ValueError(
         "There is neither a test nor a validation example to measure the model on; "
         'give more examples, or --split="split(test=20)".'
     )
+
+
+def _beside(data: Data) -> str | None:
+    """Returns the split that measures a model on the source of two domains, if there is one."""
+    return next((split for split in _SPLITS if data.count(split)), None)
 
 
 def count(batch: Any) -> int:
@@ -131,17 +148,29 @@ def count(batch: Any) -> int:
 
 def _measured(fitted: TransferModel, data: Data, split: str, out: Path) -> Measures:
     """Returns the measures of the model; writes what it served for every example."""
-    tally, kept, first = fitted.task.tally(data.classes), _Kept(out, data.count(split)), 0
+    kept = _Kept(out, data.count(split))
+    found = _tallied(fitted, data, split, kept.write)
+    few = range(min(_SHOWN, data.count(split)))
+    views = fitted.task.views(fitted, _values(data, split, few))
+    return dataclasses.replace(found, views=[*found.views, *views])
+
+
+def _tallied(
+    fitted: TransferModel,
+    data: Data,
+    split: str,
+    keep: Callable[[Mapping[str, np.ndarray], int], None] = lambda kept, first: None,
+) -> Measures:
+    """Returns the measures of the model; `keep` gets what judges exports, and its first number."""
+    tally, first = fitted.task.tally(data.classes), 0
     batches = terminal.shown(data.batches(split), data.steps(split), "evaluating")
     for inputs, target in batches:
         served = {name: np.asarray(tensor) for name, tensor in fitted.predicted(inputs).items()}
         target = tf.nest.map_structure(np.asarray, target)
         tally.add(target, served, first)
-        kept.write(fitted.task.kept(served), first)
+        keep(fitted.task.kept(served), first)
         first += count(target)
-    few = range(min(_SHOWN, data.count(split)))
-    found, views = tally.measures(), fitted.task.views(fitted, _values(data, split, few))
-    return dataclasses.replace(found, split=split, views=[*found.views, *views])
+    return dataclasses.replace(tally.measures(), split=split)
 
 
 def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str, Any]]:

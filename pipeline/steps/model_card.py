@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ def card(
 ) -> None:
     """Writes ``report.html``, everything to look at, and ``card.md``, the model card."""
     found, blessing = measures.read(evaluation), files.read_json(evaluation / "blessing.json")
+    if (remarks := model / "remarks.json").exists():
+        found = dataclasses.replace(found, remarks=[*files.read_json(remarks), *found.remarks])
     info = records.info(examples).plain()
     exported = files.read_json(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)

@@ -63,12 +63,13 @@ class Adapt(Recipe, name="adapt"):
             raise ValueError("adapt.oracle with method='adabn', which has nothing to choose by it.")
 
     def remarks(self):
-        if not self.oracle:
-            return ()
-        return (
-            "Labels of the target chose the model (adapt.oracle): the measures say what the method "
-            "could reach, not what it reaches on a domain without labels.",
-        )
+        if self.oracle:
+            return (
+                "Labels of the target chose among the candidates (adapt.oracle), so the measures "
+                "tell what the method could reach, not what it reaches without such labels.",
+            )
+        way = "the validation split" if self.method == "adabn" else "reverse validation"
+        return (f"Of the candidates of adapt {way} chose one, without labels of the target.",)
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
         _require(self, model, data)
