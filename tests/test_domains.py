@@ -1,12 +1,22 @@
 """Two domains as one source."""
 
+import json
+import math
+
 import numpy as np
 import pytest
-from conftest import draw
+from conftest import Tiny, draw
 
+from pipeline import store
+from pipeline.config import Config
+from pipeline.order import STEPS
 from tlkeras import spec
 from tlkeras.data import ingest, reading
 from tlkeras.data.splits import Split
+from tlkeras.exporters.keras import Keras
+from tlkeras.measures import domains as measured
+from tlkeras.measures.measures import Measures, Scalar, share
+from tlkeras.recipes.adapt import Adapt
 from tlkeras.source import Source
 from tlkeras.sources.csv import CSV
 from tlkeras.sources.domains import Domains
@@ -108,3 +118,51 @@ def test_a_target_that_is_all_for_the_test_is_refused(tmp_path):
     domains = Domains(texts(tmp_path / "books.csv"), CSV(tmp_path / "films"))
     with pytest.raises(ValueError, match="adapt to: all 10 are in its test split"):
         ingest.write_examples(domains, Split(), tmp_path / "out")
+
+
+def of(name, value, interval=None, more=True, split="test"):
+    return Measures(name, 100, {name: Scalar(value, interval, more)}, split=split)
+
+
+def test_the_gap_is_by_how_much_the_target_is_worse():
+    (low, high), (less, more) = share(80, 100).interval, share(70, 100).interval
+    found = measured.compared(
+        of("accuracy", 0.7, (less, more), split="target_test"), of("accuracy", 0.8, (low, high))
+    )
+    gap = found.scalars["gap"]
+    # Newcombe 1998, number 10, for 80 and 70 of 100: by hand from Wilson's intervals.
+    assert gap.value == pytest.approx(0.1)
+    assert gap.interval[0] == pytest.approx(0.1 - math.hypot(0.8 - low, more - 0.7))
+    assert gap.interval == pytest.approx((-0.0204, 0.2167), abs=2e-3)
+    assert [*found.scalars] == ["accuracy", "source_accuracy", "gap"]
+    assert found.primary == "accuracy" and found.score.value == 0.7
+    assert [row[:4] for row in found.views[0].rows] == [
+        ("source", "test", 100, 0.8),
+        ("target", "target_test", 100, 0.7),
+    ]
+    errors = measured.compared(of("error", 3.0, more=False), of("error", 2.0, more=False))
+    assert errors.scalars["gap"] == Scalar(1.0, None, more_is_better=False)
+
+
+@pytest.mark.slow
+def test_both_domains_are_measured_from_the_flags_to_the_card(tmp_path):
+    source, target = (Folder(draw(tmp_path / str(i), 24, seed=i)) for i in range(2))
+    config = Config(
+        source=Domains(source, target),
+        split=Split(validation=20, test=20),
+        backbone=Tiny(),
+        recipe=Adapt("coral", (1.0, 0.1), (0.3,), oracle=True),
+        exporters=(Keras(),),
+        root=tmp_path / "runs",
+        saved_models=tmp_path / "models",
+        name="domains",
+    )
+    made = store.run(STEPS, config, store.Store(config.root))
+    found = json.loads((made["evaluation"] / "metrics.json").read_text())
+    assert found["split"] == "target_test" and found["count"] > 5
+    assert found["gap"] == pytest.approx(found["source_accuracy"] - found["accuracy"])
+    assert {"gap", "accuracy", "source_accuracy"} <= {*found["intervals"]}
+    card = (made["card"] / "card.md").read_text()
+    assert "### Domains" in card and "| source | test |" in card
+    said = "Labels of the target chose among the candidates"
+    assert said in card and said in (made["card"] / "report.html").read_text()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 
@@ -61,3 +62,21 @@ def test_a_larger_picture_shows_the_same_scene():
     assert small.boxes == large.boxes
     assert small.caption == large.caption
     assert Image.open(io.BytesIO(large.image)).size == (96, 96)
+
+
+@pytest.mark.parametrize("name", [*drawing.SHIFTS])
+def test_a_shift_changes_the_picture_alone(name: str, drawings: list[drawing.Drawing]):
+    shifted = drawing.draw(3, 5, 64, name)
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(each.image)), float) for each in (drawings[5], shifted)
+    )
+    assert dataclasses.replace(shifted, image=drawings[5].image) == drawings[5]
+    expected = {
+        "none": 0.0,
+        "inverted": np.abs(255 - 2 * before).mean(),
+        "grey": np.abs(before - (before @ np.array([0.299, 0.587, 0.114]))[..., None]).mean(),
+    }
+    if name == "blurred":  # Neighbours are more alike than before.
+        assert np.abs(np.diff(after, axis=0)).mean() < 0.8 * np.abs(np.diff(before, axis=0)).mean()
+    else:
+        assert np.abs(before - after).mean() == pytest.approx(expected[name], abs=3)

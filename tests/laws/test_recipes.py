@@ -1,19 +1,28 @@
 """What every recipe promises."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import weights_of
 from toy_text import ToyText, written
 
 from tlkeras import spec
+from tlkeras.data import ingest
 from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
 from tlkeras.frameworks import keras
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
+from tlkeras.sources.domains import Domains
+from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
 ON_TEXTS = {"lora"}
 """Recipes that need dense layers, which the tiny network on pictures does not have."""
+
+ON_DOMAINS = {"adapt"}
+"""Recipes that need a second domain."""
 
 
 @pytest.mark.parametrize("name", spec.names(Recipe))
@@ -30,9 +39,14 @@ def test_a_recipe_is_its_text(name):
         for name in spec.names(Recipe)
     ],
 )
-def test_a_recipe_learns_and_called_again_there_gives_the_same(name, data, tmp_path):
+def test_a_recipe_learns_and_called_again_there_gives_the_same(name, data, pictures, tmp_path):
     if name in ON_TEXTS:
         data = Data(written(tmp_path / "texts"), ToyText(length=16), Classification(), 16)
+
+    if name in ON_DOMAINS:
+        both = Domains(Folder(pictures), Folder(pictures))
+        ingest.write_examples(both, Split(validation=20, test=20), tmp_path / "domains")
+        data = dataclasses.replace(data, folder=tmp_path / "domains")
 
     def fail(step, logs):
         raise AssertionError("trained again")

@@ -520,6 +520,7 @@ def test_a_missing_path_or_a_misspelled_source_suggests_the_nearest(
         ("embedded(count=0)", "embedded.count is 0, expected at least 1"),
         ("embedded(size=8)", "embedded.size is 8, expected at least 16"),
         ("embedded(data='faces')", "embedded.data is 'faces', expected"),
+        ("embedded(shift='grey')", "embedded.shift is 'grey', expected 'none' of all but shapes"),
         (
             "embedded(data='shapes', target='tags')",
             "embedded.target is 'tags', expected 'label' of shapes",

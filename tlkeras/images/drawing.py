@@ -56,8 +56,11 @@ def main_label(index: int) -> int:
     return index % len(SHAPES)
 
 
-def draw(seed: int, index: int, size: int) -> Drawing:
-    """Returns the picture of an index: one large object and up to three small ones beside it."""
+def draw(seed: int, index: int, size: int, shift: str = "none") -> Drawing:
+    """Returns the picture of an index: one large object and up to three small ones beside it.
+
+    A `shift` of `SHIFTS` is made of the whole picture; caption, boxes and mask know nothing of it.
+    """
     random = np.random.default_rng((seed, index))
     canvas = _ground(random, size)
     mask = np.zeros([size, size], np.uint8)
@@ -79,8 +82,9 @@ def draw(seed: int, index: int, size: int) -> Drawing:
         part += cover[..., None] * (paint - part)
         mask[frame.rows, frame.columns][cover > 0.5] = 1 + thing.label
     canvas += 3 * random.standard_normal(canvas.shape, np.float32)
+    pixels = SHIFTS[shift](canvas.clip(0, 255).astype(np.uint8))
     return Drawing(
-        image=_encoded(canvas.clip(0, 255).astype(np.uint8), "JPEG", quality=92, subsampling=0),
+        image=_encoded(pixels, "JPEG", quality=92, subsampling=0),
         caption=captions[0],
         boxes=[thing.box() for thing in placed],
         labels=[thing.label for thing in placed],
@@ -262,6 +266,25 @@ SHAPES: dict[str, np.ndarray] = {
     "triangle": _regular(3),
 }
 """The corners of every shape, [n, 2], y downwards; labels follow the order of names."""
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """Returns the same picture without colours, [h, w, 3]."""
+    return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
+
+
+def _blurred(pixels: np.ndarray) -> np.ndarray:
+    """Returns the same picture as an unsharp lens would show it."""
+    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(len(pixels) / 50)))
+
+
+SHIFTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": lambda pixels: pixels,
+    "blurred": _blurred,
+    "grey": _grey,
+    "inverted": lambda pixels: 255 - pixels,
+}
+"""Changes of whole pictures, uint8 [h, w, 3], that make another domain of the same shapes."""
 
 
 def _encoded(pixels: np.ndarray, kind: str, **options: int) -> bytes:

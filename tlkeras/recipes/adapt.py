@@ -47,9 +47,9 @@ class Adapt(Recipe, name="adapt"):
     instead: that is for research alone, and the report says so.
     """
 
-    method: Literal["coral", "mmd", "dann", "adabn", "mcc"] = "coral"
-    strengths: tuple[float, ...] = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-    weights: tuple[float, ...] = (0.1, 1.0)
+    method: Literal["coral", "mmd", "dann", "adabn", "mcc"] = "mcc"
+    strengths: tuple[float, ...] = (3.0, 1.0, 0.3, 0.1, 0.03)
+    weights: tuple[float, ...] = (0.3, 1.0)
     oracle: bool = False
     cache: Literal["float16", "float32", "none"] = "float16"
 

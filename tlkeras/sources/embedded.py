@@ -48,12 +48,17 @@ class Embedded(Source, name="embedded"):
     target: Literal["label", "labels", "tags", "pair"] = "label"
     """What is predicted of notes: the class of one, beside a number; the classes of a text of some;
     the tags of its words; whether a second text holds of the first. Each has its own classes."""
+    shift: Literal["none", "blurred", "grey", "inverted"] = "none"
+    """How pictures of shapes are changed as a whole: another domain of the same classes."""
 
     def validate(self):
         self.require(self.count >= 1, "count", "at least 1")
         self.require(self.size >= 16, "size", "at least 16")
         self.require(self.seed >= 0, "seed", "at least 0")
         self.require((self.data, self.target) in _SETS, "target", f"'label' of {self.data}")
+        self.require(
+            self.shift == "none" or self.data == "shapes", "shift", "'none' of all but shapes"
+        )
 
     def title(self):
         return self.data
@@ -130,7 +135,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shape(source: Embedded, number: int) -> dict[str, Any]:
-    drawn = drawing.draw(source.seed, number, source.size)
+    drawn = drawing.draw(source.seed, number, source.size, source.shift)
     return {
         "image": drawn.image,
         "label": drawn.labels[0],

@@ -86,7 +86,7 @@ class Adapted(HeadAlone, name="adapted"):
                 print(f"  strength {strength:g}, weight {weight:g}  score {score:.4f}")
                 best.append((score, strength, -weight))
                 chosen.append(found)
-        place = _chosen(best, 0 if held is None else len(held[1]))
+        place = _chosen(best, 0 if held is None or self.oracle else len(held[1]))
         _, strength, weight = best[place]
         print(f"  strength {strength:g}, weight {-weight:g} is the best")
         return chosen[place]
