@@ -122,20 +122,15 @@ def _solved(
 def _opposed(
     domains: Domains, strengths: Sequence[float], weight: float
 ) -> Iterator[tuple[float, Weights]]:
-    loss = domains.head.model.task.loss()
-    for strength in strengths:
-        yield (
-            strength,
-            adversary.weights(
-                domains.source,
-                domains.rows.targets,
-                domains.target,
-                loss=lambda targets, logits: loss.call(targets, logits),
-                weight=weight,
-                strength=strength,
-                seed=domains.seed,
-            ),
-        )
+    yield from adversary.heads(
+        domains.source,
+        domains.rows.targets,
+        domains.target,
+        strengths,
+        loss=domains.head.model.task.loss().call,
+        weight=weight,
+        seed=domains.seed,
+    )
 
 
 _MOVES: dict[str, Callable[[np.ndarray, np.ndarray, float], Move]] = {
