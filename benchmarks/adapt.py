@@ -25,6 +25,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,7 @@ from tlkeras.training.solve import Solve
 
 DOMAINS = ("books", "dvd", "electronics", "kitchen_housewares")
 METHODS = ("source_only", "coral", "mmd", "dann", "mcc")
+COLUMNS = ("backbone", "source", "target", "method", "seed")
 CLASSES = ("0", "1")
 VALIDATION, MEASURED = 300, 1000
 
@@ -57,7 +59,7 @@ Features = tuple[np.ndarray, np.ndarray]
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--minilm", type=Path)
@@ -71,28 +73,28 @@ def main() -> None:
     model = TransferModel(backbone, Classification(), CLASSES)
     found = {name: of_domain(model, options.data, name) for name in DOMAINS}
     if options.features:
-        kinds = ("x", "y")
-        arrays = {
-            f"{name}_{kind}": array
-            for name, both in found.items()
-            for kind, array in zip(kinds, both, strict=True)
-        }
+        arrays: dict[str, Any] = {}
+        for name, (inputs, labels) in found.items():
+            arrays |= {f"{name}_x": inputs, f"{name}_y": labels}
         np.savez(options.features, **arrays)
     known = measured(options.results)
-    for seed, pair, method in itertools.product(
-        range(options.seeds), itertools.permutations(DOMAINS, 2), options.methods
-    ):
-        if (backbone.name, *pair, method, seed) not in known:
-            source, target = (found[name] for name in pair)
+    runs = [
+        (backbone.name, *pair, method, seed)
+        for seed in range(options.seeds)
+        for pair in itertools.permutations(DOMAINS, 2)
+        for method in options.methods
+    ]
+    for run in runs:
+        if run not in known:
+            _, source, target, method, seed = run
             began = time.perf_counter()
-            accuracy = adapted(model, source, target, method, seed)
-            row = dict(zip(("backbone", "source", "target"), (backbone.name, *pair), strict=True))
-            row |= {"method": method, "seed": seed, "accuracy": accuracy}
-            known[backbone.name, *pair, method, seed] = row | {
-                "seconds": round(time.perf_counter() - began, 2)
+            accuracy = adapted(model, found[source], found[target], method, seed)
+            known[run] = dict(zip(COLUMNS, run, strict=True)) | {
+                "accuracy": accuracy,
+                "seconds": round(time.perf_counter() - began, 2),
             }
             with options.results.open("a") as file:
-                print(json.dumps(known[backbone.name, *pair, method, seed]), file=file)
+                print(json.dumps(known[run]), file=file)
     print(table(known, backbone.name, options.methods, options.seeds))
 
 
@@ -100,7 +102,7 @@ def measured(results: Path) -> dict[tuple, dict]:
     """Returns the rows so far by backbone, source, target, method and seed."""
     lines = results.read_text().splitlines() if results.exists() else []
     rows = [json.loads(line) for line in lines]
-    return {tuple(row[key] for key in [*row][:5]): row for row in rows}
+    return {tuple(row[key] for key in COLUMNS): row for row in rows}
 
 
 def of_domain(model: TransferModel, data: Path, name: str) -> Features:
@@ -126,7 +128,7 @@ def of_domain(model: TransferModel, data: Path, name: str) -> Features:
 
 
 def adapted(
-    model: TransferModel, source: Features, target: Features, method: str, seed: int
+    model: TransferModel, source: Features, target: Features, method: Any, seed: int
 ) -> float:
     """Returns the accuracy on the part of the target that measures."""
     head, random = LinearHead(model, "benchmark"), np.random.default_rng(seed)
