@@ -117,14 +117,14 @@ def test_the_reversal_turns_the_gradient_and_grows_as_in_the_paper():
 @pytest.mark.parametrize(
     ("scores", "count", "expected"),
     [
-        ([(0.7, 3.0, -0.1), (0.8, 1.0, -0.1), (0.8, 0.1, -0.1)], 0, 1),
-        ([(0.7, 3.0, -0.1), (0.8, 1.0, -0.1), (0.82, 0.1, -0.1)], 100, 1),
-        ([(0.7, 3.0, -0.1), (0.8, 1.0, -0.1), (0.82, 0.1, -0.1)], 10_000, 2),
-        ([(0.8, 1.0, -1.0), (0.8, 1.0, -0.1), (0.8, 0.1, -0.1)], 100, 1),
+        ([(0.7, 3.0, 0.1), (0.8, 1.0, 0.1), (0.8, 0.1, 0.1)], 0, 1),
+        ([(0.7, 3.0, 0.1), (0.8, 1.0, 0.1), (0.82, 0.1, 0.1)], 100, 1),
+        ([(0.7, 3.0, 0.1), (0.8, 1.0, 0.1), (0.82, 0.1, 0.1)], 10_000, 2),
+        ([(0.8, 1.0, 1.0), (0.8, 1.0, 0.1), (0.8, 0.1, 0.1)], 100, 1),
     ],
 )
 def test_one_standard_error_below_the_best_the_strongest_penalty_wins(scores, count, expected):
-    assert adapted._chosen(scores, count) == expected
+    assert adapted._chosen([adapted.Candidate(*each) for each in scores], count) == expected
 
 
 def brightened(folder, per_class, shift, seed):

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,8 +21,16 @@ from tlkeras.training.solve import ROUGH, Problem
 _PAIRED = 300
 
 
+class Candidate(NamedTuple):
+    """What is known of a head: its score, larger is better, and the values that made it."""
+
+    score: float
+    strength: float
+    weight: float
+
+
 @dataclasses.dataclass(frozen=True)
-class Domains:
+class Aligned:
     """What the dense layer gets of two domains, the source moved to where the target lies.
 
     Attributes:
@@ -66,70 +74,82 @@ class Adapted(HeadAlone, name="adapted"):
         (others,) = beside
         source, target = _inputs(head, rows), _inputs(head, others)
         order = np.random.default_rng(seed).permutation(len(target))
-        labels = others.targets.argmax(axis=-1) if self.oracle else None
-        held = None if checked is None else (_inputs(head, checked), checked.targets)
-        best, chosen = [], []
+        rated, count = self._rating(head, rows, checked, others, target)
+        found: list[tuple[Candidate, Weights]] = []
         for weight in self.weights:
             move = _MOVES[self.method](source, target, weight)
             moved = _rows(head, move(source), rows.targets)
-            domains = Domains(head, moved, move(source), target[order], seed)
-            for strength, found in _FITS[self.method](domains, self.strengths, weight):
-                if labels is not None:
-                    score = _accuracy(found, target, labels)
-                elif held is None:
-                    score = 1.0
-                else:
-                    named = np.eye(rows.targets.shape[1])[_logits(found, target).argmax(axis=-1)]
-                    back = Problem(head, _rows(head, target, named))
-                    reverse = back.minimum(strength, np.ones(len(named), np.float32), found, ROUGH)
-                    score = _accuracy(reverse, move(held[0]), held[1].argmax(axis=-1))
+            aligned = Aligned(head, moved, move(source), target[order], seed)
+            for strength, weights in _FITS[self.method](aligned, self.strengths, weight):
+                score = rated(weights, strength, move)
                 print(f"  strength {strength:g}, weight {weight:g}  score {score:.4f}")
-                best.append((score, strength, -weight))
-                chosen.append(found)
-        place = _chosen(best, 0 if held is None or self.oracle else len(held[1]))
-        _, strength, weight = best[place]
-        print(f"  strength {strength:g}, weight {-weight:g} is the best")
-        return chosen[place]
+                found.append((Candidate(score, strength, weight), weights))
+        best, weights = found[_chosen([candidate for candidate, _ in found], count)]
+        print(f"  strength {best.strength:g}, weight {best.weight:g} is the best")
+        return weights
+
+    def _rating(
+        self, head: LinearHead, rows: Rows, checked: Rows | None, others: Rows, target: np.ndarray
+    ) -> tuple[Callable[[Weights, float, Move], float], int]:
+        """Returns the score of a candidate, and of how many examples it is an estimate.
+
+        The latter is 0 if the score is all that counts. Only an oracle reads the target's labels.
+        """
+        if self.oracle:
+            labels = others.targets.argmax(axis=-1)
+            return lambda weights, strength, move: _accuracy(weights, target, labels), 0
+        if checked is None:  # Of one candidate alone; `Adapt` refuses more.
+            return lambda weights, strength, move: 1.0, 0
+        inputs, labels = _inputs(head, checked), checked.targets.argmax(axis=-1)
+        every, classes = np.ones(len(target), np.float32), np.eye(rows.targets.shape[1])
+
+        def reverse(weights: Weights, strength: float, move: Move) -> float:
+            named = classes[_logits(weights, target).argmax(axis=-1)]
+            back = Problem(head, _rows(head, target, named))
+            return _accuracy(back.minimum(strength, every, weights, ROUGH), move(inputs), labels)
+
+        return reverse, len(labels)
 
 
-def _chosen(candidates: Sequence[tuple[float, float, float]], count: int) -> int:
-    """Returns the place of the best of candidates ``(score, strength, -weight)``.
+def _chosen(candidates: Sequence[Candidate], count: int) -> int:
+    """Returns the place of the best candidate.
 
     All within one standard error of the best accuracy of `count` examples are equally good (Breiman
-    et al. 1984); without a `count` only the best are. The greatest strength decides between them.
+    et al. 1984); without a `count` only the best are. Of these the greatest strength is taken, then
+    the smallest weight.
     """
-    top = max(score for score, _, _ in candidates)
+    top = max(each.score for each in candidates)
     least = top - (math.sqrt(top * (1 - top) / count) if count else 0)
-    good = [place for place, (score, _, _) in enumerate(candidates) if score >= least]
-    return max(good, key=lambda place: candidates[place][1:])
+    good = [place for place, each in enumerate(candidates) if each.score >= least]
+    return max(good, key=lambda place: (candidates[place].strength, -candidates[place].weight))
 
 
 def _solved(
-    domains: Domains,
+    aligned: Aligned,
     strengths: Sequence[float],
     weight: float,
     loss: Callable[[Any, Any], Any] | None = None,
     most: int | None = None,
 ) -> Iterator[tuple[float, Weights]]:
     """Yields the minimum for every strength, with `weight` times a discrepancy of `most` rows."""
-    every, end = domains.rows.ones(), domains.head.zeros()
-    beside = _term(loss, weight, domains.source[:most], domains.target[:most]) if loss else None
+    every, end = aligned.rows.ones(), aligned.head.zeros()
+    beside = _term(loss, weight, aligned.source[:most], aligned.target[:most]) if loss else None
     for strength in strengths:
-        end = domains.problem.minimum(strength, every, end, ROUGH, beside)
+        end = aligned.problem.minimum(strength, every, end, ROUGH, beside)
         yield strength, end
 
 
 def _opposed(
-    domains: Domains, strengths: Sequence[float], weight: float
+    aligned: Aligned, strengths: Sequence[float], weight: float
 ) -> Iterator[tuple[float, Weights]]:
     yield from adversary.heads(
-        domains.source,
-        domains.rows.targets,
-        domains.target,
+        aligned.source,
+        aligned.rows.targets,
+        aligned.target,
         strengths,
-        loss=domains.head.model.task.loss().call,
+        loss=aligned.head.model.task.loss().call,
         weight=weight,
-        seed=domains.seed,
+        seed=aligned.seed,
     )
 
 
@@ -141,7 +161,7 @@ _MOVES: dict[str, Callable[[np.ndarray, np.ndarray, float], Move]] = {
 }
 """By method, how rows of the source are moved."""
 
-_FITS: dict[str, Callable[[Domains, Sequence[float], float], Iterator[tuple[float, Weights]]]] = {
+_FITS: dict[str, Callable[[Aligned, Sequence[float], float], Iterator[tuple[float, Weights]]]] = {
     "coral": _solved,
     "mmd": functools.partial(_solved, loss=discrepancy.kernel_mean, most=_PAIRED),
     "dann": _opposed,
