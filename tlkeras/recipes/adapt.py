@@ -47,7 +47,7 @@ class Adapt(Recipe, name="adapt"):
     instead: that is for research alone, and the report says so.
     """
 
-    method: Literal["coral", "mmd", "dann", "adabn", "mcc"] = "mcc"
+    method: Literal["coral", "mmd", "dann", "adabn", "mcc"] = "mmd"
     strengths: tuple[float, ...] = (3.0, 1.0, 0.3, 0.1, 0.03)
     weights: tuple[float, ...] = (0.3, 1.0)
     oracle: bool = False
