@@ -1,7 +1,7 @@
-"""The package ``adapt`` of PyPI on the same features and parts as ``benchmarks/adapt.py``.
+"""The package ``adapt`` of PyPI on the same features and parts as ``benchmarks/domains.py``.
 
-    python benchmarks/adapt.py --data=TEXT/fdu_mtl --results=FILE --features=FEATURES
-    python benchmarks/adapt_peer.py --features=FEATURES --results=PEER
+    python benchmarks/domains.py --data=TEXT/fdu_mtl --results=FILE --features=FEATURES
+    python benchmarks/domains_peer.py --features=FEATURES --results=PEER
 
 It needs an environment of its own with ``adapt``, nothing of tlkeras. All values are the package's
 defaults but these: logistic regression behind CORAL, and for DANN and MDD an encoder of 64 units, a

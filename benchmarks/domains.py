@@ -6,8 +6,8 @@ every head-only method of `adapt`, with the defaults of both. Of the 2,000 revie
 are for validation; of the 2,000 of the target half is for adaptation, without labels, and half
 measures. The seed draws these parts.
 
-    python benchmarks/adapt.py --data=TEXT/fdu_mtl --results=FILE
-    python benchmarks/adapt.py --data=TEXT/fdu_mtl --results=FILE --minilm=FOLDER
+    python benchmarks/domains.py --data=TEXT/fdu_mtl --results=FILE
+    python benchmarks/domains.py --data=TEXT/fdu_mtl --results=FILE --minilm=FOLDER
 
 FOLDER is all-MiniLM-L6-v2 as Hugging Face's libraries write it; without it the features are of
 ``starter_text``. Every accuracy is appended to `--results`; after a stop, the same command resumes.
