@@ -22,7 +22,9 @@ from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.regression import Regression
 from tlkeras.training import adapted, adversary, alignment, discrepancy, features, loop, norms
 
-METHODS = ("coral", "mmd", "dann", "mcc")
+
+def slow(method):
+    return pytest.param(method, marks=pytest.mark.slow)
 
 
 def rows(seed, count, width=3, step=0.0):
@@ -164,7 +166,9 @@ def accuracy(model, data, split):
     return np.concatenate(hits).mean()
 
 
-@pytest.mark.parametrize("method", [*METHODS, "adabn"])
+@pytest.mark.parametrize(
+    "method", ["mmd", *(slow(each) for each in ("coral", "dann", "mcc", "adabn"))]
+)
 def test_a_shifted_target_is_named_better_than_without(method, both, tmp_path):
     plain, better = model_of(both), model_of(both)
     Probe((0.1,)).fit(plain, both, tmp_path / "plain")
@@ -204,7 +208,7 @@ def test_an_oracle_takes_the_head_that_names_most_of_the_target(both, tmp_path, 
 
 
 @pytest.mark.equality
-@pytest.mark.parametrize("method", ["coral", "dann", "adabn"])
+@pytest.mark.parametrize("method", ["coral", slow("dann"), slow("adabn")])
 def test_a_killed_fit_ends_like_an_unbroken_one(method, both, tmp_path, monkeypatch):
     recipe = Adapt(method, (0.1,), (1.0,))
     unbroken = model_of(both)
@@ -244,6 +248,7 @@ def test_norms_have_the_statistics_of_what_they_get(both):
         np.testing.assert_allclose(parts[variable.path], whole[variable.path], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_norms_alone_change(both, tmp_path):
     model, start = model_of(both), model_of(both)
     Adapt("adabn", (0.1,)).fit(model, both, tmp_path)
