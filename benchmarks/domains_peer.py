@@ -12,6 +12,7 @@ no validation data, so the part for validation trains, too. Prints the means ove
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
 import time
@@ -59,29 +60,28 @@ def main() -> None:
 
 def coral(x: np.ndarray, y: np.ndarray, unlabelled: np.ndarray, seed: int) -> Any:
     """Returns a fitted classifier."""
-    from adapt.feature_based import CORAL
     from sklearn.linear_model import LogisticRegression
 
     classifier = LogisticRegression(max_iter=2000)
-    return CORAL(classifier, Xt=unlabelled, verbose=0, random_state=seed).fit(x, y)
+    return _methods().CORAL(classifier, Xt=unlabelled, verbose=0, random_state=seed).fit(x, y)
 
 
 def dann(x: np.ndarray, y: np.ndarray, unlabelled: np.ndarray, seed: int) -> Any:
     """Returns a fitted classifier."""
-    from adapt.feature_based import DANN
-
     discriminator = _layers((64, "relu"), (1, "sigmoid"))
-    return _trained(DANN, x, y, unlabelled, seed, discriminator=discriminator)
+    return _trained(_methods().DANN, x, y, unlabelled, seed, discriminator=discriminator)
 
 
 def mdd(x: np.ndarray, y: np.ndarray, unlabelled: np.ndarray, seed: int) -> Any:
     """Returns a fitted classifier."""
-    from adapt.feature_based import MDD
-
-    return _trained(MDD, x, y, unlabelled, seed)
+    return _trained(_methods().MDD, x, y, unlabelled, seed)
 
 
 METHODS = {"coral": coral, "dann": dann, "mdd": mdd}
+
+
+def _methods() -> Any:
+    return importlib.import_module("adapt.feature_based")
 
 
 def _layers(*layers: tuple[int, str]) -> Any:
