@@ -29,7 +29,8 @@ tlkeras.data.index
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
-tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths tlkeras.model.pyramid
+tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths
+tlkeras.model.pyramid
 tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
 tlkeras.model.transfer_model tlkeras.model.one_tower
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
@@ -38,7 +39,8 @@ tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
-tlkeras.measures.language_modeling tlkeras.measures.retrieval tlkeras.texts.sampling
+tlkeras.measures.language_modeling tlkeras.measures.retrieval
+tlkeras.texts.sampling
 tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop

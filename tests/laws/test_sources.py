@@ -256,6 +256,7 @@ SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
         for data, target in [
             ("digits", "label"),
             ("shapes", "label"),
+            ("shapes", "caption"),
             *(("notes", target) for target in ("label", "labels", "tags", "pair")),
         ]
     ],

@@ -31,9 +31,7 @@ class Towers(Backbone, name="towers"):
             self.require(dict(backbone.raw()) == reads, field, f"a network that reads one {key}")
 
     def build(self):
-        pairs = {
-            tower: (towers.PAIR[tower], backbone) for tower, backbone in self.towers().items()
-        }
+        pairs = {tower: (towers.PAIR[tower], backbone) for tower, backbone in self.towers().items()}
         return towers.joined(pairs, self.name)
 
     def raw(self):

@@ -47,10 +47,11 @@ class Tower(Exporter, name="tower"):
         self.to.fits(one_tower(model, self.side))
 
     def write(self, model, samples, out, origin=UNSTATED):
-        folder = existing(out) / self.side
+        tower, folder = one_tower(model, self.side), existing(out) / self.side
+        self.to.fits(tower)
         folder.mkdir(exist_ok=True)
         own = samples and samples.map(as_written(lambda inputs: inputs[PAIR[self.side]]))
-        self.to.write(one_tower(model, self.side), own, folder, origin)
+        self.to.write(tower, own, folder, origin)
 
     def load(self, out):
         return self._of_pairs(self.to.load(out / self.side))
@@ -84,7 +85,9 @@ class Tower(Exporter, name="tower"):
             dataclasses.replace(
                 each,
                 file=f"{self.side}/{each.file}",
-                code=each.code.replace(json.dumps(each.file), json.dumps(f"{self.side}/{each.file}")),
+                code=each.code.replace(
+                    json.dumps(each.file), json.dumps(f"{self.side}/{each.file}")
+                ),
             )
             for each in self.to.usage(tower, alone)
         ]

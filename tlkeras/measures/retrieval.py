@@ -1,5 +1,4 @@
-"""Measures of retrieval: which place the right text has for a picture, and the right picture for a
-text.
+"""Measures of retrieval: the place of a picture's text among all, and of a text's picture.
 
 NumPy alone. Equal texts are one text: any picture that has it is right. A wrong answer that is as
 near as the right one counts as nearer, so that a model which tells nothing apart is right nowhere.
@@ -101,7 +100,7 @@ class RetrievalTally:
     def measures(self) -> Measures:
         """Returns the measures of all pairs added."""
         if self._first is None:
-            raise ValueError("There is no pair to measure.")
+            raise ValueError("There is no example, and so no pair to measure.")
         pictures, texts = np.concatenate(self._pictures), np.concatenate(self._texts)
         found = ranks(pictures, texts, np.concatenate(self._keys))
         count, different = len(found.texts), len(found.pictures)

@@ -28,7 +28,7 @@ def one_tower(model: TransferModel, tower: str) -> TransferModel:
     if backbone is None or task is None:
         raise ValueError(
             f"There is no tower {tower!r} of {model.task.name} on {model.backbone.name}; a pair "
-            "of towers is what --task=retrieval has on --backbone=\"towers(picture=…, text=…)\"."
+            'of towers is what --task=retrieval has on --backbone="towers(picture=…, text=…)".'
         )
     inputs: Any = model.full.input
     features: Any = model.body.output
@@ -44,7 +44,7 @@ def one_tower(model: TransferModel, tower: str) -> TransferModel:
 def pair(folder: Path) -> TransferModel:
     """Returns the pair of towers of a folder, without its outputs.
 
-    The folder is one of `TransferModel.save`, or that of a pushed version with the export ``keras``.
+    The folder is one of `TransferModel.save`, or a pushed version with the export ``keras``.
 
     Raises:
         ValueError: The folder holds neither.
