@@ -95,7 +95,7 @@ def looped(objective: str, pictures, texts, keys, factor: float, summand: float)
 def test_a_loss_is_that_of_its_paper(objective, kinds):
     pictures, texts, keys = rows_of(7, kinds=kinds)
     factor, summand = 5.0, -2.0
-    ends = np.tile(np.float32([math.log(factor), summand]), (7, 1))
+    ends = np.tile(np.array([math.log(factor), summand], np.float32), (7, 1))
     outputs = np.concatenate([pictures, texts, ends], axis=1)
     loss = Retrieval(objective, channels=6).loss()
     expected = looped(objective, pictures, texts, keys, factor, summand)
@@ -107,7 +107,7 @@ def test_without_equal_texts_infonce_is_the_mean_of_two_cross_entropies():
     pictures, texts, keys = rows_of(5)
     outputs = np.concatenate([pictures, texts, np.zeros((5, 2), np.float32)], axis=1)
     logits = pictures @ texts.T
-    both = [
+    both: list[Any] = [
         keras.losses.sparse_categorical_crossentropy(np.arange(5), each, from_logits=True)
         for each in (logits, logits.T)
     ]
@@ -201,7 +201,7 @@ def test_intervals_cover_what_drawing_the_texts_again_gives():
 
 
 def test_a_model_that_tells_nothing_apart_is_right_nowhere():
-    same = np.tile(np.float32([[0.6, 0.8]]), (12, 1))
+    same = np.tile(np.array([[0.6, 0.8]], np.float32), (12, 1))
     keys = np.stack([np.arange(12), np.zeros(12)], axis=1).astype(np.float32)
     found = tallied(same, same, keys)
     assert found.score.value == 0 and found.scalars["text_median_rank"].value == 12
@@ -492,6 +492,7 @@ def test_combinations_that_no_training_saw_are_found_ten_times_as_often_as_by_ch
     source = Embedded(data="shapes", target="caption", count=600, size=96)
     ingest.write_examples(source, Split(), tmp_path / "examples")
     config = Config(source=source)
+    assert config.backbone and config.task
     data = Data(tmp_path / "examples", config.backbone, config.task, 32)
     text = "align(locked='both', phases=[phase(epochs=10, learning_rate=3e-3)])"
     model, _ = fitted(data, tmp_path / "fit", text)

@@ -86,9 +86,10 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         return None
 
     def words(self, texts: Sequence[str]) -> np.ndarray | None:
-        """Returns texts in the space of the ``pooled`` features: rows [n, channels] of length 1.
+        """Returns a row of unit length for each text, float32 [n, channels].
 
-        None is for networks that know no words, which most do not.
+        Rows lie in the space of the ``"pooled"`` features: the cosine of both tells how well a text
+        describes an example. None is for backbones that were not trained on texts with examples.
         """
         return None
 

@@ -66,9 +66,7 @@ class Retrieval(Task, name="retrieval"):
         rows = [self._row(tower, summary[tower]) for tower in (PICTURE, TEXT)]
         none: Any = keras.ops.zeros_like(summary[PICTURE][:, 0], dtype="int32")
         learnt = [
-            keras.layers.Embedding(
-                1, 1, keras.initializers.Constant(value), dtype="float32", name=name
-            )(none)
+            _learnt(name, value)(none)
             for name, value in zip(("factor", "summand"), _BEGINNINGS[self.objective], strict=True)
         ]
         return keras.layers.Concatenate(dtype="float32", name="logits")([*rows, *learnt])
@@ -112,6 +110,13 @@ class Retrieval(Task, name="retrieval"):
 
 _ROWS = (PICTURE, TEXT)
 
+
+def _learnt(name: str, value: float) -> keras.layers.Layer:
+    """Returns a layer that gives one number, learnt from a value on, to each row of zeros."""
+    begun: Any = keras.initializers.Constant(value)  # Keras annotates it as a text only.
+    return keras.layers.Embedding(1, 1, begun, dtype="float32", name=name)
+
+
 _BEGINNINGS = {"infonce": (math.log(1 / 0.07), 0.0), "siglip": (math.log(10), -10.0)}
 """The logarithm of the factor of cosines, and what is added, by the objective."""
 
@@ -134,7 +139,8 @@ class _InfoNCE(keras.losses.Loss):
         logits, right = _compared(y_true, y_pred)
         total: Any = 0
         for axis in (0, 1):
-            share = right / keras.ops.sum(right, axis=axis, keepdims=True)
+            count: Any = keras.ops.sum(right, axis=axis, keepdims=True)
+            share = right / count
             total += keras.ops.sum(share * keras.ops.log_softmax(logits, axis=axis), axis=axis)
         return -total / 2
 
@@ -146,7 +152,7 @@ class _SigLIP(keras.losses.Loss):
         logits, right = _compared(y_true, y_pred)
         signs: Any = 2 * right - 1
         losses: Any = keras.ops.log_sigmoid(signs * logits)
-        return -keras.ops.sum(losses, axis=1)
+        return keras.ops.sum(-losses, axis=1)
 
 
 _LOSSES: dict[str, Any] = {"infonce": _InfoNCE, "siglip": _SigLIP}
