@@ -425,7 +425,7 @@ def test_towers_are_exported_alone_and_give_the_rows_of_the_pair(data, tmp_path)
         check=True,
     )
     given = model.backbone.towers()["text"].preprocess({"text": tf.constant(texts)})
-    pictures = np.zeros((2, 32, 32, 3), np.float32)
+    pictures = tf.zeros((2, 32, 32, 3))
     rows = model.served({"image": pictures, "caption": given})["text"]
     np.testing.assert_allclose(json.loads(ended.stdout), rows, atol=1e-6)
 
@@ -467,7 +467,7 @@ def test_aligned_pictures_and_words_are_the_rows_of_the_pair(data, tmp_path):
     np.testing.assert_allclose(found, model.served(inputs)["picture"], atol=1e-6)
     texts = [f"{letter} b c" for letter in "abcdefgh"] * 5  # More than run together.
     given = data.backbone.towers()["text"].preprocess({"text": tf.constant(texts)})
-    pictures = np.zeros((len(texts), 32, 32, 3), np.float32)
+    pictures = tf.zeros((len(texts), 32, 32, 3))
     rows = model.served({"image": pictures, "caption": given})["text"]
     np.testing.assert_allclose(aligned.words(texts), rows, atol=1e-6)
     # A classifier on it is written and read like any other.
