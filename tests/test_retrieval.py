@@ -27,9 +27,11 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.images import drawing
 from tlkeras.kinds.image import Image
 from tlkeras.kinds.text import Text
+from tlkeras.measures.measures import Gallery
 from tlkeras.measures.retrieval import RetrievalTally, ranks
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
+from tlkeras.report.views import Shown, drawn
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
 from tlkeras.tasks.classification import Classification
@@ -187,10 +189,10 @@ def test_intervals_cover_what_drawing_the_texts_again_gives():
     scalars = tallied(pictures, texts, keys).scalars
     found = ranks(pictures, texts, keys)
     hits, counts = np.bincount(found.of, found.texts == 1), np.bincount(found.of)
-    drawn = random.integers(len(counts), size=(2000, len(counts)))
+    again = random.integers(len(counts), size=(2000, len(counts)))
     rates = {
-        "text_recall_at_1": hits[drawn].sum(axis=1) / counts[drawn].sum(axis=1),
-        "picture_recall_at_1": (found.pictures == 1)[drawn].mean(axis=1),
+        "text_recall_at_1": hits[again].sum(axis=1) / counts[again].sum(axis=1),
+        "picture_recall_at_1": (found.pictures == 1)[again].mean(axis=1),
     }
     rates["recall_at_1"] = (rates["text_recall_at_1"] + rates["picture_recall_at_1"]) / 2
     for name, values in rates.items():
@@ -260,8 +262,8 @@ def test_unseen_combinations_are_the_test_split_and_their_parts_are_seen_by_two(
 
 def test_a_captioned_picture_shows_what_its_caption_says():
     said = captions.combination(0, 4)
-    drawn = drawing.draw(0, 4, 64, (said.colour, said.texture))
-    assert drawn.caption == f"a {said.texture} {said.colour} {said.shape}"
+    picture = drawing.draw(0, 4, 64, (said.colour, said.texture))
+    assert picture.caption == f"a {said.texture} {said.colour} {said.shape}"
 
 
 def fitted(data, folder, text: str) -> tuple[TransferModel, dict[str, np.ndarray]]:
@@ -505,3 +507,12 @@ def test_combinations_that_no_training_saw_are_found_ten_times_as_often_as_by_ch
     texts = len({key.tobytes() for _, targets in data.batches("test") for key in targets.numpy()})
     for way in ("text", "picture"):
         assert found.scalars[f"{way}_recall_at_1"].value > 10 / texts
+
+
+def test_a_gallery_says_the_caption_of_each_picture():
+    _, texts, keys = rows_of(12, kinds=5)
+    (gallery, *_) = (v for v in tallied(texts, texts, keys).views if isinstance(v, Gallery))
+    png = bytes(tf.io.encode_png(np.zeros((2, 2, 3), np.uint8)).numpy())
+    shown = {each.number: Shown("id", png, "two & three") for each in gallery.examples}
+    page = drawn(gallery, shown)
+    assert str(page).count("two &amp; three</q>") == len(gallery.examples) == 5
