@@ -26,7 +26,8 @@ from tlkeras.recipe import Recipe
 from tlkeras.sources.embedded import Embedded
 from tlkeras.task import Task
 
-RECIPES = ("align(locked='both')", "align")
+PHASE = "phase(epochs=20, learning_rate=3e-3, schedule='cosine', warmup=0.1)"
+RECIPES = (f"align(locked='both', phases=[{PHASE}])", "align")
 TASKS = ("retrieval", "retrieval(objective='siglip')")
 
 
@@ -34,7 +35,7 @@ def main() -> None:
     """Reads the options, fits all and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=2_000, help="pictures, of all splits")
+    parser.add_argument("--count", type=int, default=1_200, help="pictures, of all splits")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--recipes", nargs="+", default=RECIPES)
     parser.add_argument("--tasks", nargs="+", default=TASKS)
