@@ -483,6 +483,8 @@ def test_aligned_pictures_and_words_are_the_rows_of_the_pair(data, tmp_path):
 def test_a_folder_without_a_pair_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no pair of towers, expected model\.keras beside"):
         Aligned(tmp_path).build()
+    with pytest.raises(ValueError, match="holds no pair of towers"):
+        Aligned(tmp_path / "none").fingerprint()
 
 
 def test_a_backbone_knows_no_words_unless_it_says_so():

@@ -62,6 +62,7 @@ class Aligned(Backbone, name="aligned"):
         return grouped(pattern, network.layers, named(PICTURE, ""))
 
     def fingerprint(self):
+        one_tower.described(self.model)  # It says what a folder without a pair lacks.
         return stamp([(one_tower.WEIGHTS, self.model / one_tower.WEIGHTS)])
 
     @functools.cached_property
