@@ -78,6 +78,14 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         """The tokenizer that `preprocess` runs, a class of `texts`; None if it reads no text."""
         return None
 
+    def towers(self) -> Mapping[str, Backbone]:
+        """Returns the networks side by side of which this one consists, by name; most have none.
+
+        A block, and a layer, of a tower has the tower's name and a ``_`` before its own. The
+        features of a tower, its ``pooled``, have the name of the tower.
+        """
+        return {}
+
     def readout(self, network: keras.Model) -> Any:
         """Returns the matrix by which a built network rates the next piece, [channels, pieces].
 
@@ -92,14 +100,6 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         describes an example. None is for backbones that were not trained on texts with examples.
         """
         return None
-
-    def towers(self) -> Mapping[str, Backbone]:
-        """Returns the networks side by side of which this one consists, by name; most have none.
-
-        A block, and a layer, of a tower has the tower's name and a ``_`` before its own. The
-        features of a tower, its ``pooled``, have the name of the tower.
-        """
-        return {}
 
     def blocks(self, network: keras.Model) -> dict[str, list[keras.Layer]]:
         """Returns the layers of a network by block, every layer once, in the network's order.
