@@ -11,6 +11,7 @@ from tlkeras import spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
 from tlkeras.backbones.starter_text import StarterText
+from tlkeras.backbones.towers import Towers
 from tlkeras.data.parts import Runner
 from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Exporter, require_distinct
@@ -142,15 +143,21 @@ STARTERS: tuple[Backbone, ...] = (
     StarterText(input="pair"),
     StarterText(input="words"),
     StarterText(),
+    Towers(Starter(size=96), StarterText(length=32)),
 )
-"""The networks with weights in tlkeras; of those that read the data, the first is the default."""
+"""The networks with weights in tlkeras. The default is the one that reads all features of the data,
+or else the first that reads some."""
 
 
 def _starter(source: Source) -> Backbone:
     kinds = source.features()
-    for backbone in STARTERS:
-        if all(kinds.get(key) == kind for key, kind in backbone.raw().items()):
-            return backbone
+    reading = [
+        backbone
+        for backbone in STARTERS
+        if all(kinds.get(key) == kind for key, kind in backbone.raw().items())
+    ]
+    if reading:
+        return next((each for each in reading if {*each.raw()} == {*kinds}), reading[0])
     raise ValueError(
         f"--backbone is missing: no starter reads {', '.join(f'{key!r}' for key in kinds)}, the "
         f"features of {source}."

@@ -460,3 +460,34 @@ def test_a_real_table_in_another_encoding_is_told(real_data: Path):
     )
     with pytest.raises(ValueError, match=message):
         source.classes()
+
+
+def test_a_picture_may_have_a_caption_in_each_of_several_lines(tmp_path: Path):
+    text = "image,said\npictures/0.jpg,a cat\npictures/1.jpg,a dog\npictures/0.jpg,no dog\n"
+    source = table(tmp_path, text, caption="said")
+    assert [*source.features()] == ["image", "caption"] and source.classes() == ()
+    (first, one), (_, two), (third, three) = source.examples()
+    assert (one, two, three) == (
+        {"image": b"0", "caption": "a cat"},
+        {"image": b"1", "caption": "a dog"},
+        {"image": b"0", "caption": "no dog"},
+    )
+    group = Split(group="(.+)/").group_of
+    assert first != third and group(first) == group(third) == "pictures/0.jpg"
+    before = source.fingerprint()
+    (tmp_path / "pictures" / "1.jpg").write_bytes(b"another")
+    assert source.fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("text", "fields", "message"),
+    [
+        ("image,said\npictures/0.jpg,\n", {"caption": "said"}, "line 2 has no said"),
+        ("image,said\npictures/0.jpg,a\n", {"caption": "told"}, "has no column 'told'"),
+        ("", {"caption": "said", "label": "kind"}, "csv.caption is 'said', expected no column"),
+        ("", {"caption": "said", "pair": "b"}, "csv.image is '', expected no column beside"),
+    ],
+)
+def test_captions_that_cannot_be_are_refused(text, fields, message, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        [*table(tmp_path, text, **fields).examples()]

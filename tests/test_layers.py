@@ -17,7 +17,7 @@ tlkeras.images.masks
 tlkeras.boxes.geometry tlkeras.boxes.suppression tlkeras.boxes.assignment tlkeras.boxes.overlay
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
 tlkeras.texts.cuts tlkeras.texts.composing tlkeras.texts.whole_words
-tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.notes
+tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.notes tlkeras.texts.captions
 tlkeras.texts.layout tlkeras.texts.encoders
 tlkeras.texts.decoders tlkeras.texts.hub_layers
 tlkeras.texts.checkpoints tlkeras.texts.hub_pieces
@@ -29,9 +29,10 @@ tlkeras.data.index
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
-tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths tlkeras.model.pyramid
+tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths
+tlkeras.model.pyramid
 tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
-tlkeras.model.transfer_model
+tlkeras.model.transfer_model tlkeras.model.one_tower
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
@@ -39,7 +40,8 @@ tlkeras.measures.domains
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
-tlkeras.measures.language_modeling tlkeras.texts.sampling
+tlkeras.measures.language_modeling tlkeras.measures.retrieval
+tlkeras.texts.sampling
 tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import abc
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+
+import numpy as np
 
 from tlkeras.frameworks import keras, tf
 from tlkeras.kind import Kind
@@ -76,10 +78,26 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         """The tokenizer that `preprocess` runs, a class of `texts`; None if it reads no text."""
         return None
 
+    def towers(self) -> Mapping[str, Backbone]:
+        """Returns the networks side by side of which this one consists, by name; most have none.
+
+        A block, and a layer, of a tower has the tower's name and a ``_`` before its own. The
+        features of a tower, its ``pooled``, have the name of the tower.
+        """
+        return {}
+
     def readout(self, network: keras.Model) -> Any:
         """Returns the matrix by which a built network rates the next piece, [channels, pieces].
 
         None is for networks that were not trained to tell the next piece of a text.
+        """
+        return None
+
+    def words(self, texts: Sequence[str]) -> np.ndarray | None:
+        """Returns a row of unit length for each text, float32 [n, channels].
+
+        Rows lie in the space of the ``"pooled"`` features: the cosine of both tells how well a text
+        describes an example. None is for backbones that were not trained on texts with examples.
         """
         return None
 
@@ -89,10 +107,17 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         A layer without a match of `block_pattern` joins the block before it; layers before the
         first match are ``stem``. Works on any flat model that begins with this network.
         """
-        blocks: dict[str, list[keras.Layer]] = {"stem": []}
-        current = "stem"
-        for layer in network.layers:
-            if match := re.search(self.block_pattern, layer.name):
-                current = next(group for group in match.groups() if group)
-            blocks.setdefault(current, []).append(layer)
-        return {name: layers for name, layers in blocks.items() if layers}
+        return grouped(self.block_pattern, network.layers)
+
+
+def grouped(
+    pattern: str, layers: Sequence[keras.Layer], prefix: str = ""
+) -> dict[str, list[keras.Layer]]:
+    """Returns layers by block, see `Backbone.blocks`; the pattern is of names behind the prefix."""
+    blocks: dict[str, list[keras.Layer]] = {f"{prefix}stem": []}
+    current = f"{prefix}stem"
+    for layer in layers:
+        if match := re.search(pattern, layer.name.removeprefix(prefix)):
+            current = prefix + next(group for group in match.groups() if group)
+        blocks.setdefault(current, []).append(layer)
+    return {name: layers for name, layers in blocks.items() if layers}

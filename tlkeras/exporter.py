@@ -114,6 +114,11 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
         """The share of the primary measure that it may lose to Keras; see `Scalar.lost`."""
         return 0.01
 
+    @property
+    def serves(self) -> tuple[str, ...]:
+        """The names of the served outputs that `load` gives; all of them if it is empty."""
+        return ()
+
     @abc.abstractmethod
     def files(self) -> tuple[str, ...]:
         """Returns the file or folder names, relative to the export folder, that `write` makes."""

@@ -194,6 +194,14 @@ class Task(Spec, plugins="tlkeras.tasks"):
         """
         return ()
 
+    def of_tower(self, tower: str) -> Task | None:
+        """Returns the task of one of `Backbone.towers` alone, which serves what comes of it.
+
+        The layer whose output it serves has the name of the tower and ``_row``. None is for tasks
+        to which no tower is of use without the others.
+        """
+        return None
+
     @abc.abstractmethod
     def tally(self, classes: Sequence[str]) -> Tally:
         """Returns a new tally of the test measures."""

@@ -140,7 +140,8 @@ def _judged(
     task = spec.parse(task_text, Task)
     data = Data(examples, backbone, task)
     predict = exporter.load(exports)
-    expected = {path.stem: np.load(path, mmap_mode="r") for path in kept.glob("*.npy")}
+    every = {path.stem: np.load(path, mmap_mode="r") for path in kept.glob("*.npy")}
+    expected = {name: every[name] for name in exporter.serves or every}
     tally, first = task.tally(data.classes), 0
     differences, agreement = [0.0], []
     try:
@@ -151,7 +152,9 @@ def _judged(
             found = _kept(task, served, wanted)
             differences += _differences(wanted, found)
             agreement.extend(task.agree(wanted, found))
-            tally.add(target, served, first)
+            # What a part of a network does not serve is as Keras served it.
+            others = {name: every[name][first : first + count] for name in every.keys() - expected}
+            tally.add(target, {**others, **served}, first)
             first += count
         value = tally.measures().score.value
     except ValueError as error:

@@ -54,7 +54,7 @@ def card(
         blessing=blessing,
         logs=files.read_json(model / "logs.json"),
         exports=exported,
-        examples=_shown(examples, found),
+        examples=_shown(examples, found, backbone),
         data=info,
         command=command,
         lineage=lineage,
@@ -75,17 +75,23 @@ def card(
     (out / "card.md").write_text(text, encoding="utf-8")
 
 
-def _shown(examples: Path, found: Measures) -> dict[int, Shown]:
-    """Returns the first feature of every example in a gallery, small enough for a page."""
+def _shown(examples: Path, found: Measures, backbone: Backbone) -> dict[int, Shown]:
+    """Returns the first feature of every example in a gallery, small enough for a page.
+
+    What else the backbone reads of it is said with it, where that is a text.
+    """
     galleries = [view for view in found.views if isinstance(view, Gallery)]
     numbers = [*dict.fromkeys(each.number for view in galleries for each in view.examples)]
-    key, kind = next(iter(records.info(examples).features.items()))
+    first, kind = next(iter(records.info(examples).features.items()))
+    kinds = {first: kind, **backbone.raw()}
     shown: dict[int, Shown] = {}
     if numbers:
         rows = Records(examples, found.split).read(numbers)
         for number, row in zip(numbers, rows, strict=True):
-            identity, values = records.values(row, {key: kind})
-            shown[number] = Shown(identity, kind.shown(values[key]))
+            identity, values = records.values(row, kinds)
+            content, *others = (kinds[key].shown(values[key]) for key in kinds)
+            said = [other for other in others if isinstance(other, str)]
+            shown[number] = Shown(identity, content, "; ".join(said))
     return shown
 
 

@@ -20,12 +20,18 @@ from conftest import members
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
+from tlkeras.backbones.aligned import Aligned
 from tlkeras.backbones.applications import Application
 from tlkeras.backbones.efficientnet_lite import EfficientNetLite
 from tlkeras.backbones.hub_text import HubText
+from tlkeras.backbones.starter import Starter
+from tlkeras.backbones.starter_text import StarterText
+from tlkeras.backbones.towers import Towers
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import graph
 from tlkeras.model.pyramid import STRIDES
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.tasks.retrieval import Retrieval
 
 # One small network of nearly every family.
 QUICK = (
@@ -69,7 +75,23 @@ def small(member: type[Backbone]) -> Backbone:
         return member(size=member.family.smallest, weights=None)
     if issubclass(member, HubText):
         return member(weights=None, configuration=configuration(member.name), length=8)
+    if issubclass(member, Towers):
+        return TOWERS
+    if issubclass(member, Aligned):
+        return member(pair())
     return member(size=32) if issubclass(member, EfficientNetLite) else member()
+
+
+TOWERS = Towers(Starter(size=32), StarterText(length=8))
+
+
+@functools.cache
+def pair() -> Path:
+    """Returns the folder of two towers."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    TransferModel(TOWERS, Retrieval(channels=8), ()).save(folder)
+    return folder
 
 
 @functools.cache
@@ -82,7 +104,13 @@ def configuration(name: str) -> Path:
 
 
 MEMBERS = {name: spec.names(Backbone)[name] for name in [*members(Backbone), "tiny"]}
-PICTURES = [name for name, member in MEMBERS.items() if "image" in small(member).reads]
+
+# The pair of an aligned one would be built for it, each time that tests are collected.
+PICTURES = [
+    name
+    for name, member in MEMBERS.items()
+    if member is Aligned or small(member).reads == ("image",)
+]
 
 
 def parameters(names: Iterable[str]) -> list[Any]:
@@ -155,7 +183,15 @@ def test_the_output_is_a_dict_of_features_pooled_among_them(built: Built):
 
 
 def test_blocks_cover_every_layer_once_in_order(built: Built):
-    assert [layer for block in built.blocks.values() for layer in block] == built.network.layers
+    found = [layer for block in built.blocks.values() for layer in block]
+    if built.backbone.towers():  # One after the other; the network has them side by side.
+        order = {id(layer): place for place, layer in enumerate(built.network.layers)}
+        assert sorted(order[id(layer)] for layer in found) == list(range(len(order)))
+        for tower in built.backbone.towers():
+            places = [order[id(each)] for each in found if each.name.startswith(f"{tower}_")]
+            assert places and places == sorted(places)
+    else:
+        assert found == built.network.layers
     assert len(built.blocks) > 3
 
 
@@ -242,8 +278,8 @@ def test_there_is_a_map_of_every_stride_and_of_the_size_it_tells(built: Built):
 
 @of_every_family
 def test_maps_grow_with_the_picture_by_exactly_their_stride(built: Built):
-    if built.backbone.name not in PICTURES:
-        pytest.skip("not a picture network")
+    if built.backbone.name not in PICTURES or not _maps(built.network):
+        pytest.skip("no network with maps of a picture")
     size = built.network.input.shape[1]
     larger: Any = built.backbone.replace(size=size + 64).build().output
     maps = _maps(built.network)

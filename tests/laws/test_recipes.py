@@ -4,10 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import weights_of
+from conftest import Tiny, Wordy, weights_of
 from toy_text import ToyText, written
 
 from tlkeras import spec
+from tlkeras.backbones.towers import Towers
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
@@ -15,14 +16,18 @@ from tlkeras.frameworks import keras
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.sources.domains import Domains
+from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.retrieval import Retrieval
 
 ON_TEXTS = {"lora"}
 """Recipes that need dense layers, which the tiny network on pictures does not have."""
 
 ON_DOMAINS = {"adapt"}
 """Recipes that need a second domain."""
+ON_PAIRS = {"align"}
+"""Recipes that need pictures with texts."""
 
 
 @pytest.mark.parametrize("name", spec.names(Recipe))
@@ -42,6 +47,11 @@ def test_a_recipe_is_its_text(name):
 def test_a_recipe_learns_and_called_again_there_gives_the_same(name, data, pictures, tmp_path):
     if name in ON_TEXTS:
         data = Data(written(tmp_path / "texts"), ToyText(length=16), Classification(), 16)
+    if name in ON_PAIRS:
+        pairs = Embedded(data="shapes", target="caption", count=48, size=32)
+        ingest.write_examples(pairs, Split(), tmp_path / "pairs")
+        towers = Towers(Tiny(), Wordy(input="text"))
+        data = Data(tmp_path / "pairs", towers, Retrieval(), 16)
 
     if name in ON_DOMAINS:
         both = Domains(Folder(pictures), Folder(pictures))
@@ -54,7 +64,7 @@ def test_a_recipe_learns_and_called_again_there_gives_the_same(name, data, pictu
     recipe = spec.parse(name, Recipe)
     ends = []
     for callbacks in ([], [keras.callbacks.LambdaCallback(on_train_batch_end=fail)]):
-        model = TransferModel(data.backbone, Classification(), data.classes, seed=0)
+        model = TransferModel(data.backbone, data.task, data.classes, seed=0)
         graph, start = model.full, weights_of(model.full)
         logs = recipe.fit(model, data, tmp_path / "fit", callbacks)
         assert model.full is graph

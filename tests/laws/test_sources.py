@@ -269,6 +269,7 @@ SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
         for data, target in [
             ("digits", "label"),
             ("shapes", "label"),
+            ("shapes", "caption"),
             *(("notes", target) for target in ("label", "labels", "tags", "pair")),
         ]
     ],
@@ -398,8 +399,10 @@ def test_features_are_of_the_kinds_declared(source: Source):
 def test_labels_are_in_range_and_told_without_the_pictures(source: Source):
     labels = [(identity, {*numbers}) for identity, numbers in source.labels()]
     naming = [(key, kind) for key, kind in source.features().items() if kind.least_classes]
-    key, kind = naming[0]
-    assert labels == [(name, {*kind.classes_in(row[key])}) for name, row in source.examples()]
+    assert labels == [
+        (name, {each for key, kind in naming[:1] for each in kind.classes_in(row[key])})
+        for name, row in source.examples()
+    ]
     assert {label for _, found in labels for label in found} == set(range(len(source.classes())))
 
 
@@ -523,7 +526,7 @@ def test_a_missing_path_or_a_misspelled_source_suggests_the_nearest(
         ("embedded(shift='grey')", "embedded.shift is 'grey', expected 'none' of all but shapes"),
         (
             "embedded(data='shapes', target='tags')",
-            "embedded.target is 'tags', expected 'label' of shapes",
+            "embedded.target is 'tags', expected 'label' or 'caption' of shapes",
         ),
     ],
 )

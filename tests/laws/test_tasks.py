@@ -12,6 +12,7 @@ from conftest import COLOURS, Tiny, Wordy, export, members
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
+from tlkeras.backbones.towers import Towers
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
@@ -38,6 +39,7 @@ CLASSES = ("B-x", "I-x", "O")
 BACKBONES: Mapping[str, Backbone] = {
     "tagging": Wordy(),
     "language_modeling": Wordy(input="text"),
+    "retrieval": Towers(Tiny(), Wordy(input="text")),
 }
 """What a task is tried on, if not on pictures."""
 
@@ -54,6 +56,7 @@ class Everything(Source, name="everything"):
         return {
             "image": Image(),
             "text": Text(),
+            "caption": Text(),
             "words": Words(),
             "mask": Mask(background=True),
             "label": Label(),
@@ -81,6 +84,7 @@ class Everything(Source, name="everything"):
                     "image": bytes(tf.io.encode_png(pixels).numpy()),
                     "mask": decoding.mask_file(cells.repeat(8, 0).repeat(7, 1)),
                     "text": " ".join(["a", *words]),
+                    "caption": f"a {'bcd'[label]} {number % 4}",
                     "words": words,
                     "label": label,
                     "labels": [label] * (number % 3),

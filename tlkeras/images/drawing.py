@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFilter
 _FINER = 4
 _TRIES = 20
 
-_COLOURS = {
+COLOURS = {
     "black": (28, 28, 34),
     "blue": (38, 84, 214),
     "brown": (124, 74, 36),
@@ -30,6 +30,7 @@ _COLOURS = {
     "white": (244, 244, 240),
     "yellow": (250, 214, 36),
 }
+"""The colours of objects, RGB, in the order of names."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +57,17 @@ def main_label(index: int) -> int:
     return index % len(SHAPES)
 
 
-def draw(seed: int, index: int, size: int, shift: str = "none") -> Drawing:
+def draw(
+    seed: int,
+    index: int,
+    size: int,
+    main: tuple[str, str] | None = None,
+    shift: str = "none",
+) -> Drawing:
     """Returns the picture of an index: one large object and up to three small ones beside it.
 
-    A `shift` of `SHIFTS` is made of the whole picture; caption, boxes and mask know nothing of it.
+    `main` is the colour and the texture of the large one, where they are not drawn by lot. A
+    `shift` of `SHIFTS` is made of the whole picture; caption, boxes and mask know nothing of it.
     """
     random = np.random.default_rng((seed, index))
     canvas = _ground(random, size)
@@ -72,7 +80,9 @@ def draw(seed: int, index: int, size: int, shift: str = "none") -> Drawing:
             placed.append(_Placed(label, radius, *spot, random.uniform(0, 2 * math.pi)))
     captions = []
     for thing in placed:
-        colour, texture = (str(random.choice([*names])) for names in (_COLOURS, _TEXTURES))
+        colour, texture = (str(random.choice([*names])) for names in (COLOURS, TEXTURES))
+        if main and not captions:
+            colour, texture = main
         captions.append(f"a {texture} {colour} {[*SHAPES][thing.label]}")
         frame = _Frame(thing, size)
         cover = frame.cover()
@@ -175,11 +185,11 @@ def _shadow(cover: np.ndarray, size: int) -> np.ndarray:
 
 def _painted(random: np.random.Generator, frame: _Frame, colour: str, texture: str) -> np.ndarray:
     """Returns the colours of the shape's surface over its whole frame, [h, w, 3]."""
-    first = np.array(_COLOURS[colour], np.float32) + random.normal(0, 9, 3)
+    first = np.array(COLOURS[colour], np.float32) + random.normal(0, 9, 3)
     # The second colour has the same hue and is darker, or lighter if the first is dark.
     second = first * 0.42 if first.mean() > 110 else first + (235 - first) * 0.62
     u, v = frame.within()
-    share = _TEXTURES[texture](random, u, v)[..., None]
+    share = TEXTURES[texture](random, u, v)[..., None]
     down = u * math.sin(frame.thing.angle) + v * math.cos(frame.thing.angle)
     return (first + share * (second - first)) * (1.06 - 0.16 * down[..., None])
 
@@ -213,13 +223,14 @@ def _edge(height: np.ndarray) -> np.ndarray:
     return (0.5 + 2.5 * height).clip(0, 1)
 
 
-_TEXTURES: dict[str, Callable[..., np.ndarray]] = {
+TEXTURES: dict[str, Callable[..., np.ndarray]] = {
     "checkered": _checkered,
     "dotted": _dotted,
     "solid": _solid,
     "speckled": _speckled,
     "striped": _striped,
 }
+"""The textures of objects, in the order of names."""
 
 
 def _arc(start: float, end: float, radius: float = 1.0, x: float = 0.0) -> np.ndarray:

@@ -260,18 +260,22 @@ class TransferModel:
             if not layer.trainable:
                 _assign_trainable(layer, False)
         head = full.get_layer(HEAD)
-        body = keras.Model(full.input, _called_with(head), name="body")
-        loaded = cls.__new__(cls)
-        loaded._hold(
-            spec.parse(description["backbone"], Backbone),
-            spec.parse(description["task"], Task),
-            description["classes"],
-            body,
-            head,
-            full,
-        )
+        body = keras.Model(full.input, called_with(head), name="body")
+        backbone = spec.parse(description["backbone"], Backbone)
+        task = spec.parse(description["task"], Task)
+        loaded = cls.of(backbone, task, description["classes"], body, head, full)
         loaded.seed = description["seed"]
         return loaded
+
+    @classmethod
+    def of(
+        cls, backbone: Backbone, task: Task, classes: Sequence[str], *networks: keras.Model
+    ) -> TransferModel:
+        """Returns the model of networks that there are: body, head and full."""
+        made = cls.__new__(cls)
+        made._hold(backbone, task, classes, *networks)
+        made.seed = 0
+        return made
 
     def _known(self, name: str) -> None:
         if name not in self.blocks:
@@ -365,7 +369,7 @@ def _inputs_like(outputs: Any) -> Any:
     return keras.Input(outputs.shape[1:], dtype=outputs.dtype)
 
 
-def _called_with(layer: keras.Layer) -> Any:
+def called_with(layer: keras.Layer) -> Any:
     """Returns the symbolic inputs of a layer's last call, in their nested structure."""
     return layer._inbound_nodes[-1].arguments.args[0]
 

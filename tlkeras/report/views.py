@@ -20,10 +20,14 @@ _HEAT = 24  # A matrix of more classes is not drawn: its cells would be too smal
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """An example of a gallery: its id, and a text or a small PNG or JPEG file (`Kind.shown`)."""
+    """An example of a gallery: its id, and a text or a small PNG or JPEG file (`Kind.shown`).
+
+    `said` is what else of it can be read, such as the caption of a picture.
+    """
 
     id: str
     content: bytes | str
+    said: str = ""
 
 
 def drawn(view: View, examples: Mapping[int, Shown]) -> Markup:
@@ -147,7 +151,8 @@ def _gallery(view: Gallery, examples: Mapping[int, Shown]) -> Markup:
                 overlaid = [_overlaid(content, *each) for each in example.overlays.items()]
                 parts += overlaid or [content]
         name = [element("div", shown.id)] if shown and shown.id else []
-        caption = element("figcaption", element("strong", example.caption), *name)
+        said = [element("q", shown.said, dir="auto")] if shown and shown.said else []
+        caption = element("figcaption", element("strong", example.caption), *said, *name)
         figures.append(element("figure", *parts, caption))
     is_overlaid = any(example.overlays for example in view.examples)
     style = "texts" if has_texts else "pairs" if is_overlaid else ""

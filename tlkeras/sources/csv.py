@@ -21,7 +21,9 @@ class CSV(Source, name="csv"):
     """A text file whose first line has column names; commas, semicolons or tabs part its cells.
 
     It holds pictures or texts. The id of a picture is what its column says, that of a text is a
-    digest of it; copies stay in one split with ``split(group='[0-9a-f]{16}')``. Classes are the
+    digest of it; copies stay in one split with ``split(group='[0-9a-f]{16}')``. A picture with
+    captions has a line for each; behind its own, the id has a digest of the caption, and
+    ``split(group='(.+)/')`` keeps all of a picture in one split. Classes are the
     labels in the table, sorted as numbers if all are whole numbers.
     `path` may be a folder of such files called train, dev (or valid) and test.
     """
@@ -38,6 +40,8 @@ class CSV(Source, name="csv"):
     """The column with the texts."""
     pair: str = ""
     """The column with the second texts, where two make an example."""
+    caption: str = ""
+    """The column with what is said of a picture, in place of a class."""
     label: str | tuple[str, ...] | None = ""
     """The column with the class, ``label`` if it is empty; or a column for each class, with a 1 in
     one of them. None if nothing is to be predicted."""
@@ -64,18 +68,20 @@ class CSV(Source, name="csv"):
         if isinstance(self.label, tuple):
             is_distinct = len({*self.label}) == len(self.label) >= 2
             self.require(is_distinct, "label", "one column, or a column for each class")
-        is_one = not (self.image and (self.text or self.pair))
+        is_one = not ((self.image or self.caption) and (self.text or self.pair))
         self.require(is_one, "image", "no column beside that of texts")
+        is_alone = not (self.caption and (self.label or self.multilabel or self.number))
+        self.require(is_alone, "caption", "no column beside that of a class or a number")
         self.require(bool(self.separator), "separator", "what parts the classes in a cell")
         lines.require_encoding(self, self.encoding)
-        columns.targets(self)
+        _targets(self)
 
     def title(self):
         return self.path.stem
 
     def features(self):
-        second: dict[str, Kind] = {"pair": Text()} if self.pair else {}
-        targets = {key: columns.TARGETS[key] for key in columns.targets(self)}
+        second: dict[str, Kind] = {key: Text() for key in ("pair", "caption") if getattr(self, key)}
+        targets = {key: columns.TARGETS[key] for key in _targets(self)}
         return {self._input: _INPUTS[self._input], **second, **targets}
 
     def classes(self):
@@ -97,6 +103,8 @@ class CSV(Source, name="csv"):
     def fingerprint(self):
         files = [(file.name, file) for file, _ in self._files()]
         pictures = self._index().ids if self._input == "image" else []
+        if self.caption:
+            pictures = dict.fromkeys(each.rpartition("/")[0] for each in pictures)
         return stamp([*files, *((each, _found(self, each)[1]) for each in pictures)])
 
     def split(self, identity):
@@ -113,7 +121,7 @@ class CSV(Source, name="csv"):
     @property
     def _input(self) -> str:
         """The key of the input: the field that is named, or the column that exists."""
-        named = "image" if self.image else "text" if self.text or self.pair else ""
+        named = "image" if self.image or self.caption else "text" if self.text or self.pair else ""
         return named or _found_input(self, self._files()[0][0])
 
     def _files(self) -> list[tuple[Path, str | None]]:
@@ -123,6 +131,11 @@ class CSV(Source, name="csv"):
         """Returns the examples of the table, read again only after a change."""
         files = self._files()
         return _read(self, tuple(files), stamp((file.name, file) for file, _ in files))
+
+
+def _targets(table: CSV) -> dict[str, str | tuple[str, ...]]:
+    """Returns the key of the target with its column; none beside a caption."""
+    return {} if table.caption else columns.targets(table)
 
 
 _INPUTS: dict[str, Kind] = {"image": Image(), "text": Text()}
@@ -152,10 +165,11 @@ def _read(table: CSV, files: tuple[tuple[Path, str | None], ...], stamped: str) 
     Raises:
         ValueError: The columns that are missing, or the lines that are wrong and why.
     """
-    named = next(iter(columns.targets(table).values()), ())
+    named = next(iter(_targets(table).values()), ())
     wanted = {
         table.image or table.text or table._input: table._input,
         table.pair: "pair",
+        table.caption: "caption",
         **dict.fromkeys(_each(named), "number" if table.number else "label"),
         table.split_column: "split_column",
     }
@@ -166,7 +180,7 @@ def _read(table: CSV, files: tuple[tuple[Path, str | None], ...], stamped: str) 
         _table(table, wanted).cut,
         functools.partial(_row, table, table._input),
         classes=() if isinstance(named, str) else named,
-        unique=table._input == "image",
+        unique=table._input == "image" and not table.caption,
     )
 
 
@@ -181,7 +195,7 @@ def _row(table: CSV, input: str, line: int, raw: tuple[list[str], list[str]]) ->
         if len(written) != len(header):
             raise ValueError(f"has {len(written)} cells, expected {len(header)}")
         values = {name: cell.strip() for name, cell in zip(header, written, strict=True)}
-        targets = columns.targets(table)
+        targets = _targets(table)
         target = {
             key: cells.TARGETS[key](values, named, table.separator)
             for key, named in targets.items()
@@ -200,7 +214,11 @@ def _row(table: CSV, input: str, line: int, raw: tuple[list[str], list[str]]) ->
 
 def _picture(table: CSV, values: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     identity, file = _found(table, cells.line(values, table.image or "image"))
-    return identity, {"image": file}
+    if not table.caption:
+        return identity, {"image": file}
+    if not (said := values[table.caption]):
+        raise ValueError(f"has no {table.caption}")
+    return f"{identity}/{index.digest(said)}", {"image": file, "caption": said}
 
 
 def _texts(table: CSV, values: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

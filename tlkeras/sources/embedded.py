@@ -23,7 +23,7 @@ from tlkeras.kinds.number import Number
 from tlkeras.kinds.text import Text
 from tlkeras.kinds.words import Words
 from tlkeras.source import Source
-from tlkeras.texts import notes
+from tlkeras.texts import captions, notes
 
 # scikit-learn's digits are 8 x 8 with values 0 to 16.
 _BRIGHTEST = 16
@@ -35,7 +35,8 @@ class Embedded(Source, name="embedded"):
     """Scikit-learn's 1,797 digits; drawn shapes with captions, boxes and masks; or short notes.
 
     Notes are English texts made by a grammar, in their own splits: the names of persons, places and
-    things in the test split are in no other. See `texts.notes`.
+    things in the test split are in no other. See `texts.notes`. So has the target ``caption`` of
+    shapes: combinations of shape, texture and colour in the test split are in no other.
     """
 
     data: Literal["digits", "shapes", "notes"] = "digits"
@@ -45,9 +46,10 @@ class Embedded(Source, name="embedded"):
     """Side of the pictures of shapes in pixels; digits have 32."""
     seed: int = 0
     """Seed of shapes and notes: it and the number of an example decide all of the example."""
-    target: Literal["label", "labels", "tags", "pair"] = "label"
+    target: Literal["label", "labels", "tags", "pair", "caption"] = "label"
     """What is predicted of notes: the class of one, beside a number; the classes of a text of some;
-    the tags of its words; whether a second text holds of the first. Each has its own classes."""
+    the tags of its words; whether a second text holds of the first. Each has its own classes.
+    ``caption`` is of shapes, each with a sentence; see `texts.captions`."""
     shift: Literal["none", "blurred", "grey", "inverted"] = "none"
     """How pictures of shapes are changed as a whole: another domain of the same classes."""
 
@@ -55,10 +57,10 @@ class Embedded(Source, name="embedded"):
         self.require(self.count >= 1, "count", "at least 1")
         self.require(self.size >= 16, "size", "at least 16")
         self.require(self.seed >= 0, "seed", "at least 0")
-        self.require((self.data, self.target) in _SETS, "target", f"'label' of {self.data}")
         self.require(
             self.shift == "none" or self.data == "shapes", "shift", "'none' of all but shapes"
         )
+        self.require((self.data, self.target) in _SETS, "target", _targets(self.data))
 
     def title(self):
         return self.data
@@ -86,7 +88,7 @@ class Embedded(Source, name="embedded"):
         return f"{told} {importlib.metadata.version(package)}"
 
     def split(self, identity):
-        return notes.split(int(identity.rpartition("-")[2])) if self.data == "notes" else None
+        return self._set.split(self, int(identity.rpartition("-")[2]))
 
     @property
     def _set(self) -> _Set:
@@ -108,6 +110,7 @@ class _Set:
         classes: Their names.
         example: From the source and a number to the features.
         labels: From the source and a number to the classes.
+        split: From the source and a number to the split; None if the hash decides.
     """
 
     pattern: str
@@ -116,6 +119,7 @@ class _Set:
     classes: tuple[str, ...]
     example: Callable[[Embedded, int], dict[str, Any]]
     labels: Callable[[Embedded, int], list[int]]
+    split: Callable[[Embedded, int], str | None] = lambda source, number: None
 
 
 def _digit(source: Embedded, number: int) -> dict[str, Any]:
@@ -135,7 +139,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shape(source: Embedded, number: int) -> dict[str, Any]:
-    drawn = drawing.draw(source.seed, number, source.size, source.shift)
+    drawn = drawing.draw(source.seed, number, source.size, shift=source.shift)
     return {
         "image": drawn.image,
         "label": drawn.labels[0],
@@ -144,6 +148,13 @@ def _shape(source: Embedded, number: int) -> dict[str, Any]:
         "labels": drawn.labels,
         "mask": drawn.mask,
     }
+
+
+def _captioned(source: Embedded, number: int) -> dict[str, Any]:
+    said = captions.combination(source.seed, number)
+    main = (said.colour, said.texture)
+    drawn = drawing.draw(source.seed, number, source.size, main, source.shift)
+    return {"image": drawn.image, "caption": said.sentence}
 
 
 def _note(source: Embedded, number: int) -> dict[str, Any]:
@@ -164,6 +175,10 @@ def _tagged(source: Embedded, number: int) -> dict[str, Any]:
 def _pair(source: Embedded, number: int) -> dict[str, Any]:
     text, statement, holds = notes.pair(source.seed, number)
     return {"text": text, "pair": statement, "label": holds}
+
+
+def _noted(source: Embedded, number: int) -> str:
+    return notes.split(number)
 
 
 _NOTES = "note-{:07d}", ("notes by the random numbers of NumPy", "numpy")
@@ -192,12 +207,22 @@ _SETS: Mapping[tuple[str, str], _Set] = {
         _shape,
         lambda source, number: [drawing.main_label(number)],
     ),
+    ("shapes", "caption"): _Set(
+        "shape-{:07d}",
+        ("shapes drawn by Pillow", "pillow"),
+        {"image": Image(), "caption": Text()},
+        (),
+        _captioned,
+        lambda source, number: [],
+        lambda source, number: captions.split(source.seed, number),
+    ),
     ("notes", "label"): _Set(
         *_NOTES,
         {"text": Text(), "label": Label(), "number": Number()},
         notes.LABELS,
         _note,
         lambda source, number: [notes.label(number)],
+        _noted,
     ),
     ("notes", "labels"): _Set(
         *_NOTES,
@@ -205,6 +230,7 @@ _SETS: Mapping[tuple[str, str], _Set] = {
         notes.LABELS,
         _several,
         lambda source, number: _several(source, number)["labels"],
+        _noted,
     ),
     ("notes", "tags"): _Set(
         *_NOTES,
@@ -212,6 +238,7 @@ _SETS: Mapping[tuple[str, str], _Set] = {
         notes.TAGS,
         _tagged,
         lambda source, number: sorted({*_tagged(source, number)["tags"]}),
+        _noted,
     ),
     ("notes", "pair"): _Set(
         *_NOTES,
@@ -219,6 +246,11 @@ _SETS: Mapping[tuple[str, str], _Set] = {
         ("no", "yes"),
         _pair,
         lambda source, number: [notes.label(number, classes=2)],
+        _noted,
     ),
 }
 """By the fields `data` and `target`."""
+
+
+def _targets(data: str) -> str:
+    return f"{' or '.join(repr(target) for of, target in _SETS if of == data)} of {data}"

@@ -1,0 +1,173 @@
+"""Retrieval: pictures and texts in one space, so that each finds the other."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+
+from tlkeras.frameworks import keras, tf
+from tlkeras.measures.retrieval import RetrievalTally
+from tlkeras.model.towers import PICTURE, TEXT, named
+from tlkeras.task import Output, Task
+
+# Exact in float32, as which Keras sees targets; two of them tell 2**48 texts apart.
+_PART = 2**24
+
+_SHARPEST = math.log(100)  # Radford et al. 2021 let the logits grow to 100 times the cosines.
+
+_ALIKE = 0.99
+"""The cosine from which on two rows are one answer."""
+
+
+class Retrieval(Task, name="retrieval"):
+    """Rows of length 1 for pictures and for their texts; those of a pair are near each other.
+
+    Each tower has a projection without a bias. The loss compares every picture of a batch with
+    every text of it. ``infonce`` is the cross entropy of the right text among all, and of the right
+    picture (Radford et al. 2021, https://arxiv.org/abs/2103.00020); where several texts of a batch
+    are equal, all their pairs are right and share the probability. ``siglip`` decides each pair for
+    itself, by the logistic loss (Zhai et al. 2023, https://arxiv.org/abs/2303.15343). What cosines
+    are multiplied by is learnt, and so is what ``siglip`` adds to them; both begin as published.
+    It needs a backbone of two towers, such as ``towers``.
+    """
+
+    reads = ("caption",)
+    primary = "recall_at_1"
+    needs_float = True  # LiteRT has no squares in integers, which the length of a row takes.
+
+    objective: Literal["infonce", "siglip"] = "infonce"
+    channels: int = 128
+    """Numbers in a row."""
+    alone: Literal["", "picture", "text"] = ""
+    """The tower whose rows are served, in an export of one tower; both train together."""
+
+    def validate(self):
+        self.require(self.channels >= 2, "channels", "at least 2")
+
+    def target(self, example, inputs, classes):
+        """Returns float32 [2]: two numbers that equal texts have equal."""
+        digest = tf.strings.to_hash_bucket_fast(example["caption"], _PART**2)
+        return tf.cast(tf.stack([digest // _PART, digest % _PART], axis=-1), tf.float32)
+
+    def summarize(self, features):
+        """Returns the features of both towers by name."""
+        if self.alone or not {PICTURE, TEXT} <= {*features}:
+            raise ValueError(
+                f"{self} learns of the features of two towers, and there are "
+                f"{', '.join(features)}; use --task=retrieval and a --backbone such as "
+                '"towers(picture=starter, text=starter_text)".'
+            )
+        return {tower: features[tower] for tower in (PICTURE, TEXT)}
+
+    def head(self, summary, classes):
+        """Returns [b, 2 channels + 2]: both rows, the logarithm of the factor, and the summand."""
+        rows = [self._row(tower, summary[tower]) for tower in (PICTURE, TEXT)]
+        none: Any = keras.ops.zeros_like(summary[PICTURE][:, 0], dtype="int32")
+        learnt = [
+            _learnt(name, value)(none)
+            for name, value in zip(("factor", "summand"), _BEGINNINGS[self.objective], strict=True)
+        ]
+        return keras.layers.Concatenate(dtype="float32", name="logits")([*rows, *learnt])
+
+    def _row(self, tower: str, features: Any) -> Any:
+        projection = keras.layers.Dense(
+            self.channels, use_bias=False, dtype="float32", name=named(tower, "projection")
+        )
+        return keras.layers.UnitNormalization(dtype="float32", name=named(tower, "row"))(
+            projection(features)
+        )
+
+    def loss(self):
+        return _LOSSES[self.objective](name=self.objective)
+
+    def metrics(self):
+        return [_BatchRecall(name="batch_recall")]
+
+    def served(self, outputs):
+        """Returns ``picture`` and ``text``, rows [b, channels] of length 1, or one of them."""
+        if self.alone:
+            return {self.alone: outputs}
+        return {
+            PICTURE: outputs[..., : self.channels],
+            TEXT: outputs[..., self.channels : 2 * self.channels],
+        }
+
+    def outputs(self):
+        return tuple(Output(name, "vector") for name in ([self.alone] if self.alone else _ROWS))
+
+    def of_tower(self, tower):
+        return self.replace(alone=tower)
+
+    def tally(self, classes):
+        return RetrievalTally()
+
+    def agree(self, one, other):
+        """Returns whether the rows of each example are alike."""
+        return np.min([(one[name] * other[name]).sum(axis=-1) for name in one], axis=0) >= _ALIKE
+
+
+_ROWS = (PICTURE, TEXT)
+
+
+def _learnt(name: str, value: float) -> keras.layers.Layer:
+    """Returns a layer that gives one number, learnt from a value on, to each row of zeros."""
+    begun: Any = keras.initializers.Constant(value)  # Keras annotates it as a text only.
+    return keras.layers.Embedding(1, 1, begun, dtype="float32", name=name)
+
+
+_BEGINNINGS = {"infonce": (math.log(1 / 0.07), 0.0), "siglip": (math.log(10), -10.0)}
+"""The logarithm of the factor of cosines, and what is added, by the objective."""
+
+
+def _compared(targets: Any, outputs: Any) -> tuple[Any, Any]:
+    """Returns logits [b, b], a row for each picture, and which pairs are right, as 0 and 1."""
+    channels = outputs.shape[-1] // 2 - 1
+    pictures, texts = outputs[:, :channels], outputs[:, channels : 2 * channels]
+    cosines: Any = keras.ops.matmul(pictures, keras.ops.transpose(texts))
+    factor: Any = keras.ops.exp(keras.ops.minimum(outputs[0, -2], _SHARPEST))
+    equal: Any = keras.ops.equal(targets[:, None, :], targets[None, :, :])
+    right: Any = keras.ops.cast(keras.ops.all(equal, axis=-1), "float32")
+    return cosines * factor + outputs[0, -1], right
+
+
+class _InfoNCE(keras.losses.Loss):
+    """The mean of both cross entropies of each pair, [b]."""
+
+    def call(self, y_true, y_pred):
+        logits, right = _compared(y_true, y_pred)
+        total: Any = 0
+        for axis in (0, 1):
+            count: Any = keras.ops.sum(right, axis=axis, keepdims=True)
+            share = right / count
+            total += keras.ops.sum(share * keras.ops.log_softmax(logits, axis=axis), axis=axis)
+        return -total / 2
+
+
+class _SigLIP(keras.losses.Loss):
+    """The sum of the logistic losses of each picture with all texts, [b]."""
+
+    def call(self, y_true, y_pred):
+        logits, right = _compared(y_true, y_pred)
+        signs: Any = 2 * right - 1
+        losses: Any = keras.ops.log_sigmoid(signs * logits)
+        return keras.ops.sum(-losses, axis=1)
+
+
+_LOSSES: dict[str, Any] = {"infonce": _InfoNCE, "siglip": _SigLIP}
+
+
+class _BatchRecall(keras.metrics.Mean):
+    """The recall at 1 within a batch, the mean of both ways; it depends on the batch size."""
+
+    def update_state(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, y_true, y_pred, sample_weight=None
+    ):
+        logits, right = _compared(y_true, y_pred)
+        hits: Any = 0
+        for axis in (0, 1):
+            best: Any = keras.ops.argmax(logits, axis=axis)
+            place: Any = keras.ops.expand_dims(best, axis)
+            hits += keras.ops.squeeze(keras.ops.take_along_axis(right, place, axis=axis), axis)
+        super().update_state(hits / 2)
