@@ -51,6 +51,10 @@ class HeadAlone(Spec):
             seed: Decides what is left to chance.
         """
 
+    def settled(self, swept: Callable[[Any], Any]) -> HeadAlone:
+        """Returns itself: it has no learning rate."""
+        return self
+
     def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
         """Refuses heads of other forms, and blocks that a phase before has changed."""
         LinearHead(model, self.member)

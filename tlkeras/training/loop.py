@@ -81,7 +81,7 @@ def fit(
         state = State(best=start.best)
         _save(model, state, folder)
     while state.epoch < epochs and not _is_over(state, patience):
-        _reseed(model, seed, first + state.epoch)
+        reseed(model, seed, first + state.epoch)
         began = time.perf_counter()
         verbose: Any = 1 if sys.stderr.isatty() else 0
         fitted = model.fit(
@@ -136,6 +136,14 @@ def scored(logs: Logs, metric: str | None, epoch: int) -> tuple[float, ...]:
     return (*([-logs[f"val_{metric}"]] if metric else []), logs["val_loss"])
 
 
+def reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Sets the seed state of every dropout from seed and epoch; checkpoints do not include it."""
+    states = [each for each in model.variables if each.name == "seed_generator_state"]
+    for place, state in enumerate(states):
+        # Every step adds 1 to the second number; no two states ever coincide.
+        state.assign([seed * 65_537 + epoch, place << 20])
+
+
 def as_text(logs: Logs) -> str:
     """Returns logs as they are printed."""
     return "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
@@ -145,14 +153,6 @@ def _say(state: State, epochs: int, seconds: float) -> None:
     shown = as_text(state.history[-1])
     left = (epochs - state.epoch) * seconds
     print(f"  epoch {state.epoch}/{epochs}  {shown}  {seconds:.1f} s, {left:.0f} s left")
-
-
-def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
-    """Sets the seed state of every dropout from seed and epoch; checkpoints do not include it."""
-    states = [each for each in model.variables if each.name == "seed_generator_state"]
-    for place, state in enumerate(states):
-        # Every step adds 1 to the second number; no two states ever coincide.
-        state.assign([seed * 65_537 + epoch, place << 20])
 
 
 def _weights(folder: Path, epoch: int) -> Path:
