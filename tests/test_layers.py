@@ -64,7 +64,7 @@ pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order
 pipeline.store pipeline.flags
 pipeline.bulk_inferrer pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
-pipeline.ranges pipeline.halving pipeline.search pipeline.__main__
+pipeline.ranges pipeline.trial pipeline.search pipeline.__main__
 pipeline
 """
 LAYERS = ORDER.split()

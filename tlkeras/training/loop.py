@@ -23,6 +23,10 @@ from tlkeras.frameworks import keras, tf
 Logs = dict[str, float]
 
 
+class Diverged(ValueError):
+    """The loss of an epoch is not finite."""
+
+
 @dataclasses.dataclass(frozen=True)
 class State:
     """The progress of a fit; on disk, ``state.json``.
@@ -73,7 +77,7 @@ def fit(
             ``stop_training`` ends this fit.
 
     Raises:
-        ValueError: The loss is not finite; the model is as after the last finished epoch.
+        Diverged: The loss is not finite; the model is as after the last finished epoch.
     """
     state = resumed(model, folder)
     hardware.meet(f"{folder.name} with seed {seed} from epoch {state.epoch if state else 0} on")
@@ -97,7 +101,7 @@ def fit(
         logs = {name: float(values[-1]) for name, values in fitted.history.items()}
         if not math.isfinite(logs["loss"]):
             model.load_weights(_weights(folder, state.epoch))
-            raise ValueError(
+            raise Diverged(
                 f"The loss is {logs['loss']} in epoch {state.epoch + 1}; "
                 "use a smaller learning_rate, or clip=1.0."
             )
@@ -122,6 +126,11 @@ def is_finished(folder: Path, epochs: int, patience: int) -> bool:
     """Returns whether the fit in this folder is complete."""
     state = _read(folder)
     return state is not None and (state.epoch >= epochs or _is_over(state, patience))
+
+
+def finished(folder: Path) -> int:
+    """Returns the number of finished epochs of all phases in the folder of a recipe's progress."""
+    return sum(files.read_json(path)["epoch"] for path in folder.glob("phase*/state.json"))
 
 
 def _is_over(state: State, patience: int) -> bool:

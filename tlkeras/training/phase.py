@@ -26,14 +26,14 @@ class Phase(Spec, name="phase"):
     `unfreeze` names blocks as in `TransferModel.chosen`: ``'block_13'`` (from there to the end),
     ``('conv4', 'conv5')`` (only these), ``0.3`` (the last 30 %), ``'all'``, or ``()`` (only the
     head). ``learning_rate='auto'`` takes the suggestion of a sweep before the phase, see
-    `rate_finder`; the logs have it. `warmup` is the fraction of steps in which the rate rises from 0. `clip` bounds the norm
-    of all gradients together; 0 is off. `patience` counts epochs; 0 never stops early. `augment`
-    changes every picture anew in every epoch. With `views`, epoch ``e`` uses view ``e % views`` of
-    a fixed number of changed copies; the feature cache can hold their features. `batch_norm` also
-    trains the batch norms of unfrozen blocks. The rate of the last block is `layer_decay` times
-    that of the head, the rate of the block before it `layer_decay` times that of the last, and so
-    on. The ``cosine`` schedule falls to 0 at the phase's end. Optimizers have Keras's defaults, but
-    `weight_decay` is 0, also for ``adamw``.
+    `rate_finder`; the logs have it. `warmup` is the fraction of steps in which the rate rises from
+    0. `clip` bounds the norm of all gradients together; 0 is off. `patience` counts epochs; 0 never
+    stops early. `augment` changes every picture anew in every epoch. With `views`, epoch ``e`` uses
+    view ``e % views`` of a fixed number of changed copies; the feature cache can hold their
+    features. `batch_norm` also trains the batch norms of unfrozen blocks. The rate of the last
+    block is `layer_decay` times that of the head, the rate of the block before it `layer_decay`
+    times that of the last, and so on. The ``cosine`` schedule falls to 0 at the phase's end.
+    Optimizers have Keras's defaults, but `weight_decay` is 0, also for ``adamw``.
     """
 
     is_alone: ClassVar[bool] = False
