@@ -31,6 +31,7 @@ class HeadAlone(Spec):
     is_alone: ClassVar[bool] = True
     epochs: ClassVar[int] = 1
     patience: ClassVar[int] = 0
+    learning_rate: ClassVar[None] = None
     unfreeze: ClassVar[tuple[str, ...]] = ()
     batch_norm: ClassVar[bool] = False
     layer_decay: ClassVar[float] = 1.0
