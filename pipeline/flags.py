@@ -39,8 +39,8 @@ def run(
 ) -> NoReturn:
     """Calls `main` with the configs of the command line; exits with its return value.
 
-    With `steps`, the flags are ``root`` and the options of these steps, and help describes the last
-    step. A ValueError is the user's error: it is printed as one line, with exit status 1. So is a
+    With `steps`, the flags of the first config are ``root`` and the options of these steps, and help
+    describes the last step. A ValueError is the user's error: it is printed as one line, with exit status 1. So is a
     PermissionError, with the name of the file, and `NotBlessed`, with status 2. Any other error has
     its traceback; ``--verbosity=1`` shows all tracebacks.
 
@@ -121,13 +121,14 @@ def parser(
     values: flags.FlagValues = flags.FLAGS,
 ) -> Callable[[Sequence[str]], tuple[Any, ...]]:
     """Returns a `flags_parser` for `absl.app.run`: it maps arguments to a config of each class."""
-    options = [option for config in configs for option in Option.of(config)]
-    options = [
-        dataclasses.replace(option, before=before.get(option.name, str)) for option in options
-    ]
+    first, *others = ([*Option.of(config)] for config in configs)
     if steps:
         read = read_by(steps)
-        options = [option for option in options if option.name in read]
+        first = [option for option in first if option.name in read]
+    options = [
+        dataclasses.replace(option, before=before.get(option.name, str))
+        for option in [*first, *(option for each in others for option in each)]
+    ]
     example = " ".join(f"--{option.name}=…" for option in options if option.required)
     about = inspect.getdoc(steps[-1] if steps else configs[0]) or ""
 

@@ -128,6 +128,23 @@ def test_what_cannot_be_searched_is_refused_before_any_training(
     assert message in line
 
 
+def test_the_flags_are_those_of_the_training_with_ranges_and_the_number_of_trials():
+    templates: dict[str, Template] = {}
+    parse = flags.parser(
+        Config,
+        Settings,
+        steps=search.PIPELINE,
+        before=search.before(templates),
+        values=absl_flags.FlagValues(),
+    )
+    config, settings = parse(["search", f"--recipe={RECIPE}", "--trials=3", "--seed=2"])
+    assert settings == Settings(trials=3) and config.seed == 2
+    assert config.recipe.phases[0].learning_rate == 1e-4
+    assert list(templates["recipe"].ranges) == ["recipe.phases[0].learning_rate"]
+    again = Template("recipe", templates["recipe"].filled({**templates["recipe"].first}))
+    assert not again.ranges
+
+
 def test_without_optuna_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ValueError, match=r"needs the package optuna: .* '\.\[search\]'"):
