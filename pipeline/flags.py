@@ -39,10 +39,10 @@ def run(
 ) -> NoReturn:
     """Calls `main` with the configs of the command line; exits with its return value.
 
-    With `steps`, the flags of the first config are ``root`` and the options of these steps, and help
-    describes the last step. A ValueError is the user's error: it is printed as one line, with exit status 1. So is a
-    PermissionError, with the name of the file, and `NotBlessed`, with status 2. Any other error has
-    its traceback; ``--verbosity=1`` shows all tracebacks.
+    With `steps`, the flags of the first config are ``root`` and the options of these steps, and
+    help describes the last step. A ValueError is the user's error: it is printed as one line, with
+    exit status 1. So is a PermissionError, with the name of the file, and `NotBlessed`, with status
+    2. Any other error has its traceback; ``--verbosity=1`` shows all tracebacks.
 
     Args:
         argv: The command for the help text, ``tlkeras gain``, then the flags.
