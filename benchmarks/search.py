@@ -29,7 +29,7 @@ from typing import Any
 
 RECIPE = (
     "fine_tune(phases=[solve, phase(epochs=3, learning_rate=log(1e-5, 1e-2), "
-    "unfreeze=choice('block_16', 'Conv_1'), schedule='cosine')])"
+    "unfreeze='block_16', schedule=choice('constant', 'cosine'))])"
 )
 TASK = "classification(dropout=choice(0.0, 0.2, 0.5))"
 

@@ -30,7 +30,7 @@ FILE = "trial.json"
 # One of so many goes on; Li et al. use 4, Optuna and Ray Tune 3 or 4.
 FACTOR = 3
 
-_SCORES = "scores.json"
+_SCORES, _START = "scores.json", "start.json"
 
 
 @Step
@@ -90,11 +90,17 @@ def _scores(folder: Path) -> dict[str, float]:
 
 
 def _watch(folder: Path, metric: str | None, bars: Mapping[str, float]) -> keras.callbacks.Callback:
-    """Returns a callback that notes the scores after 1, 3, 9, … epochs and compares them."""
+    """Returns a callback that notes the scores after 1, 3, 9, … epochs and compares them.
+
+    The epochs of heads that are solved first do not count.
+    """
 
     def compare(epoch: int, logs: Any = None) -> None:
         # The loop writes an epoch after its callbacks, so after a kill an epoch has its old number.
-        number = loop.finished(folder) + 1
+        before = loop.finished(folder)
+        if not (folder / _START).exists():
+            files.write_json(folder / _START, before)
+        number = before + 1 - files.read_json(folder / _START)
         if number not in rungs(number) or not math.isfinite(logs["loss"]):
             return
         score = loop.scored(logs, metric, epoch)[0]

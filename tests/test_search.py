@@ -216,6 +216,20 @@ def test_a_trial_whose_loss_is_not_finite_is_a_bad_one(pictures, tmp_path):
     assert any(row["score"] for row in rows)
 
 
+def test_an_epoch_has_the_same_number_after_a_kill_and_solved_heads_do_not_count(tmp_path):
+    for number, epochs in ((0, 1), (1, 0)):
+        (tmp_path / f"phase{number}").mkdir()
+        (tmp_path / f"phase{number}" / "state.json").write_text(json.dumps({"epoch": epochs}))
+    logs = {"loss": 1.0, "val_loss": 0.5}
+    for _ in range(2):  # The second time as after a kill before the state is written.
+        trial._watch(tmp_path, None, {"1": 0.5}).on_epoch_end(0, logs)
+        assert json.loads((tmp_path / "scores.json").read_text()) == {"1": 0.5}
+    (tmp_path / "phase1" / "state.json").write_text(json.dumps({"epoch": 2}))
+    with pytest.raises(trial._Behind):
+        trial._watch(tmp_path, None, {"3": 0.4}).on_epoch_end(2, logs)
+    assert json.loads((tmp_path / "scores.json").read_text()) == {"1": 0.5, "3": 0.5}
+
+
 def test_a_search_without_validation_split_is_refused(pictures, tmp_path):
     config = config_of(tmp_path, pictures, split=Split(validation=0, test=20))
     with pytest.raises(ValueError, match="validation split, and there is none"):
