@@ -28,15 +28,15 @@ from pathlib import Path
 from typing import Any
 
 RECIPE = (
-    "fine_tune(phases=[solve, phase(epochs=3, learning_rate=log(1e-5, 1e-2), "
-    "unfreeze='block_16', schedule=choice('constant', 'cosine'))])"
+    "fine_tune(phases=[solve, phase(epochs=int(3, 6), learning_rate=log(1e-5, 1e-2), "
+    "unfreeze='block_16', schedule='cosine')])"
 )
 TASK = "classification(dropout=choice(0.0, 0.2, 0.5))"
 
 
 def main() -> None:
     """Measures the missing seeds, then shows all."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="A search against a default run.")
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--results", type=Path, required=True)

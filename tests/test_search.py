@@ -156,6 +156,7 @@ def test_the_bar_is_that_of_optunas_successive_halving():
     pruner = optuna.pruners.SuccessiveHalvingPruner(1, reduction_factor=trial.FACTOR)
     study = optuna.create_study(pruner=pruner)
     earlier: list[dict[str, float]] = []
+    rung = 0
     for _ in range(40):
         asked, limits, scores = study.ask(), trial.bars(earlier), {}
         for rung in trial.rungs(27):
