@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import bulk_inferrer, few_shot, flags, gain, kubeflow, store
+from pipeline import bulk_inferrer, few_shot, flags, gain, kubeflow, lr_find, search, store
 from pipeline.config import Config
 from pipeline.order import STEPS
 from pipeline.step import NotBlessed
@@ -21,6 +21,8 @@ PROGRAMS = {
     "few_shot": few_shot.command,
     "gain": gain.command,
     "kubeflow": kubeflow.command,
+    "lr_find": lr_find.command,
+    "search": search.command,
 }
 """The programs that are not steps of the pipeline."""
 

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, cast
 
 from absl import app, flags, logging
@@ -34,13 +35,14 @@ def run(
     *configs: type[Spec],
     steps: Sequence[Step] = (),
     more: str = "",
+    before: Mapping[str, Callable[[str], str]] = MappingProxyType({}),
 ) -> NoReturn:
     """Calls `main` with the configs of the command line; exits with its return value.
 
-    With `steps`, the flags are ``root`` and the options of these steps, and help describes the last
-    step. A ValueError is the user's error: it is printed as one line, with exit status 1. So is a
-    PermissionError, with the name of the file, and `NotBlessed`, with status 2. Any other error has
-    its traceback; ``--verbosity=1`` shows all tracebacks.
+    With `steps`, the flags of the first config are ``root`` and the options of these steps, and
+    help describes the last step. A ValueError is the user's error: it is printed as one line, with
+    exit status 1. So is a PermissionError, with the name of the file, and `NotBlessed`, with status
+    2. Any other error has its traceback; ``--verbosity=1`` shows all tracebacks.
 
     Args:
         argv: The command for the help text, ``tlkeras gain``, then the flags.
@@ -48,13 +50,14 @@ def run(
         configs: The classes of its configs.
         steps: The steps that it runs, if not all.
         more: The end of the help text.
+        before: By flag, what becomes of its text before it is read.
     """
 
     def on_hardware(values: tuple[Any, ...]) -> int | None:
         with hardware.used(str(cast(Any, flags.FLAGS[_STRATEGY.name]).value)):
             return main(*values)
 
-    _start(argv, on_hardware, parser(*configs, steps=steps, more=more))
+    _start(argv, on_hardware, parser(*configs, steps=steps, more=more, before=before))
 
 
 def run_alone(argv: Sequence[str], step: Step, config: type[Spec]) -> NoReturn:
@@ -114,13 +117,18 @@ def parser(
     *configs: type[Spec],
     steps: Sequence[Step] = (),
     more: str = "",
+    before: Mapping[str, Callable[[str], str]] = MappingProxyType({}),
     values: flags.FlagValues = flags.FLAGS,
 ) -> Callable[[Sequence[str]], tuple[Any, ...]]:
     """Returns a `flags_parser` for `absl.app.run`: it maps arguments to a config of each class."""
-    options = [option for config in configs for option in Option.of(config)]
+    first, *others = ([*Option.of(config)] for config in configs)
     if steps:
         read = read_by(steps)
-        options = [option for option in options if option.name in read]
+        first = [option for option in first if option.name in read]
+    options = [
+        dataclasses.replace(option, before=before.get(option.name, str))
+        for option in [*first, *(option for each in others for option in each)]
+    ]
     example = " ".join(f"--{option.name}=…" for option in options if option.required)
     about = inspect.getdoc(steps[-1] if steps else configs[0]) or ""
 

@@ -30,6 +30,8 @@ class Option:
     annotation: Any
     help: str
     default: Any
+    before: Callable[[str], str] = str
+    """What becomes of a text before it is read."""
 
     @classmethod
     def of(cls, config: type[Spec]) -> list[Option]:
@@ -79,7 +81,7 @@ class Option:
         Raises:
             ValueError: The text has no value of this type.
         """
-        return _value(text, self.annotation)
+        return _value(self.before(text), self.annotation)
 
     def described(self) -> str:
         """Returns two or more lines of help."""

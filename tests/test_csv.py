@@ -490,4 +490,4 @@ def test_a_picture_may_have_a_caption_in_each_of_several_lines(tmp_path: Path):
 )
 def test_captions_that_cannot_be_are_refused(text, fields, message, tmp_path: Path):
     with pytest.raises(ValueError, match=message):
-        [*table(tmp_path, text, **fields).examples()]
+        list(table(tmp_path, text, **fields).examples())

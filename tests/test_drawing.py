@@ -66,7 +66,7 @@ def test_a_larger_picture_shows_the_same_scene():
 
 @pytest.mark.parametrize("name", [*drawing.SHIFTS])
 def test_a_shift_changes_the_picture_alone(name: str, drawings: list[drawing.Drawing]):
-    shifted = drawing.draw(3, 5, 64, name)
+    shifted = drawing.draw(3, 5, 64, shift=name)
     before, after = (
         np.asarray(Image.open(io.BytesIO(each.image)), float) for each in (drawings[5], shifted)
     )

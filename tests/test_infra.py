@@ -290,7 +290,7 @@ def test_comments_in_pictures_are_not_in_the_report(tmp_path):
     ingest.write_examples(
         Folder(tmp_path / "photos"), Split(validation=0, test=0), tmp_path / "examples"
     )
-    (shown,) = model_card._shown(tmp_path / "examples", galleries("train", [0])).values()
+    (shown,) = model_card._shown(tmp_path / "examples", galleries("train", [0]), Starter()).values()
     assert isinstance(shown.content, bytes) and b"Jane Doe" not in shown.content
 
 
@@ -303,7 +303,7 @@ def galleries(split, *numbers):
 def test_the_examples_of_all_galleries_are_shown_by_their_numbers(recorded):
     ids = [row["id"].decode() for row in reading.dataset(recorded, "test").as_numpy_iterator()]
     every = [*range(len(ids))]
-    shown = model_card._shown(recorded, galleries("test", every[::-1], every[:2]))
+    shown = model_card._shown(recorded, galleries("test", every[::-1], every[:2]), Starter())
     assert {number: each.id for number, each in shown.items()} == dict(enumerate(ids))
     for each in shown.values():
         assert isinstance(each.content, bytes)
@@ -313,4 +313,4 @@ def test_the_examples_of_all_galleries_are_shown_by_their_numbers(recorded):
 
 def test_without_a_gallery_no_example_is_read(tmp_path, recorded):
     (tmp_path / "info.json").write_text((recorded / "info.json").read_text())
-    assert model_card._shown(tmp_path, galleries("test")) == {}
+    assert model_card._shown(tmp_path, galleries("test"), Starter()) == {}

@@ -45,6 +45,7 @@ tlkeras.texts.sampling
 tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
+tlkeras.training.rate_finder
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
 tlkeras.training.head_alone tlkeras.training.solve tlkeras.training.norms
 tlkeras.training.alignment tlkeras.training.discrepancy tlkeras.training.adversary
@@ -67,7 +68,8 @@ pipeline.steps.resolver pipeline.steps.evaluator pipeline.steps.exporter
 pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order
 pipeline.store pipeline.flags
-pipeline.bulk_inferrer pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.__main__
+pipeline.bulk_inferrer pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
+pipeline.ranges pipeline.trial pipeline.search pipeline.__main__
 pipeline
 """
 LAYERS = ORDER.split()

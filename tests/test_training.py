@@ -204,7 +204,7 @@ def test_no_dropout_repeats_at_a_later_step_what_another_drew():
     for _ in range(2):
         x = keras.layers.Dropout(0.5)(x)
     model = keras.Model(inputs, x)
-    loop._reseed(model, 0, 0)
+    loop.reseed(model, 0, 0)
     layers = [each for each in model.layers if isinstance(each, keras.layers.Dropout)]
     first, second = (each.seed_generator for each in layers)
     first.next()

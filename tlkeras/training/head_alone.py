@@ -31,6 +31,7 @@ class HeadAlone(Spec):
     is_alone: ClassVar[bool] = True
     epochs: ClassVar[int] = 1
     patience: ClassVar[int] = 0
+    learning_rate: ClassVar[None] = None
     unfreeze: ClassVar[tuple[str, ...]] = ()
     batch_norm: ClassVar[bool] = False
     layer_decay: ClassVar[float] = 1.0
@@ -57,6 +58,10 @@ class HeadAlone(Spec):
             seed: Decides what is left to chance.
             beside: The split beside the training, where a recipe reads one.
         """
+
+    def settled(self, swept: Callable[[Any], Any]) -> HeadAlone:
+        """Returns itself: it has no learning rate."""
+        return self
 
     def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
         """Refuses heads of other forms, and blocks that a phase before has changed."""

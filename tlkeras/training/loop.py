@@ -23,6 +23,10 @@ from tlkeras.frameworks import keras, tf
 Logs = dict[str, float]
 
 
+class Diverged(ValueError):
+    """The loss of an epoch is not finite."""
+
+
 @dataclasses.dataclass(frozen=True)
 class State:
     """The progress of a fit; on disk, ``state.json``.
@@ -73,7 +77,7 @@ def fit(
             ``stop_training`` ends this fit.
 
     Raises:
-        ValueError: The loss is not finite; the model is as after the last finished epoch.
+        Diverged: The loss is not finite; the model is as after the last finished epoch.
     """
     state = resumed(model, folder)
     hardware.meet(f"{folder.name} with seed {seed} from epoch {state.epoch if state else 0} on")
@@ -81,7 +85,7 @@ def fit(
         state = State(best=start.best)
         _save(model, state, folder)
     while state.epoch < epochs and not _is_over(state, patience):
-        _reseed(model, seed, first + state.epoch)
+        reseed(model, seed, first + state.epoch)
         began = time.perf_counter()
         verbose: Any = 1 if sys.stderr.isatty() else 0
         fitted = model.fit(
@@ -97,7 +101,7 @@ def fit(
         logs = {name: float(values[-1]) for name, values in fitted.history.items()}
         if not math.isfinite(logs["loss"]):
             model.load_weights(_weights(folder, state.epoch))
-            raise ValueError(
+            raise Diverged(
                 f"The loss is {logs['loss']} in epoch {state.epoch + 1}; "
                 "use a smaller learning_rate, or clip=1.0."
             )
@@ -124,6 +128,11 @@ def is_finished(folder: Path, epochs: int, patience: int) -> bool:
     return state is not None and (state.epoch >= epochs or _is_over(state, patience))
 
 
+def finished(folder: Path) -> int:
+    """Returns the number of finished epochs of all phases in the folder of a recipe's progress."""
+    return sum(files.read_json(path)["epoch"] for path in folder.glob("phase*/state.json"))
+
+
 def _is_over(state: State, patience: int) -> bool:
     """Returns whether a callback has stopped the training, or patience has run out."""
     return state.stopped or 0 < patience <= state.epoch - state.best_epoch
@@ -136,6 +145,14 @@ def scored(logs: Logs, metric: str | None, epoch: int) -> tuple[float, ...]:
     return (*([-logs[f"val_{metric}"]] if metric else []), logs["val_loss"])
 
 
+def reseed(model: keras.Model, seed: int, epoch: int) -> None:
+    """Sets the seed state of every dropout from seed and epoch; checkpoints do not include it."""
+    states = [each for each in model.variables if each.name == "seed_generator_state"]
+    for place, state in enumerate(states):
+        # Every step adds 1 to the second number; no two states ever coincide.
+        state.assign([seed * 65_537 + epoch, place << 20])
+
+
 def as_text(logs: Logs) -> str:
     """Returns logs as they are printed."""
     return "  ".join(f"{name} {value:.4f}" for name, value in logs.items())
@@ -145,14 +162,6 @@ def _say(state: State, epochs: int, seconds: float) -> None:
     shown = as_text(state.history[-1])
     left = (epochs - state.epoch) * seconds
     print(f"  epoch {state.epoch}/{epochs}  {shown}  {seconds:.1f} s, {left:.0f} s left")
-
-
-def _reseed(model: keras.Model, seed: int, epoch: int) -> None:
-    """Sets the seed state of every dropout from seed and epoch; checkpoints do not include it."""
-    states = [each for each in model.variables if each.name == "seed_generator_state"]
-    for place, state in enumerate(states):
-        # Every step adds 1 to the second number; no two states ever coincide.
-        state.assign([seed * 65_537 + epoch, place << 20])
 
 
 def _weights(folder: Path, epoch: int) -> Path:

@@ -10,6 +10,7 @@ from tlkeras.augment import Augment
 from tlkeras.frameworks import keras
 from tlkeras.spec import Spec
 from tlkeras.training import layer_decay, loop
+from tlkeras.training.rate_finder import Sweep
 
 if TYPE_CHECKING:
     from tlkeras.data.batches import Data
@@ -24,21 +25,22 @@ class Phase(Spec, name="phase"):
 
     `unfreeze` names blocks as in `TransferModel.chosen`: ``'block_13'`` (from there to the end),
     ``('conv4', 'conv5')`` (only these), ``0.3`` (the last 30 %), ``'all'``, or ``()`` (only the
-    head). `warmup` is the fraction of steps in which the rate rises from 0. `clip` bounds the norm
-    of all gradients together; 0 is off. `patience` counts epochs; 0 never stops early. `augment`
-    changes every picture anew in every epoch. With `views`, epoch ``e`` uses view ``e % views`` of
-    a fixed number of changed copies; the feature cache can hold their features. `batch_norm` also
-    trains the batch norms of unfrozen blocks. The rate of the last block is `layer_decay` times
-    that of the head, the rate of the block before it `layer_decay` times that of the last, and so
-    on. The ``cosine`` schedule falls to 0 at the phase's end. Optimizers have Keras's defaults, but
-    `weight_decay` is 0, also for ``adamw``.
+    head). ``learning_rate='auto'`` takes the suggestion of a sweep before the phase, see
+    `rate_finder`; the logs have it. `warmup` is the fraction of steps in which the rate rises from
+    0. `clip` bounds the norm of all gradients together; 0 is off. `patience` counts epochs; 0 never
+    stops early. `augment` changes every picture anew in every epoch. With `views`, epoch ``e`` uses
+    view ``e % views`` of a fixed number of changed copies; the feature cache can hold their
+    features. `batch_norm` also trains the batch norms of unfrozen blocks. The rate of the last
+    block is `layer_decay` times that of the head, the rate of the block before it `layer_decay`
+    times that of the last, and so on. The ``cosine`` schedule falls to 0 at the phase's end.
+    Optimizers have Keras's defaults, but `weight_decay` is 0, also for ``adamw``.
     """
 
     is_alone: ClassVar[bool] = False
     """Whether each worker gets all examples instead of its share of them."""
 
     epochs: int = 5
-    learning_rate: float = 1e-3
+    learning_rate: float | Literal["auto"] = 1e-3
     unfreeze: str | float | tuple[str, ...] = ()
     batch_norm: bool = False
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
@@ -53,7 +55,8 @@ class Phase(Spec, name="phase"):
 
     def validate(self):
         self.require(self.epochs >= 1, "epochs", "at least 1")
-        self.require(self.learning_rate > 0, "learning_rate", "a rate above 0")
+        is_rate = self.learning_rate == "auto" or self.learning_rate > 0
+        self.require(is_rate, "learning_rate", "a rate above 0, or 'auto'")
         self.require(0 <= self.warmup < 1, "warmup", "a fraction of the steps in [0, 1)")
         self.require(self.weight_decay >= 0, "weight_decay", "at least 0")
         self.require(0 < self.layer_decay <= 1, "layer_decay", "a factor in (0, 1]")
@@ -96,6 +99,16 @@ class Phase(Spec, name="phase"):
             return layer_decay.scaled(kind, factors or {}, decay, **options)
         # AdamW requires a number; for the others 0 would compute without effect.
         return kind(**options, weight_decay=decay if self.optimizer == "adamw" else decay or None)
+
+    def settled(self, swept: Callable[[Phase], Sweep]) -> Phase:
+        """Returns the phase with a number as its rate.
+
+        `swept` returns the sweep of a phase of a constant rate, whatever that is.
+        """
+        if self.learning_rate != "auto":
+            return self
+        constant = self.replace(learning_rate=1.0, schedule="constant", warmup=0.0)
+        return self.replace(learning_rate=swept(constant).suggestion)
 
     def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
         """Raises ValueError if it cannot fit this model, whose blocks from `start` on change.

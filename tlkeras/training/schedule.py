@@ -16,7 +16,7 @@ from tlkeras.model import graph, lengths
 from tlkeras.model.transfer_model import HEAD
 from tlkeras.recipe import Recipe
 from tlkeras.task import Task
-from tlkeras.training import features, layer_decay, loop
+from tlkeras.training import features, layer_decay, loop, rate_finder
 from tlkeras.training.adapters import Adapters
 from tlkeras.training.features import Cache, Features, Tap
 from tlkeras.training.head_alone import HeadAlone
@@ -87,38 +87,60 @@ def fit(
         }
         is_fast = any(tap.split == "train" for tap in feeds)
         trained = _behind_frozen(model, start, cache, adapters)
-        with hardware.scope():
-            trained.compile(
-                optimizer=phase.compiled_optimizer(
-                    phase.epochs * data.steps("train"),
-                    layer_decay.factors(model, phase.layer_decay, adapters),
-                ),
-                loss=model.task.loss(),
-                metrics=model.task.metrics(),
-                steps_per_execution=_STEPS_ON_FEATURES if is_fast else 1,
-            )
         known = _lengths(model, data, start, feeds)
         train = functools.partial(_train, own, phase, start, feeds, known)
+        if balance is not None:
+            train = _weighted(train, model.task, balance)
+        compiled = functools.partial(_compiled, trained, model, data, adapters)
+        place = _place(folder, number)
+        options = {"first": first, "seed": data.seed, "folder": place}
+        settled = phase.settled(
+            functools.partial(rate_finder.found, trained, compiled, train, **options)
+        )
+        compiled(settled, _STEPS_ON_FEATURES if is_fast else 1)
         state = phase.fit(
             model,
             trained,
-            train if balance is None else _weighted(train, model.task, balance),
+            train,
             _in_order(own, "validation", start, feeds),
             beside=_in_order(own, beside, start, feeds) if beside else None,
             metric=metric.name if metric else None,
             start=state,
             first=first,
             seed=data.seed,
-            folder=_place(folder, number),
+            folder=place,
             callbacks=callbacks,
         )
         if adapters:
             adapters.merge()
+        found = {"learning_rate": settled.learning_rate} if settled != phase else {}
         logs += [
-            {"phase": number, "epoch": first + i, **log} for i, log in enumerate(state.history)
+            {"phase": number, "epoch": first + i, **log, **found}
+            for i, log in enumerate(state.history)
         ]
         first += phase.epochs
     return logs
+
+
+def _compiled(
+    trained: Any,
+    model: TransferModel,
+    data: Data,
+    adapters: Adapters | None,
+    phase: Part,
+    steps_at_once: int,
+) -> None:
+    """Compiles the trained part of a model with a new optimizer of a phase."""
+    with hardware.scope():
+        trained.compile(
+            optimizer=phase.compiled_optimizer(
+                phase.epochs * data.steps("train"),
+                layer_decay.factors(model, phase.layer_decay, adapters),
+            ),
+            loss=model.task.loss(),
+            metrics=model.task.metrics(),
+            steps_per_execution=steps_at_once,
+        )
 
 
 def _cached(

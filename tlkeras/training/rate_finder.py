@@ -1,0 +1,135 @@
+"""RateFinder: the learning rate of a phase from one sweep over growing rates.
+
+The sweep of Smith 2017, "Cyclical learning rates for training neural networks"
+(https://arxiv.org/abs/1506.01186): every step has a larger rate than the step before, and the loss
+of its batch is noted. The rule is that of Gugger 2018
+(https://sgugger.github.io/how-do-you-find-a-good-learning-rate.html): a tenth of the rate at which
+the smoothed loss is least.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlkeras import files, hardware
+from tlkeras.frameworks import keras
+from tlkeras.training import loop
+
+FILE = "lr_find.json"
+
+LOW, HIGH = 1e-6, 10.0
+STEPS = 100
+
+# The weight of the past in the smoothed loss. Gugger's 0.98 is for thousands of steps.
+_PAST = 0.9
+
+# A loss so many times the least one has diverged.
+_DIVERGED = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The steps of a sweep: rates, losses of single batches, and the same smoothed."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+
+    @property
+    def suggestion(self) -> float:
+        """A tenth of the rate at which the smoothed loss is least, to three digits."""
+        least = min(range(len(self.rates)), key=self.smoothed.__getitem__)
+        return float(f"{self.rates[least] / 10:.2e}")
+
+
+def found(
+    trained: Any,
+    compiled: Callable[[Any, int], None],
+    train: Callable[[int], Any],
+    constant: Any,
+    *,
+    first: int,
+    seed: int,
+    folder: Path,
+) -> Sweep:
+    """Returns the sweep of a phase, read from its folder if it is there.
+
+    Weights, data order and everything random are afterwards as before.
+
+    Args:
+        trained: A model from `trainable`.
+        compiled: Compiles the model with a new optimizer of a phase, for a number of steps at once.
+        train: Returns the batches of an epoch.
+        constant: The phase, of a constant rate.
+        first: The epoch whose batches are used, over and over if they are few.
+        seed: Decides dropout, together with the epoch.
+        folder: The folder of the phase's progress.
+
+    Raises:
+        ValueError: Not even the loss of the first batch is finite.
+    """
+    path = folder / FILE
+    if not path.exists():
+        compiled(constant, 1)
+        sweep = swept(trained, train(first).repeat().take(STEPS), first=first, seed=seed)
+        hardware.meet(f"a sweep that suggests {sweep.suggestion}")
+        if hardware.is_chief():
+            folder.mkdir(parents=True, exist_ok=True)
+            files.write_json(path, dataclasses.asdict(sweep))
+        hardware.meet(f"{folder.name} with {FILE}")
+    sweep = read(path)
+    print(f"  a sweep suggests the learning rate {sweep.suggestion:g}")
+    return sweep
+
+
+def read(path: Path) -> Sweep:
+    """Returns a sweep from its file."""
+    return Sweep(**{name: tuple(values) for name, values in files.read_json(path).items()})
+
+
+def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
+    """Returns the sweep of a compiled model over `STEPS` batches; its weights stay as they are."""
+    before = [(each, keras.ops.convert_to_numpy(each)) for each in trained.variables]
+    rates: list[float] = []
+    losses: list[float] = []
+
+    def begin(step: int, logs: Any = None) -> None:
+        trained.reset_metrics()  # Else the loss would be the mean of all steps so far.
+        trained.optimizer.learning_rate = rate(step)
+
+    def end(step: int, logs: Any = None) -> None:
+        loss = float(logs["loss"])
+        if math.isfinite(loss):
+            rates.append(rate(step))
+            losses.append(loss)
+        trained.stop_training = not math.isfinite(loss) or loss > _DIVERGED * abs(min(losses))
+
+    loop.reseed(trained, seed, first)
+    watch = keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)
+    trained.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[watch])
+    for variable, value in before:
+        variable.assign(value)
+    if not losses:
+        raise ValueError(
+            f"The loss is not finite at a learning rate of {LOW}, so no sweep can find a better "
+            "one; look at the data, or set learning_rate."
+        )
+    return Sweep(tuple(rates), tuple(losses), tuple(smoothed(losses)))
+
+
+def rate(step: int) -> float:
+    """Returns the rate of a step; each is the same factor above the one before."""
+    return LOW * (HIGH / LOW) ** (step / (STEPS - 1))
+
+
+def smoothed(losses: Sequence[float]) -> list[float]:
+    """Returns exponential means of the losses so far, free of the bias towards 0."""
+    mean, means = 0.0, []
+    for place, loss in enumerate(losses, start=1):
+        mean = _PAST * mean + (1 - _PAST) * loss
+        means.append(mean / (1 - _PAST**place))
+    return means
