@@ -32,6 +32,7 @@ CASED = WordPiece(
     spaced_ideographs=False,
     longest=7,
 )
+LACKING = BytePairs(tuple(each for each in PAIRS.vocabulary if each not in LETTERS[0xA0:]), ())
 
 HARD = [
     "[UNK] [SEP] [PAD]", "##a #b", "a\u00a0b\u202fc\u3000d", "\x00a\u200bb\u200d\ufeffc\ufffd\x07",
@@ -103,7 +104,11 @@ def differing(
 
 @pytest.mark.parametrize("length", [8, 200])
 @pytest.mark.parametrize("reads", ["text", "pair", "words"])
-@pytest.mark.parametrize("tokenizer", [WORDS, CASED, PAIRS], ids=["uncased", "cased", "pairs"])
+@pytest.mark.parametrize(
+    "tokenizer",
+    [WORDS, CASED, PAIRS, LACKING],
+    ids=["uncased", "cased", "pairs", "without some bytes"],
+)
 def test_the_page_makes_the_ids_that_python_makes(page, tokenizer, reads, length):
     texts = [*HARD, *random_texts(300, seed=5)]
     pairs = list(zip(texts, [*texts[7:], *texts[:7]], strict=True))

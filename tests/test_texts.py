@@ -185,16 +185,21 @@ def random_merges(texts: Sequence[str], count: int, chance: random.Random) -> It
             word[i : i + 2] = ["".join(pair)]
 
 
-@pytest.mark.parametrize("shuffled", [False, True], ids=["as trained", "in any order"])
-def test_random_texts_of_many_scripts_are_merged_as_by_tokenizers(shuffled):
+@pytest.mark.parametrize(
+    ("shuffled", "lacking"),
+    [(False, ""), (True, ""), (False, LETTERS[:9] + LETTERS[0x98:0xC4])],
+    ids=["as trained", "in any order", "without some bytes"],
+)
+def test_random_texts_of_many_scripts_are_merged_as_by_tokenizers(shuffled, lacking):
     chance = random.Random(3)
     texts = random_texts(400, seed=4)
-    merges = [*random_merges(texts, 300, chance)]
+    merges = [each for each in random_merges(texts, 300, chance) if not {*each} & {*lacking}]
+    letters = [letter for letter in LETTERS if letter not in lacking]
     if shuffled:
         chance.shuffle(merges)
     made = dict.fromkeys("".join(merge.split(" ")) for merge in merges)
     tokenizer = BytePairs(
-        (*LETTERS, *(piece for piece in made if piece not in {*LETTERS})), (*merges,)
+        (*letters, *(piece for piece in made if piece not in {*LETTERS})), (*merges,)
     )
     assert differing(tokenizer, texts, 1024) == []
     assert max(map(len, pieces_of(tokenizer, texts, 1024))) > 100
@@ -316,7 +321,7 @@ def test_a_saved_model_takes_texts_and_loads_with_tensorflow_alone(tmp_path):
             lambda: WordPiece(SPECIAL[:3]),
             r"end is '\[SEP\]', which the vocabulary does not have.",
         ),
-        (lambda: BytePairs((*LETTERS[1:],), ()), r"vocabulary needs 'Ā', which"),
+        (lambda: BytePairs((*LETTERS.replace("a", ""),), ()), r"vocabulary needs 'a', which"),
         (lambda: BytePairs((*LETTERS,), ("a b",)), r"merges needs 'ab', which"),
         (lambda: BytePairs((*LETTERS,), ("a",)), r"merges has 'a', expected two pieces"),
         (lambda: BytePairs((*LETTERS,), (), end="</s>"), r"end needs '</s>', which"),
@@ -363,6 +368,20 @@ def test_a_folder_gives_the_byte_pairs_that_were_saved_in_it(tmp_path):
     assert folders.byte_pairs(tmp_path) == PAIRS
     config.write_text(json.dumps({"add_bos_token": True, "bos_token": "<s>"}))
     assert folders.byte_pairs(tmp_path) == BytePairs(plain.vocabulary, plain.merges, start="<s>")
+
+
+def test_a_piece_for_unknown_bytes_is_refused_where_bytes_are_lacking(tmp_path):
+    model: Any = {"type": "BPE", "vocab": {letter: i for i, letter in enumerate(LETTERS[:-3])}}
+    model |= {"merges": [], "unk_token": LETTERS[0]}
+    words = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    parts = {"normalizer": None, "pre_tokenizer": words, "post_processor": None}
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps({"added_tokens": [], "model": model, **parts}))
+    with pytest.raises(ValueError, match=r"tokenizer.json: model.unk_token is 'Ā', .* 3 bytes"):
+        folders.byte_pairs(tmp_path)
+    model["unk_token"] = None
+    file.write_text(json.dumps({"added_tokens": [], "model": model, **parts}))
+    assert len(folders.byte_pairs(tmp_path).vocabulary) == 253
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ class BytePairs:
 
     def __post_init__(self) -> None:
         """Raises ValueError if the vocabulary lacks a piece."""
-        needed = {"merges": self._parts[2], "vocabulary": LETTERS}
+        needed = {"merges": self._parts[2], "vocabulary": [chr(each) for each in range(33, 127)]}
         needed |= {field: [getattr(self, field)] for field in ("start", "end", "padding")}
         for field, pieces in needed.items():
             for piece in pieces:
@@ -143,8 +143,9 @@ class BytePairs:
     def _tables(self) -> tuple[np.ndarray, PairTable, np.ndarray, bool]:
         """Returns ids of bytes, ranks of pairs, ids of merged pairs by rank, and `at_once`.
 
-        That is whether no merge makes another one possible that comes before it: then all pairs of
-        the rank are merged at once, else the first of each word.
+        The id of a byte without a letter in the vocabulary is -1. `at_once` is whether no merge
+        makes another one possible that comes before it: then all pairs of the rank are merged at
+        once, else the first of each word.
         """
         first, second, merged = ([self._ids[p] for p in part] for part in self._parts)
         used: dict[int, int] = {}
@@ -152,7 +153,7 @@ class BytePairs:
             for piece in pair:
                 used.setdefault(piece, rank)
         at_once = all(used.get(piece, _NEVER) > rank for rank, piece in enumerate(merged))
-        letters = np.array([self._ids[letter] for letter in LETTERS], np.int32)
+        letters = np.array([self._ids.get(letter, -1) for letter in LETTERS], np.int32)
         pairs = PairTable(np.stack([first, second], axis=1), np.arange(len(merged)))
         return letters, pairs, np.array(merged, np.int32), at_once
 
@@ -162,6 +163,7 @@ class BytePairs:
         own = {i: [*map(LETTERS.find, piece)] for i, piece in enumerate(self.vocabulary)}
         # Special pieces have letters that stand for no byte.
         own = {i: row for i, row in own.items() if min(row, default=-1) >= 0}
+        own = {i: row for i, row in own.items() if letters[row].min() >= 0}
         with tf.init_scope():
             words = np.repeat([*own], [*map(len, own.values())]).astype(np.int32)
             symbols = letters[np.concatenate([*own.values()])]
@@ -181,7 +183,10 @@ class BytePairs:
         points, texts_of, words = points[kept], texts_of[kept], words[kept]
         encoded, kept = _utf8(points)
         letters, *_ = self._tables
-        symbols = tf.gather(letters, encoded[kept])
+        symbols = tf.gather(letters, tf.where(kept, encoded, 0))
+        # Bytes that the vocabulary has no letter for are left out, as by `tokenizers`.
+        kept &= symbols >= 0
+        symbols = symbols[kept]
         words, texts_of = (tf.repeat(x, 4)[tf.reshape(kept, [-1])] for x in (words, texts_of))
         merged = self._merged(symbols, words)
         if self.whole_words:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tlkeras import files
 from tlkeras.texts import cuts
-from tlkeras.texts.bytepairs import BytePairs
+from tlkeras.texts.bytepairs import LETTERS, BytePairs
 from tlkeras.texts.cuts import Cut
 from tlkeras.texts.wordpiece import WordPiece
 
@@ -129,6 +129,11 @@ def byte_pairs(folder: Path) -> BytePairs:
         options["cut"] = _cut(file, whole["pre_tokenizer"])
         options["composed"] = whole["normalizer"] is not None
         options["whole_words"] = model.get("ignore_merges", False)
+        if model.get("unk_token") and (lacking := {*LETTERS} - {*vocabulary}):
+            raise ValueError(
+                f"{file}: model.unk_token is {model['unk_token']!r}, expected None, because the "
+                f"vocabulary lacks {len(lacking)} bytes."
+            )
         pairs = model["merges"]  # Each as a text or, written since 2024, as a list of two.
         merges = tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in pairs)
     elif _class(config) in _WHOLE_ALONE:

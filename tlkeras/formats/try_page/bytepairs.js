@@ -16,7 +16,8 @@ export function cutter({ vocabulary, merges, letters, characters }) {
   return (text) =>
     words(points(text), kind).flatMap((word) => {
       const bytes = Array.from(encoder.encode(word), (byte) => alphabet[byte]);
-      return merged(bytes, ranks).map((piece) => ids.get(piece));
+      const known = bytes.filter((letter) => ids.has(letter)); // As by `tokenizers`.
+      return merged(known, ranks).map((piece) => ids.get(piece));
     });
 }
 
