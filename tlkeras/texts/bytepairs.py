@@ -179,10 +179,12 @@ class BytePairs:
         if self.composed:
             points, texts_of = composing.composed(points, texts_of)
         begins = cuts.begins(points, texts_of, self.cut)
+        letters, *_ = self._tables
+        # Where bytes are left out, a word may have no piece.
+        most = tf.int32.max if letters.min() < 0 else most
         kept, words = rows.first_words(begins, texts_of, most)
         points, texts_of, words = points[kept], texts_of[kept], words[kept]
         encoded, kept = _utf8(points)
-        letters, *_ = self._tables
         symbols = tf.gather(letters, tf.where(kept, encoded, 0))
         # Bytes that the vocabulary has no letter for are left out, as by `tokenizers`.
         kept &= symbols >= 0
