@@ -139,6 +139,14 @@ def test_a_seed_decides_what_is_left_out_and_a_class_of_one_example_is_learnt_fr
     assert sorted(label for *_, new in parts for label in new) == [0, 1, 2, 3]
 
 
+def test_without_an_example_to_measure_seen_classes_by_no_constant_is_chosen():
+    x, labels, described = world()
+    _, first = np.unique(labels, return_index=True)
+    kept = first[:14]
+    _, choice = descriptions.fitted(x[kept], labels[kept], described, 0)
+    assert (choice.constant, choice.harmonic) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

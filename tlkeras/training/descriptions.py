@@ -187,7 +187,7 @@ def _accuracy(right: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _constant(columns: np.ndarray) -> tuple[float, float]:
-    """Returns the constant of the largest harmonic mean, and that mean.
+    """Returns the constant of the largest harmonic mean, and that mean; 0 if no row can be right.
 
     Args:
         columns: Of every row by how much the best of the seen classes is above the best of the
@@ -200,8 +200,9 @@ def _constant(columns: np.ndarray) -> tuple[float, float]:
         is_seen = margins > constant
         right = np.where(is_seen, right_seen, right_new)
         mean = harmonic(_accuracy(right[~new], truth[~new]), _accuracy(right[new], truth[new]))
-        best = max(best, (mean, float(constant)))
-    return best[1], best[0]
+        if mean > best[1]:
+            best = float(constant), mean
+    return best
 
 
 def harmonic(one: float, other: float) -> float:
