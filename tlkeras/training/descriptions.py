@@ -23,7 +23,7 @@ from tlkeras.training.linear import Weights
 _PENALTIES = (1.0, 3.0, 10.0, 30.0)
 _DESCRIPTION_PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 
-# As many parts of the classes, and of the examples, are left out in turn to choose by.
+# At most so many parts of the classes, and of the examples, are left out in turn to choose by.
 _FOLDS = 5
 
 LEAST = 3
@@ -66,7 +66,7 @@ class Choice:
     Attributes:
         penalty: That of the features.
         description_penalty: That of the descriptions.
-        constant: What is taken from the scores of classes with examples.
+        constant: What is taken from the scores of classes with examples; 0 if all have some.
         accuracy: Of classes left out, among themselves; the mean over them.
         harmonic: The harmonic mean of the accuracies of classes with and without examples, all of
             them being candidates.
@@ -130,7 +130,7 @@ def _chosen(
     features: np.ndarray, labels: np.ndarray, described: np.ndarray, seen: np.ndarray, seed: int
 ) -> Choice:
     """Returns the penalties that are best for classes left out, then the best constant."""
-    parts = list(_parts(labels, seen, seed))
+    parts = list(_parts(labels, seen, len(described), seed))
     ways = list(itertools.product(_PENALTIES, _DESCRIPTION_PENALTIES))
     accuracies = np.zeros(len(ways))
     margins: list[list[np.ndarray]] = [[] for _ in ways]
@@ -145,19 +145,24 @@ def _chosen(
             accuracies[number] += _accuracy(right[is_new], truth[is_new]) / len(parts)
             margins[number].append(np.stack([old - best, right_old, right, is_new, truth]))
     chosen = int(accuracies.argmax())
-    constant, mean = _constant(np.concatenate(margins[chosen], axis=1))
+    constant, mean = 0.0, 0.0
+    if len(described) > len(seen):
+        constant, mean = _constant(np.concatenate(margins[chosen], axis=1))
     return Choice(*ways[chosen], constant, float(accuracies[chosen]), mean)
 
 
 def _parts(
-    labels: np.ndarray, seen: np.ndarray, seed: int
+    labels: np.ndarray, seen: np.ndarray, classes: int, seed: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yields which rows to learn from, and the classes that these have and that they lack.
 
-    Some rows of the classes that they have are left out, too, where a class has two.
+    They lack about the share that has no example among all classes: the more candidates there are,
+    the larger is the best score. Some rows of the classes that they have are left out, too, where a
+    class has two.
     """
     random = np.random.default_rng(seed)
-    count = min(_FOLDS, len(seen))
+    share = 1 - len(seen) / classes
+    count = min(max(round(1 / share), 2) if share else _FOLDS, _FOLDS, len(seen))
     of_class = random.permutation(np.arange(len(seen)) % count)
     chance = random.random(len(labels))
     turn = np.empty(len(labels), int)
