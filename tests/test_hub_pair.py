@@ -167,7 +167,14 @@ def test_a_picture_is_resized_as_by_pillow(name, tmp_path):
 
 
 @of_both
-@pytest.mark.parametrize("exporter", ["saved_model", "tflite", "keras", "onnx"])
+@pytest.mark.parametrize(
+    "exporter",
+    [
+        "saved_model",
+        "tflite",
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ("keras", "onnx")),
+    ],
+)
 def test_the_picture_tower_is_exported_to_equal_outputs(name, exporter, tmp_path):
     pairs.write(name, tmp_path / "pair")
     model = TransferModel(made(name, tmp_path / "pair"), Classification(), ["a", "b"])
