@@ -107,7 +107,7 @@ class _ClassNames(HeadAlone, name="class_names"):
                 "inferred."
             )
 
-    def solution(self, head, rows, checked, metric, seed):
+    def solution(self, head, rows, checked, metric, seed, *beside):
         """Returns kernel and bias; see `ZeroShot`."""
         classes = head.model.classes
         if self.text is None:
