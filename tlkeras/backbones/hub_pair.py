@@ -65,7 +65,7 @@ class HubPair(Backbone):
     in the middle, SigLIP scales the sides independently. The network has one size of picture.
     """
 
-    towers: ClassVar[Towers]
+    folders: ClassVar[Towers]
     ends: ClassVar[Ends]
     block_pattern = r"(encoder_block_\d+|vision_pooler|pooling)$"
 
@@ -143,7 +143,7 @@ class HubPair(Backbone):
             raise ValueError(
                 f"{file}, which says what the network is, cannot be read: {error}."
             ) from None
-        if (kind := found.get("model_type", "")) == self.towers.model_type:
+        if (kind := found.get("model_type", "")) == self.folders.model_type:
             return folder
         if "registered_name" in found and self.configuration is None:
             return None
@@ -156,15 +156,15 @@ class HubPair(Backbone):
     def _settings(self) -> Settings:
         """``config.json`` of the folder."""
         assert self._folder is not None
-        return towers.settings(self._folder, self.towers)
+        return towers.settings(self._folder, self.folders)
 
     def _pair(self) -> Any:
         """Returns both towers with their weights."""
         if self._folder is None:
             return self._preset("Backbone")
-        pair = towers.random(self._settings, self.towers)
+        pair = towers.random(self._settings, self.folders)
         if self._path is not None:
-            towers.load(pair, self._folder, self.towers)
+            towers.load(pair, self._folder, self.folders)
         return pair
 
     @functools.cached_property
@@ -174,10 +174,10 @@ class HubPair(Backbone):
             return self._preset("Preprocessor")
         length = self._settings["text_config"]["max_position_embeddings"]
         try:
-            tokenizer = self.towers.tokenizer(self._folder)
+            tokenizer = self.folders.tokenizer(self._folder)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(f"{self._folder} has no tokenizer: {error}.") from None
-        return self.towers.kind("Preprocessor")(tokenizer, sequence_length=length)
+        return self.folders.kind("Preprocessor")(tokenizer, sequence_length=length)
 
     @functools.cached_property
     def _pictures(self) -> tuple[Framing, Values, Values]:
@@ -202,7 +202,7 @@ class HubPair(Backbone):
 
     def _preset(self, part: str) -> Any:
         """Returns the pair or the preprocessor of a preset."""
-        kind = self.towers.kind(part)
+        kind = self.folders.kind(part)
         made = hub_files.preset(self.name, str(self._path or self.weights), kind)
         if not isinstance(made, kind):
             raise ValueError(
@@ -227,7 +227,7 @@ def _member(
             __doc__=f"`keras_hub.models.{constructor}Backbone`; see `HubPair`.",
             __annotations__={"weights": "str | None"},
             weights=preset,
-            towers=described,
+            folders=described,
             ends=staticmethod(ends),
         )
 
