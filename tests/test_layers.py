@@ -13,14 +13,14 @@ ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.shipped
 tlkeras.hardware
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
-tlkeras.images.masks
+tlkeras.images.masks tlkeras.images.framing
 tlkeras.boxes.geometry tlkeras.boxes.suppression tlkeras.boxes.assignment tlkeras.boxes.overlay
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
 tlkeras.texts.cuts tlkeras.texts.composing tlkeras.texts.whole_words
 tlkeras.texts.bytepairs tlkeras.texts.folders tlkeras.texts.notes tlkeras.texts.captions
 tlkeras.texts.layout tlkeras.texts.encoders
-tlkeras.texts.decoders tlkeras.texts.hub_layers
-tlkeras.texts.checkpoints tlkeras.texts.hub_pieces
+tlkeras.texts.decoders tlkeras.texts.hub_files tlkeras.texts.hub_layers
+tlkeras.texts.checkpoints tlkeras.texts.hub_pieces tlkeras.texts.towers
 tlkeras.kind tlkeras.kinds.* tlkeras.texts.casing tlkeras.texts.inputs
 tlkeras.source tlkeras.boxes.annotations
 tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
@@ -47,7 +47,8 @@ tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.rate_finder
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
-tlkeras.training.head_alone tlkeras.training.solve tlkeras.training.norms
+tlkeras.training.head_alone tlkeras.training.descriptions tlkeras.training.solve
+tlkeras.training.norms
 tlkeras.training.alignment tlkeras.training.discrepancy tlkeras.training.adversary
 tlkeras.training.adapted tlkeras.training.schedule
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.bert_inputs

@@ -15,6 +15,7 @@ from typing import Any
 
 import checkpoints
 import numpy as np
+import pairs
 import pytest
 from conftest import members
 
@@ -23,6 +24,7 @@ from tlkeras.backbone import Backbone
 from tlkeras.backbones.aligned import Aligned
 from tlkeras.backbones.applications import Application
 from tlkeras.backbones.efficientnet_lite import EfficientNetLite
+from tlkeras.backbones.hub_pair import HubPair
 from tlkeras.backbones.hub_text import HubText
 from tlkeras.backbones.starter import Starter
 from tlkeras.backbones.starter_text import StarterText
@@ -79,6 +81,8 @@ def small(member: type[Backbone]) -> Backbone:
         return TOWERS
     if issubclass(member, Aligned):
         return member(pair())
+    if issubclass(member, HubPair):
+        return member(weights=None, configuration=configuration(member.name))
     return member(size=32) if issubclass(member, EfficientNetLite) else member()
 
 
@@ -96,10 +100,11 @@ def pair() -> Path:
 
 @functools.cache
 def configuration(name: str) -> Path:
-    """Returns the folder of a small text network."""
+    """Returns the folder of a small text network, or of a pair with one."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
-    checkpoints.describe(name, folder)
+    describe = checkpoints.describe if name in checkpoints.FAMILIES else pairs.describe
+    describe(name, folder)
     return folder
 
 
@@ -276,10 +281,20 @@ def test_there_is_a_map_of_every_stride_and_of_the_size_it_tells(built: Built):
         assert sorted(maps) == sorted(f"stride{stride}" for stride in STRIDES)
 
 
+def test_words_are_rows_of_unit_length_in_the_space_of_the_pooled_features(built: Built):
+    found = built.backbone.words(["a dog", "a red boat"])
+    if found is None:
+        pytest.skip("knows no words")
+    assert found.shape == (2, built.network.output["pooled"].shape[-1])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+
+
 @of_every_family
 def test_maps_grow_with_the_picture_by_exactly_their_stride(built: Built):
     if built.backbone.name not in PICTURES or not _maps(built.network):
         pytest.skip("no network with maps of a picture")
+    if "size" not in spec.fields(type(built.backbone)):
+        pytest.skip("its weights are for pictures of one size")
     size = built.network.input.shape[1]
     larger: Any = built.backbone.replace(size=size + 64).build().output
     maps = _maps(built.network)

@@ -7,7 +7,6 @@ ids of pieces alone; it makes the mask of padding and the segments of a pair its
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
 import types
 import warnings
@@ -17,12 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
-from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.files import read_json
 from tlkeras.frameworks import keras, keras_hub
 from tlkeras.model import graph
-from tlkeras.texts import checkpoints, decoders, encoders, folders, hub_pieces, inputs
+from tlkeras.texts import checkpoints, decoders, encoders, folders, hub_files, hub_pieces, inputs
 from tlkeras.texts.bytepairs import BytePairs
 from tlkeras.texts.hub_pieces import HubPieces
 from tlkeras.texts.inputs import Input
@@ -33,9 +31,6 @@ Pooling = Literal["mean", "cls", "pooler", "last"]
 Tokenizer = WordPiece | BytePairs | HubPieces
 
 WEIGHTS = ".weights.h5"
-
-# The files of a folder that decide what comes out of the network.
-_DECIDING = (".json", ".txt", ".model", ".spm", ".safetensors", ".h5")
 
 _LAYER = (
     r"^(transformer_layer_\d+|disentangled_attention_encoder_layer_\d+|group_\d+_inner_layer_\d+|"
@@ -190,15 +185,7 @@ class HubText(Backbone):
         return inputs.lengths(batch, self.tokenizer.padding_id)
 
     def fingerprint(self):
-        paths = [path for path in (self.configuration, self._path) if path]
-        digest = hashlib.sha256()
-        for path in paths:
-            files = sorted(path.rglob("*")) if path.is_dir() else [path]
-            for file in (file for file in files if file.name.endswith(_DECIDING)):
-                digest.update(f"{file.relative_to(path)}\0".encode())
-                with file.open("rb") as read:
-                    digest.update(hashlib.file_digest(read, "sha256").digest())
-        return digest.hexdigest() if paths else ""
+        return hub_files.fingerprint(each for each in (self.configuration, self._path) if each)
 
     @property
     def _described_elsewhere(self) -> bool:
@@ -216,15 +203,7 @@ class HubText(Backbone):
     @functools.cached_property
     def _path(self) -> Path | None:
         """The file or folder of the weights; None if they are random or a preset's name."""
-        if self.weights is None:
-            return None
-        path = spec.path(self.weights)
-        if path.exists():
-            return path
-        is_path = path.name != self.weights and "://" not in self.weights
-        if is_path or self._described_elsewhere:
-            raise ValueError(f"{self.name}.weights is {self.weights!r}, but there is no such file.")
-        return None
+        return hub_files.existing(self.name, self.weights, is_path=self._described_elsewhere)
 
     @functools.cached_property
     def _folder(self) -> Path | None:
@@ -267,13 +246,7 @@ class HubText(Backbone):
 
     def _preset(self, kind: Any) -> Any:
         """Returns the network or the tokenizer of a preset."""
-        try:
-            made = kind.from_preset(str(self._path or self.weights))
-        except Exception as error:  # KerasHub raises no narrower one.
-            raise ValueError(
-                f"{self.name}.weights is {self.weights!r}, which KerasHub cannot read ({error}). "
-                f"Set the path of a folder, {self.name}(weights='FOLDER')."
-            ) from None
+        made = hub_files.preset(self.name, str(self._path or self.weights), kind)
         if kind is keras_hub.models.Backbone and not isinstance(made, self._constructor):
             raise ValueError(
                 f"{self.name}.weights is {self.weights!r}, which holds a {type(made).__name__}, "

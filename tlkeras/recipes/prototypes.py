@@ -11,12 +11,6 @@ from tlkeras.training import schedule
 from tlkeras.training.head_alone import HeadAlone
 from tlkeras.training.linear import LinearHead, Rows, Weights
 
-# The factor of the logits where no validation split chooses one: cosines differ by tenths.
-_SHARPNESS = 10.0
-
-# The factors to choose from, in logarithms.
-_FACTORS = np.linspace(np.log(0.1), np.log(1000), 41)
-
 
 class Prototypes(Recipe, name="prototypes"):
     """Sets the head so that the largest logit is that of the nearest class mean, without training.
@@ -78,13 +72,7 @@ class _ClassMeans(HeadAlone, name="class_means"):
     def solution(self, head, rows, checked, metric, seed, *beside):
         """Returns kernel and bias; see `Prototypes`."""
         weights = weights_of_means(*self._chosen(head, rows), self.distance)
-        if checked is None:
-            return scaled(weights, _SHARPNESS)
-
-        def loss(logarithm: float) -> float:
-            return head.loss(scaled(weights, np.exp(logarithm)), checked, checked.ones())[0]
-
-        return scaled(weights, np.exp(min(_FACTORS, key=loss)))
+        return head.sharpened(weights, checked, checked.ones() if checked else None)
 
     def _chosen(self, head: LinearHead, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
         """Returns the features [n, channels] and the labels [n] of the shots."""
@@ -113,9 +101,3 @@ def weights_of_means(features: np.ndarray, labels: np.ndarray, distance: str) ->
         return kernel, np.zeros(len(means))
     size = np.square(features - features.mean(axis=0)).sum(axis=1).mean() or 1.0
     return 2 * means.T / size, -np.square(means).sum(axis=1) / size
-
-
-def scaled(weights: Weights, factor: float) -> Weights:
-    """Returns weights whose logits are `factor` times as large."""
-    kernel, bias = weights
-    return kernel * factor, bias * factor

@@ -114,14 +114,14 @@ def load(network: keras.Model, folder: Path, layout: Layout) -> None:
     Raises:
         ValueError: There are no such weights, or one is missing or of another shape.
     """
-    tensors = _tensors(folder)
-    prefix = _prefix(folder, tensors, layout)
+    opened = tensors(folder)
+    prefix = _prefix(folder, opened, layout)
     for variable in network.variables:
         if variable.name == "seed_generator_state":
             continue
         place, last = variable.path.rsplit("/", 1)
         found = [
-            _read(folder, tensors, [f"{prefix}{name}.{end}" for end in _LAST[last]])
+            read(folder, opened, [f"{prefix}{name}.{end}" for end in _LAST[last]])
             for name in _names(place, layout).split(" + ")
         ]
         shape = tuple(variable.shape)
@@ -137,11 +137,15 @@ def load(network: keras.Model, folder: Path, layout: Layout) -> None:
 
 def readout(folder: Path) -> np.ndarray:
     """Returns the matrix that rates the next piece, where it is not the table of the pieces."""
-    return _read(folder, _tensors(folder), ["lm_head.weight"]).T
+    return read(folder, tensors(folder), ["lm_head.weight"]).T
 
 
-def _tensors(folder: Path) -> dict[str, Any]:
-    """Returns the open file of every tensor, by name."""
+def tensors(folder: Path) -> dict[str, Any]:
+    """Returns the open file of every tensor of a folder, by name.
+
+    Raises:
+        ValueError: A file cannot be read.
+    """
     from safetensors import SafetensorError, safe_open
 
     index = folder / f"{_WEIGHTS}.index.json"
@@ -158,6 +162,18 @@ def _tensors(folder: Path) -> dict[str, Any]:
     return opened
 
 
+def read(folder: Path, tensors: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+    """Returns the first of these tensors that there is, float32.
+
+    Raises:
+        ValueError: There is none.
+    """
+    for name in names:
+        if name in tensors:
+            return tf.cast(tensors[name].get_tensor(name), tf.float32).numpy()
+    raise ValueError(f"{folder}: there is no tensor {' or '.join(names)}.")
+
+
 def _prefix(folder: Path, tensors: Mapping[str, Any], layout: Layout) -> str:
     """Returns what stands before all names, such as ``bert.``; a bare network has nothing."""
     first = f"{next(iter(layout.weights.values()))}.weight"
@@ -172,10 +188,3 @@ def _names(place: str, layout: Layout) -> str:
         if found := re.fullmatch(pattern, place):
             return found.expand(names)
     raise KeyError(place)
-
-
-def _read(folder: Path, tensors: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
-    for name in names:
-        if name in tensors:
-            return tf.cast(tensors[name].get_tensor(name), tf.float32).numpy()
-    raise ValueError(f"{folder}: there is no tensor {' or '.join(names)}.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from keras_hub.src.models.deberta_v3 import relative_embedding
 from keras_hub.src.models.llama import llama_decoder
+from keras_hub.src.models.siglip import siglip_layers
 
 from tlkeras.frameworks import keras
 
@@ -42,7 +43,16 @@ class RelativeEmbedding(relative_embedding.RelativeEmbedding):
         self.built = True
 
 
+@keras.saving.register_keras_serializable("tlkeras")
+class SigLIPVisionEmbedding(siglip_layers.SigLIPVisionEmbedding):
+    """The patches of SigLIP; KerasHub tells Keras of one more than there are, as CLIP has."""
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0], self.num_positions, self.hidden_dim
+
+
 MENDED: dict[str, Any] = {
-    each.__name__: each for each in (LlamaTransformerDecoder, RelativeEmbedding)
+    each.__name__: each
+    for each in (LlamaTransformerDecoder, RelativeEmbedding, SigLIPVisionEmbedding)
 }
 """What stands in place of a layer of KerasHub, by its name."""

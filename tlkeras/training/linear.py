@@ -22,6 +22,12 @@ _CHUNK = 1 << 25
 # Rows of at most this many bytes stay in memory; more are read again for every evaluation.
 _MEMORY = 1 << 29
 
+# The factor of logits where no validation split chooses one: those of unit size differ by tenths.
+_SHARPNESS = 10.0
+
+# The factors to choose from, in logarithms.
+_FACTORS = np.linspace(np.log(0.1), np.log(1000), 41)
+
 Weights = tuple[np.ndarray, np.ndarray]
 """Kernel, float64 [channels, units], and bias, float64 [units]."""
 
@@ -162,6 +168,19 @@ class LinearHead:
             raise ValueError(f"The loss of the head is {loss}: features or targets are not finite.")
         return loss / total, (slopes[0] / total, slopes[1] / total)
 
+    def sharpened(self, weights: Weights, rows: Rows | None, counted: np.ndarray | None) -> Weights:
+        """Returns weights with all logits times one factor, which orders the classes as before.
+
+        Of the counted rows, it has the least loss; without any, it is fixed.
+        """
+        if rows is None or counted is None or not counted.any():
+            return _scaled(weights, _SHARPNESS)
+
+        def loss(logarithm: float) -> float:
+            return self.loss(_scaled(weights, np.exp(logarithm)), rows, counted)[0]
+
+        return _scaled(weights, np.exp(min(_FACTORS, key=loss)))
+
     def measured(self, rows: Rows, ways: Sequence[tuple[Weights, np.ndarray]]) -> dict[str, float]:
         """Returns the mean loss and the metrics of rows, all together.
 
@@ -218,6 +237,11 @@ class LinearHead:
 
     def _traced(self, function: Callable[..., Any]) -> Any:
         return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def _scaled(weights: Weights, factor: float) -> Weights:
+    kernel, bias = weights
+    return kernel * factor, bias * factor
 
 
 def _dense(model: TransferModel, asker: str) -> keras.layers.Dense:

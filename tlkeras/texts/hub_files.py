@@ -1,0 +1,64 @@
+"""Hub files: where the weights and settings of a network of KerasHub lie, and what reads them."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tlkeras import spec
+
+# The files of a folder that decide what comes out of the network.
+_DECIDING = (".json", ".txt", ".model", ".spm", ".safetensors", ".h5")
+
+
+def existing(member: str, weights: str | None, *, is_path: bool = False) -> Path | None:
+    """Returns the file or folder of weights; None if they are random or a preset's name.
+
+    Args:
+        member: The name of the backbone, for the message.
+        weights: Its field.
+        is_path: Whether no preset can have that name.
+
+    Raises:
+        ValueError: It is a path, but there is nothing.
+    """
+    if weights is None:
+        return None
+    path = spec.path(weights)
+    if path.exists():
+        return path
+    if is_path or (path.name != weights and "://" not in weights):
+        raise ValueError(f"{member}.weights is {weights!r}, but there is no such file.")
+    return None
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """Returns the SHA-256 of the deciding files of folders, and of files; empty without any."""
+    digest, found = hashlib.sha256(), list(paths)
+    for path in found:
+        files = sorted(path.rglob("*")) if path.is_dir() else [path]
+        for file in (file for file in files if file.name.endswith(_DECIDING)):
+            digest.update(f"{file.relative_to(path)}\0".encode())
+            with file.open("rb") as read:
+                digest.update(hashlib.file_digest(read, "sha256").digest())
+    return digest.hexdigest() if found else ""
+
+
+def preset(member: str, weights: str, kind: Any) -> Any:
+    """Returns what a preset, a folder or a name, holds of a kind: a class of KerasHub.
+
+    Raises:
+        ValueError: KerasHub cannot read it.
+    """
+    try:
+        with warnings.catch_warnings():  # SentencePiece's file stays open in KerasHub 0.32.
+            warnings.simplefilter("ignore", ResourceWarning)
+            return kind.from_preset(weights)
+    except Exception as error:  # KerasHub raises no narrower one.
+        raise ValueError(
+            f"{member}.weights is {weights!r}, which KerasHub cannot read ({error}). "
+            f"Set the path of a folder, {member}(weights='FOLDER')."
+        ) from None
