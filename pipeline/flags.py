@@ -35,6 +35,7 @@ def run(
     *configs: type[Spec],
     steps: Sequence[Step] = (),
     more: str = "",
+    example: str = "",
     before: Mapping[str, Callable[[str], str]] = MappingProxyType({}),
 ) -> NoReturn:
     """Calls `main` with the configs of the command line; exits with its return value.
@@ -50,6 +51,7 @@ def run(
         configs: The classes of its configs.
         steps: The steps that it runs, if not all.
         more: The end of the help text.
+        example: Flags of the example in the help text, if the required ones are not enough.
         before: By flag, what becomes of its text before it is read.
     """
 
@@ -57,7 +59,9 @@ def run(
         with hardware.used(str(cast(Any, flags.FLAGS[_STRATEGY.name]).value)):
             return main(*values)
 
-    _start(argv, on_hardware, parser(*configs, steps=steps, more=more, before=before))
+    _start(
+        argv, on_hardware, parser(*configs, steps=steps, more=more, example=example, before=before)
+    )
 
 
 def run_alone(argv: Sequence[str], step: Step, config: type[Spec]) -> NoReturn:
@@ -117,6 +121,7 @@ def parser(
     *configs: type[Spec],
     steps: Sequence[Step] = (),
     more: str = "",
+    example: str = "",
     before: Mapping[str, Callable[[str], str]] = MappingProxyType({}),
     values: flags.FlagValues = flags.FLAGS,
 ) -> Callable[[Sequence[str]], tuple[Any, ...]]:
@@ -129,7 +134,7 @@ def parser(
         dataclasses.replace(option, before=before.get(option.name, str))
         for option in [*first, *(option for each in others for option in each)]
     ]
-    example = " ".join(f"--{option.name}=…" for option in options if option.required)
+    example = example or " ".join(f"--{each.name}=…" for each in options if each.required)
     about = inspect.getdoc(steps[-1] if steps else configs[0]) or ""
 
     def parse(argv: Sequence[str]) -> tuple[Any, ...]:

@@ -249,6 +249,9 @@ def report(rows: Sequence[Trial]) -> str:
     )
 
 
+EXAMPLE = '--recipe="fine_tune(phases=[solve, phase(learning_rate=log(1e-5, 1e-2), unfreeze=0.3)])"'
+
+
 def before(templates: dict[str, Template]) -> dict[str, Callable[[str], str]]:
     """Returns functions that note the template of a flag and return its text with first values."""
 
@@ -263,4 +266,12 @@ def command(argv: Sequence[str]) -> NoReturn:
     """Runs ``tlkeras search``."""
     templates: dict[str, Template] = {}
     program = functools.partial(main, templates)
-    flags.run(argv, program, Config, Settings, steps=PIPELINE, before=before(templates))
+    flags.run(
+        argv,
+        program,
+        Config,
+        Settings,
+        steps=PIPELINE,
+        example=EXAMPLE,
+        before=before(templates),
+    )

@@ -8,7 +8,7 @@ import pytest
 from absl import flags as absl_flags
 from conftest import draw
 
-from pipeline import few_shot, flags, gain
+from pipeline import few_shot, flags, gain, lr_find, search
 from pipeline.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -16,8 +16,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "BUILD.md", "Makefile", "benchmarks/README.md"]
 
 PROGRAMS = {
-    "gain": ((Config,), gain.PIPELINE),
-    "few_shot": ((Config, few_shot.Episodes), few_shot.PIPELINE),
+    "gain": ((Config,), {"steps": gain.PIPELINE}),
+    "few_shot": ((Config, few_shot.Episodes), {"steps": few_shot.PIPELINE}),
+    "lr_find": ((Config,), {"steps": lr_find.PIPELINE}),
+    "search": (
+        (Config, search.Settings),
+        {"steps": search.PIPELINE, "before": search.before({})},
+    ),
 }
 
 
@@ -25,7 +30,9 @@ def commands() -> list[str]:
     """Returns every command line of the pages that runs the pipeline, or one of `PROGRAMS`."""
     texts = [(ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ") for page in PAGES]
     lines = [line for text in texts for line in text.splitlines()]
-    found = (re.search(r"(?<!`)\btlkeras( gain| few_shot)?( --.*)?$", x) for x in lines)
+    found = (
+        re.search(r"(?<!`)\btlkeras( gain| few_shot| lr_find| search)?( --.*)?$", x) for x in lines
+    )
     return [match[0] for match in found if match]
 
 
@@ -33,14 +40,15 @@ def commands() -> list[str]:
 def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatch):
     for folder in ("photos", "IMAGES/flower_photos", "cells/Annotations"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "reviews.csv").write_text("text,label\nfine,yes\n", encoding="utf-8")
+    for name in ("reviews.csv", "films.csv"):
+        (tmp_path / name).write_text("text,label\nfine,yes\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(absl_flags, "FLAGS", absl_flags.FlagValues())
     arguments = shlex.split(command)
-    configs, steps = PROGRAMS.get(" ".join(arguments[1:2]), ((Config,), ()))
-    arguments = arguments[1:] if steps else arguments
+    configs, options = PROGRAMS.get(" ".join(arguments[1:2]), ((Config,), {}))
+    arguments = arguments[1:] if options else arguments
     values = absl_flags.FlagValues()
-    config, *_ = flags.parser(*configs, steps=steps, values=values)(arguments)
+    config, *_ = flags.parser(*configs, **options, values=values)(arguments)
     assert isinstance(config, Config)
 
 

@@ -18,7 +18,9 @@ from pipeline import flags, search, store, trial
 from pipeline.config import Config
 from pipeline.ranges import Template
 from pipeline.search import Settings
+from tlkeras import spec
 from tlkeras.data.splits import Split
+from tlkeras.recipe import Recipe
 from tlkeras.sources.folder import Folder
 
 TESTS = Path(__file__).parent
@@ -145,6 +147,12 @@ def test_the_flags_are_those_of_the_training_with_ranges_and_the_number_of_trial
     assert not again.ranges
 
 
+def test_the_example_of_the_help_has_ranges():
+    name, text = shlex.split(search.EXAMPLE)[0].removeprefix("--").split("=", 1)
+    template = Template(name, text)
+    assert template.ranges and spec.parse(template.filled(template.first), Recipe)
+
+
 def test_without_optuna_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ValueError, match=r"needs the package optuna: .* '\.\[search\]'"):
@@ -244,7 +252,9 @@ from conftest import Tiny
 from pipeline import search
 from pipeline.config import Config
 from pipeline.ranges import Template
+from tlkeras import spec
 from tlkeras.data.splits import Split
+from tlkeras.recipe import Recipe
 from tlkeras.sources.folder import Folder
 from tlkeras.training import loop
 

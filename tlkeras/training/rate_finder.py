@@ -2,15 +2,17 @@
 
 The sweep of Smith 2017, "Cyclical learning rates for training neural networks"
 (https://arxiv.org/abs/1506.01186): every step has a larger rate than the step before, and the loss
-of its batch is noted. The rule is that of Gugger 2018
-(https://sgugger.github.io/how-do-you-find-a-good-learning-rate.html): a tenth of the rate at which
-the smoothed loss is least.
+of its batch is noted. The rule is nearly that of Gugger 2018
+(https://sgugger.github.io/how-do-you-find-a-good-learning-rate.html), a tenth of the rate at which
+the smoothed loss is least: of the rates whose loss is the least but for noise, the largest counts.
+The loss of a network that is nearly fitted would else be least anywhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,13 @@ STEPS = 100
 # The weight of the past in the smoothed loss. Gugger's 0.98 is for thousands of steps.
 _PAST = 0.9
 
-# A loss so many times the least one has diverged.
+# A smoothed loss so many times the least one has diverged.
 _DIVERGED = 4.0
+
+# From the median distance of a loss to its smoothed one to four deviations of the smoothed losses
+# of normal noise, as the least of many is two below their mean, and another may be two above.
+# 1.4826 is for single losses, and the mean of a geometric past has less.
+_NOISE = 4 * 1.4826 * math.sqrt((1 - _PAST) / (1 + _PAST))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +48,14 @@ class Sweep:
 
     @property
     def suggestion(self) -> float:
-        """A tenth of the rate at which the smoothed loss is least, to three digits."""
-        least = min(range(len(self.rates)), key=self.smoothed.__getitem__)
-        return float(f"{self.rates[least] / 10:.2e}")
+        """A tenth of the largest rate with the least smoothed loss but for noise; three digits."""
+        pairs = zip(self.losses, self.smoothed, strict=True)
+        noise = _NOISE * statistics.median(abs(loss - mean) for loss, mean in pairs)
+        bound = min(self.smoothed) + noise
+        largest = max(
+            rate for rate, mean in zip(self.rates, self.smoothed, strict=True) if mean <= bound
+        )
+        return float(f"{largest / 10:.2e}")
 
 
 def found(
@@ -96,6 +108,7 @@ def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
     before = [(each, keras.ops.convert_to_numpy(each)) for each in trained.variables]
     rates: list[float] = []
     losses: list[float] = []
+    means: list[float] = []
 
     def begin(step: int, logs: Any = None) -> None:
         trained.reset_metrics()  # Else the loss would be the mean of all steps so far.
@@ -106,7 +119,8 @@ def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
         if math.isfinite(loss):
             rates.append(rate(step))
             losses.append(loss)
-        trained.stop_training = not math.isfinite(loss) or loss > _DIVERGED * abs(min(losses))
+            means[:] = smoothed(losses)
+        trained.stop_training = not math.isfinite(loss) or means[-1] > _DIVERGED * abs(min(means))
 
     loop.reseed(trained, seed, first)
     watch = keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)
@@ -118,7 +132,7 @@ def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
             f"The loss is not finite at a learning rate of {LOW}, so no sweep can find a better "
             "one; look at the data, or set learning_rate."
         )
-    return Sweep(tuple(rates), tuple(losses), tuple(smoothed(losses)))
+    return Sweep(tuple(rates), tuple(losses), tuple(means))
 
 
 def rate(step: int) -> float:
