@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -100,6 +101,10 @@ def plainly(function: Callable[P, T]) -> Callable[P, T]:
                 raise
             advice = "permission denied; change its permissions, or name another file or folder."
             print(terminal.printable(f"{error.filename}: {advice}"), file=sys.stderr)
+            sys.exit(1)
+        except BrokenPipeError:
+            # The reader of the output has ended, such as `head`. What is left goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
         except KeyboardInterrupt:
             print("Stopped; the same command resumes.", file=sys.stderr)

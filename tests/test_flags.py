@@ -371,3 +371,13 @@ def test_a_step_alone_makes_its_product(tmp_path):
     assert second.stdout == "stew   reused\n"
     third = program(tmp_path, "--alone", "--rice=gone", "--out=other")
     assert (third.returncode, third.stderr) == (1, "There is no folder gone.\n")
+
+
+def test_a_reader_that_ends_early_gets_no_traceback(tmp_path):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "pipeline", "--help"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, stdout=write, stderr=-1)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (1, b"")
