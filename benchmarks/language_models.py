@@ -1,19 +1,22 @@
 """A language model before and after it has read reviews: perplexity and bits per byte.
 
-stories260K, 0.26 million weights trained on children's stories, reads sentences of reviews of books
-from fdu_mtl: 1,000 held-out ones before and after `fine_tune`.
+stories260K, 0.26 million weights trained on children's stories, or SmolLM2-135M-Instruct reads
+sentences of reviews of books from fdu_mtl: 1,000 held-out ones before and after `fine_tune`.
 
     python benchmarks/language_models.py --data=TEXT --weights=WEIGHTS --results=FILE
+    python benchmarks/language_models.py --data=TEXT --smollm2=FOLDER --results=FILE
 
-TEXT holds ``fdu_mtl``, WEIGHTS ``stories260K_named.npz`` and ``tok512.bin``. Sentences for
-training are of the unlabelled reviews, those for the test of the test reviews. Results, with
-continuations of a few beginnings, are printed and appended to ``--results``.
+TEXT holds ``fdu_mtl``, WEIGHTS ``stories260K_named.npz`` and ``tok512.bin``, FOLDER what
+``gguf_folder.py`` makes of a file of SmolLM2. Sentences for training are of the unlabelled reviews,
+those for the test of the test reviews. Results, with continuations of a few beginnings, are printed
+and appended to ``--results``.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import re
 import sys
@@ -40,60 +43,83 @@ from tlkeras.tasks.language_modeling import LanguageModeling
 from tlkeras.texts import sampling
 from tlkeras.training.phase import Phase
 
-DOMAIN, LENGTH, BATCH = "books", 192, 16
-TRAINING, TEST = 6000, 1000
+DOMAIN, LENGTH, TEST = "books", 192, 1000
 PROMPTS = ("Once upon a time", "This book is", "The author")
 
-RECIPE = FineTune(
-    (
-        Phase(
-            epochs=3,
-            learning_rate=2e-3,
-            unfreeze="all",
-            optimizer="adamw",
-            weight_decay=0.01,
-            schedule="cosine",
-            warmup=0.1,
-            clip=1.0,
-        ),
+
+def phase(epochs: int, learning_rate: float, unfreeze: Any) -> Phase:
+    """Returns a phase that trains the layers from `unfreeze` on."""
+    return Phase(
+        epochs=epochs,
+        learning_rate=learning_rate,
+        unfreeze=unfreeze,
+        optimizer="adamw",
+        weight_decay=0.01,
+        schedule="cosine",
+        warmup=0.1,
+        clip=1.0,
     )
-)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model, from how many sentences it learns, how many at once, and how."""
+
+    model: str
+    training: int
+    batch: int
+    phase: Phase
+
+
+STORIES = Case("stories260K", 6000, 16, phase(3, 2e-3, "all"))
+SMOLLM2 = Case("SmolLM2-135M-Instruct", 1500, 8, phase(1, 1e-4, 1 / 3))
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
+    models = parser.add_mutually_exclusive_group(required=True)
+    models.add_argument("--weights", type=Path, help="of stories260K")
+    models.add_argument("--smollm2", type=Path, help="a folder from gguf_folder.py")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    chosen = SMOLLM2 if options.smollm2 else STORIES
     for seed in range(options.seeds):
         with tempfile.TemporaryDirectory() as name:
-            rows = run(options.data, options.weights, Path(name), seed)
+            folder = options.smollm2 or of_stories(options.weights, Path(name))
+            rows = run(chosen, options.data, folder, Path(name), seed)
         with options.results.open("a", encoding="utf-8") as file:
             for row in rows:
-                case = {"model": "stories260K", "domain": DOMAIN, "seed": seed}
+                case = {"model": chosen.model, "domain": DOMAIN, "seed": seed}
                 print(json.dumps(case | row), file=file)
                 print(case | row, flush=True)
 
 
-def run(data: Path, weights: Path, folder: Path, seed: int) -> list[dict[str, Any]]:
-    """Returns the measures before and after the training, and the seconds that it took."""
+def of_stories(weights: Path, folder: Path) -> Path:
+    """Returns a folder with what `llama` reads of stories260K."""
     known = stories.pieces(weights / "tok512.bin")
     stories.write(dict(np.load(weights / "stories260K_named.npz")), known, folder)
+    return folder
+
+
+def run(case: Case, data: Path, weights: Path, folder: Path, seed: int) -> list[dict[str, Any]]:
+    """Returns the measures before and after the training, and the seconds that it took."""
     reviews = data / "fdu_mtl"
     (folder / "texts").mkdir()
-    write(folder / "texts/train.csv", sentences(reviews / f"{DOMAIN}.task.unlabel")[:TRAINING])
+    write(
+        folder / "texts/train.csv", sentences(reviews / f"{DOMAIN}.task.unlabel")[: case.training]
+    )
     write(folder / "texts/test.csv", sentences(reviews / f"{DOMAIN}.task.test")[:TEST])
     source = CSV(folder / "texts", text="text", label=None)
     ingest.write_examples(source, Split(validation=5, test=0), folder / "examples")
-    backbone = Llama(weights=str(folder), length=LENGTH)
-    made = Data(folder / "examples", backbone, LanguageModeling(), BATCH, seed=seed)
+    backbone = Llama(weights=str(weights), length=LENGTH)
+    made = Data(folder / "examples", backbone, LanguageModeling(), case.batch, seed=seed)
     model = TransferModel(backbone, made.task, made.classes, seed=seed)
     before = measured(model, made)
     start = time.perf_counter()
-    RECIPE.fit(model, made, folder / "fit")
+    FineTune((case.phase,)).fit(model, made, folder / "fit")
     return [
         {"when": "before", **before},
         {"when": "after", **measured(model, made), "seconds": time.perf_counter() - start},
