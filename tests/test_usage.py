@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Tiny, export, members
+from conftest import Tiny, Wordy, export, members
 from PIL import Image as Pillow
 from toy_text import ToyText
 
 from tlkeras import spec
+from tlkeras.backbones.towers import Towers
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.formats import usage
@@ -25,6 +26,7 @@ from tlkeras.kinds.text import Text
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.regression import Regression
+from tlkeras.tasks.retrieval import Retrieval
 from tlkeras.tasks.tagging import Tagging
 
 FILE = "picture.jpg"  # Pillow looks at what a file holds, not at its name.
@@ -121,13 +123,22 @@ PYTHON = {name.partition("(")[0] for name in EXPORTERS}
 
 
 def test_every_exporter_tells_how_its_files_are_used():
-    for name in members(Exporter):
+    for name in [each for each in members(Exporter) if each != "tower"]:
         if name == "onnx":
             pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
         exporter = spec.parse(name, Exporter)
         uses = exporter.usage(Tiny(), Classification())
         assert [use.file for use in uses] == [*exporter.files()]
         assert {use.language for use in uses} == {"python" if name in PYTHON else "sh"}
+
+
+def test_the_files_of_one_tower_are_used_as_those_of_a_network_alone():
+    exporter = spec.parse("tower(side='picture', to=tflite)", Exporter)
+    (use,) = exporter.usage(Towers(Tiny(), Wordy(input="text")), Retrieval())
+    (alone,) = TFLite().usage(Tiny(), Retrieval(alone="picture"))
+    assert [use.file] == [*exporter.files()] and use.language == alone.language
+    assert use.code == alone.code.replace(f'"{alone.file}"', f'"{use.file}"') != alone.code
+    assert exporter.usage(Tiny(), Classification()) == []
 
 
 @pytest.mark.parametrize("text", EXPORTERS)
