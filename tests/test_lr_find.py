@@ -34,8 +34,8 @@ def test_each_phase_is_swept_told_and_drawn_and_the_last_is_not_fitted(pictures,
     rows = json.loads((folder / rate_finder.FILE).read_text())
     assert [row["phase"] for row in rows] == [1, 2]
     for row in rows:
-        least = row["rates"][row["smoothed"].index(min(row["smoothed"]))]
-        assert row["learning_rate"] == pytest.approx(least / 10, rel=0.01)
+        sweep = rate_finder.Sweep(row["rates"], row["losses"], row["smoothed"])
+        assert row["learning_rate"] == sweep.suggestion
         assert f"{row['learning_rate']:g}" in told.rpartition("learning rate")[2]
         assert f"learning_rate={row['learning_rate']:g}." in (folder / lr_find.REPORT).read_text()
     assert (folder / lr_find.REPORT).read_text().count("<svg") == 2

@@ -404,6 +404,7 @@ print(json.dumps(served["text"].numpy().tolist()))
 """
 
 
+@pytest.mark.slow
 def test_towers_are_exported_alone_and_give_the_rows_of_the_pair(data, tmp_path):
     model = TransferModel(data.backbone, data.task, (), seed=0)
     inputs, _ = next(iter(data.batches("test").as_numpy_iterator()))
@@ -432,6 +433,7 @@ def test_towers_are_exported_alone_and_give_the_rows_of_the_pair(data, tmp_path)
     np.testing.assert_allclose(json.loads(ended.stdout), rows, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_export_of_one_tower_is_judged_beside_the_other_one_s_rows(data, tmp_path):
     model = TransferModel(data.backbone, data.task, (), seed=0)
     for name in ("model", "evaluation/served", "exports"):

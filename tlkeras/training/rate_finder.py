@@ -11,6 +11,7 @@ The loss of a network that is nearly fitted would else be least anywhere.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -51,10 +52,10 @@ class Sweep:
         """A tenth of the largest rate with the least smoothed loss but for noise; three digits."""
         pairs = zip(self.losses, self.smoothed, strict=True)
         noise = _NOISE * statistics.median(abs(loss - mean) for loss, mean in pairs)
-        bound = min(self.smoothed) + noise
-        largest = max(
-            rate for rate, mean in zip(self.rates, self.smoothed, strict=True) if mean <= bound
-        )
+        place = min(range(len(self.rates)), key=self.smoothed.__getitem__)
+        bound = self.smoothed[place] + noise
+        behind = zip(self.rates[place:], self.smoothed[place:], strict=True)
+        *_, (largest, _) = itertools.takewhile(lambda pair: pair[1] <= bound, behind)
         return float(f"{largest / 10:.2e}")
 
 
