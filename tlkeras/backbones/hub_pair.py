@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tlkeras.backbone import Backbone
-from tlkeras.files import read_json
 from tlkeras.frameworks import keras, tf
 from tlkeras.images.framing import Framing
 from tlkeras.kinds.image import Image
@@ -137,12 +136,7 @@ class HubPair(Backbone):
         if folder is None:
             return None
         file = folder / "config.json"
-        try:
-            found = read_json(file)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{file}, which says what the network is, cannot be read: {error}."
-            ) from None
+        found = hub_files.settings(file, "what the network is")
         if (kind := found.get("model_type", "")) == self.folders.model_type:
             return folder
         if "registered_name" in found and self.configuration is None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from tlkeras.backbone import Backbone
-from tlkeras.files import read_json
 from tlkeras.frameworks import keras, keras_hub
 from tlkeras.model import graph
 from tlkeras.texts import checkpoints, decoders, encoders, folders, hub_files, hub_pieces, inputs
@@ -212,12 +211,7 @@ class HubText(Backbone):
         if folder is None:
             return None
         file = folder / "config.json"
-        try:
-            settings = read_json(file)
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{file}, which says what the network is, cannot be read: {error}."
-            ) from None
+        settings = hub_files.settings(file, "what the network is")
         if (found := settings.get("model_type", "")) in self.family.layout.model_types:
             return folder
         if "registered_name" in settings and self.configuration is None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tlkeras import spec
+from tlkeras import files, spec
 
 # The files of a folder that decide what comes out of the network.
 _DECIDING = (".json", ".txt", ".model", ".spm", ".safetensors", ".h5")
@@ -62,3 +62,15 @@ def preset(member: str, weights: str, kind: Any) -> Any:
             f"{member}.weights is {weights!r}, which KerasHub cannot read ({error}). "
             f"Set the path of a folder, {member}(weights='FOLDER')."
         ) from None
+
+
+def settings(file: Path, told: str) -> dict[str, Any]:
+    """Returns what a JSON file holds; `told` is what it says, for the message.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    try:
+        return files.read_json(file)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}, which says {told}, cannot be read: {error}.") from None

@@ -17,7 +17,7 @@ import numpy as np
 from tlkeras.files import read_json
 from tlkeras.frameworks import keras_hub
 from tlkeras.images.framing import Framing
-from tlkeras.texts import checkpoints
+from tlkeras.texts import checkpoints, hub_files
 from tlkeras.texts.layout import Settings, layers
 
 # What Pillow calls its filters in ``preprocessor_config.json``.
@@ -176,12 +176,7 @@ def pictures(folder: Path, size: int) -> tuple[Framing, Values, Values]:
         ValueError: The file is missing, or asks for another square than that of the network.
     """
     file = folder / "preprocessor_config.json"
-    try:
-        found = read_json(file)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{file}, which says how pictures are scaled, cannot be read: {error}."
-        ) from None
+    found = hub_files.settings(file, "how pictures are scaled")
     sides = {side for key in ("size", "crop_size") for side in _sides(found.get(key, size))}
     method = _FILTERS.get(found.get("resample", 3))
     if sides != {size} or method is None or not found.get("do_resize", True):
