@@ -63,7 +63,8 @@ def pieces_of(tokenizer: WordPiece | BytePairs, texts: Sequence[str], length: in
     ids = cutter(tokenizer, length)(tf.constant(texts))
     assert ids.shape == (len(texts), length) and ids.dtype == tf.int32
     padding = tokenizer.vocabulary.index(tokenizer.padding) if tokenizer.padding else -1
-    return [[i for i in row if i != padding] for row in ids.numpy().tolist()]
+    rows = ids.numpy()
+    return [row[kept].tolist() for row, kept in zip(rows, rows != padding, strict=True)]
 
 
 def reference(tokenizer: WordPiece | BytePairs) -> Tokenizer:
