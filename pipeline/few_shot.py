@@ -12,10 +12,10 @@ from typing import Annotated, Any, NoReturn
 
 import numpy as np
 
-from pipeline import code, flags, store
+from pipeline import flags, store
 from pipeline.config import Config
 from pipeline.step import Place, Runtime, Step
-from pipeline.steps import example_gen
+from pipeline.steps import example_gen, trainer
 from tlkeras import spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
@@ -86,8 +86,7 @@ def few_shot(
     settings = Episodes(ways, shots, queries, episodes)
     labels = _labels(data)
     require_enough(settings, data.classes, labels)
-    modules = {type(backbone).__module__, "tlkeras.training.features"}
-    cache = Cache(features, feature_cache_gb, code.digest(modules))
+    cache = trainer.cache(features, feature_cache_gb, backbone, data.task)
     model = TransferModel(backbone, data.task, [f"class {way}" for way in range(ways)], seed)
     summaries = _summaries(model, data, cache)
     learners = Learners(model)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pipeline import code, flags, store
+from pipeline import flags, store
 from pipeline.config import Config
 from pipeline.step import Place, Runtime, Step
-from pipeline.steps import example_gen
+from pipeline.steps import example_gen, trainer
 from tlkeras import files, spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
@@ -26,7 +26,6 @@ from tlkeras.report import charts, page
 from tlkeras.spec import Spec
 from tlkeras.task import Task
 from tlkeras.training import rate_finder
-from tlkeras.training.features import Cache
 from tlkeras.training.rate_finder import Sweep
 
 REPORT = "lr_find.html"
@@ -48,15 +47,14 @@ def lr_find(
 ) -> None:
     """Sweeps the learning rate before each phase of --recipe and suggests a value.
 
-    The rate grows from 1e-6 to 10 in 100 steps. The suggestion is a tenth of the rate at which the
-    smoothed loss is least. Each phase before the last is fitted with its suggestion, because the
-    next one starts from its weights. The rates in --recipe do not count; learning_rate='auto' makes
-    the same sweep within a training.
+    The rate grows from 1e-6 to 10 in 100 steps. The suggestion is a tenth of the largest rate at
+    which the smoothed loss is, but for noise, the least. Each phase before the last is fitted with
+    its suggestion, because the next one starts from its weights. The rates in --recipe do not
+    count; learning_rate='auto' makes the same sweep within a training.
     """
     swept = automatic(recipe)
     numbers = [number for number, part in enumerate(swept.phases) if _is_swept(part)]
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
-    modules = {type(backbone).__module__, type(task).__module__, "tlkeras.training.features"}
     folder = out / "_scratch"
     files_of = {number: folder / f"phase{number}" / rate_finder.FILE for number in numbers}
 
@@ -67,7 +65,7 @@ def lr_find(
     enough = keras.callbacks.LambdaCallback(on_train_begin=end)
     with computing_in(precision):
         model = TransferModel(backbone, task, data.classes, seed)
-        shared = Cache(features, feature_cache_gb, code.digest(modules))
+        shared = trainer.cache(features, feature_cache_gb, backbone, task)
         with contextlib.suppress(_Enough):
             swept.fit(model, data, folder, [enough], shared)
     sweeps = {number: rate_finder.read(path) for number, path in files_of.items()}
@@ -133,7 +131,7 @@ def _section(sweep: Sweep) -> page.Markup:
     return page.joined(
         [
             page.element("p", told),
-            page.element("div", page.element("figure", charts.lines(curve)), class_="charts"),
+            page.side_by_side(charts.lines(curve)),
         ]
     )
 

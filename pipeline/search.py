@@ -241,7 +241,7 @@ def report(rows: Sequence[Trial]) -> str:
             ),
             "Trials": page.joined(
                 [
-                    page.element("div", page.element("figure", picture), class_="charts"),
+                    page.side_by_side(picture),
                     page.table("In their order", columns, cells),
                 ]
             ),

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import code
 from pipeline.step import Place, Runtime, Step
+from pipeline.steps import trainer
 from tlkeras import files
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
@@ -23,7 +23,6 @@ from tlkeras.model.transfer_model import Precision, TransferModel, computing_in
 from tlkeras.recipe import Recipe
 from tlkeras.task import Task
 from tlkeras.training import loop
-from tlkeras.training.features import Cache
 
 FILE = "trial.json"
 
@@ -55,8 +54,7 @@ def trial(
     finite has the score None.
     """
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
-    modules = {type(backbone).__module__, type(task).__module__, "tlkeras.training.features"}
-    shared = Cache(features, feature_cache_gb, code.digest(modules))
+    shared = trainer.cache(features, feature_cache_gb, backbone, task)
     folder = out / "_scratch"
     metric = next((each.name for each in task.metrics()), None)
     watch = _watch(folder, metric, json.loads(bars))

@@ -21,6 +21,7 @@ from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.regression import Regression
 from tlkeras.training import adapted, adversary, alignment, discrepancy, features, loop, norms
+from tlkeras.training.linear import LinearHead
 
 
 def slow(method):
@@ -182,14 +183,14 @@ def test_labels_of_the_target_change_no_weight(both, tmp_path, monkeypatch):
     fitted = model_of(both)
     recipe = Adapt("coral", (1.0, 0.1), (0.3,))
     recipe.fit(fitted, both, tmp_path / "one")
-    read = adapted._inputs
+    read = LinearHead.features
 
     def shuffled(head, rows):
         if rows.count == both.count("target"):
             rows.targets[:] = rows.targets[::-1]
         return read(head, rows)
 
-    monkeypatch.setattr(adapted, "_inputs", shuffled)
+    monkeypatch.setattr(LinearHead, "features", shuffled)
     other = model_of(both)
     recipe.fit(other, both, tmp_path / "two")
     for path, value in weights_of(fitted.full).items():

@@ -151,6 +151,13 @@ def test_both_towers_of_a_preset_are_those_of_keras_hub(name, tmp_path):
 
 
 @of_both
+def test_words_are_asked_of_one_network(name, tmp_path):
+    pairs.write(name, tmp_path)
+    backbone = made(name, None, configuration=tmp_path)
+    np.testing.assert_array_equal(backbone.words(TEXTS), backbone.words(TEXTS))
+
+
+@of_both
 def test_a_picture_is_resized_as_by_pillow(name, tmp_path):
     pairs.describe(name, tmp_path)
     backbone = made(name, None, configuration=tmp_path)

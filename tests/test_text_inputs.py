@@ -56,6 +56,18 @@ def test_a_batch_of_words_gives_the_rows_of_its_sentences():
     assert found["starts"].numpy().tolist() == [filled(starts) for _, _, starts in SENTENCES]
 
 
+def test_rows_of_many_texts_are_those_of_each():
+    texts = [f"{number:03d}" for number in range(130)]
+    sizes: list[int] = []
+
+    def rows(batch):
+        sizes.append(len(batch))
+        return tf.strings.to_number(batch)[:, None]
+
+    np.testing.assert_array_equal(inputs.in_parts(texts, rows)[:, 0], np.arange(130))
+    assert sizes == [64, 64, 2]
+
+
 def test_segments_are_those_of_the_tokenizer():
     texts = tf.constant(["rain", "unwelcome rain .", ""]), tf.constant(["in", "rain rain", "rain"])
     ids, expected = TOKENIZER.pair(*texts, LENGTH)

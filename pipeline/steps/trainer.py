@@ -41,8 +41,7 @@ def model(
     hardware.meet("the model's folder")  # From here on the folder exists.
     print(f"  training on {hardware.devices()}")
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
-    modules = {type(backbone).__module__, type(task).__module__, "tlkeras.training.features"}
-    shared = Cache(features, feature_cache_gb, code.digest(modules))
+    shared = cache(features, feature_cache_gb, backbone, task)
     with computing_in(precision):
         trained = TransferModel(backbone, task, data.classes, seed)
         for exporter in exporters:
@@ -57,3 +56,9 @@ def model(
         files.write_json(out / "logs.json", logs)
         if remarks := [*recipe.remarks()]:
             files.write_json(out / "remarks.json", remarks)
+
+
+def cache(features: Path, feature_cache_gb: float, backbone: Backbone, task: Task) -> Cache:
+    """Returns the cache of features in a folder that all trainings share, of this code alone."""
+    modules = {type(backbone).__module__, type(task).__module__, "tlkeras.training.features"}
+    return Cache(features, feature_cache_gb, code.digest(modules))

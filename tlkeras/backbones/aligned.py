@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from tlkeras.backbone import Backbone, grouped
-from tlkeras.frameworks import keras, tf
+from tlkeras.frameworks import keras
 from tlkeras.kinds.image import Image
 from tlkeras.model import one_tower
 from tlkeras.model.towers import PICTURE, TEXT, name_calls, named
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.source import stamp
-
-_TOGETHER = 32  # Texts in the network at a time.
+from tlkeras.texts import inputs
 
 
 class Aligned(Backbone, name="aligned"):
@@ -37,9 +36,9 @@ class Aligned(Backbone, name="aligned"):
         body: Any = tower.body
         head: Any = tower.head
         # Called anew: a network cut out of another one cannot be written to a file.
-        inputs = keras.Input(body.input.shape[1:], name="image")
-        row = head.call(body.call(inputs))
-        made: Any = keras.Model(inputs, {"pooled": row}, name=self.name)
+        given = keras.Input(body.input.shape[1:], name="image")
+        row = head.call(body.call(given))
+        made: Any = keras.Model(given, {"pooled": row}, name=self.name)
         name_calls(made)
         return made
 
@@ -51,11 +50,9 @@ class Aligned(Backbone, name="aligned"):
 
     def words(self, texts: Sequence[str]) -> np.ndarray:
         tower = self._reader
-        rows = []
-        for start in range(0, len(texts), _TOGETHER):
-            given = tf.constant([*texts[start : start + _TOGETHER]], tf.string)
-            rows.append(tower.served(tower.backbone.preprocess({"text": given}))[TEXT].numpy())
-        return np.concatenate(rows)
+        return inputs.in_parts(
+            texts, lambda batch: tower.served(tower.backbone.preprocess({"text": batch}))[TEXT]
+        )
 
     def blocks(self, network):
         pattern = self._towers[PICTURE].block_pattern

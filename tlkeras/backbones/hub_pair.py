@@ -19,12 +19,9 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.images.framing import Framing
 from tlkeras.kinds.image import Image
 from tlkeras.model.pyramid import STRIDES
-from tlkeras.texts import checkpoints, hub_files, towers
+from tlkeras.texts import checkpoints, hub_files, inputs, towers
 from tlkeras.texts.layout import Settings
 from tlkeras.texts.towers import Towers, Values
-
-# Texts run together; more are hardly faster.
-_TEXTS = 64
 
 
 def _clip(pair: Any) -> tuple[Any, Any]:
@@ -111,14 +108,12 @@ class HubPair(Backbone):
         return self._pictures[0](example["image"])
 
     def words(self, texts):
-        pair, preprocess = self._pair(), self._preprocessor
-        rows: list[np.ndarray] = []
-        for first in range(0, len(texts), _TEXTS):
-            batch = tf.constant(list(texts[first : first + _TEXTS]))
+        def rows(batch: Any) -> Any:
             blank = tf.zeros([len(batch), 1, 1, 3])  # SigLIP's has to have pictures.
-            ids = preprocess({"prompts": batch, "images": blank})["token_ids"]
-            rows.append(np.asarray(pair.get_text_embeddings(ids), np.float32))
-        found = np.concatenate(rows)
+            ids = self._preprocessor({"prompts": batch, "images": blank})["token_ids"]
+            return self._reader.get_text_embeddings(ids)
+
+        found = inputs.in_parts(texts, rows).astype(np.float32)
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     def fingerprint(self):
@@ -151,6 +146,11 @@ class HubPair(Backbone):
         """``config.json`` of the folder."""
         assert self._folder is not None
         return towers.settings(self._folder, self.folders)
+
+    @functools.cached_property
+    def _reader(self) -> Any:
+        """The pair whose text tower `words` runs, read once."""
+        return self._pair()
 
     def _pair(self) -> Any:
         """Returns both towers with their weights."""

@@ -12,6 +12,7 @@ from tlkeras.frameworks import as_written
 from tlkeras.recipe import Recipe
 from tlkeras.training import norms, schedule
 from tlkeras.training.adapted import Adapted
+from tlkeras.training.head_alone import require_label
 from tlkeras.training.solve import Solve
 
 if TYPE_CHECKING:
@@ -104,11 +105,7 @@ def _require(recipe: Adapt, model: TransferModel, data: Data) -> None:
             "adapt needs examples of a target domain, and these data have the splits "
             f'{", ".join(data.info.counts)}; use --source="domains(source=…, target=…)".'
         )
-    if model.task.reads != ("label",):
-        raise ValueError(
-            f"adapt needs one label of each example; {model.task.name} reads "
-            f"{', '.join(map(repr, model.task.reads))}. Use probe or fine_tune."
-        )
+    require_label(model.task, "adapt")
     if recipe.method == "adabn":
         if not norms.found(model.body):
             raise ValueError(

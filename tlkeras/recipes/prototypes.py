@@ -8,7 +8,7 @@ import numpy as np
 
 from tlkeras.recipe import Recipe
 from tlkeras.training import schedule
-from tlkeras.training.head_alone import HeadAlone
+from tlkeras.training.head_alone import HeadAlone, require_label
 from tlkeras.training.linear import LinearHead, Rows, Weights
 
 
@@ -53,11 +53,7 @@ class _ClassMeans(HeadAlone, name="class_means"):
 
     def require_fit(self, model, data, start):
         super().require_fit(model, data, start)
-        if model.task.reads != ("label",):
-            raise ValueError(
-                f"prototypes needs one label of each example; {model.task.name} reads "
-                f"{', '.join(map(repr, model.task.reads))}. Use probe or fine_tune."
-            )
+        require_label(model.task, "prototypes")
         counts = dict(zip(data.classes, data.info.class_counts["train"], strict=True))
         least = max(self.shots, 1)
         if short := {name: count for name, count in counts.items() if count < least}:

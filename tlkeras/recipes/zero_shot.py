@@ -10,13 +10,10 @@ import numpy as np
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
-from tlkeras.frameworks import tf
 from tlkeras.recipe import Recipe
+from tlkeras.texts import inputs
 from tlkeras.training import descriptions, schedule
-from tlkeras.training.head_alone import HeadAlone
-
-# Texts run together; more are hardly faster.
-_TEXTS = 64
+from tlkeras.training.head_alone import HeadAlone, require_label
 
 
 class ZeroShot(Recipe, name="zero_shot"):
@@ -78,11 +75,7 @@ class _ClassNames(HeadAlone, name="class_names"):
 
     def require_fit(self, model, data, start):
         super().require_fit(model, data, start)
-        if model.task.reads != ("label",):
-            raise ValueError(
-                f"zero_shot needs one label of each example; {model.task.name} reads "
-                f"{', '.join(map(repr, model.task.reads))}. Use probe or fine_tune."
-            )
+        require_label(model.task, "zero_shot")
         for name in data.classes:
             if not re.search(r"[^\W\d_]", words_of(name)):
                 raise ValueError(
@@ -117,7 +110,7 @@ class _ClassNames(HeadAlone, name="class_names"):
         described = descriptions_of(classes, self.prompts, reader(self.text))
         hidden = hidden_classes(self.unseen, classes, seed)
         labels = rows.targets.argmax(axis=-1)
-        features = np.concatenate([inputs for _, inputs in head.inputs(rows)])
+        features = head.features(rows)
         known = ~hidden[labels]
         weights, choice = descriptions.fitted(features[known], labels[known], described, seed)
         print(
@@ -151,17 +144,10 @@ def descriptions_of(
 
 def reader(text: Backbone) -> Callable[[Sequence[str]], np.ndarray]:
     """Returns a function from texts to the ``pooled`` features of a text network, [n, width]."""
-
-    def rows(texts: Sequence[str]) -> np.ndarray:
-        network = text.build()
-        found = []
-        for first in range(0, len(texts), _TEXTS):
-            batch = tf.constant([*texts[first : first + _TEXTS]])
-            features = network(text.preprocess({"text": batch}), training=False)
-            found.append(np.asarray(features["pooled"], np.float64))
-        return np.concatenate(found)
-
-    return rows
+    network = text.build()
+    return lambda texts: inputs.in_parts(
+        texts, lambda batch: network(text.preprocess({"text": batch}), training=False)["pooled"]
+    )
 
 
 def hidden_classes(unseen: float | Sequence[str], classes: Sequence[str], seed: int) -> np.ndarray:

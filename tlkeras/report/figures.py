@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlkeras.report import charts
-from tlkeras.report.page import Markup, element, folded, joined, table
+from tlkeras.report.page import Markup, element, folded, joined, side_by_side, table
 from tlkeras.report.views import ROWS
 
 
@@ -38,14 +38,12 @@ def learning(logs: Sequence[Mapping[str, Any]]) -> Markup:
         lines = {"train": _lines(phases, name), "validation": _lines(phases, f"val_{name}")}
         series = {split: line for split, line in lines.items() if line}
         if series:
-            drawn.append(element("figure", charts.curves(readable(name), series, boundaries)))
+            drawn.append(charts.curves(readable(name), series, boundaries))
     if not drawn:
         return Markup()
     rows = [[log["epoch"], log["phase"] + 1, *map(log.get, keys)] for log in logs]
     numbers = table("Every epoch", ["epoch", "phase", *keys], rows)
-    return joined(
-        [element("div", *drawn, class_="charts"), folded("The numbers of every epoch", numbers)]
-    )
+    return joined([side_by_side(*drawn), folded("The numbers of every epoch", numbers)])
 
 
 def data(info: Mapping[str, Any]) -> Markup:

@@ -95,6 +95,11 @@ def folded(summary: str, *children: str) -> Markup:
     return element("details", element("summary", summary), *children)
 
 
+def side_by_side(*charts: str) -> Markup:
+    """Returns charts in a row, below each other where it is narrow."""
+    return element("div", *(element("figure", each) for each in charts), class_="charts")
+
+
 def page(title: str, sections: Mapping[str, str]) -> str:
     """Returns the whole file: the title, a list of the headings, and a section under each."""
     numbered = list(enumerate(sections.items(), start=1))

@@ -9,14 +9,19 @@ how it is written, 0 where `starts` is -1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
+
+import numpy as np
 
 from tlkeras.frameworks import keras, tf
 from tlkeras.kind import Kind
 from tlkeras.kinds.text import Text
 from tlkeras.kinds.words import Words
 from tlkeras.texts import casing
+
+# Texts run together; more are hardly faster.
+_TEXTS = 64
 
 Input = Literal["text", "pair", "words"]
 """What an example holds: one text, two texts, or a text as its words."""
@@ -78,6 +83,17 @@ def _words(tokenizer: Tokenizer, example: Mapping[str, Any], length: int) -> dic
 
 
 _PREPROCESS: Mapping[Input, Callable[..., Any]] = {"text": _text, "pair": _pair, "words": _words}
+
+
+def in_parts(texts: Sequence[str], rows: Callable[[Any], Any]) -> np.ndarray:
+    """Returns the rows that a function gives for texts, [n, any], of a few at a time.
+
+    Args:
+        texts: At least one.
+        rows: From a tensor of strings [b] to [b, any].
+    """
+    parts = [texts[first : first + _TEXTS] for first in range(0, len(texts), _TEXTS)]
+    return np.concatenate([np.asarray(rows(tf.constant([*part], tf.string))) for part in parts])
 
 
 def lengths(batch: Any, padding: int) -> Any:

@@ -72,14 +72,15 @@ class Adapted(HeadAlone, name="adapted"):
     ) -> Weights:
         """Returns kernel and bias of the best of all candidates."""
         (others,) = beside
-        source, target = _inputs(head, rows), _inputs(head, others)
+        source, target = head.features(rows), head.features(others)
         order = np.random.default_rng(seed).permutation(len(target))
         rated, count = self._rating(head, rows, checked, others, target)
         found: list[tuple[Candidate, Weights]] = []
         for weight in self.weights:
             move = _MOVES[self.method](source, target, weight)
-            moved = _rows(head, move(source), rows.targets)
-            aligned = Aligned(head, moved, move(source), target[order], seed)
+            moved = move(source)
+            labelled = _rows(head, moved, rows.targets)
+            aligned = Aligned(head, labelled, moved, target[order], seed)
             for strength, weights in _FITS[self.method](aligned, self.strengths, weight):
                 score = rated(weights, strength, move)
                 print(f"  strength {strength:g}, weight {weight:g}  score {score:.4f}")
@@ -100,7 +101,7 @@ class Adapted(HeadAlone, name="adapted"):
             return lambda weights, strength, move: _accuracy(weights, target, labels), 0
         if checked is None:  # Of one candidate alone; `Adapt` refuses more.
             return lambda weights, strength, move: 1.0, 0
-        inputs, labels = _inputs(head, checked), checked.targets.argmax(axis=-1)
+        inputs, labels = head.features(checked), checked.targets.argmax(axis=-1)
         every, classes = np.ones(len(target), np.float32), np.eye(rows.targets.shape[1])
 
         def reverse(weights: Weights, strength: float, move: Move) -> float:
@@ -190,10 +191,6 @@ def _term(
         return float(found), (kernel.numpy(), bias.numpy())
 
     return term
-
-
-def _inputs(head: LinearHead, rows: Rows) -> np.ndarray:
-    return np.concatenate([values for _, values in head.inputs(rows)])
 
 
 def _rows(head: LinearHead, inputs: np.ndarray, targets: np.ndarray) -> Rows:

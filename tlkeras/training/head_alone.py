@@ -20,6 +20,7 @@ from tlkeras.training.linear import LinearHead, Rows, Weights
 if TYPE_CHECKING:
     from tlkeras.data.batches import Data
     from tlkeras.model.transfer_model import TransferModel
+    from tlkeras.task import Task
 
 
 class HeadAlone(Spec):
@@ -113,6 +114,15 @@ class HeadAlone(Spec):
         state = loop.resumed(trained, folder)
         assert state is not None  # The chief has written it.
         return state
+
+
+def require_label(task: Task, asker: str) -> None:
+    """Raises ValueError unless a task has one label of each example; `asker` is who needs it."""
+    if task.reads != ("label",):
+        raise ValueError(
+            f"{asker} needs one label of each example; {task.name} reads "
+            f"{', '.join(map(repr, task.reads))}. Use probe or fine_tune."
+        )
 
 
 def _summarized(trained: Any) -> Callable[[Any], Any]:

@@ -126,6 +126,10 @@ class LinearHead:
         for chunk in rows:
             yield chunk, np.asarray(self._inner(chunk.summaries, training=False), np.float64)
 
+    def features(self, rows: Rows) -> np.ndarray:
+        """Returns what the dense layer gets of all rows, float64 [count, …, channels]."""
+        return np.concatenate([values for _, values in self.inputs(rows)])
+
     def moments(self, rows: Rows) -> tuple[np.ndarray, float]:
         """Returns the mean of each channel that the dense layer gets, and one deviation of all.
 

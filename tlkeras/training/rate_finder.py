@@ -109,7 +109,6 @@ def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
     before = [(each, keras.ops.convert_to_numpy(each)) for each in trained.variables]
     rates: list[float] = []
     losses: list[float] = []
-    means: list[float] = []
 
     def begin(step: int, logs: Any = None) -> None:
         trained.reset_metrics()  # Else the loss would be the mean of all steps so far.
@@ -120,7 +119,7 @@ def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
         if math.isfinite(loss):
             rates.append(rate(step))
             losses.append(loss)
-            means[:] = smoothed(losses)
+        means = smoothed(losses)
         trained.stop_training = not math.isfinite(loss) or means[-1] > _DIVERGED * abs(min(means))
 
     loop.reseed(trained, seed, first)
@@ -133,7 +132,7 @@ def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
             f"The loss is not finite at a learning rate of {LOW}, so no sweep can find a better "
             "one; look at the data, or set learning_rate."
         )
-    return Sweep(tuple(rates), tuple(losses), tuple(means))
+    return Sweep(tuple(rates), tuple(losses), tuple(smoothed(losses)))
 
 
 def rate(step: int) -> float:
