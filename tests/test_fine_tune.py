@@ -54,6 +54,22 @@ def test_batch_norms_stay_bit_equal_unless_asked(data, tmp_path, cache):
         assert changed == {f"block3_norm/{name}" for name in expected}
 
 
+def test_norms_that_train_know_the_statistics_of_the_data_after_few_steps(data, tmp_path):
+    model = make()
+    (norm,) = (each for each in model.body.layers if each.name == "block3_norm")
+    norm.momentum = 0.999  # As Keras's MobileNets: after all steps below, 90 % would be of before.
+    model.train_only(["block3"], batch_norm=True)
+    full: Any = model.full
+    full.compile(keras.optimizers.SGD(1e-6), model.task.loss())
+    for epoch in range(20):
+        full.fit(data.shuffled("train", epoch), shuffle=False, verbose=0)
+    before = keras.Model(model.body.input, norm.input)
+    values = np.concatenate([before(inputs) for inputs, _ in data.batches("train")])
+    mean, variance = values.mean(axis=(0, 1, 2)), values.var(axis=(0, 1, 2))
+    assert np.abs(norm.moving_mean - mean).max() < 0.4 * values.std()
+    assert np.abs(norm.moving_variance - variance).max() < 0.4 * values.var()
+
+
 # Of 8 steps at a time on features: less than that, just that, and twice that and some more.
 BATCH_SIZES = pytest.mark.parametrize(
     ("batch_size", "steps"),

@@ -30,6 +30,7 @@ tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
 tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths
+tlkeras.model.block_flags
 tlkeras.model.pyramid
 tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
 tlkeras.model.transfer_model tlkeras.model.one_tower

@@ -19,7 +19,7 @@ import numpy as np
 from tlkeras import files, hardware, spec
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import folding, graph, lengths
+from tlkeras.model import block_flags, folding, graph, lengths
 from tlkeras.task import Task
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class TransferModel:
     @property
     def trainable(self) -> MutableMapping[str, bool]:
         """The trainable flag of every block; an assignment leaves batch norms frozen."""
-        return _Trainable(self.blocks)
+        return block_flags.live(self.blocks)
 
     def chosen(self, unfreeze: str | float | Sequence[str]) -> list[str]:
         """Returns the blocks of a phase's `unfreeze`, in order.
@@ -130,12 +130,13 @@ class TransferModel:
         """Makes only these blocks and the head trainable; compile afterwards.
 
         Without `batch_norm`, batch norms stay frozen, also their statistics: with
-        ``trainable=False`` they use the moving statistics in every call of the model.
+        ``trainable=False`` they use the moving statistics in every call of the model. With it,
+        their momentum is at most 0.9.
         """
         for name in blocks:
             self._known(name)
         for name, layers in self.blocks.items():
-            _set_trainable(layers, name in blocks, batch_norm=batch_norm)
+            block_flags.set_trainable(layers, name in blocks, batch_norm=batch_norm)
         self.head.trainable = True
 
     def split_at(self, block: str) -> tuple[keras.Model, keras.Model]:
@@ -258,7 +259,7 @@ class TransferModel:
         full: Any = keras.saving.load_model(folder / "model.keras", compile=False)
         for layer in full.layers:
             if not layer.trainable:
-                _assign_trainable(layer, False)
+                block_flags.assign(layer, False)
         head = full.get_layer(HEAD)
         body = keras.Model(full.input, called_with(head), name="body")
         backbone = spec.parse(description["backbone"], Backbone)
@@ -288,47 +289,6 @@ def save_network(network: keras.Model, path: Path) -> None:
     """Writes a ``.keras`` file without date and addresses: equal networks give equal files."""
     network.save(path)
     _strip_date_and_addresses(path)
-
-
-class _Trainable(MutableMapping[str, bool]):
-    """The live view behind `TransferModel.trainable`."""
-
-    def __init__(self, blocks: Mapping[str, list[keras.Layer]]) -> None:
-        self._blocks = blocks
-
-    def __getitem__(self, name: str) -> bool:
-        return any(layer.trainable_variables for layer in self._blocks[name])
-
-    def __setitem__(self, name: str, value: bool) -> None:
-        _set_trainable(self._blocks[name], value, batch_norm=False)
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError("A model cannot lose a block.")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._blocks)
-
-    def __len__(self) -> int:
-        return len(self._blocks)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-
-def _set_trainable(layers: Sequence[keras.Layer], value: bool, *, batch_norm: bool) -> None:
-    for layer in layers:
-        is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        _assign_trainable(layer, value and (batch_norm or not is_norm))
-
-
-def _assign_trainable(layer: keras.Layer, value: bool) -> None:
-    """Sets the flag of a layer and of its parts.
-
-    A layer that Keras has read was frozen before it had parts, and TensorFlow skips an assignment
-    that changes nothing.
-    """
-    layer.trainable = not value
-    layer.trainable = value
 
 
 @contextlib.contextmanager

@@ -30,10 +30,11 @@ class Phase(Spec, name="phase"):
     0. `clip` bounds the norm of all gradients together; 0 is off. `patience` counts epochs; 0 never
     stops early. `augment` changes every picture anew in every epoch. With `views`, epoch ``e`` uses
     view ``e % views`` of a fixed number of changed copies; the feature cache can hold their
-    features. `batch_norm` also trains the batch norms of unfrozen blocks. The rate of the last
-    block is `layer_decay` times that of the head, the rate of the block before it `layer_decay`
-    times that of the last, and so on. The ``cosine`` schedule falls to 0 at the phase's end.
-    Optimizers have Keras's defaults, but `weight_decay` is 0, also for ``adamw``.
+    features. `batch_norm` also trains the batch norms of unfrozen blocks, with a momentum of at
+    most 0.9. The rate of the last block is `layer_decay` times that of the head, the rate of the
+    block before it `layer_decay` times that of the last, and so on. The ``cosine`` schedule falls
+    to 0 at the phase's end. Optimizers have Keras's defaults, but `weight_decay` is 0, also for
+    ``adamw``.
     """
 
     is_alone: ClassVar[bool] = False
