@@ -19,7 +19,6 @@ from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.model.transfer_model import Precision
 from tlkeras.recipe import Recipe
-from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
 from tlkeras.spec import Spec
@@ -41,7 +40,9 @@ class Config(Spec, name="config"):
     task: Annotated[
         Task | None, "What is predicted; None: the class, or what else the labels of the data name."
     ] = None
-    recipe: Annotated[Recipe, "How the weights are obtained."] = FineTune()
+    recipe: Annotated[
+        Recipe | None, "How the weights are obtained; None: the schedule that suits the task."
+    ] = None
     exporters: Annotated[tuple[Exporter, ...], "The exports of the model, joined by |."] = (
         SavedModel(),
         TFLite(),
@@ -100,7 +101,7 @@ class Config(Spec, name="config"):
             object.__setattr__(self, "name", _titled(self.source))
         for name, suited in _SUITED.items():
             if getattr(self, name) is None:
-                object.__setattr__(self, name, suited(self.source))
+                object.__setattr__(self, name, suited(self))
         if self.baseline.startswith("~"):
             object.__setattr__(self, "baseline", str(spec.path(self.baseline)))
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
@@ -121,16 +122,12 @@ class Config(Spec, name="config"):
         )
 
     def replace(self, **changes: Any) -> Self:
-        """Returns a copy with other field values; what the old data decided, the new ones do."""
-        if "source" in changes:
-            if self.name == _titled(self.source):
-                changes = {"name": "", **changes}
-            own = [
-                name
-                for name, suited in _SUITED.items()
-                if getattr(self, name) == suited(self.source)
-            ]
-            changes = {**dict.fromkeys(own), **changes}
+        """Returns a copy with other field values; what the old ones decided, the new ones do."""
+        if "source" in changes and self.name == _titled(self.source):
+            changes = {"name": "", **changes}
+        decided = dict.fromkeys(name for field in changes for name in _DECIDED.get(field, ()))
+        own = [name for name in decided if getattr(self, name) == _SUITED[name](self)]
+        changes = {**dict.fromkeys(own), **changes}
         return super().replace(**changes)
 
 
@@ -149,8 +146,8 @@ STARTERS: tuple[Backbone, ...] = (
 or else the first that reads some."""
 
 
-def _starter(source: Source) -> Backbone:
-    kinds = source.features()
+def _starter(config: Config) -> Backbone:
+    kinds = config.source.features()
     reading = [
         backbone
         for backbone in STARTERS
@@ -160,11 +157,11 @@ def _starter(source: Source) -> Backbone:
         return next((each for each in reading if {*each.raw()} == {*kinds}), reading[0])
     raise ValueError(
         f"--backbone is missing: no starter reads {', '.join(f'{key!r}' for key in kinds)}, the "
-        f"features of {source}."
+        f"features of {config.source}."
     )
 
 
-def _task(source: Source) -> Task:
+def _task(config: Config) -> Task:
     """Returns classification if the data have a label, else the task that reads most of them.
 
     Texts and pictures count only where there is nothing else to be predicted. A task of a user's
@@ -173,7 +170,7 @@ def _task(source: Source) -> Task:
     Raises:
         ValueError: There is none, or two that read as much.
     """
-    if "label" in (keys := source.features()):
+    if "label" in (keys := config.source.features()):
         return Classification()
     members = spec.names(Task)
     sent = {key for backbone in STARTERS for key in backbone.raw()}
@@ -187,10 +184,23 @@ def _task(source: Source) -> Task:
     best = own or best
     if len(best) != 1:
         raise ValueError(
-            f"--task is missing: the features of {source} are {', '.join(keys)}, which "
+            f"--task is missing: the features of {config.source} are {', '.join(keys)}, which "
             f"{' and '.join(best) or 'no task'} could learn."
         )
     return spec.parse(best[0], Task)
 
 
-_SUITED: Mapping[str, Callable[[Source], Spec]] = {"backbone": _starter, "task": _task}
+def _recipe(config: Config) -> Recipe:
+    task: Any = config.task
+    return spec.parse(task.recipe, Recipe)
+
+
+_SUITED: Mapping[str, Callable[[Config], Spec]] = {
+    "backbone": _starter,
+    "task": _task,
+    "recipe": _recipe,
+}
+"""The fields that others decide where they are None, each after those it looks at."""
+
+_DECIDED = {"source": [*_SUITED], "task": ["recipe"]}
+"""What else may change with a field."""

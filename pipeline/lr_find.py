@@ -138,7 +138,8 @@ def _section(sweep: Sweep) -> page.Markup:
 
 def main(config: Config) -> int:
     """Prints a table of the suggestions and names the file with the pictures."""
-    automatic(config.recipe)
+    recipe: Any = config.recipe
+    automatic(recipe)
     products = store.run(PIPELINE, config, store.Store(config.root))
     rows = files.read_json(products["lr_find"] / rate_finder.FILE)
     cells = [(f"{row['phase'] + 1}", f"{row['learning_rate']:g}") for row in rows]

@@ -17,7 +17,7 @@ PARTS = f"{KINDS} tlkeras.data.parts"
 MODEL = f"""
 {KINDS} tlkeras.hardware tlkeras.backbone tlkeras.task tlkeras.augment tlkeras.data.reading
 tlkeras.data.batches tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths
-tlkeras.model.transfer_model
+tlkeras.model.block_flags tlkeras.model.transfer_model
 """
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""

@@ -16,11 +16,15 @@ from conftest import draw
 
 from pipeline import flags
 from pipeline.config import Config
+from tlkeras import spec
 from tlkeras.backbones.starter import Starter
 from tlkeras.kinds.numbers import Numbers
+from tlkeras.recipe import Recipe
+from tlkeras.recipes.prototypes import Prototypes
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
 from tlkeras.spec import parse
+from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
 
 ROOT = Path(__file__).parents[1]
@@ -320,6 +324,16 @@ def test_the_data_decide_on_backbone_and_task_unless_they_are_named(source, back
     own = Config(source=source, backbone=Starter(size=64), task=Classification(dropout=0.5))
     assert (own.backbone, own.task) == (Starter(size=64), Classification(dropout=0.5))
     assert own.replace(source=Embedded(data="shapes")).backbone == Starter(size=64)
+
+
+@pytest.mark.parametrize("name", spec.names(Task))
+def test_the_task_decides_on_the_recipe_unless_one_is_named(name):
+    task = parse(name, Task)
+    made = Config(task=task)
+    assert made.recipe == parse(task.recipe, Recipe)
+    assert Config().replace(task=task) == made
+    own = Config(task=task, recipe=Prototypes())
+    assert own.recipe == own.replace(task=Classification()).recipe == Prototypes()
 
 
 class Odd(Source, name="odd_of_a_test"):

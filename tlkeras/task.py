@@ -83,6 +83,9 @@ class Task(Spec, plugins="tlkeras.tasks"):
     primary: ClassVar[str]
     """The scalar of the measures that blesses a model or not."""
 
+    recipe: ClassVar[str] = "fine_tune"
+    """The recipe for whoever names none, as a call."""
+
     @abc.abstractmethod
     def target(self, example: Mapping[str, Any], inputs: Any, classes: int) -> Any:
         """Returns the training target of one example, of a fixed shape.

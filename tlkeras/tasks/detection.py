@@ -36,6 +36,13 @@ class Detection(Task, name="detection"):
     optional = ("ignored",)
     needs_float = True  # Of 256 places, boxes would have too few.
     primary = "ap"
+    recipe = (
+        "fine_tune(phases=["
+        "phase(epochs=36, learning_rate=2e-3, schedule='cosine', warmup=0.1, "
+        "augment=[flip, zoom], views=6), "
+        "phase(epochs=24, learning_rate=1e-3, unfreeze=0.6, schedule='cosine', warmup=0.1, "
+        "augment=[flip, zoom], views=6)])"
+    )
 
     most: int = 100
     """How many boxes a picture has at most; more are counted and told."""

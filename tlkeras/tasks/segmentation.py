@@ -31,6 +31,13 @@ class Segmentation(Task, name="segmentation"):
 
     reads = ("mask",)
     primary = "mean_iou"
+    recipe = (
+        "fine_tune(phases=["
+        "phase(epochs=36, learning_rate=2e-3, schedule='cosine', warmup=0.1, "
+        "augment=[flip, zoom], views=6), "
+        "phase(epochs=16, learning_rate=5e-4, unfreeze=0.6, schedule='cosine', warmup=0.1, "
+        "augment=[flip, zoom], views=6)])"
+    )
 
     width: int = 96
     """Channels of the decoder."""
