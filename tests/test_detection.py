@@ -23,11 +23,12 @@ from tlkeras.exporter import Exporter
 from tlkeras.formats import litert
 from tlkeras.frameworks import keras, tf
 from tlkeras.kinds.image import Image as ImageKind
+from tlkeras.losses.detection import AP50, DetectionLoss
 from tlkeras.measures import average_precision as ap
 from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.sources.embedded import Embedded
 from tlkeras.task import Task
-from tlkeras.tasks.detection import AP50, Detection, DetectionLoss
+from tlkeras.tasks.detection import Detection
 
 CLASSES = ("cat", "dog", "emu")
 IMAGE = ImageKind()

@@ -61,7 +61,7 @@ def test_the_flags_are_the_defaults_of_the_pipelines_parameters(tmp_path):
     given = pipeline["root"]["inputDefinitions"]["parameters"]
     assert given["batch_size"]["defaultValue"] == "7"
     assert given["root"]["defaultValue"] == str(tmp_path / "runs")
-    assert given["recipe"]["description"] == "How the weights are obtained."
+    assert given["seed"]["description"] == "Seed of everything random."
     assert "lower_bound" not in given  # No step up to the model reads it.
     assert "pusher" not in pipeline["root"]["dag"]["tasks"]
 

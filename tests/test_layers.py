@@ -43,6 +43,8 @@ tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
 tlkeras.measures.language_modeling tlkeras.measures.retrieval
 tlkeras.texts.sampling
+tlkeras.losses.detection tlkeras.losses.language_modeling tlkeras.losses.regression
+tlkeras.losses.retrieval tlkeras.losses.segmentation tlkeras.losses.tagging
 tlkeras.training.adapters
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop

@@ -21,10 +21,11 @@ from tlkeras.exporters.tflite import TFLite
 from tlkeras.formats import litert
 from tlkeras.frameworks import keras, tf
 from tlkeras.kinds.mask import Mask
+from tlkeras.losses.segmentation import MeanIoU, PixelLoss
 from tlkeras.model import decoder, pyramid
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
-from tlkeras.tasks.segmentation import MeanIoU, PixelLoss, Segmentation
+from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.training import schedule
 
 TASK = Segmentation(width=16)

@@ -65,6 +65,11 @@ def clipped(boxes: Any) -> Any:
     return keras.ops.clip(boxes, 0.0, 1.0)
 
 
+def parts(outputs: Any) -> tuple[Any, Any, Any]:
+    """Returns cells, codes and logits of the outputs."""
+    return outputs[..., :SIZE], outputs[..., SIZE : 2 * SIZE], outputs[..., 2 * SIZE :]
+
+
 def area(boxes: Any) -> Any:
     """Returns the areas of boxes [..., 4]; 0 where the corners are swapped."""
     ops: Any = keras.ops

@@ -42,6 +42,13 @@ def tags_of(probabilities: np.ndarray, outside: int = -1) -> np.ndarray:
     return np.where(seen, probabilities.argmax(axis=-1), outside)
 
 
+ABSENT = -1e4
+"""What a row without a word has in place of logarithms of probabilities.
+
+It is far below any of them, so that its probabilities are 0, and the loss knows it.
+"""
+
+
 class TaggingTally:
     """Counts of words and entities; the measures are functions of them.
 

@@ -73,10 +73,17 @@ class LanguageModeling(Task, name="language_modeling"):
         return keras.ops.stack(columns, axis=-1)
 
     def loss(self):
-        return _Loss()
+        from tlkeras.losses import language_modeling
+
+        return language_modeling.TextLoss()
 
     def metrics(self):
-        return [_Likelihood(name="log_likelihood"), _Perplexity(name="perplexity")]
+        from tlkeras.losses import language_modeling
+
+        return [
+            language_modeling.Likelihood(name="log_likelihood"),
+            language_modeling.Perplexity(name="perplexity"),
+        ]
 
     def served(self, outputs):
         """Returns [b, n] of each piece, of the next one; all 0 where there is none but ``likely``.
@@ -120,28 +127,3 @@ class LanguageModeling(Task, name="language_modeling"):
         """Returns whether the texts' logarithms differ by at most one percent."""
         pair = (each["log_probabilities"] for each in (one, other))
         return np.isclose(*pair, rtol=0.01, atol=1e-3)
-
-
-class _Loss(keras.losses.Loss):
-    """The negative logarithm of the probability of a text, [b]."""
-
-    def call(self, y_true, y_pred):
-        total: Any = keras.ops.sum(y_pred[..., 0], axis=-1)
-        return -total
-
-
-class _Likelihood(keras.metrics.Mean):
-    """The mean logarithm of the probability of a piece."""
-
-    def update_state(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, y_true, y_pred, sample_weight=None
-    ):
-        super().update_state(y_pred[..., 0], y_pred[..., 1])
-
-
-class _Perplexity(_Likelihood):
-    """The exponential of the negative mean: among so many pieces the model would have to guess."""
-
-    def result(self):
-        mean: Any = super().result()
-        return keras.ops.exp(-mean)

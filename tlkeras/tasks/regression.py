@@ -50,12 +50,16 @@ class Regression(Task, name="regression"):
         head.get_layer(_SCALE).adapt(np.stack([*targets]).astype(np.float64))
 
     def loss(self):
-        return _Loss()
+        from tlkeras.losses import regression
+
+        return regression.SquaredError()
 
     def metrics(self):
+        from tlkeras.losses import regression
+
         return [
-            keras.metrics.MeanMetricWrapper(_explained, "explained"),
-            keras.metrics.MeanMetricWrapper(_error, "mean_absolute_error"),
+            keras.metrics.MeanMetricWrapper(regression.explained, "explained"),
+            keras.metrics.MeanMetricWrapper(regression.error, "mean_absolute_error"),
         ]
 
     def served(self, outputs):
@@ -70,26 +74,3 @@ class Regression(Task, name="regression"):
     def agree(self, one, other):
         """Returns whether the numbers differ by at most one percent."""
         return np.isclose(one["number"], other["number"], rtol=0.01)[:, 0]
-
-
-class _Loss(keras.losses.Loss):
-    """The squared error in standard deviations, [b]."""
-
-    def call(self, y_true, y_pred):
-        number: Any = y_pred[:, 0]
-        deviation: Any = keras.ops.stop_gradient(y_pred[:, 1] - number)
-        return keras.ops.square((y_true[:, 0] - number) / deviation)
-
-
-def _explained(target: Any, outputs: Any) -> Any:
-    """Returns [b], whose mean is r2, but of the variance of the training numbers.
-
-    Keras's `R2Score` makes its variables inside of a replica, where nobody adds them up.
-    """
-    loss: Any = _Loss().call(target, outputs)
-    return 1 - loss
-
-
-def _error(target: Any, outputs: Any) -> Any:
-    """Returns the absolute errors, [b]."""
-    return keras.ops.abs(target[:, 0] - outputs[:, 0])

@@ -15,7 +15,6 @@ from tlkeras.task import Output, Task
 # Exact in float32, as which Keras sees targets; two of them tell 2**48 texts apart.
 _PART = 2**24
 
-_SHARPEST = math.log(100)  # Radford et al. 2021 let the logits grow to 100 times the cosines.
 
 _ALIKE = 0.99
 """The cosine from which on two rows are one answer."""
@@ -81,10 +80,14 @@ class Retrieval(Task, name="retrieval"):
         )
 
     def loss(self):
-        return _LOSSES[self.objective](name=self.objective)
+        from tlkeras.losses import retrieval
+
+        return retrieval.OBJECTIVES[self.objective](name=self.objective)
 
     def metrics(self):
-        return [_BatchRecall(name="batch_recall")]
+        from tlkeras.losses import retrieval
+
+        return [retrieval.BatchRecall(name="batch_recall")]
 
     def served(self, outputs):
         """Returns ``picture`` and ``text``, rows [b, channels] of length 1, or one of them."""
@@ -120,55 +123,3 @@ def _learnt(name: str, value: float) -> keras.layers.Layer:
 
 _BEGINNINGS = {"infonce": (math.log(1 / 0.07), 0.0), "siglip": (math.log(10), -10.0)}
 """The logarithm of the factor of cosines, and what is added, by the objective."""
-
-
-def _compared(targets: Any, outputs: Any) -> tuple[Any, Any]:
-    """Returns logits [b, b], a row for each picture, and which pairs are right, as 0 and 1."""
-    channels = outputs.shape[-1] // 2 - 1
-    pictures, texts = outputs[:, :channels], outputs[:, channels : 2 * channels]
-    cosines: Any = keras.ops.matmul(pictures, keras.ops.transpose(texts))
-    factor: Any = keras.ops.exp(keras.ops.minimum(outputs[0, -2], _SHARPEST))
-    equal: Any = keras.ops.equal(targets[:, None, :], targets[None, :, :])
-    right: Any = keras.ops.cast(keras.ops.all(equal, axis=-1), "float32")
-    return cosines * factor + outputs[0, -1], right
-
-
-class _InfoNCE(keras.losses.Loss):
-    """The mean of both cross entropies of each pair, [b]."""
-
-    def call(self, y_true, y_pred):
-        logits, right = _compared(y_true, y_pred)
-        total: Any = 0
-        for axis in (0, 1):
-            count: Any = keras.ops.sum(right, axis=axis, keepdims=True)
-            share = right / count
-            total += keras.ops.sum(share * keras.ops.log_softmax(logits, axis=axis), axis=axis)
-        return -total / 2
-
-
-class _SigLIP(keras.losses.Loss):
-    """The sum of the logistic losses of each picture with all texts, [b]."""
-
-    def call(self, y_true, y_pred):
-        logits, right = _compared(y_true, y_pred)
-        signs: Any = 2 * right - 1
-        losses: Any = keras.ops.log_sigmoid(signs * logits)
-        return keras.ops.sum(-losses, axis=1)
-
-
-_LOSSES: dict[str, Any] = {"infonce": _InfoNCE, "siglip": _SigLIP}
-
-
-class _BatchRecall(keras.metrics.Mean):
-    """The recall at 1 within a batch, the mean of both ways; it depends on the batch size."""
-
-    def update_state(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, y_true, y_pred, sample_weight=None
-    ):
-        logits, right = _compared(y_true, y_pred)
-        hits: Any = 0
-        for axis in (0, 1):
-            best: Any = keras.ops.argmax(logits, axis=axis)
-            place: Any = keras.ops.expand_dims(best, axis)
-            hits += keras.ops.squeeze(keras.ops.take_along_axis(right, place, axis=axis), axis)
-        super().update_state(hits / 2)

@@ -8,13 +8,9 @@ from typing import Any
 from tlkeras.frameworks import keras, tf
 from tlkeras.measures import spans
 from tlkeras.measures.entities import Scheme
-from tlkeras.measures.tagging import TaggingTally, tags_of
+from tlkeras.measures.tagging import ABSENT, TaggingTally, tags_of
 from tlkeras.task import Output, Task
 from tlkeras.texts import casing
-
-# What a row without a word has in place of logarithms of probabilities: far below any, so that its
-# probabilities are 0, and the loss knows it.
-_ABSENT = -1e4
 
 
 class Tagging(Task, name="tagging"):
@@ -70,13 +66,17 @@ class Tagging(Task, name="tagging"):
         logits = keras.layers.Dense(classes, dtype="float32", name="logits")(x)
         # No sum: of one sentence Keras makes it a bias of channels, which TFLite does not convert.
         is_word = summary["mask"][..., None]
-        return keras.ops.where(is_word, keras.ops.log_softmax(logits), _ABSENT)
+        return keras.ops.where(is_word, keras.ops.log_softmax(logits), ABSENT)
 
     def loss(self):
-        return _Loss()
+        from tlkeras.losses import tagging
+
+        return tagging.SentenceLoss()
 
     def metrics(self):
-        return [_Accuracy(name="accuracy")]
+        from tlkeras.losses import tagging
+
+        return [tagging.WordAccuracy(name="accuracy")]
 
     def served(self, outputs):
         return {"probabilities": keras.ops.exp(outputs)}
@@ -109,38 +109,6 @@ class Tagging(Task, name="tagging"):
         """Returns whether every word has the same tag."""
         tags, others = (tags_of(each["probabilities"]) for each in (one, other))
         return (tags == others).all(axis=-1)
-
-
-class _Loss(keras.losses.Loss):
-    """The negative logarithm of the probability of the tags of a sentence, [b]."""
-
-    def call(self, y_true, y_pred):
-        tags, is_counted = _seen(y_true, y_pred)
-        given: Any = keras.ops.take_along_axis(y_pred, tags[..., None], axis=-1)
-        total: Any = keras.ops.sum(keras.ops.where(is_counted, given[..., 0], 0.0), axis=-1)
-        return -total
-
-
-class _Accuracy(keras.metrics.Mean):
-    """The share of the words that the network sees with the right tag."""
-
-    def update_state(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, y_true, y_pred, sample_weight=None
-    ):
-        tags, is_counted = _seen(y_true, y_pred)
-        best = keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32")
-        weights: Any = keras.ops.cast(is_counted, "float32")
-        if sample_weight is not None:
-            weights = weights * keras.ops.reshape(sample_weight, [-1, 1])
-        super().update_state(keras.ops.equal(tags, best), weights)
-
-
-def _seen(target: Any, outputs: Any) -> tuple[Any, Any]:
-    """Returns the classes of words, int32 [b, words], and which of them the network sees."""
-    tags: Any = keras.ops.cast(target[:, : outputs.shape[1]], "int32")
-    most: Any = keras.ops.max(outputs, axis=-1)
-    is_word = most > _ABSENT / 2
-    return keras.ops.maximum(tags, 0), keras.ops.logical_and(tags >= 0, is_word)
 
 
 def _length(inputs: Any) -> int:
