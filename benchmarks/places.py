@@ -94,7 +94,7 @@ CASES = {
         [kept(36, 2e-3, "flip, zoom"), kept(16, 5e-4, "flip, zoom", BLOCKS)],
     ),
     "bccd boxes": Case(
-        "voc('{data}/bccd')",
+        "voc(path='{data}/bccd')",
         "detection(stride=4)",
         [kept(12, 2e-3, "flip(vertical=True), zoom")],
         "mobilenet_v2(size=320, weights='{weights}')",

@@ -187,6 +187,16 @@ def test_a_part_without_content_is_left_out(part, heading, tmp_path):
     assert len(headings) == 12
 
 
+def test_the_dozens_of_operations_of_an_export_stand_below_the_table_of_measures(tmp_path):
+    operations = {f"OPERATION_{number}": number for number in range(1, 30)}
+    exports = [{"export": "tflite", "bytes": 5, "files": ["a", "b"], "operations": operations}]
+    written(Report(title="", exports=exports), tmp_path)
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    measured, _, below = html.partition("<details")
+    assert "a, b" in measured and "OPERATION_7" not in measured
+    assert "7 OPERATION_7" in below
+
+
 def test_a_report_of_nothing_is_a_title(tmp_path):
     page = written(Report(title="empty"), tmp_path)
     assert page.headings == []

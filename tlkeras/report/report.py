@@ -133,15 +133,33 @@ def _exports(contents: Report) -> Markup:
         names.pop(name, None)
     primary = next((row["primary"] for row in contents.exports if "primary" in row), "value")
     titles = {"value": primary, **_COLUMNS}
-    columns = [titles.get(name, name).replace("_", " ") for name in names]
-    rows = [[_export_cell(name, row.get(name)) for name in names] for row in contents.exports]
+    titles = {name: titles.get(name, name).replace("_", " ") for name in names}
+    long = [name for name in names if any(_is_long(row.get(name)) for row in contents.exports)]
+    short = [name for name in names if name not in long]
+    rows = [[_export_cell(name, row.get(name)) for name in short] for row in contents.exports]
     unfit = [
         element("li", f"{row['export']} is unfit: it {reason}.")
         for row in contents.exports
         for reason in row.get("reasons", ())
     ]
-    measured = table("The measures of each export", columns, rows)
-    return joined([measured, element("ul", *unfit, class_="remarks") if unfit else ""])
+    lists = [
+        (row["export"], titles[name], _export_cell(name, row[name]))
+        for row in contents.exports
+        for name in long
+        if row.get(name)
+    ]
+    parts = [table("The measures of each export", [titles[name] for name in short], rows)]
+    if unfit:
+        parts.append(element("ul", *unfit, class_="remarks"))
+    if lists:
+        told = table("What each export is made of", ["export", "list", "content"], lists)
+        parts.append(folded("What each export is made of", told))
+    return joined(parts)
+
+
+def _is_long(value: Any) -> bool:
+    """Returns whether a cell would be far higher than the others."""
+    return isinstance(value, (Mapping, list, tuple)) and len(value) > _FEW
 
 
 def _export_cell(name: str, value: Any) -> Any:
@@ -186,6 +204,8 @@ def _lineage(contents: Report) -> Markup:
         parts.append(folded("Versions of the libraries", libraries))
     return joined(parts)
 
+
+_FEW = 3  # Parts of a cell; of a network's operations there are dozens.
 
 _COLUMNS = {
     "difference": "largest difference from Keras",
