@@ -260,6 +260,22 @@ def test_an_overlay_has_the_boxes_in_colours_and_is_clear_elsewhere():
     assert not pixels[round(30 * scale), round(50 * scale), 3]
 
 
+@pytest.mark.parametrize("side", [48, 96, 128, 144, 400])
+def test_every_side_of_a_box_is_seen_where_the_overlay_is_shown_small(side):
+    shown = min(side, 144)
+    for start in np.linspace(0.1, 0.2, 23):
+        box = np.array([[start, start, 0.8 - start / 3, 0.8 - start / 2]]) * side
+        png = overlay(box, np.array([0]), (side, side))
+        with Image.open(io.BytesIO(png)) as picture:
+            small = picture.convert("RGBA").resize((shown, shown), Image.Resampling.NEAREST)
+        seen = np.asarray(small)[..., 3] > 0
+        rows, columns = seen.sum(1), seen.sum(0)
+        long = 0.4 * shown
+        for counts in (rows, columns):
+            lines = np.flatnonzero(counts > long)
+            assert lines.size and lines[0] < shown / 2 < lines[-1]
+
+
 def test_remarks_tell_what_is_not_measured_and_what_is_weak():
     many = one([[10 * i, 0, 10 * i + 9, 9] for i in range(15)], [])
     remarks = " ".join(measured([many, one([], [])]).remarks)
