@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tlkeras.doctor.defects import Unusable
 from tlkeras.frameworks import tf
+from tlkeras.images import signatures
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """The endings of picture files, in lower case."""
@@ -84,13 +86,22 @@ def standard(encoded: bytes) -> bytes:
     A plain file keeps its bytes. Another JPEG becomes a JPEG of quality 95, any other file a PNG.
     Alpha goes onto white; an animation is its first frame; 16 bits become their upper 8.
     """
+    return examined(encoded)[0]
+
+
+def examined(encoded: bytes) -> tuple[bytes, Image.Image, Image.Image]:
+    """Returns what `standard` does, the picture as Pillow opened it, and as it is recorded.
+
+    The last has 8 bits a channel, no alpha, and is upright. One decoding serves all three; if the
+    file keeps its bytes, both pictures are one.
+    """
     image = _opened(encoded)
     turn = _TURNS.get(_orientation(image))
     if turn is None and _is_plain(image, encoded):
-        return encoded
-    lossy = image.format in _JPEG
-    image = _without_alpha(_eight_bits(image))
-    return _saved(image if turn is None else image.transpose(turn), lossy)
+        return encoded, image, image
+    plain = _without_alpha(_eight_bits(image))
+    plain = plain if turn is None else plain.transpose(turn)
+    return _saved(plain, image.format in _JPEG), image, plain
 
 
 def standard_mask(encoded: bytes) -> bytes:
@@ -225,9 +236,13 @@ def _reduced(encoded: Any, least: int) -> Any:
 
 
 def _opened(encoded: bytes) -> Image.Image:
-    """Returns the picture with all its pixels decoded."""
+    """Returns the picture with all its pixels decoded.
+
+    Raises:
+        Unusable: It cannot be decoded, or is too large.
+    """
     if not encoded:
-        raise ValueError("is an empty file")
+        raise Unusable("empty file", "is an empty file")
     try:
         image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
         if image.format == "PNG":  # Only this checks the sums that TensorFlow checks too.
@@ -235,12 +250,23 @@ def _opened(encoded: bytes) -> Image.Image:
             image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
         image.load()
     except Image.UnidentifiedImageError:
-        raise ValueError("is none of " + ", ".join(_FORMATS)) from None
+        raise _unknown(encoded) from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"is too large to be decoded safely: {error}") from None
+        raise Unusable("too large", f"is too large to be decoded safely: {error}") from None
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
-        raise ValueError(f"is damaged: {str(error).rstrip('.') or type(error).__name__}") from None
+        told = str(error).rstrip(".") or type(error).__name__
+        defect = "truncated" if "truncated" in told.lower() else "damaged"
+        raise Unusable(defect, f"is damaged: {told}") from None
     return image
+
+
+def _unknown(encoded: bytes) -> Unusable:
+    """Returns the error of a file that Pillow does not know, which may be a damaged one."""
+    found = signatures.named(encoded)
+    if found in _FORMATS:
+        return Unusable("damaged", f"is damaged: it begins as {found} and is none that can be read")
+    told = f"is none of {', '.join(_FORMATS)}" + (f"; it is {found}" if found else "")
+    return Unusable("unsupported format", told)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -259,12 +285,17 @@ def _is_plain(image: Image.Image, encoded: bytes) -> bool:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Returns the picture with the upper 8 of 16 bits a channel; Pillow itself would clip."""
     if image.mode == "F":
-        raise ValueError("has floating-point pixels of unknown range, expected 8 or 16 bits")
+        raise Unusable(
+            "unsupported format",
+            "has floating-point pixels of unknown range, expected 8 or 16 bits",
+        )
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= 2**16:
-        raise ValueError("has 32-bit pixels of unknown range, expected 8 or 16 bits")
+        raise Unusable(
+            "unsupported format", "has 32-bit pixels of unknown range, expected 8 or 16 bits"
+        )
     values8 = values >> (min(_depth(image), 16) - 8)
     values8 = 255 - values8 if _tags(image).get(_MEANING) == 0 else values8
     if "transparency" in image.info:
