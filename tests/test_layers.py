@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.shipped
 tlkeras.hardware
-tlkeras.doctor.defects tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.hashes
+tlkeras.doctor.defects tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.bands
+tlkeras.doctor.hashes
 tlkeras.doctor.sketches tlkeras.doctor.pictures tlkeras.doctor.texts
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.signatures
 tlkeras.images.decoding

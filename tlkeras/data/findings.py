@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -120,12 +120,17 @@ class Findings:
         """Returns the description of the folder with what can be used."""
         return self._plan.without({each.identity for each in self._broken})
 
-    def write(self) -> Iterator[str]:
-        """Writes the lists beside the traits, then yields messages on copies and dark pictures."""
+    def write(self, left_out: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+        """Writes the lists beside the traits, then yields messages on copies and dark pictures.
+
+        Args:
+            left_out: The files that are no examples, as `Source.left_out` yields them.
+        """
         self._lines.close()
         sides = self._plan.sides
+        others = [Defect(name, "", defect, reason) for name, defect, reason in left_out]
         defects.write(self._out / defects.QUARANTINE, self._broken)
-        defects.write(self._out / defects.NOTES, self._notes())
+        defects.write(self._out / defects.NOTES, [*self._notes(), *others])
         groups = [
             Group(ids, [sides[each] for each in ids], exact, distance)
             for ids, exact, distance in self._copies.groups()

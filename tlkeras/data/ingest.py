@@ -102,7 +102,7 @@ def write_examples(
             _write(stack.enter_context(contextlib.closing(examples)), plan, findings, out)
             for remark in findings.require_enough(max_bad_fraction, report):
                 say(remark)
-            for remark in findings.write():
+            for remark in findings.write(source.left_out()):
                 say(remark)
             shutil.rmtree(parts)
         except BaseException:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+
+import numpy as np
 
 from tlkeras.doctor import sketches
+from tlkeras.doctor.traits import Traits
 
 # A tag of HTML or XML, and an entity.
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]{0,500}>|<!--.*?-->|&(?:[A-Za-z]\w{1,30}|#\d{1,7});", re.S)
+
+# No text needs these: control characters, and the sign in place of a lost one.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd]")
+
+_MARKED = 0.02  # The least share of markup that counts.
+_ENOUGH = 20  # Texts that tell what a usual length is.
+_TIMES = 4.0  # A long text has so many times the characters of three in four others.
 
 _DIGITS = 4
 
@@ -16,12 +27,52 @@ def traits(text: str) -> dict[str, float | str]:
     """Returns the traits of a text.
 
     ``characters`` and ``words`` are counts, ``markup`` is the share of the characters in tags and
-    entities, and ``hash`` is that of its sketch, in hexadecimal.
+    entities, ``controls`` counts control characters and those that were lost, and ``hash`` is that
+    of its sketch, in hexadecimal.
     """
     inside = sum(match.end() - match.start() for match in _MARKUP.finditer(text))
     return {
         "characters": len(text),
         "words": len(text.split()),
         "markup": round(inside / len(text), _DIGITS),
+        "controls": len(_CONTROLS.findall(text)),
         "hash": sketches.sketch(text),
     }
+
+
+def oddities(traits: Iterable[tuple[str, Traits]]) -> Iterator[tuple[str, str, str]]:
+    """Yields ``(id, defect, reason)`` of the texts that are worth a look; see `Kind.oddities`.
+
+    Markup that most texts have is no defect.
+    """
+    lengths, marked = [], 0
+    for _, each in traits:
+        lengths.append(float(each["characters"]))
+        marked += float(each["markup"]) >= _MARKED
+    most, is_usual = _longest(lengths), 2 * marked > len(lengths)
+    for identity, each in traits:
+        if (length := float(each["characters"])) > most:
+            yield (
+                identity,
+                "over-long",
+                f"has {length:,.0f} characters, where {np.median(lengths):,.0f} are usual",
+            )
+        if (share := float(each["markup"])) >= _MARKED and not is_usual:
+            yield identity, "markup", f"has {share:.0%} of its characters in tags and entities"
+        if count := int(each["controls"]):
+            yield (
+                identity,
+                "control characters",
+                f"has {count:,} control characters or signs in place of lost ones",
+            )
+
+
+def _longest(lengths: list[float]) -> float:
+    """Returns the length beyond which a text is longer than nearly all others.
+
+    That is Tukey's outer fence of the logarithms, as lengths are skewed.
+    """
+    if len(lengths) < _ENOUGH:
+        return np.inf
+    low, high = np.percentile(np.log(lengths), [25, 75])
+    return float(np.exp(max(high + 3 * (high - low), high + np.log(_TIMES))))

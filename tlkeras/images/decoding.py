@@ -25,7 +25,7 @@ from tlkeras.images import signatures
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """The endings of picture files, in lower case."""
 
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+_FORMATS = signatures.READ
 
 # Pillow calls a JPEG that is followed by more of them an MPO.
 _JPEG = ("JPEG", "MPO")

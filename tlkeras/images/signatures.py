@@ -7,6 +7,9 @@ from collections.abc import Callable
 HEAD = 512
 """How many bytes of a file are enough."""
 
+READ = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+"""The formats that `decoding` reads."""
+
 # What stands behind "ftyp" in a file of the ISO base media format.
 _BRANDS = {
     b"heic": "HEIC",

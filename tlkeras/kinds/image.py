@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
+from tlkeras.doctor import hashes as perceptual
 from tlkeras.doctor import pictures
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
@@ -39,6 +40,12 @@ class Image(Encoded, name="image"):
 
     def decoded(self, stored, least=None):
         return decoding.picture(stored, least)
+
+    def oddities(self, traits):
+        return pictures.oddities(traits)
+
+    def copies(self, hashes):
+        return perceptual.copies(hashes)
 
     def same(self, value):
         return value

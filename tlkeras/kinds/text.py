@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlkeras.doctor import texts
+from tlkeras.doctor import sketches, texts
 from tlkeras.doctor.defects import Unusable
 from tlkeras.kind import Written, require_unicode
 
@@ -26,6 +26,12 @@ class Text(Written, name="text"):
 
     def traits(self, value, standard):
         return texts.traits(standard)
+
+    def oddities(self, traits):
+        return texts.oddities(traits)
+
+    def copies(self, hashes):
+        return sketches.copies(hashes)
 
     def same(self, value):
         return value.encode("utf-8", "surrogateescape")
