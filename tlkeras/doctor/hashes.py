@@ -22,6 +22,9 @@ _PIXELS = 4 * _SIDE  # `imagehash.phash` itself scales to this side.
 # Below this deviation of the outermost pixels, in [0, 255], a border is plain.
 _PLAIN_BORDER = 24.0
 
+# Below this side, in pixels, different things share their few details: digits do at 32.
+_DETAILED = 48
+
 # Below this deviation of all pixels only noise is left.
 _BLANK = 2.0
 
@@ -40,7 +43,7 @@ def picture(grey: Image.Image) -> str:
     pixels = np.asarray(small, np.float32)
     sides = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     plain = sides.std() < _PLAIN_BORDER
-    if plain and (min(grey.size) < _PIXELS or pixels.std() < _BLANK):
+    if min(grey.size) < _DETAILED or pixels.std() < _BLANK:
         return ""
     return f"{plain:02x}{imagehash.phash(small, hash_size=_SIDE)}"
 

@@ -255,9 +255,16 @@ def _opened(encoded: bytes) -> Image.Image:
         raise Unusable("too large", f"is too large to be decoded safely: {error}") from None
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         told = str(error).rstrip(".") or type(error).__name__
-        defect = "truncated" if "truncated" in told.lower() else "damaged"
+        is_short = "truncated" in told.lower() or _lacks_bytes(encoded)
+        defect = "truncated" if is_short else "damaged"
         raise Unusable(defect, f"is damaged: {told}") from None
     return image
+
+
+def _lacks_bytes(encoded: bytes) -> bool:
+    """Returns whether a WEBP file is shorter than it says; Pillow's own error does not tell."""
+    said = int.from_bytes(encoded[4:8], "little") + 8
+    return encoded[:4] == b"RIFF" and said > len(encoded)
 
 
 def _unknown(encoded: bytes) -> Unusable:
