@@ -206,6 +206,10 @@ TEXTS_NOTED: dict[str, tuple[bytes, str]] = {
     ),
     "bell.txt": (f"{sentence(3_003)} \x07\x00".encode(), "control characters"),
     "lost.txt": (f"caf\ufffd {sentence(3_004)}".encode(), "control characters"),
+    "german.txt": (
+        b"Das Essen war leider kalt und der Kellner sehr unfreundlich.",
+        "another language",
+    ),
     "list.csv": (b"a,b\n", "unsupported format"),
 }
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from tlkeras.doctor.defects import Unusable
 from tlkeras.frameworks import tf
-from tlkeras.images import signatures
+from tlkeras.images import png, signatures
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """The endings of picture files, in lower case."""
@@ -29,6 +29,8 @@ _FORMATS = signatures.READ
 
 # Pillow calls a JPEG that is followed by more of them an MPO.
 _JPEG = ("JPEG", "MPO")
+
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 # The turn that undoes each value of the EXIF tag; 1 and unknown values need none.
 _ORIENTATION = 0x0112
@@ -43,6 +45,10 @@ _TURNS = {
 }
 
 _QUARTERS = (5, 6, 7, 8)
+
+# Pixels of a picture and of a side. Most cameras write fewer; a file of some kilobytes could
+# have more than the memory holds. No JPEG can be wider.
+_MOST_PIXELS, _LONGEST = 2**26, 65_500
 
 # Where a PNG file has the bits per channel, and the tags of a TIFF for them and for black.
 _PNG_DEPTH = 24
@@ -245,20 +251,35 @@ def _opened(encoded: bytes) -> Image.Image:
         raise Unusable("empty file", "is an empty file")
     try:
         image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
+        _require_moderate(image)
         if image.format == "PNG":  # Only this checks the sums that TensorFlow checks too.
             image.verify()
             image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
         image.load()
+        if image.format == "PNG" and not png.is_whole(encoded):
+            raise Unusable("truncated", "is damaged: rows of the picture are missing")
     except Image.UnidentifiedImageError:
         raise _unknown(encoded) from None
     except Image.DecompressionBombError as error:
         raise Unusable("too large", f"is too large to be decoded safely: {error}") from None
+    except Unusable:
+        raise
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         told = str(error).rstrip(".") or type(error).__name__
         is_short = "truncated" in told.lower() or _lacks_bytes(encoded)
         defect = "truncated" if is_short else "damaged"
         raise Unusable(defect, f"is damaged: {told}") from None
     return image
+
+
+def _require_moderate(image: Image.Image) -> None:
+    """Raises Unusable if a picture that is not decoded yet has too many pixels."""
+    if image.width * image.height > _MOST_PIXELS or max(image.size) > _LONGEST:
+        raise Unusable(
+            "too large",
+            f"is too large to be decoded safely: it has {image.height} x {image.width} pixels, "
+            f"expected at most {_MOST_PIXELS:,} and {_LONGEST:,} a side; scale it down",
+        )
 
 
 def _lacks_bytes(encoded: bytes) -> bool:
@@ -284,9 +305,13 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _is_plain(image: Image.Image, encoded: bytes) -> bool:
+    """Returns whether TensorFlow decodes a file to what Pillow does."""
     if image.mode not in ("RGB", "L") or image.has_transparency_data:
         return False
-    return image.format in _JPEG or (image.format == "PNG" and encoded[_PNG_DEPTH] == 8)
+    if image.format == "PNG":
+        return encoded[_PNG_DEPTH] == 8 and png.has_end(encoded)
+    # Pillow does without the marker of the end, which stands behind that of the last scan.
+    return image.format in _JPEG and encoded.rfind(_JPEG_END) > encoded.rfind(_JPEG_SCAN)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
