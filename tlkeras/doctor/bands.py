@@ -27,13 +27,14 @@ Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def near(
     keys: Iterable[np.ndarray], order: np.ndarray, distances: Distances
 ) -> Iterator[tuple[int, int, float]]:
-    """Yields pairs of near rows with their distances; a pair may come more than once.
+    """Yields pairs of near rows with their distances, none of two that others connect already.
 
     Args:
         keys: Of every band, a number of each row, uint64 [rows].
         order: The rows in an order that has equal ones side by side.
         distances: Measures pairs.
     """
+    sets = np.arange(len(order))
     for band in keys:
         ranked = order[np.argsort(band[order], kind="stable")]
         sorted_keys = band[ranked]
@@ -41,12 +42,24 @@ def near(
             places = np.flatnonzero(sorted_keys[step:] == sorted_keys[:-step])
             if not len(places):
                 break
-            for start in range(0, len(places), _AT_ONCE):
-                some = places[start : start + _AT_ONCE]
+            apart = places[sets[ranked[places]] != sets[ranked[places + step]]]
+            for start in range(0, len(apart), _AT_ONCE):
+                some = apart[start : start + _AT_ONCE]
                 one, other = ranked[some], ranked[some + step]
                 found = distances(one, other)
-                for hit in np.flatnonzero(found >= 0):
+                hits = np.flatnonzero(found >= 0)
+                for hit in hits:
                     yield int(one[hit]), int(other[hit]), float(found[hit])
+                if len(hits):
+                    sets = _connected(sets, one[hits], other[hits])
+
+
+def _connected(sets: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Returns the number of the set of every row after pairs have joined some, int [rows]."""
+    from scipy import sparse
+
+    pairs = sparse.coo_matrix((np.ones(len(one), bool), (sets[one], sets[other])), [len(sets)] * 2)
+    return sparse.csgraph.connected_components(pairs, directed=False)[1][sets]
 
 
 def joined(parts: np.ndarray) -> np.ndarray:
