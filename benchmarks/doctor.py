@@ -98,9 +98,12 @@ def draw(folder: Path, count: int) -> None:
 
 def read(data: Path, checkout: Path) -> dict[str, float]:
     """Returns the seconds and the megabytes of an ingest by the code of a checkout."""
+    checkout = checkout.resolve()  # Python looks there first: in the folder where it starts.
     environment = {**os.environ, "PYTHONPATH": str(checkout), "CUDA_VISIBLE_DEVICES": "-1"}
-    command = [sys.executable, "-c", _RUN, str(data)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", _RUN, str(data.resolve())]
+    done = subprocess.run(
+        command, cwd=checkout, env=environment, capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])
 
 
