@@ -12,6 +12,7 @@ from tlkeras.backbone import Backbone
 from tlkeras.backbones.starter import Starter
 from tlkeras.backbones.starter_text import StarterText
 from tlkeras.backbones.towers import Towers
+from tlkeras.data import ingest
 from tlkeras.data.parts import Runner
 from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Exporter, require_distinct
@@ -34,6 +35,9 @@ class Config(Spec, name="config"):
         "The data: the bare path of a folder or a table, or a source with its fields.",
     ] = Embedded()
     split: Annotated[Split, "How the examples are cut into train, validation and test."] = Split()
+    max_bad_fraction: Annotated[
+        float, "The largest share of examples that may be left out as unusable: 0.01 is 1 %."
+    ] = ingest.MAX_BAD_FRACTION
     backbone: Annotated[
         Backbone | None, "The pretrained network; None: the starter that reads such data."
     ] = None
@@ -111,6 +115,7 @@ class Config(Spec, name="config"):
         )
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
         require_distinct(self.exporters)
+        self.require(0 <= self.max_bad_fraction <= 1, "max_bad_fraction", "a share from 0 to 1")
         self.require(0 <= self.max_drop <= 1, "max_drop", "a share from 0 to 1")
         for name in ("lower_bound", "max_export_drop"):
             share = getattr(self, name)

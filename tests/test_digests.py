@@ -12,6 +12,7 @@ from pipeline.order import STEPS
 
 KINDS = """
 tlkeras.spec tlkeras.frameworks tlkeras.files tlkeras.kind tlkeras.data.records
+tlkeras.doctor.defects
 """
 PARTS = f"{KINDS} tlkeras.data.parts"
 MODEL = f"""
@@ -30,8 +31,10 @@ pipeline.steps.resolver
 
 MODULES = {
     "example_gen": f"""
-        {PARTS} tlkeras.images.decoding tlkeras.source tlkeras.folders tlkeras.data.splits
-        tlkeras.data.planning tlkeras.data.ingest
+        {PARTS} tlkeras.images.decoding tlkeras.images.signatures tlkeras.images.png
+        tlkeras.source tlkeras.folders
+        tlkeras.data.splits tlkeras.data.planning tlkeras.data.findings tlkeras.data.ingest
+        tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.duplicates
     """,
     "statistics_gen": PARTS,
     "schema_gen": f"{PARTS} pipeline.steps.statistics_gen",

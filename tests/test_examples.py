@@ -190,7 +190,7 @@ def test_the_same_data_gives_the_same_bytes_and_nothing_else_is_written(tmp_path
     assert first == second
     assert {name.split("-")[0].split(".")[0] for name in first} == {
         *("train", "validation", "test"),
-        "info",
+        *("info", "traits", "quarantine", "notes", "duplicates"),
     }
     assert {path.name for path in tmp_path.iterdir()} == {"first", "second"}
 
@@ -200,7 +200,7 @@ def test_info_tells_what_was_written(tmp_path: Path):
     assert records.info(tmp_path) == told
     assert list(told.counts) == ["train", "validation", "test"]
     assert sum(told.counts.values()) == 60
-    assert told.split == "split(validation=20.0, test=20.0, group='')"
+    assert told.split == "split(validation=20.0, test=20.0, group='', dedup=False)"
     for split, count in told.counts.items():
         labels = [int(row["label"]) for row in reading.dataset(tmp_path, split)]
         assert len(labels) == count
@@ -309,9 +309,14 @@ def test_all_broken_examples_are_told_at_once(tmp_path: Path):
     with pytest.raises(ValueError, match=r"^12 of 40 examples cannot be used:") as failed:
         write(source(rows), tmp_path)
     lines = str(failed.value).splitlines()
-    assert lines[1] == "  0.png is none of JPEG, PNG, BMP, GIF, WEBP, TIFF"
+    assert lines[1] == "  0.png is none of JPEG, PNG, BMP, GIF, WEBP, TIFF; it is text"
     assert lines[2] == "  3.png is an empty file"
-    assert lines[11:] == ["  and 2 more", "Repair or remove them, then run again."]
+    assert lines[11:] == [
+        "  and 2 more",
+        f"That is 30.0%, and max_bad_fraction=0.01 allows 1.0%. {tmp_path}/quarantine.json lists "
+        "all of them. Repair or remove them, or leave them out by max_bad_fraction=0.3; then run "
+        "again.",
+    ]
     assert not (tmp_path / "info.json").exists()
 
 
@@ -422,7 +427,10 @@ def test_what_was_written_there_before_is_gone_before_anything_is_read(tmp_path:
         records.info(tmp_path)
     write(source(labelled(30)), tmp_path, validation=0, test=0)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"info.json", "train-00000.tfrecord", "train.index.npy", "train-mine.tfrecord"}
+    assert names == {
+        *("info.json", "traits.jsonl", "quarantine.json", "notes.json", "duplicates.json"),
+        *("train-00000.tfrecord", "train.index.npy", "train-mine.tfrecord"),
+    }
 
 
 @pytest.mark.parametrize("told", ["[]", '{"classes": []}', "no JSON"])
@@ -528,8 +536,13 @@ def test_the_run_prints_the_first_ten_classes(tmp_path: Path, capsys: pytest.Cap
     for number in range(12):
         (tmp_path / "photos" / f"c{number:02d}").mkdir(parents=True)
         (tmp_path / f"photos/c{number:02d}/1.png").write_bytes(png(np.full((2, 2, 3), number)))
-    fields = {"source": Folder(tmp_path / "photos"), "split": Split(validation=0, test=0)}
-    example_gen.examples.run(tmp_path / "out", **fields)
+    example_gen.examples.run(
+        tmp_path / "out",
+        source=Folder(tmp_path / "photos"),
+        split=Split(validation=0, test=0),
+        max_bad_fraction=0.01,
+        quarantine=tmp_path / "quarantine",
+    )
     names = ", ".join(f"c{number:02d}" for number in range(10))
     assert f"  12 classes: {names}, and 2 more\n  12 train\n" in capsys.readouterr().out
 

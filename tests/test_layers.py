@@ -12,7 +12,11 @@ ROOT = Path(__file__).parents[1]
 ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.shipped
 tlkeras.hardware
-tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.decoding
+tlkeras.doctor.defects tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.bands
+tlkeras.doctor.hashes
+tlkeras.doctor.sketches tlkeras.doctor.pictures tlkeras.doctor.texts
+tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.signatures
+tlkeras.images.png tlkeras.images.decoding
 tlkeras.images.masks tlkeras.images.framing
 tlkeras.boxes.geometry tlkeras.boxes.suppression tlkeras.boxes.assignment tlkeras.boxes.overlay
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
@@ -22,12 +26,13 @@ tlkeras.texts.layout tlkeras.texts.encoders
 tlkeras.texts.decoders tlkeras.texts.hub_files tlkeras.texts.hub_layers
 tlkeras.texts.checkpoints tlkeras.texts.hub_pieces tlkeras.texts.towers
 tlkeras.kind tlkeras.kinds.* tlkeras.texts.casing tlkeras.texts.inputs
+tlkeras.doctor.duplicates
 tlkeras.source tlkeras.boxes.annotations
 tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
 tlkeras.data.splits tlkeras.data.lines tlkeras.data.columns tlkeras.data.cells tlkeras.data.tables
 tlkeras.data.index
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
-tlkeras.data.ingest
+tlkeras.data.findings tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
 tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths
 tlkeras.model.block_flags

@@ -26,7 +26,13 @@ def made(tmp_path, counts, sizes=(16, 20)):
         products[name] = tmp_path / name
         products[name].mkdir()
     source, split = Folder(tmp_path / "pictures"), Split(validation=0, test=0)
-    example_gen.examples.run(products["examples"], source=source, split=split)
+    example_gen.examples.run(
+        products["examples"],
+        source=source,
+        split=split,
+        max_bad_fraction=0.01,
+        quarantine=tmp_path / "quarantine",
+    )
     statistics_gen.statistics.run(products["statistics"], examples=products["examples"])
     schema_gen.schema.run(products["schema"], statistics=products["statistics"])
     example_validator.anomalies.run(

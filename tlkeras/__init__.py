@@ -136,7 +136,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name not in _MODULES and not name[:1].isupper():
+        # Python asks so before it imports a module of this package, which needs no network.
+        raise AttributeError(f"tlkeras has no {name!r}.")
     module = importlib.import_module(f"tlkeras.{_MODULES.get(name, 'backbones.applications')}")
-    if name.startswith("_") or not hasattr(module, name):
+    if not hasattr(module, name):
         raise AttributeError(f"tlkeras has no {name!r}.")
     return getattr(module, name)

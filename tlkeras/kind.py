@@ -11,10 +11,13 @@ import abc
 import dataclasses
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
+from tlkeras.doctor.defects import Unusable
 from tlkeras.frameworks import tf
 from tlkeras.spec import Spec
 
@@ -73,6 +76,41 @@ class Kind(Spec, plugins="tlkeras.kinds"):
         Raises:
             ValueError: What is wrong with it, as it follows the name of an example: ``is damaged``.
         """
+
+    def traits(self, value: Any, standard: Any) -> Mapping[str, float | str]:
+        """Returns what the doctor of data wants to know of a value; equal values give equal traits.
+
+        Args:
+            value: As a source yields it.
+            standard: Its standard form.
+        """
+        return {}
+
+    def examined(self, value: Any) -> tuple[Any, Mapping[str, float | str]]:
+        """Returns what `checked` and `traits` do; overridden where one decoding serves both."""
+        standard = self.checked(value)
+        return standard, self.traits(value, standard)
+
+    def oddities(
+        self, traits: Iterable[tuple[str, Mapping[str, float | str]]]
+    ) -> Iterator[tuple[str, str, str]]:
+        """Yields ``(id, defect, reason)`` of values that are worth a look, in any order.
+
+        Args:
+            traits: The id and the traits of every value of the data; it can be iterated again.
+        """
+        return iter(())
+
+    def copies(self, hashes: np.ndarray) -> Iterator[tuple[int, int, float]]:
+        """Yields pairs of near copies: two numbers of rows and how far apart they are.
+
+        Not every pair comes, but enough of them to connect all near copies.
+
+        Args:
+            hashes: The trait ``hash`` of every example for each input of this kind, as bytes:
+                uint8 [examples, inputs, bytes].
+        """
+        return iter(())
 
     @abc.abstractmethod
     def put(self, value: Any) -> Any:
@@ -187,8 +225,8 @@ def require_unicode(text: str) -> None:
         code, line = ord(text[error.start]), text.count("\n", 0, error.start) + 1
         is_byte = 0xDC80 <= code <= 0xDCFF  # As Python's "surrogateescape" has them.
         what = f"the byte 0x{code - 0xDC00:02x}" if is_byte else "half of a character"
-        raise ValueError(
-            f"has {what} in line {line}, which is not UTF-8; save it in UTF-8"
+        raise Unusable(
+            "not UTF-8", f"has {what} in line {line}, which is not UTF-8; save it in UTF-8"
         ) from None
 
 

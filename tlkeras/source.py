@@ -79,6 +79,13 @@ class Source(Spec, plugins="tlkeras.sources"):
         """Returns messages for the user, such as which files the source leaves out, and why."""
         return []
 
+    def left_out(self) -> Iterator[tuple[str, str, str]]:
+        """Yields ``(name, defect, reason)`` of files among the examples that are none themselves.
+
+        The name is the path below the source's; see `doctor.defects`.
+        """
+        return iter(())
+
     @classmethod
     def expand(cls, text: str) -> str:
         """Returns the call for a bare path, ``photos/`` or ``labels.csv``.

@@ -6,19 +6,24 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tlkeras import files, spec, terminal
 from tlkeras.data import planning, records
+from tlkeras.data.findings import FILES, Findings, Ready
 from tlkeras.data.parts import Runner
+from tlkeras.data.planning import Plan
 from tlkeras.data.records import Info
 from tlkeras.data.splits import Split
+from tlkeras.doctor import defects
+from tlkeras.doctor.defects import Unusable
+from tlkeras.doctor.duplicates import Copies
+from tlkeras.doctor.traits import Traits
 from tlkeras.images import decoding
 from tlkeras.kind import Kind
 from tlkeras.source import Source
@@ -26,11 +31,11 @@ from tlkeras.source import Source
 # Examples of a part: many enough that its files are no burden, few enough to share the work evenly.
 _PART = 512
 
-# The file of a part with a line for each of its examples.
-_FOUND = "found.json"
+# The file of a part with a line for each of its examples, and the name of its records.
+_FOUND, _ALL = "found.jsonl", "all"
 
-# Below this largest value 16 bits become at most 64 grey levels: data of 14 bits or fewer.
-_DARK = 2**14
+MAX_BAD_FRACTION = 0.01
+"""The share of the examples that may be left out, if nothing else is said."""
 
 Say = Callable[[str], None]
 
@@ -42,12 +47,16 @@ def write_examples(
     say: Say = print,
     runner: Runner | None = None,
     parts: Path | str | None = None,
+    max_bad_fraction: float = MAX_BAD_FRACTION,
+    report: Path | str | None = None,
 ) -> Info:
-    """Writes every example of a source into the folder `out`.
+    """Writes every example of a source that can be used into the folder `out`.
 
-    Only ids, labels and digests of the whole data are in memory. Pictures are decoded in full and
-    written as `decoding.standard` returns them. ``info.json`` comes last: it is there only after a
-    success. The files are the same for any runner.
+    Only ids, labels, digests and hashes of the whole data are in memory. Pictures are decoded in
+    full and written as `decoding.standard` returns them. ``quarantine.json`` lists the examples
+    that cannot be used, ``notes.json`` those that are worth a look; ``traits.jsonl`` has a line
+    for every record, ``duplicates.json`` the copies. ``info.json`` comes last: it is there only
+    after a success. The files are the same for any runner.
 
     Args:
         source: Where the examples come from.
@@ -57,148 +66,160 @@ def write_examples(
         runner: Runs the parts of the job: it reads and checks the examples.
         parts: The folder of finished parts until the end, for a killed run on the same data to go
             on from. If None, a folder in `out`, which no later run uses.
+        max_bad_fraction: The largest share of examples that may be left out, in [0, 1].
+        report: The file for the list of defects if there are more; ``quarantine.json`` in `out` if
+            None.
 
     Raises:
-        ValueError: The errors in the data, each with the id of its example.
+        ValueError: The source is wrong, or too many examples cannot be used, each with its id.
     """
+    if not 0 <= max_bad_fraction <= 1:
+        raise ValueError(f"max_bad_fraction is {max_bad_fraction}, expected a share from 0 to 1.")
     out = spec.path(out)
     out.mkdir(parents=True, exist_ok=True)
+    report = spec.path(report) if report else out / defects.QUARANTINE
     source = source.replace()  # Without its listing: the data may have changed since.
     say = _printable(say)
     for remark in source.remarks():
         say(remark)
-    sides, plan = planning.planned(source, split)
-    for remark in planning.remarks(split, sides, plan):
-        say(remark)
-    _clear(out, plan)
+    plan = planning.planned(source, split)
+    _clear(out, plan.info)
+    runner = runner or Runner()
     with contextlib.ExitStack() as stack:
         if parts is None:
             parts = stack.enter_context(tempfile.TemporaryDirectory(prefix="_parts", dir=out))
+        parts = Path(parts)
         try:
-            for remark in _written(source, sides, plan, out, runner or Runner(), Path(parts)):
+            if split.dedup:
+                staged = _staged(source, plan, runner, parts)
+                plan = planning.planned(source, split, _twins(staged, plan.info))
+                examples = _held(staged)
+            else:
+                examples = _read(source, plan, runner, parts / "read")
+            for remark in planning.remarks(split, plan):
                 say(remark)
+            findings = stack.enter_context(Findings(plan, out))
+            _write(stack.enter_context(contextlib.closing(examples)), plan, findings, out)
+            for remark in findings.require_enough(max_bad_fraction, report):
+                say(remark)
+            for remark in findings.write(source.left_out()):
+                say(remark)
+            shutil.rmtree(parts)
         except BaseException:
-            _clear(out, plan)
+            _clear(out, plan.info, spared=report)
             raise
-    files.write_json(out / "info.json", plan.plain())
-    return plan
+    info = findings.info()
+    for name in {*plan.info.counts} - {*info.counts}:
+        records.remove(out, name)
+    files.write_json(out / "info.json", info.plain())
+    return info
 
 
-def _clear(out: Path, plan: Info) -> None:
+def _clear(out: Path, plan: Info, spared: Path | None = None) -> None:
     """Removes an earlier ingest: nobody may read it beside the new one."""
     names = {*plan.counts}
     with contextlib.suppress(ValueError):
         names |= records.info(out).counts.keys()
-    (out / "info.json").unlink(missing_ok=True)
+    for file in ("info.json", *FILES):
+        if out / file != spared:
+            (out / file).unlink(missing_ok=True)
     for name in names:
         records.remove(out, name)
 
 
-def _written(
-    source: Source,
-    sides: Mapping[str, str],
-    plan: Info,
-    out: Path,
-    runner: Runner,
-    parts: Path,
-) -> Iterator[str]:
-    """Writes the shards, then yields remarks on the pictures.
-
-    Raises:
-        ValueError: The examples that cannot be used, and why.
-    """
-    order, numbers = list(sides), {name: i for i, name in enumerate(plan.counts)}
-    parts.mkdir(parents=True, exist_ok=True)
-    np.save(parts / "sides.npy", np.array([numbers[side] for side in sides.values()], np.uint8))
-    reading = _Reading(source, plan, parts.absolute() / "sides.npy")
-    seen = _Seen(sides)
+def _write(
+    examples: Iterator[tuple[Ready, bytes]], plan: Plan, findings: Findings, out: Path
+) -> None:
+    """Writes the shards, every record into that of its split."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(decoding.quiet())
-        done = runner.run(reading, -(-len(order) // _PART), parts / "read", "reading")
-        done = stack.enter_context(contextlib.closing(done))
         writers = {
             name: stack.enter_context(contextlib.closing(records.Writer(out, name)))
-            for name in plan.counts
+            for name in plan.info.counts
         }
-        for number, part in enumerate(done):
-            found = files.read_json(part / _FOUND)
-            _same_examples(order[number * _PART : (number + 1) * _PART], found)
-            seen.add(_Ready(*row) for row in found)
-            for side, writer in writers.items():
-                for record in records.Records(part, side).between(0, _PART):
-                    writer.add(record)
-    shutil.rmtree(parts)
-    yield from seen.remarks()
+        for (ready, record), labels in zip(examples, plan.labels, strict=True):
+            findings.add(ready, labels)
+            if not ready.defect:
+                writers[plan.sides[ready.identity]].add(record)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Ready:
-    """One example after its check, without its record.
+def _read(
+    source: Source, plan: Plan, runner: Runner, folder: Path
+) -> Generator[tuple[Ready, bytes]]:
+    """Yields every example with its record, which is empty if it cannot be used."""
+    order = list(plan.sides)
+    reading = _Reading(source, plan.info, len(order))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(decoding.quiet())
+        done = runner.run(reading, -(-len(order) // _PART), folder, "reading")
+        for number, part in enumerate(stack.enter_context(contextlib.closing(done))):
+            found = [*_rows(part)]
+            expected = order[number * _PART : (number + 1) * _PART]
+            _same_examples(expected, [each.identity for each in found])
+            yield from _held(part)
 
-    Attributes:
-        identity: Its id.
-        digest: Of the picture or text, equal for copies.
-        problem: Why it cannot be used, or an empty text.
-        brightest: The largest value of its 16-bit picture, or -1.
+
+def _held(folder: Path) -> Generator[tuple[Ready, bytes]]:
+    """Yields the examples in the folder of a part with their records, in order."""
+    held = records.Records(folder, _ALL)
+    usable = held.between(0, len(held))
+    for ready in _rows(folder):
+        yield ready, b"" if ready.defect else next(usable)
+
+
+def _rows(folder: Path) -> Iterator[Ready]:
+    with (folder / _FOUND).open(encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            yield Ready(*json.loads(line))
+
+
+class _Holding:
+    """Writes examples into a folder, for `_held`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._writer = records.Writer(folder, _ALL)
+        self._lines = (folder / _FOUND).open("w", encoding="utf-8", errors="surrogateescape")
+
+    def add(self, ready: Ready, record: bytes) -> None:
+        fields = [getattr(ready, field.name) for field in dataclasses.fields(ready)]
+        self._lines.write(f"{json.dumps(fields, ensure_ascii=False)}\n")
+        if not ready.defect:
+            self._writer.add(record)
+
+    def close(self) -> None:
+        self._lines.close()
+        self._writer.close()
+
+
+def _staged(source: Source, plan: Plan, runner: Runner, parts: Path) -> Path:
+    """Returns a folder with all examples, which appears whole, as a killed run may have left it.
+
+    So the data are read once, though their cut is known only when all have been.
     """
-
-    identity: str
-    digest: str = ""
-    problem: str = ""
-    brightest: int = -1
-
-
-class _Seen:
-    """All examples so far: the broken ones, copies in two splits and 16-bit pictures."""
-
-    def __init__(self, sides: Mapping[str, str]) -> None:
-        self._sides = sides
-        self._broken: list[str] = []
-        self._leaks: list[str] = []
-        self._first: dict[str, str] = {}
-        self._deep, self._brightest = 0, 0
-
-    def add(self, examples: Iterable[_Ready]) -> None:
-        for each in examples:
-            if each.problem:
-                self._broken.append(f"{each.identity} {each.problem}")
-                continue
-            twin, sides = self._first.setdefault(each.digest, each.identity), self._sides
-            if sides[twin] != sides[each.identity]:
-                pair = (f"{identity} ({sides[identity]})" for identity in (twin, each.identity))
-                self._leaks.append(" = ".join(pair))
-            if each.brightest >= 0:
-                self._deep += 1
-                self._brightest = max(self._brightest, each.brightest)
-
-    def remarks(self) -> Iterator[str]:
-        """Yields a message on copies and one on dark pictures; raises if examples are broken."""
-        if self._broken:
-            raise ValueError(
-                f"{len(self._broken):,} of {len(self._sides):,} examples cannot be used:\n  "
-                + spec.listed(self._broken, separator="\n  ")
-                + "\nRepair or remove them, then run again."
-            )
-        if self._leaks:
-            yield (
-                f"{len(self._leaks):,} examples are exact copies of one in another split, so "
-                "measures will flatter the model. They stay; better remove them:\n  "
-                + spec.listed(self._leaks, separator="\n  ")
-            )
-        # One file alone may be dark by nature; the largest value of all files is the scanner's.
-        if self._deep and self._brightest < _DARK:
-            yield (
-                f"{self._deep:,} pictures have 16 bits and no value above {self._brightest}, so "
-                f"they keep {self._brightest // 256 + 1} grey levels: the upper 8 of 16 bits "
-                f"count. Multiply them by {2 ** (16 - self._brightest.bit_length())} first to "
-                "keep more."
-            )
+    out, partial = parts / "staged", parts / "staged.partial"
+    if not out.exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        reading = _read(source, plan, runner, parts / "read")
+        with contextlib.closing(reading), contextlib.closing(_Holding(partial)) as holding:
+            for ready, record in reading:
+                holding.add(ready, record)
+        partial.rename(out)
+    _same_examples(list(plan.sides), [each.identity for each in _rows(out)])
+    return out
 
 
-def _same_examples(expected: Sequence[str], found: Sequence[Sequence[str]]) -> None:
+def _twins(staged: Path, info: Info) -> dict[str, str]:
+    """Returns the name of its group of copies for every id that is in one."""
+    copies = Copies(info.features)
+    for each in _rows(staged):
+        if not each.defect:
+            copies.add(each.identity, each.digest, each.traits)
+    return {identity: ids[0] for ids, _, _ in copies.groups() for identity in ids}
+
+
+def _same_examples(expected: Sequence[str], found: Sequence[str]) -> None:
     """Raises if the examples of a part are not those of the plan."""
-    pairs = itertools.zip_longest(expected, (identity for identity, *_ in found))
-    for wanted, came in pairs:
+    for wanted, came in itertools.zip_longest(expected, found):
         if wanted != came:
             raise ValueError(
                 f"The data changed while it was read: {came or 'nothing'} came instead of "
@@ -208,78 +229,83 @@ def _same_examples(expected: Sequence[str], found: Sequence[Sequence[str]]) -> N
 
 @dataclasses.dataclass(frozen=True)
 class _Reading:
-    """A part of the data read and checked, each example a record of its split; see `parts.Part`.
-
-    Beside the records it leaves the fields of `_Ready` of every example.
-    """
+    """A part of the data read and checked, in the form that `_held` reads; see `parts.Part`."""
 
     source: Source
     plan: Info
-    sides: Path
-    """The split of every example by its number, uint8 [examples] in a file."""
+    count: int
+    """The number of all examples."""
 
     def __call__(self, number: int, out: Path) -> None:
-        sides, names = np.load(self.sides, mmap_mode="r"), [*self.plan.counts]
         start, stop = number * _PART, (number + 1) * _PART
         # The last part reads one more, to notice an example that came since.
-        examples = self.source.between(start, stop if stop < len(sides) else stop + 1)
-        found = []
-        with contextlib.ExitStack() as stack:
-            writers = [
-                stack.enter_context(contextlib.closing(records.Writer(out, name))) for name in names
-            ]
-            for place, (identity, features) in enumerate(examples, start=start):
-                ready, record = _prepared(identity, features, self.plan)
-                found.append(dataclasses.astuple(ready))
-                if place < len(sides) and not ready.problem:
-                    writers[sides[place]].add(record)
+        examples = self.source.between(start, stop if stop < self.count else stop + 1)
+        with contextlib.closing(_Holding(out)) as holding:
+            for identity, features in examples:
+                holding.add(*_prepared(identity, features, self.plan))
         if (classes := tuple(self.source.classes())) != self.plan.classes:
             raise ValueError(
                 "The data changed while it was read: its classes were "
                 f"{spec.listed(self.plan.classes)} and are {spec.listed(classes)}; run again."
             )
-        files.write_json(out / _FOUND, found)
 
 
-def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[_Ready, bytes]:
+def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[Ready, bytes]:
     """Returns an example after its check and its record, which is empty if it is broken."""
     kinds = plan.features
     try:
         if set(features) != set(kinds):
             raise ValueError(f"has the features {[*features]}, expected {[*kinds]}")
-        standard = {key: _standard(key, kind, features[key], plan) for key, kind in kinds.items()}
+        found = {key: _examined(key, kind, features[key], plan) for key, kind in kinds.items()}
+        standard = {key: value for key, (value, _) in found.items()}
         sizes = {kind.size(standard[key]) for key, kind in kinds.items()} - {None}
         if len(sizes) > 1 and any(kind.pixelwise for kind in kinds.values()):
-            raise ValueError("has an image and a mask of different sizes")
+            raise Unusable("sizes differ", "has an image and a mask of different sizes")
         record = records.encode(identity, standard, kinds)
     except ValueError as error:
-        return _Ready(identity, problem=f"{error}"), b""
+        return Ready(identity, defect=defects.word(error), reason=f"{error}"), b""
     shared = [(kind, same) for key, kind in kinds.items() if (same := kind.same(standard[key]))]
     # Both texts of a pair, but not the caption of a picture.
     inputs = [same for kind, same in shared if kind == shared[0][0]]
     seen = b"\0".join(inputs) if inputs else record
     pictures = (features[key] for key, kind in kinds.items() if kind.meaning == "image")
-    brightest = max(map(decoding.brightest, pictures), default=-1)
-    return _Ready(identity, hashlib.sha256(seen).hexdigest(), brightest=brightest), record
+    first = next(iter(kinds))
+    return Ready(
+        identity,
+        digest=hashlib.sha256(seen).hexdigest(),
+        brightest=max(map(decoding.brightest, pictures), default=-1),
+        sha256=hashlib.sha256(_raw(features[first], standard[first], kinds[first])).hexdigest(),
+        traits={key: traits for key, (_, traits) in found.items() if traits},
+    ), record
 
 
-def _standard(key: str, kind: Kind, value: Any, plan: Info) -> Any:
-    """Returns a value in its standard form.
+def _raw(value: Any, standard: Any, kind: Kind) -> bytes:
+    """Returns the bytes of an input as the source gave it; of others than files and texts any."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape")
+    return value if isinstance(value, bytes) else kind.same(standard) or repr(standard).encode()
+
+
+def _examined(key: str, kind: Kind, value: Any, plan: Info) -> tuple[Any, Traits]:
+    """Returns a value in its standard form, and its traits.
 
     Raises:
         ValueError: It is not of its kind, or it has the number of no class.
     """
     try:
-        standard = kind.checked(value)
+        standard, traits = kind.examined(value)
     except (TypeError, AttributeError) as error:
         raise ValueError(f"has a {key!r} that is not of kind {kind}: {error}") from None
     except ValueError as error:
         first = next(iter(plan.features))  # The picture or text itself needs no name.
-        raise ValueError(f"{error}" if key == first else f"{error} ({key})") from None
+        told = f"{error}" if key == first else f"{error} ({key})"
+        raise Unusable(defects.word(error), told) from None
     for number in kind.classes_in(standard):
         if not 0 <= number < len(plan.classes):
-            raise ValueError(f"has the {key} {number}, expected 0 to {len(plan.classes) - 1}")
-    return standard
+            raise Unusable(
+                "wrong class", f"has the {key} {number}, expected 0 to {len(plan.classes) - 1}"
+            )
+    return standard, traits
 
 
 def _printable(say: Say) -> Say:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import types
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from tlkeras import spec, terminal
 from tlkeras.data import splits
@@ -13,8 +15,46 @@ from tlkeras.data.splits import Split
 from tlkeras.source import Source
 
 
-def planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
-    """Returns the split of every id, in order, and the description of the folder of examples.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a folder of examples is to hold.
+
+    Attributes:
+        sides: The split of every id, in order.
+        labels: The numbers of the classes of every example, in order.
+        info: The description of the folder.
+    """
+
+    sides: Mapping[str, str]
+    labels: Sequence[Sequence[int]]
+    info: Info
+
+    def without(self, ids: Collection[str]) -> Info:
+        """Returns the description of the folder where some of the examples are left out.
+
+        A split that loses all its examples is not in it.
+        """
+        kept = [identity not in ids for identity in self.sides]
+        sides = [side for side, keeps in zip(self.sides.values(), kept, strict=True) if keeps]
+        labels = [numbers for numbers, keeps in zip(self.labels, kept, strict=True) if keeps]
+        return dataclasses.replace(
+            self.info,
+            counts=_counts(sides),
+            class_counts=_class_counts(sides, labels, len(self.info.classes))
+            if self.info.class_counts
+            else {},
+        )
+
+
+def planned(
+    source: Source, split: Split, twins: Mapping[str, str] = types.MappingProxyType({})
+) -> Plan:
+    """Returns the split of every example and the description of the folder of examples.
+
+    Args:
+        source: Where the examples come from.
+        split: How they are cut.
+        twins: By id, the name of the set of copies that an example is in, if it is in one.
 
     Raises:
         ValueError: The classes, ids or labels of the source are wrong, or none is for training.
@@ -37,7 +77,8 @@ def planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
     examples = [(identity, tuple(numbers)) for identity, numbers in source.labels()]
     ids, labels = [each for each, _ in examples], [numbers for _, numbers in examples]
     _require_sound(source, ids, labels, classes)
-    sides = splits.assigned(split, ids, labels, [source.split(identity) for identity in ids])
+    given = [source.split(identity) for identity in ids]
+    sides = splits.assigned(split, ids, labels, given, twins)
     if strange := [name for name in {*sides} if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has the split {strange[0]!r}, expected a plain word.")
     if splits.TRAIN not in sides:
@@ -45,43 +86,65 @@ def planned(source: Source, split: Split) -> tuple[dict[str, str], Info]:
             f"{source} leaves no example for training: all {len(ids):,} are in "
             f"{' and '.join(sorted({*sides}))}. Add examples to the training split."
         )
+    return Plan(
+        dict(zip(ids, sides, strict=True)),
+        labels,
+        Info(
+            classes=classes,
+            features=kinds,
+            counts=_counts(sides),
+            class_counts=_class_counts(sides, labels, len(classes)) if naming else {},
+            split=split.full(),
+        ),
+    )
+
+
+def _counts(sides: Sequence[str]) -> dict[str, int]:
+    """Returns the number of examples of every split: train, validation, test, then others."""
     known = (splits.TRAIN, splits.VALIDATION, splits.TEST)
     ordered = [name for name in known if name in sides] + sorted({*sides} - {*known})
     counts = collections.Counter(sides)
+    return {name: counts[name] for name in ordered}
+
+
+def _class_counts(
+    sides: Sequence[str], labels: Sequence[Sequence[int]], classes: int
+) -> dict[str, tuple[int, ...]]:
+    """Returns the number of examples of every class, by split."""
     pairs = collections.Counter(
         (side, number) for side, numbers in zip(sides, labels, strict=True) for number in {*numbers}
     )
-    rows = {name: tuple(pairs[name, label] for label in range(len(classes))) for name in ordered}
-    return dict(zip(ids, sides, strict=True)), Info(
-        classes=classes,
-        features=kinds,
-        counts={name: counts[name] for name in ordered},
-        class_counts=rows if naming else {},
-        split=split.full(),
-    )
+    return {name: tuple(pairs[name, label] for label in range(classes)) for name in _counts(sides)}
 
 
-def remarks(split: Split, sides: Mapping[str, str], plan: Info) -> Iterator[str]:
+def remarks(split: Split, plan: Plan) -> Iterator[str]:
     """Yields messages on classes that a split lacks and on groups that the data do not fit.
 
     Args:
         split: The shares and the group.
-        sides: The split of every id.
-        plan: The contents of the folder of examples.
+        plan: What the folder of examples is to hold.
     """
-    for name, row in plan.class_counts.items():
-        if lacking := [label for label, count in zip(plan.classes, row, strict=True) if not count]:
-            yield f"The split {name} has no example of {spec.listed(lacking)}."
-    if torn := split.torn(sides):
+    for name, labels in lacking(plan.info).items():
+        yield f"The split {name} has no example of {spec.listed(labels)}."
+    if torn := split.torn(plan.sides):
         yield (
             f"{len(torn):,} groups have examples in more than one split, so measures will flatter "
             f"the model: {spec.listed(torn)}."
         )
-    if lone := split.ungrouped(sides):
+    if lone := split.ungrouped(plan.sides):
         yield (
-            f"In {len(lone):,} of {len(sides):,} ids group={split.group!r} finds nothing; each is "
-            f"a group of its own: {spec.listed(lone)}."
+            f"In {len(lone):,} of {len(plan.sides):,} ids group={split.group!r} finds nothing; "
+            f"each is a group of its own: {spec.listed(lone)}."
         )
+
+
+def lacking(info: Info) -> dict[str, list[str]]:
+    """Returns the classes without an example in a split, by the splits where there is one."""
+    found = {
+        name: [label for label, count in zip(info.classes, row, strict=True) if not count]
+        for name, row in info.class_counts.items()
+    }
+    return {name: labels for name, labels in found.items() if labels}
 
 
 def _require_sound(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import types
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from tlkeras.doctor.sets import Sets
 from tlkeras.spec import Spec
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
@@ -59,6 +62,8 @@ class Split(Spec, name="split"):
     test: float = 10.0
     group: str = ""
     """A regex searched in the id: examples with equal group 1 (or match) stay on one side."""
+    dedup: bool = False
+    """Whether exact and near copies stay on one side; the data are read before they are cut."""
 
     def validate(self):
         for share in ("validation", "test"):
@@ -116,6 +121,7 @@ def assigned(
     ids: Sequence[str],
     labels: Sequence[Sequence[int]],
     given: Sequence[str | None],
+    twins: Mapping[str, str] = types.MappingProxyType({}),
 ) -> list[str]:
     """Returns the split of every example.
 
@@ -125,6 +131,8 @@ def assigned(
         labels: The numbers of the classes of each; empty if it has none.
         given: The split of each in the user's own cut, or None. Such a split keeps exactly its
             examples; missing ones are cut from ``train`` and from examples without a split.
+        twins: By id, the name of the set of copies that an example is in, if it is in one; copies
+            and the groups that they are in stay on one side.
     """
     made = {name for name in given if name}
     shares = {name: getattr(split, name) for name in (TEST, VALIDATION) if name not in made}
@@ -132,6 +140,7 @@ def assigned(
         split.group_of(identity) if own in (None, TRAIN) else None
         for identity, own in zip(ids, given, strict=True)
     ]
+    groups = _joined(ids, groups, twins)
     spots = {group: _spot(group) for group in groups if group is not None}
     sides = {group: _side(spot, shares) for group, spot in spots.items()}
     ordered = sorted(spots, key=lambda group: (spots[group], group))
@@ -143,6 +152,30 @@ def assigned(
         own or TRAIN if group is None else sides[group]
         for group, own in zip(groups, given, strict=True)
     ]
+
+
+def _joined(
+    ids: Sequence[str], groups: Sequence[str | None], twins: Mapping[str, str]
+) -> list[str | None]:
+    """Returns the groups, those that copies connect under the name of one of them.
+
+    That one is chosen by a hash that has no part in `_spot`: the least spot of several would bring
+    more of them into the test than its share. So a side depends on nothing but copies.
+    """
+    sets = Sets()
+    for identity, group in zip(ids, groups, strict=True):
+        if group is not None and identity in twins:
+            sets.join(("group", group), ("twins", twins[identity]))
+    names: dict[Any, str] = {}
+    for group in {each for each in groups if each is not None}:
+        root = sets.root(("group", group))
+        names[root] = min(names.get(root, group), group, key=_rank)
+    return [None if group is None else names[sets.root(("group", group))] for group in groups]
+
+
+def _rank(group: str) -> tuple[bytes, str]:
+    """Returns the rank of a group among those that are joined, from the end of its sha256."""
+    return hashlib.sha256(group.encode("utf-8", "surrogateescape")).digest()[6:], group
 
 
 def _spot(group: str) -> float:

@@ -18,15 +18,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tlkeras.doctor.defects import Unusable
 from tlkeras.frameworks import tf
+from tlkeras.images import png, signatures
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """The endings of picture files, in lower case."""
 
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+_FORMATS = signatures.READ
 
 # Pillow calls a JPEG that is followed by more of them an MPO.
 _JPEG = ("JPEG", "MPO")
+
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
 
 # The turn that undoes each value of the EXIF tag; 1 and unknown values need none.
 _ORIENTATION = 0x0112
@@ -41,6 +45,10 @@ _TURNS = {
 }
 
 _QUARTERS = (5, 6, 7, 8)
+
+# Pixels of a picture and of a side. Most cameras write fewer; a file of some kilobytes could
+# have more than the memory holds. No JPEG can be wider.
+_MOST_PIXELS, _LONGEST = 2**26, 65_500
 
 # Where a PNG file has the bits per channel, and the tags of a TIFF for them and for black.
 _PNG_DEPTH = 24
@@ -84,13 +92,22 @@ def standard(encoded: bytes) -> bytes:
     A plain file keeps its bytes. Another JPEG becomes a JPEG of quality 95, any other file a PNG.
     Alpha goes onto white; an animation is its first frame; 16 bits become their upper 8.
     """
+    return examined(encoded)[0]
+
+
+def examined(encoded: bytes) -> tuple[bytes, Image.Image, Image.Image]:
+    """Returns what `standard` does, the picture as Pillow opened it, and as it is recorded.
+
+    The last has 8 bits a channel, no alpha, and is upright. One decoding serves all three; if the
+    file keeps its bytes, both pictures are one.
+    """
     image = _opened(encoded)
     turn = _TURNS.get(_orientation(image))
     if turn is None and _is_plain(image, encoded):
-        return encoded
-    lossy = image.format in _JPEG
-    image = _without_alpha(_eight_bits(image))
-    return _saved(image if turn is None else image.transpose(turn), lossy)
+        return encoded, image, image
+    plain = _without_alpha(_eight_bits(image))
+    plain = plain if turn is None else plain.transpose(turn)
+    return _saved(plain, image.format in _JPEG), image, plain
 
 
 def standard_mask(encoded: bytes) -> bytes:
@@ -225,22 +242,59 @@ def _reduced(encoded: Any, least: int) -> Any:
 
 
 def _opened(encoded: bytes) -> Image.Image:
-    """Returns the picture with all its pixels decoded."""
+    """Returns the picture with all its pixels decoded.
+
+    Raises:
+        Unusable: It cannot be decoded, or is too large.
+    """
     if not encoded:
-        raise ValueError("is an empty file")
+        raise Unusable("empty file", "is an empty file")
     try:
         image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
+        _require_moderate(image)
         if image.format == "PNG":  # Only this checks the sums that TensorFlow checks too.
             image.verify()
             image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
         image.load()
+        if image.format == "PNG" and not png.is_whole(encoded):
+            raise Unusable("truncated", "is damaged: rows of the picture are missing")
     except Image.UnidentifiedImageError:
-        raise ValueError("is none of " + ", ".join(_FORMATS)) from None
+        raise _unknown(encoded) from None
     except Image.DecompressionBombError as error:
-        raise ValueError(f"is too large to be decoded safely: {error}") from None
+        raise Unusable("too large", f"is too large to be decoded safely: {error}") from None
+    except Unusable:
+        raise
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
-        raise ValueError(f"is damaged: {str(error).rstrip('.') or type(error).__name__}") from None
+        told = str(error).rstrip(".") or type(error).__name__
+        is_short = "truncated" in told.lower() or _lacks_bytes(encoded)
+        defect = "truncated" if is_short else "damaged"
+        raise Unusable(defect, f"is damaged: {told}") from None
     return image
+
+
+def _require_moderate(image: Image.Image) -> None:
+    """Raises Unusable if a picture that is not decoded yet has too many pixels."""
+    if image.width * image.height > _MOST_PIXELS or max(image.size) > _LONGEST:
+        raise Unusable(
+            "too large",
+            f"is too large to be decoded safely: it has {image.height} x {image.width} pixels, "
+            f"expected at most {_MOST_PIXELS:,} and {_LONGEST:,} a side; scale it down",
+        )
+
+
+def _lacks_bytes(encoded: bytes) -> bool:
+    """Returns whether a WEBP file is shorter than it says; Pillow's own error does not tell."""
+    said = int.from_bytes(encoded[4:8], "little") + 8
+    return encoded[:4] == b"RIFF" and said > len(encoded)
+
+
+def _unknown(encoded: bytes) -> Unusable:
+    """Returns the error of a file that Pillow does not know, which may be a damaged one."""
+    found = signatures.named(encoded)
+    if found in _FORMATS:
+        return Unusable("damaged", f"is damaged: it begins as {found} and is none that can be read")
+    told = f"is none of {', '.join(_FORMATS)}" + (f"; it is {found}" if found else "")
+    return Unusable("unsupported format", told)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -251,20 +305,29 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _is_plain(image: Image.Image, encoded: bytes) -> bool:
+    """Returns whether TensorFlow decodes a file to what Pillow does."""
     if image.mode not in ("RGB", "L") or image.has_transparency_data:
         return False
-    return image.format in _JPEG or (image.format == "PNG" and encoded[_PNG_DEPTH] == 8)
+    if image.format == "PNG":
+        return encoded[_PNG_DEPTH] == 8 and png.has_end(encoded)
+    # Pillow does without the marker of the end, which stands behind that of the last scan.
+    return image.format in _JPEG and encoded.rfind(_JPEG_END) > encoded.rfind(_JPEG_SCAN)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Returns the picture with the upper 8 of 16 bits a channel; Pillow itself would clip."""
     if image.mode == "F":
-        raise ValueError("has floating-point pixels of unknown range, expected 8 or 16 bits")
+        raise Unusable(
+            "unsupported format",
+            "has floating-point pixels of unknown range, expected 8 or 16 bits",
+        )
     if not image.mode.startswith("I"):
         return image
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= 2**16:
-        raise ValueError("has 32-bit pixels of unknown range, expected 8 or 16 bits")
+        raise Unusable(
+            "unsupported format", "has 32-bit pixels of unknown range, expected 8 or 16 bits"
+        )
     values8 = values >> (min(_depth(image), 16) - 8)
     values8 = 255 - values8 if _tags(image).get(_MEANING) == 0 else values8
     if "transparency" in image.info:

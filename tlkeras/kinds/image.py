@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
+from tlkeras.doctor import hashes as perceptual
+from tlkeras.doctor import pictures
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
 from tlkeras.kind import SERVING, Encoded, Entrance
@@ -29,8 +31,21 @@ class Image(Encoded, name="image"):
     def checked(self, value):
         return decoding.standard(value)
 
+    def examined(self, value):
+        standard, opened, plain = decoding.examined(value)
+        return standard, pictures.traits(value, opened, plain)
+
+    def traits(self, value, standard):
+        return self.examined(value)[1]
+
     def decoded(self, stored, least=None):
         return decoding.picture(stored, least)
+
+    def oddities(self, traits):
+        return pictures.oddities(traits)
+
+    def copies(self, hashes):
+        return perceptual.copies(hashes)
 
     def same(self, value):
         return value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tlkeras.doctor import sketches, texts
+from tlkeras.doctor.defects import Unusable
 from tlkeras.kind import Written, require_unicode
 
 _SHOWN = 200  # Characters.
@@ -17,9 +19,19 @@ class Text(Written, name="text"):
         if not isinstance(value, str):
             raise ValueError(f"has {value!r} where a text is expected")
         if not value.strip():
-            raise ValueError("has no text, or white space alone")
+            defect = "white space" if value else "empty text"
+            raise Unusable(defect, "has no text, or white space alone")
         require_unicode(value)
         return value
+
+    def traits(self, value, standard):
+        return texts.traits(standard)
+
+    def oddities(self, traits):
+        return texts.oddities(traits)
+
+    def copies(self, hashes):
+        return sketches.copies(hashes)
 
     def same(self, value):
         return value.encode("utf-8", "surrogateescape")

@@ -101,6 +101,11 @@ class Domains(Source, name="domains"):
             found.append(f"The target has no {lacking}, so no example of it is measured.")
         return found
 
+    def left_out(self):
+        yield from self.source.left_out()
+        for name, defect, reason in self.target.left_out():
+            yield f"target/{name}", defect, reason
+
     @functools.cached_property
     def _lacking(self) -> Mapping[str, Kind]:
         """The kinds that `target` does not have."""

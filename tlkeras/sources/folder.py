@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tlkeras import folders, spec
 from tlkeras.data import splits
+from tlkeras.images import signatures
 from tlkeras.kind import Kind
 from tlkeras.kinds.image import Image
 from tlkeras.kinds.label import Label
@@ -77,6 +78,13 @@ class Folder(Source, name="folder"):
             names = ", ".join(each.name for each in made)
             told.append(f"{self.path} has products of tlkeras in {names}; they are left out.")
         return told
+
+    def left_out(self):
+        taken = {picture.file for picture in self._files()}
+        for place in self._places():
+            for file in folders.walk(place.folder, self.path):
+                if file not in taken:
+                    yield self._name(file), *_left_out(file, self._suffixes)
 
     @functools.cached_property
     def _splits(self) -> dict[str, str | None]:
@@ -236,6 +244,23 @@ class Folder(Source, name="folder"):
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
+
+
+def _left_out(file: Path, suffixes: Sequence[str]) -> tuple[str, str]:
+    """Returns the defect of a file in a class folder that has none of the endings, and a reason."""
+    expected = f"is left out: its ending is none of {', '.join(suffixes)}"
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(signatures.HEAD)
+    except OSError as error:
+        return "unreadable file", f"is left out: {error.strerror}"
+    if not head:
+        return "empty file", "is left out: it is empty"
+    found = signatures.named(head)
+    if found in signatures.READ and suffixes == Image.suffixes:
+        return "wrong ending", f"{expected}; it is {found}"
+    told = f"; it is {found}" if found else ""
+    return "unsupported format", f"{expected}{told}"
 
 
 class _Picture(NamedTuple):

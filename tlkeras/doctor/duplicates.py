@@ -1,0 +1,107 @@
+"""Duplicates: groups of exact and near copies among the examples of a folder.
+
+``duplicates.json`` has a list of groups, each with the fields of `Group`, named ``ids``,
+``splits``, ``exact`` and ``distance``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tlkeras import files
+from tlkeras.doctor.sets import Sets
+from tlkeras.kind import Kind
+
+FILE = "duplicates.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Examples that copies connect.
+
+    Attributes:
+        ids: Their ids, in the order of the source.
+        splits: The split of each.
+        exact: Whether all are equal.
+        distance: The largest distance of two near copies that connect them, 0 for equal ones: of
+            pictures the share of differing bits, of texts of differing values in their sketches.
+    """
+
+    ids: Sequence[str]
+    splits: Sequence[str]
+    exact: bool
+    distance: float
+
+
+class Copies:
+    """The digests and hashes of examples so far, from which groups are made; no values."""
+
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+        """Takes the kinds of the features; copies are of the inputs of the first kind."""
+        self._kind = next(iter(kinds.values()))
+        self._keys = [key for key, kind in kinds.items() if kind == self._kind]
+        self._ids: list[str] = []
+        self._digests: list[bytes] = []
+        self._hashed: list[int] = []
+        self._hashes = bytearray()
+
+    def add(
+        self, identity: str, digest: str, traits: Mapping[str, Mapping[str, float | str]]
+    ) -> None:
+        """Takes an example: the digest that exact copies share, and its traits by feature."""
+        found = [str(traits[key]["hash"]) for key in self._keys if traits.get(key, {}).get("hash")]
+        if len(found) == len(self._keys):
+            self._hashed.append(len(self._ids))
+            self._hashes += bytes.fromhex("".join(found))
+        self._ids.append(identity)
+        self._digests.append(bytes.fromhex(digest))
+
+    def groups(self) -> list[tuple[list[str], bool, float]]:
+        """Returns the ids of every group, whether all are equal, and the largest distance."""
+        sets, first = Sets(), {}
+        for number, digest in enumerate(self._digests):
+            sets.join(first.setdefault(digest, number), number)
+        pairs = list(self._pairs())
+        for one, other, _ in pairs:
+            sets.join(min(one, other), max(one, other))
+        members: dict[int, list[int]] = {}
+        for number in range(len(self._ids)):
+            members.setdefault(sets.root(number), []).append(number)
+        furthest: dict[int, float] = {}
+        for one, _, distance in pairs:
+            root = sets.root(one)
+            furthest[root] = max(furthest.get(root, 0.0), distance)
+        found = sorted((each, root) for root, each in members.items() if len(each) > 1)
+        return [
+            (
+                [self._ids[number] for number in each],
+                len({self._digests[number] for number in each}) == 1,
+                furthest.get(root, 0.0),
+            )
+            for each, root in found
+        ]
+
+    def _pairs(self) -> Iterable[tuple[int, int, float]]:
+        """Yields the near copies that are not equal, by the numbers of the examples."""
+        if not self._hashed:
+            return
+        shape = (len(self._hashed), len(self._keys), -1)
+        hashes = np.frombuffer(bytes(self._hashes), np.uint8).reshape(shape)
+        for one, other, distance in self._kind.copies(hashes):
+            first, second = self._hashed[one], self._hashed[other]
+            if self._digests[first] != self._digests[second]:
+                yield first, second, distance
+
+
+def write(examples: Path, groups: Iterable[Group]) -> None:
+    """Writes the groups of a folder of examples; the file appears whole."""
+    files.write_json(examples / FILE, [dataclasses.asdict(each) for each in groups])
+
+
+def read(examples: Path) -> list[Group]:
+    """Returns the groups of a folder of examples, in the order of their first ids."""
+    return [Group(**row) for row in files.read_json(examples / FILE)]
