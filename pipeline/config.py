@@ -13,6 +13,7 @@ from tlkeras.backbones.starter import Starter
 from tlkeras.backbones.starter_text import StarterText
 from tlkeras.backbones.towers import Towers
 from tlkeras.data import ingest
+from tlkeras.data.id_list import IdList
 from tlkeras.data.parts import Runner
 from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Exporter, require_distinct
@@ -35,6 +36,10 @@ class Config(Spec, name="config"):
         "The data: the bare path of a folder or a table, or a source with its fields.",
     ] = Embedded()
     split: Annotated[Split, "How the examples are cut into train, validation and test."] = Split()
+    exclude_ids: Annotated[
+        IdList | None,
+        "A text file of ids, one a line, of examples to leave out of every product.",
+    ] = None
     max_bad_fraction: Annotated[
         float, "The largest share of examples that may be left out as unusable: 0.01 is 1 %."
     ] = ingest.MAX_BAD_FRACTION

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.step import Place, Runtime, Step, name_modules
 from tlkeras import spec, terminal
 from tlkeras.data import ingest
+from tlkeras.data.id_list import IdList
 from tlkeras.data.parts import Runner
 from tlkeras.data.splits import Split
 from tlkeras.doctor import defects
@@ -20,6 +21,7 @@ def examples(
     *,
     source: Source,
     split: Split,
+    exclude_ids: IdList | None = None,
     max_bad_fraction: float,
     quarantine: Place,
     beam_runner: Runtime[str] = Runner.name,
@@ -28,7 +30,8 @@ def examples(
     """Reads every example, checks its features and writes it into its split.
 
     Examples that cannot be used are in quarantine. If they are too many, there is no product: their
-    list is a file in `quarantine` then, with the name of the product.
+    list is a file in `quarantine` then, with the name of the product. Those in --exclude_ids are in
+    no record, count or statistic, and move no other example between splits.
     """
     info = ingest.write_examples(
         source,
@@ -38,6 +41,7 @@ def examples(
         parts=out / "_scratch",
         max_bad_fraction=max_bad_fraction,
         report=quarantine / f"{out.stem}.json",
+        excluded=exclude_ids.ids() if exclude_ids else (),
     )
     name_modules(out, (type(kind).__module__ for kind in info.features.values()))
     counts = ", ".join(f"{count:,} {name}" for name, count in info.counts.items())

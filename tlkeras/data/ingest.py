@@ -9,7 +9,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ def write_examples(
     parts: Path | str | None = None,
     max_bad_fraction: float = MAX_BAD_FRACTION,
     report: Path | str | None = None,
+    excluded: Collection[str] = (),
 ) -> Info:
     """Writes every example of a source that can be used into the folder `out`.
 
@@ -69,6 +70,8 @@ def write_examples(
         max_bad_fraction: The largest share of examples that may be left out, in [0, 1].
         report: The file for the list of defects if there are more; ``quarantine.json`` in `out` if
             None.
+        excluded: The ids of examples to leave out; an unknown one may have gone already. They move
+            no other example between splits. Only ``split(dedup=True)`` reads them, to know copies.
 
     Raises:
         ValueError: The source is wrong, or too many examples cannot be used, each with its id.
@@ -82,7 +85,11 @@ def write_examples(
     say = _printable(say)
     for remark in source.remarks():
         say(remark)
-    plan = planning.planned(source, split)
+    excluded = frozenset(excluded)
+    every = planning.planned(source, split)
+    plan = every.excluding(excluded)
+    for remark in planning.exclusions(excluded, every):
+        say(remark)
     _clear(out, plan.info)
     runner = runner or Runner()
     with contextlib.ExitStack() as stack:
@@ -91,11 +98,12 @@ def write_examples(
         parts = Path(parts)
         try:
             if split.dedup:
-                staged = _staged(source, plan, runner, parts)
-                plan = planning.planned(source, split, _twins(staged, plan.info))
-                examples = _held(staged)
+                staged = _staged(source, every, runner, parts)
+                every = planning.planned(source, split, _twins(staged, plan.info))
+                plan = every.excluding(excluded)
+                examples = (each for each in _held(staged) if each[0].identity not in excluded)
             else:
-                examples = _read(source, plan, runner, parts / "read")
+                examples = _read(source, every, runner, parts / "read", excluded)
             for remark in planning.remarks(split, plan):
                 say(remark)
             findings = stack.enter_context(Findings(plan, out))
@@ -143,17 +151,22 @@ def _write(
 
 
 def _read(
-    source: Source, plan: Plan, runner: Runner, folder: Path
+    source: Source,
+    plan: Plan,
+    runner: Runner,
+    folder: Path,
+    excluded: frozenset[str] = frozenset(),
 ) -> Generator[tuple[Ready, bytes]]:
     """Yields every example with its record, which is empty if it cannot be used."""
     order = list(plan.sides)
-    reading = _Reading(source, plan.info, len(order))
+    reading = _Reading(source, plan.info, len(order), excluded)
     with contextlib.ExitStack() as stack:
         stack.enter_context(decoding.quiet())
         done = runner.run(reading, -(-len(order) // _PART), folder, "reading")
         for number, part in enumerate(stack.enter_context(contextlib.closing(done))):
             found = [*_rows(part)]
             expected = order[number * _PART : (number + 1) * _PART]
+            expected = [identity for identity in expected if identity not in excluded]
             _same_examples(expected, [each.identity for each in found])
             yield from _held(part)
 
@@ -235,6 +248,7 @@ class _Reading:
     plan: Info
     count: int
     """The number of all examples."""
+    excluded: frozenset[str]
 
     def __call__(self, number: int, out: Path) -> None:
         start, stop = number * _PART, (number + 1) * _PART
@@ -242,7 +256,8 @@ class _Reading:
         examples = self.source.between(start, stop if stop < self.count else stop + 1)
         with contextlib.closing(_Holding(out)) as holding:
             for identity, features in examples:
-                holding.add(*_prepared(identity, features, self.plan))
+                if identity not in self.excluded:
+                    holding.add(*_prepared(identity, features, self.plan))
         if (classes := tuple(self.source.classes())) != self.plan.classes:
             raise ValueError(
                 "The data changed while it was read: its classes were "

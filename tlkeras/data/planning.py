@@ -45,6 +45,23 @@ class Plan:
             else {},
         )
 
+    def excluding(self, ids: Collection[str]) -> Plan:
+        """Returns the plan without some of the examples; all others stay in their split.
+
+        Raises:
+            ValueError: None is left, or none for training.
+        """
+        sides = {identity: side for identity, side in self.sides.items() if identity not in ids}
+        if splits.TRAIN not in sides.values():
+            left = f"the {len(sides):,} others are in {' and '.join(sorted({*sides.values()}))}"
+            raise ValueError(
+                f"{len(self.sides) - len(sides):,} of {len(self.sides):,} examples are excluded, "
+                f"which leaves none for training{f': {left}' if sides else ''}; exclude fewer."
+            )
+        pairs = zip(self.sides, self.labels, strict=True)
+        labels = [numbers for identity, numbers in pairs if identity in sides]
+        return Plan(sides, labels, self.without(ids))
+
 
 def planned(
     source: Source, split: Split, twins: Mapping[str, str] = types.MappingProxyType({})
@@ -135,6 +152,18 @@ def remarks(split: Split, plan: Plan) -> Iterator[str]:
         yield (
             f"In {len(lone):,} of {len(plan.sides):,} ids group={split.group!r} finds nothing; "
             f"each is a group of its own: {spec.listed(lone)}."
+        )
+
+
+def exclusions(excluded: Collection[str], every: Plan) -> Iterator[str]:
+    """Yields messages on the ids to leave out of a plan."""
+    unknown = sorted({*excluded} - every.sides.keys())
+    if count := len(excluded) - len(unknown):
+        yield f"{count:,} of {len(every.sides):,} examples are excluded."
+    if unknown:
+        yield (
+            f"{len(unknown):,} of {len(excluded):,} excluded ids are in no example; they may have "
+            f"gone already: {spec.listed(unknown)}."
         )
 
 
