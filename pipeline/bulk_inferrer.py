@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline import flags, product
 from pipeline.step import Runtime, Step
-from pipeline.version import manifest
+from pipeline.version import manifest, warning
 from tlkeras import folders, spec
 from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
@@ -70,6 +70,8 @@ def predictions(
     """
     if missing := [name for name in exporter.files() if not (exports / name).exists()]:
         raise ValueError(f"There is no {missing[0]} in {exports}; choose another --exporter.")
+    if said := warning(exports):
+        print(f"  {said}")
     _files.cache_clear()  # The folder may have changed since the last call in this process.
     _loaded.cache_clear()
     backbone, task = _described(exports)

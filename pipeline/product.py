@@ -7,6 +7,7 @@ which it resumes. That folder moves to ``<out>.scratch/`` during the rename.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import hashlib
@@ -78,6 +79,18 @@ def made_by(step: str, lineage: Iterable[Mapping[str, Any]]) -> list[Mapping[str
     return [entry for entry in lineage if entry["step"] == step and "asked" in entry]
 
 
+def options(lineage: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns the full text of every option that the products of a lineage depend on."""
+    fields: dict[str, str] = {}
+    for entry in lineage:
+        if entry["step"] == "resolved":
+            continue  # Its key is its contents: another run may have had other options.
+        fields |= {name: field["value"] for name, field in entry["asked"]["fields"].items()}
+    return {
+        name: ast.literal_eval(text) if text[0] in "'\"" else text for name, text in fields.items()
+    }
+
+
 def differing(product: Path) -> list[str]:
     """Returns the names of the files that differ from the manifest: changed, missing or new."""
     expected, actual = manifest(product)["files"], digests(product)
@@ -115,13 +128,19 @@ def locked(out: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def appearing(out: Path, content: Mapping[str, Any], inputs: Mapping[str, Path]) -> Iterator[Path]:
+def appearing(
+    out: Path,
+    content: Mapping[str, Any],
+    inputs: Mapping[str, Path],
+    announce: Callable[[Path], None] = lambda work: None,
+) -> Iterator[Path]:
     """Yields a working folder, which becomes `out` at the end; call it under `locked`.
 
     Args:
         out: The folder of the product; an existing one is replaced.
         content: The content of its key: all that it depends on.
         inputs: The products that it depends on.
+        announce: Called with the working folder when it is complete, before it becomes `out`.
 
     Raises:
         ValueError: The disk is full or not writable; the message names the folder.
@@ -133,7 +152,7 @@ def appearing(out: Path, content: Mapping[str, Any], inputs: Mapping[str, Path])
             shutil.rmtree(work / SCRATCH, ignore_errors=True)
             work.mkdir(parents=True, exist_ok=True)
             aside.rename(work / SCRATCH)
-        resumed = _own_scratch(work / SCRATCH, digest(content))
+        resumed = _own_scratch(work / SCRATCH, content)
         started = datetime.now(UTC)
         try:
             yield work
@@ -142,6 +161,7 @@ def appearing(out: Path, content: Mapping[str, Any], inputs: Mapping[str, Path])
             description = {**_described(work, content, inputs, started), "resumed": resumed}
             files.write_json(work / MANIFEST, description)
             sync(work)
+            announce(work)
         except BaseException:
             with contextlib.suppress(OSError):
                 _wipe(work)
@@ -152,16 +172,29 @@ def appearing(out: Path, content: Mapping[str, Any], inputs: Mapping[str, Path])
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _own_scratch(scratch: Path, key: str) -> bool:
+def origin(left: Path) -> dict[str, Any]:
+    """Returns ``key``, ``step`` and ``inputs`` (digests) of what a killed run left; {} if unknown.
+
+    Args:
+        left: A folder ``.partial``, or ``.scratch``, beside the product.
+    """
+    for owner in (left / SCRATCH / _OWNER, left / _OWNER):
+        with contextlib.suppress(OSError, ValueError):
+            found = files.read_json(owner)
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _own_scratch(scratch: Path, content: Mapping[str, Any]) -> bool:
     """Removes progress of another key; returns whether there is progress of this key."""
     if scratch.is_symlink():
         scratch.unlink()
-    owner = scratch / _OWNER
-    is_own = owner.exists() and owner.read_text(encoding="utf-8") == key
+    own = {"key": digest(content), "step": content["step"], "inputs": content["inputs"]}
+    is_own = origin(scratch) == own
     if not is_own:
         shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True, exist_ok=True)
-    owner.write_text(key, encoding="utf-8")
+    files.write_json(scratch / _OWNER, own)
     return is_own
 
 

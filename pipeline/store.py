@@ -8,13 +8,14 @@ after it do not run again.
 from __future__ import annotations
 
 import functools
+import os
 import time
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pipeline import code, product
+from pipeline import code, log, product
 from pipeline.product import manifest
 from pipeline.step import NotBlessed, Step, modules_named
 from tlkeras import hardware, spec
@@ -40,7 +41,7 @@ class Store:
         content = _key_content(step, fields, inputs)
         out = self.root / step.name / product.digest(content)[:16]
         places = {name: self.root / name for name in step.places}
-        return _product(step, out, content, {**fields, **places}, inputs, say)
+        return _product(step, out, content, {**fields, **places}, inputs, say, self.root)
 
     @staticmethod
     def verify(path: Path) -> list[str]:
@@ -90,7 +91,8 @@ def make(
 ) -> Path:
     """Returns `out`, the product of a step in a folder of the caller's choice; runs it if needed.
 
-    A place that is not among the fields is in the step's scratch folder.
+    A place that is not among the fields is in the step's scratch folder. The log is that of the
+    store that `out` or an input lies in, or else it begins beside `out`.
 
     Raises:
         ValueError: The folder holds something else, or is a mount point.
@@ -99,7 +101,8 @@ def make(
         raise ValueError(
             f"{out} is a mount point, which no rename can replace; name a folder in it."
         )
-    return _product(step, out, _key_content(step, fields, inputs), fields, inputs, say)
+    root = log.above(out, *inputs.values()) or out.absolute().parent
+    return _product(step, out, _key_content(step, fields, inputs), fields, inputs, say, root)
 
 
 def _check(steps: Sequence[Step], config: type[Spec], to: str | None) -> None:
@@ -159,6 +162,7 @@ def _product(
     fields: Mapping[str, Any],
     inputs: Mapping[str, Path],
     say: Say,
+    root: Path,
 ) -> Path:
     is_shared = step.together and hardware.part()[1] > 1
     if not is_shared and _is_reused(step, out, content, say):
@@ -178,7 +182,7 @@ def _product(
             step.run(partial, **values)
             say("done, the chief writes it")
         return out
-    with product.locked(out, say):
+    with log.shared(root, say), product.locked(out, say):
         # Another process may have written it while this one waited.
         is_reused = _is_reused(step, out, content, say)
         # The chief tells the other workers whether they run a shared step.
@@ -188,10 +192,24 @@ def _product(
             return out
         if damaged := _damaged(step, out):
             say(f"damaged ({', '.join(damaged)} in {out}), so it runs again")
-        with product.appearing(out, content, inputs):
+        log.require(root)
+        with product.appearing(out, content, inputs, functools.partial(_announce, root, out)):
             step.run(partial, **values)
     say(f"{manifest(out)['seconds']:.1f} s")
     return out
+
+
+def _announce(root: Path, out: Path, work: Path) -> None:
+    """Writes into the log which product appears now: so no product is there without a line."""
+    made = manifest(work)
+    log.append(
+        root,
+        made={
+            "path": os.path.relpath(out.absolute(), root.absolute()),
+            **{name: made[name] for name in ("step", "key", "digest")},
+            "manifest": product.digest(made),
+        },
+    )
 
 
 def _is_reused(step: Step, out: Path, content: Mapping[str, Any], say: Say) -> bool:

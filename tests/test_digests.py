@@ -33,7 +33,8 @@ MODULES = {
     "example_gen": f"""
         {PARTS} tlkeras.images.decoding tlkeras.images.signatures tlkeras.images.png
         tlkeras.source tlkeras.folders
-        tlkeras.data.splits tlkeras.data.planning tlkeras.data.findings tlkeras.data.ingest
+        tlkeras.data.splits tlkeras.data.id_list tlkeras.data.planning tlkeras.data.findings
+        tlkeras.data.ingest
         tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.duplicates
     """,
     "statistics_gen": PARTS,
@@ -54,7 +55,7 @@ MODULES = {
         tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
     """,
-    "pusher": VERSIONS,
+    "pusher": f"{VERSIONS} pipeline.log tlkeras.frameworks",
 }
 
 

@@ -29,8 +29,8 @@ tlkeras.kind tlkeras.kinds.* tlkeras.texts.casing tlkeras.texts.inputs
 tlkeras.doctor.duplicates
 tlkeras.source tlkeras.boxes.annotations
 tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
-tlkeras.data.splits tlkeras.data.lines tlkeras.data.columns tlkeras.data.cells tlkeras.data.tables
-tlkeras.data.index
+tlkeras.data.splits tlkeras.data.id_list tlkeras.data.lines tlkeras.data.columns
+tlkeras.data.cells tlkeras.data.tables tlkeras.data.index
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.findings tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
@@ -69,7 +69,7 @@ tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.fi
 tlkeras.report.report
 tlkeras.report.limits tlkeras.report.card
 tlkeras
-pipeline.code pipeline.product pipeline.step pipeline.version
+pipeline.code pipeline.log pipeline.product pipeline.step pipeline.version
 pipeline.option
 pipeline.steps.example_gen pipeline.steps.statistics_gen pipeline.steps.schema_gen
 pipeline.steps.example_validator pipeline.steps.trainer pipeline.steps.pusher
@@ -77,6 +77,7 @@ pipeline.steps.resolver pipeline.steps.evaluator pipeline.steps.exporter
 pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order
 pipeline.store pipeline.flags
+pipeline.trace pipeline.lineage pipeline.certificate pipeline.forget pipeline.audit
 pipeline.bulk_inferrer pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
 pipeline.ranges pipeline.trial pipeline.search pipeline.__main__
 pipeline

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ def card(
     info = records.info(examples).plain()
     exported = files.read_json(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)
-    options = _options(lineage) | {"baseline": blessing["baseline"] or "none"}
+    options = product.options(lineage) | {"baseline": blessing["baseline"] or "none"}
     # Where the baseline lay is of this machine, and what it changes is the blessing alone.
     again = options | {"baseline": "none"}
     command = terminal.quoted(["tlkeras", *(f"--{key}={text}" for key, text in again.items())])
@@ -102,15 +101,3 @@ def _lineage(*products: Path) -> list[dict[str, Any]]:
     """
     made = [entry for entry in product.lineage(*products) if "asked" in entry]
     return sorted(made, key=lambda entry: entry["started"])
-
-
-def _options(lineage: list[dict[str, Any]]) -> dict[str, str]:
-    """Returns the full text of every option that the products depend on."""
-    fields: dict[str, str] = {}
-    for entry in lineage:
-        if entry["step"] == "resolved":
-            continue  # Its key is its contents: another run may have had other options.
-        fields |= {name: field["value"] for name, field in entry["asked"]["fields"].items()}
-    return {
-        name: ast.literal_eval(text) if text[0] in "'\"" else text for name, text in fields.items()
-    }

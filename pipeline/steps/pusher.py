@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import product
+from pipeline import log, product
 from pipeline.step import NotBlessed, Step
-from pipeline.version import manifest, versions
+from pipeline.version import manifest, versions, withdrawn
 from tlkeras import files
 
 
@@ -37,7 +37,10 @@ def pushed(
     products = {"exports": exports, "evaluation": evaluation, "card": card}
     products["infra_blessing"] = infra_blessing
     digests = {made: product.manifest(path)["digest"] for made, path in products.items()}
-    contents = {"name": name, "products": digests, "lineage": _lineage(products)}
+    store = log.above(exports)
+    # Kept elsewhere, it shows whether the log has lost lines since.
+    head = log.head(store / log.FILE) if store else ""
+    contents = {"name": name, "products": digests, "log": head, "lineage": _lineage(products)}
     folder = saved_models / name
     try:
         with product.locked(folder / ".push", lambda text: print(f"  pushed {text}")):
@@ -86,6 +89,8 @@ def _found(saved_models: Path, contents: Mapping[str, Any]) -> Path | None:
             continue
         if _stated(kept) != _stated(contents):
             continue  # Some exports have no room for what the card states.
+        if withdrawn(version):
+            continue  # Its report is not whole, and its mark is not true of this model.
         found = product.digests(version)
         made = _manifest_of("exports", kept)["files"]
         if changed := [name for name, digest in made.items() if found.get(name) != digest]:

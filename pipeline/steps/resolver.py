@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline import product
 from pipeline.step import Step
-from pipeline.version import manifest, versions
+from pipeline.version import manifest, versions, warning
 from tlkeras import files
 
 
@@ -23,6 +23,8 @@ def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: 
         _require(found, baseline)
     contents: dict[str, Any] = {"version": None}
     if found:
+        if said := warning(found):
+            print(f"  {said}")
         contents = {"version": str(found), "products": manifest(found)["products"]}
     files.write_json(out / "resolved.json", contents)
 
