@@ -7,7 +7,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from pipeline import bulk_inferrer, few_shot, flags, gain, kubeflow, lr_find, search, store
+from pipeline import (
+    audit,
+    bulk_inferrer,
+    few_shot,
+    flags,
+    forget,
+    gain,
+    kubeflow,
+    lineage,
+    lr_find,
+    search,
+    store,
+)
 from pipeline.config import Config
 from pipeline.order import STEPS
 from pipeline.step import NotBlessed
@@ -17,10 +29,13 @@ from tlkeras.measures import measures
 from tlkeras.report.page import number
 
 PROGRAMS = {
+    "audit": audit.command,
     "bulk_inferrer": bulk_inferrer.command,
     "few_shot": few_shot.command,
+    "forget": forget.command,
     "gain": gain.command,
     "kubeflow": kubeflow.command,
+    "lineage": lineage.command,
     "lr_find": lr_find.command,
     "search": search.command,
 }

@@ -385,9 +385,15 @@ def _names(
         draws = (
             [[each.full() for each in tap.augments], tap.view, data.seed] if tap.augments else []
         )
-        common = [*always, data.digest(tap.split), data.exact, *draws]
+        records = data.digest(tap.split)
+        common = [*always, records, data.exact, *draws]
         keys = {_of(tap, TARGETS): task, _of(tap, LENGTHS): [], tap: [networks[tap.block], dtype]}
         for each, own in keys.items():
             digest = hashlib.sha256(json.dumps([*common, *own]).encode()).hexdigest()
-            names[each] = f"{each.split}-{each.block}-{digest[:16]}"
+            names[each] = entry(each.split, each.block, records, digest)
     return names
+
+
+def entry(split: str, block: str, records: str, digest: str) -> str:
+    """Returns the name of an entry: by the digest of its records it goes with an example."""
+    return f"{split}-{block}-{records[:16]}-{digest[:16]}"

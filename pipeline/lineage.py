@@ -1,0 +1,111 @@
+"""Lineage: which products and pushed versions saw an example, ``tlkeras lineage``.
+
+It is not a step of the pipeline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+from pipeline import flags, trace
+from pipeline.trace import Root, SavedModels, Sight, Trace, Wanted
+from tlkeras import spec, terminal
+from tlkeras.spec import Spec
+
+USES = {
+    "train": "training",
+    "validation": "chooses among fits, trains none",
+    "test": "measures, trains nothing",
+    "target": "training, without its label",
+    trace.LEFT_OUT: "left out: trains and measures nothing",
+    trace.PREDICTED: "predicted",
+}
+"""What the examples of a split are for."""
+
+
+class Lineage(Spec, name="lineage"):
+    """Tells which products, caches and pushed versions saw an example, and in which split it was.
+
+    An example is named by its --id, such as rose/17.jpg, or by a copy of its file. A version of
+    which the store no longer has the examples is named, too: of it nobody can tell.
+    """
+
+    id: Annotated[str, "The id of an example."] = ""
+    file: Annotated[Path | None, "A file with the very content of an example."] = None
+    root: Root = Path("runs")
+    saved_models: SavedModels = Path("saved_models")
+
+    def validate(self):
+        if bool(self.id) == (self.file is not None):
+            raise ValueError("Name one example, by --id or by --file.")
+
+
+def main(settings: Lineage) -> int:
+    """Prints a table of all that saw the example.
+
+    Raises:
+        ValueError: Nothing saw it, or the store or a version cannot be read.
+    """
+    wanted, named = _wanted(settings)
+    found = trace.find(settings.root, settings.saved_models, wanted)
+    sights = [each for each in found.sights if each.rows]
+    if not sights:
+        raise ValueError(_unknown(settings, found, named))
+    print(terminal.table(rows(sights), ("product", "split", "what it is for", "folder")))
+    for remark in remarks(found):
+        print(f"\n{remark}")
+    return 0
+
+
+def _wanted(settings: Lineage) -> tuple[Wanted, str]:
+    """Returns which examples are wanted, and their name in messages."""
+    if settings.file is None:
+        identity = trace.digest_of(settings.id)
+        return lambda row: row.identity == identity, f"the id {settings.id!r}"
+    try:
+        with settings.file.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(f"--file={settings.file} cannot be read: {error.strerror}.") from None
+    return lambda row: row.content == content, f"the content of {settings.file}"
+
+
+def _unknown(settings: Lineage, found: Trace, named: str) -> str:
+    message = f"No example in {settings.root} has {named}"
+    if settings.id:
+        message += f"; {spec.nearest(settings.id, sorted(found.ids))}"
+    return " ".join([f"{message}." if message[-1] not in ".?" else message, *remarks(found)])
+
+
+def rows(sights: Sequence[Sight]) -> list[tuple[str, ...]]:
+    """Returns a row of the table for every split of every sight."""
+    return [
+        (
+            sight.kind,
+            split if count == 1 else f"{split} ({count:,})",
+            USES.get(split, "holds it"),
+            terminal.printable(str(sight.path)),
+        )
+        for sight in sights
+        for split, count in sorted(Counter(row.split for row in sight.rows).items())
+    ]
+
+
+def remarks(found: Trace) -> list[str]:
+    """Returns messages on what the table cannot tell."""
+    said = []
+    if found.unknown:
+        listed = spec.listed([str(path) for path in found.unknown])
+        said.append(f"Of {listed} nobody can tell: the store does not have its examples.")
+    if rests := [str(each.path) for each in found.sights if each.kind == trace.REST]:
+        said.append(f"Rests of killed runs may hold any example: {spec.listed(rests)}.")
+    return said
+
+
+def command(argv: Sequence[str]) -> NoReturn:
+    """Runs ``tlkeras lineage``."""
+    flags.run(argv, main, Lineage, example="--id=rose/17.jpg")
