@@ -36,7 +36,7 @@ def write(root: Path, plan: Mapping[str, Any]) -> Path:
         ],
     }
     path = root / f"{plan['certificate']}.json"
-    path.with_suffix(".md").write_text(text(contents), encoding="utf-8")
+    path.with_suffix(".md").write_text(terminal.printable(text(contents)), encoding="utf-8")
     files.write_json(path, contents)
     return path
 

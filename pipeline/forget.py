@@ -133,9 +133,13 @@ def _tell_unknown(root: Path, wanted: Mapping[str, str], seen: Iterable[str], fo
         message = f"No example in {root} has the id {missing[0]!r}{others}; {nearest}"
         raise ValueError(" ".join([message, *lineage.remarks(found)]))
     if missing:
-        print(f"{len(missing):,} ids are of no example there: {spec.listed(missing)}.")
+        _say(f"{len(missing):,} ids are of no example there: {spec.listed(missing)}.")
     if again := [wanted[each] for each in wanted if each in before]:
-        print(f"{len(again):,} ids were forgotten before: {spec.listed(again)}.")
+        _say(f"{len(again):,} ids were forgotten before: {spec.listed(again)}.")
+
+
+def _say(text: str) -> None:
+    print(terminal.printable(text))  # An id may hold any bytes.
 
 
 def _forgotten(root: Path) -> set[str]:
@@ -244,11 +248,11 @@ def _show(plan: Mapping[str, Any], verb: str) -> int:
     if not rows:
         print("There is nothing left to remove or to mark.")
         return 0
-    print(terminal.table(rows, ("product", "what", f"path in {plan['root']}")))
+    _say(terminal.table(rows, ("product", "what", f"path in {plan['root']}")))
     for row in plan["retrain"]:
-        print(f"\n{row['what']} has to be trained again:\n  {row['command']}")
+        _say(f"\n{row['what']} has to be trained again:\n  {row['command']}")
     if verb == "were":
-        print(f"\nCertificate: {Path(plan['root'], plan['certificate'])}.md")
+        _say(f"\nCertificate: {Path(plan['root'], plan['certificate'])}.md")
     return 0
 
 

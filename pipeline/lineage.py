@@ -57,7 +57,7 @@ def main(settings: Lineage) -> int:
         raise ValueError(_unknown(settings, found, named))
     print(terminal.table(rows(sights), ("product", "split", "what it is for", "folder")))
     for remark in remarks(found):
-        print(f"\n{remark}")
+        print(f"\n{terminal.printable(remark)}")
     return 0
 
 

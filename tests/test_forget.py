@@ -371,8 +371,12 @@ def test_a_list_without_an_example_is_refused(place, ids, message):
 
 
 def test_an_unknown_id_beside_a_known_one_is_told(place, gone, capsys):
-    forget.main(settings(place, [*gone, "blue/999.png"]))
-    assert "1 ids are of no example there: blue/999.png." in capsys.readouterr().out
+    own = settings(place, [*gone, "blue/999.png"])
+    with own.ids.path.open("ab") as file:
+        file.write(b"\xff.png\n")
+    forget.main(own)
+    said = capsys.readouterr().out
+    assert "2 ids are of no example there: blue/999.png, \\udcff.png." in said
     assert_gone(place, gone)
 
 
