@@ -65,14 +65,18 @@ tlkeras.formats.joined tlkeras.formats.bias_correction tlkeras.formats.flatbuffe
 tlkeras.formats.litert_metadata tlkeras.formats.npm tlkeras.formats.page_inputs
 tlkeras.formats.torch_file
 tlkeras.*.*
+tlkeras.doctor.examined tlkeras.doctor.folds tlkeras.doctor.copies tlkeras.doctor.classes
+tlkeras.doctor.gaussians tlkeras.doctor.suspects tlkeras.doctor.outliers
+tlkeras.doctor.shortcuts tlkeras.doctor.vectors tlkeras.doctor.judgement
 tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
-tlkeras.report.report
+tlkeras.report.report tlkeras.report.statistics tlkeras.report.thumbnails
+tlkeras.report.findings
 tlkeras.report.limits tlkeras.report.card
 tlkeras
 pipeline.code pipeline.log pipeline.product pipeline.step pipeline.version
 pipeline.option
 pipeline.steps.example_gen pipeline.steps.statistics_gen pipeline.steps.schema_gen
-pipeline.steps.example_validator pipeline.steps.trainer pipeline.steps.pusher
+pipeline.steps.trainer pipeline.steps.example_validator pipeline.steps.pusher
 pipeline.steps.resolver pipeline.steps.evaluator pipeline.steps.exporter
 pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order

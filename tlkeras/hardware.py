@@ -89,6 +89,18 @@ def used(name: str, timeout: float = TIMEOUT) -> Iterator[None]:
         _chosen = before
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Makes this process compute by itself on one device: other workers take no part."""
+    global _chosen
+    before = _chosen
+    _chosen = _Chosen(lambda: tf.distribute.get_strategy())
+    try:
+        yield
+    finally:
+        _chosen = before
+
+
 def current() -> Any:
     """Returns the strategy that `used` entered, or TensorFlow's default."""
     return _chosen.make()

@@ -41,6 +41,14 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
         `shared` is a feature cache for several fits; by default the cache is in `folder`.
         """
 
+    def parts(self) -> Sequence[Any]:
+        """Returns the parts of its schedule if a step before may cache features for them.
+
+        They have to be of the type ``float16``. A recipe of frozen features alone needs no others
+        than those of the head.
+        """
+        return ()
+
     def remarks(self) -> Sequence[str]:
         """Returns what a reader of the report has to know of how the weights came about."""
         return ()

@@ -34,6 +34,9 @@ class FineTune(Recipe, name="fine_tune"):
     def validate(self):
         self.require(len(self.phases) > 0, "phases", "at least one phase")
 
+    def parts(self):
+        return self.phases if self.cache == "float16" else ()
+
     def fit(self, model, data, folder, callbacks=(), shared=None):
         return schedule.fit(
             self,

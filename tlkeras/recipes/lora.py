@@ -40,6 +40,9 @@ class Lora(Recipe, name="lora"):
         changed = [phase for phase in self.phases if phase.batch_norm]
         self.require(not changed, "phases", "none with batch_norm, as only dense layers change")
 
+    def parts(self):
+        return self.phases if self.cache == "float16" else ()
+
     def fit(self, model, data, folder, callbacks=(), shared=None):
         if hardware.replicas() > 1:
             raise ValueError("lora trains on one device; use --strategy=one_device, or fine_tune.")

@@ -122,6 +122,18 @@ def fit(
     return logs
 
 
+def frozen(model: TransferModel, data: Data, parts: Sequence[Part]) -> list[Tap]:
+    """Returns the taps from which the parts of a schedule start, of unchanged examples."""
+    starts = zip(parts, _starts(model, parts), strict=True)
+    return [
+        tap
+        for part, start in starts
+        if start != next(iter(model.blocks))
+        for tap in _taps(data, part, start, "")
+        if not tap.augments
+    ]
+
+
 def _compiled(
     trained: Any,
     model: TransferModel,

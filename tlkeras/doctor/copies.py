@@ -1,0 +1,54 @@
+"""Copies: groups of near duplicates that are in two splits, or have two labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from tlkeras.doctor.defects import Defect
+from tlkeras.doctor.duplicates import Group
+
+ACROSS, MIXED = "copy in another split", "mixed labels"
+
+TRAIN = "train"
+
+
+def across(groups: Iterable[Group]) -> Iterator[Defect]:
+    """Yields the examples beside the training split that are copies of one of it.
+
+    In a group without one of the training split, the first stands for it.
+    """
+    for group in groups:
+        if len({*group.splits}) > 1:
+            first = group.splits.index(TRAIN) if TRAIN in group.splits else 0
+            side = group.splits[first]
+            for identity, split in zip(group.ids, group.splits, strict=True):
+                if split != side:
+                    reason = f"is {_kind(group)} copy of {group.ids[first]} ({side})"
+                    yield Defect(identity, split, ACROSS, reason)
+
+
+def mixed(
+    groups: Iterable[Group], labels: Mapping[str, tuple[int, ...]], classes: Sequence[str]
+) -> Iterator[Defect]:
+    """Yields the examples whose classes differ from those of a copy.
+
+    Args:
+        groups: The groups of copies.
+        labels: The numbers of the classes of each example by its id.
+        classes: The names of the classes.
+    """
+    for group in groups:
+        first, own = group.ids[0], labels[group.ids[0]]
+        for identity, split in zip(group.ids, group.splits, strict=True):
+            if sorted(labels[identity]) != sorted(own):
+                one, other = (_named(each, classes) for each in (labels[identity], own))
+                reason = f"is labelled {one}, and {_kind(group)} copy of it, {first}, is {other}"
+                yield Defect(identity, split, MIXED, reason)
+
+
+def _kind(group: Group) -> str:
+    return "an exact" if group.exact else "a near"
+
+
+def _named(labels: Sequence[int], classes: Sequence[str]) -> str:
+    return ", ".join(repr(classes[each]) for each in labels) or "without a class"
