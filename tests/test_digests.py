@@ -20,6 +20,9 @@ MODEL = f"""
 tlkeras.data.batches tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths
 tlkeras.model.block_flags tlkeras.model.transfer_model
 """
+PAGE = """
+tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
+"""
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
 {MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.measures.occlusion
@@ -39,7 +42,20 @@ MODULES = {
     """,
     "statistics_gen": PARTS,
     "schema_gen": f"{PARTS} pipeline.steps.statistics_gen",
-    "example_validator": f"{PARTS} pipeline.steps.statistics_gen pipeline.steps.schema_gen",
+    "example_validator": f"""
+        {MODEL} {PARTS} {PAGE} pipeline.steps.statistics_gen pipeline.steps.schema_gen
+        pipeline.steps.trainer pipeline.code tlkeras.recipe
+        tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features
+        tlkeras.training.loop tlkeras.training.replicated tlkeras.training.trainable
+        tlkeras.training.adapters tlkeras.training.layer_decay tlkeras.training.rate_finder
+        tlkeras.training.phase tlkeras.training.linear tlkeras.training.head_alone
+        tlkeras.training.schedule tlkeras.data.splits tlkeras.measures.measures
+        tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.duplicates tlkeras.doctor.examined
+        tlkeras.doctor.folds tlkeras.doctor.copies tlkeras.doctor.classes tlkeras.doctor.gaussians
+        tlkeras.doctor.suspects tlkeras.doctor.outliers tlkeras.doctor.shortcuts
+        tlkeras.doctor.vectors tlkeras.doctor.judgement tlkeras.report.statistics
+        tlkeras.report.thumbnails tlkeras.report.findings
+    """,
     "trainer": f"""
         {MODEL} tlkeras.recipe
         tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features
@@ -51,8 +67,7 @@ MODULES = {
     "infra_validator": f"{JUDGED} pipeline.steps.evaluator",
     "model_card": f"""
         {KINDS} tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.measures.measures
-        pipeline.product
-        tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
+        pipeline.product {PAGE}
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
     """,
     "pusher": f"{VERSIONS} pipeline.log tlkeras.frameworks",

@@ -4,20 +4,24 @@ import json
 
 import numpy as np
 import pytest
+from conftest import Tiny
 from PIL import Image
 
 from pipeline.steps import example_gen, example_validator, schema_gen, statistics_gen
 from tlkeras.data.splits import Split
+from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.sources.folder import Folder
+from tlkeras.tasks.classification import Classification
 
 
 def made(tmp_path, counts, sizes=(16, 20)):
     """Returns the products of the steps on pictures of these counts by split and class."""
+    random = np.random.default_rng(3)
     for split, classes in counts.items():
         for name, count in classes.items():
             (tmp_path / "pictures" / split / name).mkdir(parents=True)
             for i in range(count):
-                pixels = np.full((sizes[i % len(sizes)], 12, 3), i, np.uint8)
+                pixels = random.integers(0, 256, (sizes[i % len(sizes)], 12, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(
                     tmp_path / "pictures" / split / name / f"{split}{name}{i}.png"
                 )
@@ -36,7 +40,18 @@ def made(tmp_path, counts, sizes=(16, 20)):
     statistics_gen.statistics.run(products["statistics"], examples=products["examples"])
     schema_gen.schema.run(products["schema"], statistics=products["statistics"])
     example_validator.anomalies.run(
-        products["anomalies"], statistics=products["statistics"], schema=products["schema"]
+        products["anomalies"],
+        examples=products["examples"],
+        statistics=products["statistics"],
+        schema=products["schema"],
+        backbone=Tiny(),
+        task=Classification(),
+        batch_size=8,
+        seed=0,
+        precision="float32",
+        recipe=FineTune(),
+        feature_cache_gb=1.0,
+        features=tmp_path / "features",
     )
     return products
 

@@ -1,0 +1,159 @@
+"""What the step finds in examples with planted defects, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from conftest import Tiny, draw
+from PIL import Image
+
+from pipeline.steps import example_gen, example_validator, schema_gen, statistics_gen, trainer
+from tlkeras import hardware
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.recipes.fine_tune import FineTune
+from tlkeras.sources.embedded import Embedded
+from tlkeras.sources.folder import Folder
+from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.segmentation import Segmentation
+from tlkeras.training import features, schedule
+
+SPLIT = Split(validation=20, test=20)
+
+
+def examined(place, source, task, split=SPLIT, **others):
+    """Returns the folders of the products up to the anomalies."""
+    names = ("examples", "statistics", "schema", "anomalies")
+    products = {name: place / name for name in names}
+    for each in products.values():
+        each.mkdir(parents=True)
+    example_gen.examples.run(
+        products["examples"],
+        source=source,
+        split=split,
+        max_bad_fraction=0.1,
+        quarantine=place / "quarantine",
+    )
+    statistics_gen.statistics.run(products["statistics"], examples=products["examples"])
+    schema_gen.schema.run(products["schema"], statistics=products["statistics"])
+    options = {
+        "backbone": Tiny(),
+        "task": task,
+        "batch_size": 8,
+        "seed": 0,
+        "precision": "float32",
+        "recipe": FineTune(),
+        "feature_cache_gb": 1.0,
+        "features": place / "features",
+    }
+    given = {name: products[name] for name in names[:3]}
+    example_validator.anomalies.run(products["anomalies"], **given, **{**options, **others})
+    return products
+
+
+def defects(products):
+    return json.loads((products["anomalies"] / example_validator.DEFECTS).read_text())
+
+
+def ids(found, defect):
+    return {each["id"] for each in found if each["defect"] == defect}
+
+
+@pytest.fixture(scope="module")
+def dirty(tmp_path_factory):
+    """Pictures with wrong labels, a class stored as JPEG, a broken file and two copies."""
+    place = tmp_path_factory.mktemp("dirty")
+    folder = draw(place / "pictures", 40)
+    for number in range(40):
+        path = folder / "green" / f"{number:03d}.png"
+        Image.open(path).save(path.with_suffix(".jpg"), quality=95)
+        path.unlink()
+    for number in (0, 1):
+        (folder / "red" / f"{number:03d}.png").rename(folder / "blue" / f"wrong{number}.png")
+    (folder / "red" / "broken.png").write_bytes(b"")
+    same = (folder / "red" / "005.png").read_bytes()
+    (folder / "blue" / "twin.png").write_bytes(same)
+    return examined(place, Folder(folder), Classification())
+
+
+def test_every_planted_defect_is_in_the_list_under_its_word(dirty):
+    found = defects(dirty)
+    assert {each["split"] for each in found} <= {"", "train", "validation", "test"}
+    judged = {f"blue/wrong{number}.png" for number in (0, 1)}
+    data = Data(dirty["examples"], Tiny(), Classification())
+    seen = {r for split in ("train", "validation") for r in _ids(data, split)}
+    assert judged & seen
+    assert judged & seen <= ids(found, "suspected label")
+    assert ids(found, "mixed labels") & {"red/005.png", "blue/twin.png"}
+    assert "image.format" in ids(found, "shortcut")
+    assert ids(found, "empty file") == {"red/broken.png"}
+
+
+def _ids(data, split):
+    from tlkeras.data import records
+    from tlkeras.data.records import Records
+
+    held = Records(data.folder, split)
+    return [records.values(row, data.info.features)[0] for row in held.between(0, len(held))]
+
+
+def test_the_findings_are_anomalies_of_tensorflow_metadata_and_on_the_page(dirty):
+    from google.protobuf import text_format
+
+    text = (dirty["anomalies"] / example_validator.FILE).read_text()
+    proto = text_format.Parse(text, statistics_gen.protos("anomalies").Anomalies())
+    assert "suspected label" in proto.anomaly_info["label"].description
+    assert "mixed labels" in proto.anomaly_info["label"].description
+    assert "alone tells 'green'" in proto.anomaly_info["image.format"].description
+    assert "empty file" in proto.anomaly_info["image"].description
+    page = (dirty["anomalies"] / example_validator.PAGE).read_text()
+    for word in ("Suspected label", "Mixed labels", "Shortcut", "red/broken.png"):
+        assert word in page
+
+
+def test_the_features_are_those_of_the_training_so_that_it_computes_none(dirty, capsys):
+    backbone, task = Tiny(), Classification()
+    data = Data(dirty["examples"], backbone, task, 8, 0, exact=False)
+    model = TransferModel(backbone, task, data.classes, 0)
+    cache = trainer.cache(dirty["examples"].parent / "features", 1.0, backbone, task)
+    taps = schedule.frozen(model, data, FineTune().phases)
+    assert {tap.block for tap in taps} > {"head"}
+    features.at(model, data, taps, cache, "float16")
+    assert "features of" not in capsys.readouterr().out
+
+
+def test_a_task_without_one_class_an_example_computes_no_features(tmp_path, capsys):
+    made = examined(tmp_path, Embedded(data="shapes", count=20, size=32), Segmentation())
+    assert not (tmp_path / "features").exists()
+    assert not {"suspected label", "outlier", "shortcut"} & {e["defect"] for e in defects(made)}
+    assert "not examined" not in capsys.readouterr().out
+
+
+def test_a_cache_without_room_is_told_and_stops_nothing(pictures, tmp_path, capsys):
+    made = examined(tmp_path, Folder(pictures), Classification(), feature_cache_gb=0.0)
+    told = "Labels and outliers are not examined: the cache has no room for the features of train."
+    assert told in capsys.readouterr().out
+    assert told in (made["anomalies"] / example_validator.PAGE).read_text()
+
+
+def test_three_examples_are_enough_for_the_step(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    for name in ("a/1", "b/2", "b/3"):
+        path = tmp_path / "few" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (20, 20, 3), np.uint8)).save(path)
+    split = Split(validation=0, test=0)
+    made = examined(tmp_path, Folder(tmp_path / "few"), Classification(), split)
+    assert ids(defects(made), "lone class") == {"a"}
+    assert "two classes of at least 10 different examples" in capsys.readouterr().out
+
+
+def test_the_chief_examines_alone_while_others_wait(monkeypatch):
+    monkeypatch.setattr(hardware, "_chosen", hardware._Chosen(lambda: None, 0, 4))
+    with hardware.alone():
+        assert hardware.part() == (0, 1) and hardware.replicas() == 1
+        hardware.meet("anything")  # It waits for nobody.
+    assert hardware.part() == (0, 4)
