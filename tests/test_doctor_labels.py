@@ -104,12 +104,14 @@ def test_a_label_that_the_others_speak_against_is_a_suspect():
 
 
 def test_suspects_come_in_order_and_none_is_in_labels_that_all_agree_with():
-    table = np.concatenate([TABLE[:3]] * 20 + [TABLE[4:6]] * 20 + [[[0.02, 0.98], [0.1, 0.9]]])
+    table = np.concatenate([TABLE[:3]] * 20 + [TABLE[4:6]] * 20 + [[[0.02, 0.98], [0.08, 0.92]]])
     clean = np.array([0, 0, 0] * 20 + [1, 1] * 20 + [1, 1])
     assert suspects.found(clean, table) == []
     flipped = clean.copy()
     flipped[-2:] = 0
     assert [each.number for each in suspects.found(flipped, table)] == [100, 101]
+    table[101] = [0.12, 0.88]  # Not even ten times as probable.
+    assert [each.number for each in suspects.found(flipped, table)] == [100]
 
 
 def test_flipped_labels_are_found_and_copies_do_not_vouch_for_each_other():

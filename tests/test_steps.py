@@ -14,14 +14,14 @@ from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
 
-def made(tmp_path, counts, sizes=(16, 20)):
+def made(tmp_path, counts, sizes=(16, 20), width=12):
     """Returns the products of the steps on pictures of these counts by split and class."""
     random = np.random.default_rng(3)
     for split, classes in counts.items():
         for name, count in classes.items():
             (tmp_path / "pictures" / split / name).mkdir(parents=True)
             for i in range(count):
-                pixels = random.integers(0, 256, (sizes[i % len(sizes)], 12, 3)).astype(np.uint8)
+                pixels = random.integers(0, 256, (sizes[i % len(sizes)], width, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(
                     tmp_path / "pictures" / split / name / f"{split}{name}{i}.png"
                 )
@@ -157,7 +157,7 @@ def test_tiny_pictures_of_any_split_are_told(tmp_path):
 
 def test_even_data_has_no_anomaly(tmp_path):
     counts = {"train": {"a": 25, "b": 25}, "test": {"a": 5, "b": 5}}
-    products = made(tmp_path, counts)
+    products = made(tmp_path, counts, (48, 50), 48)
     assert "anomaly_info" not in (products["anomalies"] / example_validator.FILE).read_text()
 
 
