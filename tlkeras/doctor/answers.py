@@ -94,9 +94,7 @@ def _named(places: Any, classes: Sequence[str]) -> list[str]:
     return [classes[place] for place in places]
 
 
-_SEEN: Mapping[
-    str, Callable[[Output, Mapping[str, np.ndarray], Sequence[str]], list[Seen]]
-] = {
+_SEEN: Mapping[str, Callable[[Output, Mapping[str, np.ndarray], Sequence[str]], list[Seen]]] = {
     "scores": _scores,
     "category": _category,
     "count": _count,

@@ -171,7 +171,7 @@ def _gaussian(rows: np.ndarray) -> np.ndarray:
 
 
 def _discrepancies(kernel: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    """Returns the unbiased squared discrepancy of each column of `sides`, 1 for the first sample."""
+    """Returns the statistic of each column of `sides`, which has 1 for rows of the first sample."""
     n = sides[:, 0].sum()
     m = len(sides) - n
     total, to_first = kernel.sum(), kernel @ sides

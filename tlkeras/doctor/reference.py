@@ -6,6 +6,7 @@ new examples of the same distribution would look like others.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +34,8 @@ class Reference:
         for row in traits.read(data.folder):
             if row.identity in found:
                 n, seen = found[row.identity]
-                found[row.identity] = n, samples.merged(seen, *map(samples.of_traits, row.traits, row.traits.values()))
+                of_traits = itertools.starmap(samples.of_traits, row.traits.items())
+                found[row.identity] = n, samples.merged(seen, *of_traits)
         self._seen = {n: (identity, seen) for identity, (n, seen) in found.items()}
 
     def add(self, served: Mapping[str, np.ndarray], features: np.ndarray, first: int) -> None:
