@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -90,8 +90,8 @@ def _vector(output: Output, arrays: Mapping[str, np.ndarray], classes: Sequence[
     return [({f"{NAME}.{output.name}": float(row.item())}, {}) for row in rows]
 
 
-def _named(places: Any, classes: Sequence[str]) -> list[str]:
-    return [classes[place] for place in places]
+def _named(places: Iterable[int], classes: Sequence[str]) -> list[str]:
+    return [classes[int(place)] for place in places]
 
 
 _SEEN: Mapping[str, Callable[[Output, Mapping[str, np.ndarray], Sequence[str]], list[Seen]]] = {

@@ -7,8 +7,7 @@ new examples of the same distribution would look like others.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -51,22 +50,10 @@ class Reference:
         return self._gathering.sample()
 
 
-def seen_of(values: Mapping[str, Any], kinds: Mapping[str, Any], classes: Sequence[str]) -> Seen:
-    """Returns what is seen of the standard values of an example by `Kind.summary`."""
-    numbers: dict[str, float] = {}
-    words: dict[str, Sequence[str]] = {}
-    for name, kind in kinds.items():
-        columns, found = kind.summary(values[name], classes)
-        numbers |= {f"{name}{column}": value for column, value in columns.items()}
-        if kind.least_classes:
-            words[name] = found
-    return numbers, words
-
-
 def _recorded(data: Data, split: str, numbers: np.ndarray) -> Iterator[tuple[int, str, Seen]]:
     rows, kinds = Records(data.folder, split), data.info.features
     for start in range(0, len(numbers), _TOGETHER):
         some = numbers[start : start + _TOGETHER]
         for number, record in zip(some, rows.read(some), strict=True):
             identity, values = records.values(record, kinds)
-            yield number, identity, seen_of(values, kinds, data.classes)
+            yield number, identity, samples.of_values(values, kinds, data.classes)

@@ -9,16 +9,21 @@ can tell from the features whether the picture is likely among the examples.
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkeras import files
+
+if TYPE_CHECKING:
+    from tlkeras.kind import Kind
 
 COLUMNS, FEATURES = "reference.json", "reference.npy"
 """The files of a sample: its columns, and its rows of features."""
@@ -98,10 +103,15 @@ class Gathering:
     def __init__(self) -> None:
         """Begins without any."""
         self.count = 0
-        self.numbers: dict[str, list[np.ndarray]] = {}
+        self._numbers: dict[str, array.array[float]] = {}
         self.words: dict[str, Counter[str]] = {}
         self._drawn: dict[str, Counter[str]] = {}
         self._keys, self._rows = np.zeros([0], np.uint64), np.zeros([0, 0], np.float16)
+
+    @property
+    def numbers(self) -> dict[str, np.ndarray]:
+        """By column, the numbers of all examples, float64."""
+        return {name: np.array(values) for name, values in sorted(self._numbers.items())}
 
     def add(
         self, ids: Sequence[str], seen: Sequence[Seen], features: np.ndarray | None = None
@@ -109,21 +119,29 @@ class Gathering:
         """Adds examples; `features` are of all of them, [n, channels]."""
         keys = np.array([_key(identity) for identity in ids], np.uint64)
         self.count += len(ids)
-        columns: dict[str, list[float]] = {}
-        for key, (numbers, words) in zip(keys.tolist(), seen, strict=True):
-            for name, value in numbers.items():
-                columns.setdefault(name, []).append(float(value))
-            for name, each in words.items():
-                self.words.setdefault(name, Counter()).update(each)
-                drawn = each[key % len(each)] if each else ""
-                self._drawn.setdefault(name, Counter())[drawn] += 1
-        for name, values in columns.items():
-            self.numbers.setdefault(name, []).append(np.array(values))
+        for key, each in zip(keys.tolist(), seen, strict=True):
+            self._see(key, each)
         if features is not None:
             self._take(keys, projected(features))
 
+    def complete(self, identity: str, seen: Seen) -> None:
+        """Adds columns of an example that has been added without them."""
+        self._see(_key(identity), seen)
+
+    def _see(self, key: int, seen: Seen) -> None:
+        numbers, words = seen
+        for name, value in numbers.items():
+            if math.isfinite(value):
+                self._numbers.setdefault(name, array.array("d")).append(value)
+        for name, each in words.items():
+            self.words.setdefault(name, Counter()).update(each)
+            drawn = each[key % len(each)] if each else ""
+            self._drawn.setdefault(name, Counter())[drawn] += 1
+
     def _take(self, keys: np.ndarray, rows: np.ndarray) -> None:
         """Takes over rows of features; of all so far, those of the least keys remain."""
+        if not len(keys):
+            return
         held = self._rows if len(self._rows) else rows[:0]
         keys, rows = np.concatenate([self._keys, keys]), np.concatenate([held, rows])
         # The order of the rows then depends on the examples alone.
@@ -132,7 +150,7 @@ class Gathering:
 
     def write(self, folder: Path) -> None:
         """Writes all into a folder, for `join` to read."""
-        arrays = {f"numbers/{name}": np.concatenate(each) for name, each in self.numbers.items()}
+        arrays: dict[str, Any] = {f"numbers/{name}": each for name, each in self.numbers.items()}
         np.savez(folder / _SEEN, keys=self._keys, rows=self._rows, **arrays)
         files.write_json(folder / _COUNTS, [self.count, self.words, self._drawn])
 
@@ -147,14 +165,14 @@ class Gathering:
             for name in arrays.files:
                 if name.startswith("numbers/"):
                     column = name.removeprefix("numbers/")
-                    self.numbers.setdefault(column, []).append(arrays[name])
+                    own = self._numbers.setdefault(column, array.array("d"))
+                    own.frombytes(arrays[name].tobytes())
             self._take(arrays["keys"], arrays["rows"])
 
     def sample(self) -> Sample:
         """Returns the sample of all examples."""
-        numbers = {name: np.concatenate(each) for name, each in sorted(self.numbers.items())}
         words = {name: dict(sorted(each.items())) for name, each in sorted(self._drawn.items())}
-        return Sample(self.count, numbers, words, self._rows)
+        return Sample(self.count, self.numbers, words, self._rows)
 
 
 _SEEN, _COUNTS = "seen.npz", "seen.json"
@@ -171,6 +189,18 @@ def of_traits(feature: str, traits: Mapping[str, float | str]) -> Seen:
                 words[column] = [value]
         else:
             numbers[column] = value
+    return numbers, words
+
+
+def of_values(values: Mapping[str, Any], kinds: Mapping[str, Kind], classes: Sequence[str]) -> Seen:
+    """Returns what is seen of the standard values of an example by `Kind.summary`."""
+    numbers: dict[str, float] = {}
+    words: dict[str, Sequence[str]] = {}
+    for name, kind in kinds.items():
+        columns, found = kind.summary(values[name], classes)
+        numbers |= {f"{name}{column}": value for column, value in columns.items()}
+        if kind.least_classes:
+            words[name] = found
     return numbers, words
 
 

@@ -40,9 +40,11 @@ def add(
     """
     dataset = summaries.datasets.add(name=name, num_examples=count)
     for column, values in sorted(numbers.items()):
-        _add_numbers(dataset, column, values)
+        if len(values):
+            _add_numbers(dataset, column, values)
     for column, counts in sorted(words.items()):
-        _add_words(dataset, column, counts)
+        if counts:
+            _add_words(dataset, column, counts)
 
 
 def write(summaries: Any, folder: Path) -> None:
