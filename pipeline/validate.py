@@ -17,7 +17,7 @@ from pipeline.step import NotBlessed
 from tlkeras import folders, spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data.parts import Runner
-from tlkeras.doctor import judging, samples, statistics
+from tlkeras.doctor import judging, samples, schemas, statistics
 from tlkeras.doctor.judging import Finding
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
@@ -92,9 +92,8 @@ def _require_judge(version: Path) -> None:
     """Raises ValueError unless a folder is a version that new data can be compared with."""
     if not version.is_dir():
         raise ValueError(folders.missing(version))
-    samples.read(version)
-    if not (version / statistics.FILE).exists():
-        raise ValueError(f"{version} has no {statistics.FILE}; push the model again.")
+    for each in (samples, schemas, statistics):
+        each.read(version)
 
 
 def _batch(data: str, backbone: Backbone, classes: Sequence[str]) -> Batch:

@@ -24,9 +24,9 @@ LEAST_SIZE = 0.1
 # So many permutations are drawn first, and all of them only if none of the first reaches the
 # statistic. That changes no decision at any level: either the first ones decide, or all do.
 _FIRST, _ALL = 1000, 10_000
-_TABLES = 9999
+_TABLES = 9999  # Random tables.
 
-STRANGERS = "strangers"
+EXCEEDANCES = "exceedances"
 """The test of values beyond all that training had; a few of them may matter."""
 
 # From so many expected examples in every cell on, the statistic has its limiting distribution
@@ -128,17 +128,26 @@ def of_rows(one: np.ndarray, other: np.ndarray, seed: int = 0) -> Shift:
     return Shift("maximum mean discrepancy", float(statistic), (1 + reached) / drawn)
 
 
-def of_strangers(count: int, total: int, known: int) -> Shift:
+def of_exceedances(counts: Sequence[int], total: int, known: int) -> Shift:
     """Returns the test of how many of `total` examples lie beyond all of `known` earlier ones.
 
-    If both samples have one distribution and no ties, the `count` outermost of all examples are
-    equally likely any of them: that they are all new has the chance C(total, count) /
-    C(known + total, count). Its size is their share.
+    If both samples have one distribution, the outermost of all examples are equally likely any of
+    them: that `count` of them are all new has the chance C(total, count) / C(known + total, count)
+    (Gumbel and von Schelling 1950, https://doi.org/10.1214/aoms/1177729842). The size is the share
+    of the examples beyond.
+
+    Args:
+        counts: How many lie beyond each end: one, or two of a range. Of two, the less likely one
+            counts, twice.
+        total: How many new examples there are.
+        known: How many earlier ones.
     """
-    p = math.exp(
-        sum(math.log((total - i) / (known + total - i)) for i in range(count)) if count else 0.0
-    )
-    return Shift(STRANGERS, float(count), p, count / total)
+    chances = [
+        math.exp(sum(math.log((total - i) / (known + total - i)) for i in range(count)))
+        for count in counts
+    ]
+    beyond = sum(counts)
+    return Shift(EXCEEDANCES, float(beyond), min(1.0, len(counts) * min(chances)), beyond / total)
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -141,29 +141,28 @@ def _shifts(reference: Sample, new: Sample) -> Iterator[_Test]:
 def _beyond(schema: Any, counts: Mapping[str, int], new: Gathering) -> Iterator[_Test]:
     """Yields the tests of numbers outside the range of training, and of words it never had."""
     for feature in schema.feature:
-        known = counts.get(feature.name, 0)
+        if not counts.get(feature.name):
+            continue
         if feature.HasField("float_domain"):
             values = new.numbers.get(feature.name, np.zeros(0))
             domain, total = feature.float_domain, len(values)
             # The proto holds float32.
             low = int((values < np.nextafter(np.float32(domain.min), -np.inf)).sum())
             high = int((values > np.nextafter(np.float32(domain.max), np.inf)).sum())
-            ends = [
-                ("below", low, "FLOAT_TYPE_SMALL_FLOAT"),
-                ("above", high, "FLOAT_TYPE_BIG_FLOAT"),
-            ]
+            beyond = (low, high)
+            anomaly = "FLOAT_TYPE_SMALL_FLOAT" if low > high else "FLOAT_TYPE_BIG_FLOAT"
             expected = f"{domain.min:.4g} to {domain.max:.4g}"
-            found = [(f"{count:,} {side}", count, anomaly) for side, count, anomaly in ends]
+            found = f"{low:,} below, {high:,} above"
         else:
             words = new.words.get(feature.name, {})
             domain, total = {*feature.string_domain.value}, sum(words.values())
             others = {word: n for word, n in words.items() if word not in domain}
+            beyond, anomaly = (sum(others.values()),), "ENUM_TYPE_UNEXPECTED_STRING_VALUES"
             expected = _listed([*feature.string_domain.value])
-            told = _listed([f"{n:,} {word}" for word, n in others.items()]) or "no other"
-            found = [(told, sum(others.values()), "ENUM_TYPE_UNEXPECTED_STRING_VALUES")]
-        for told, count, anomaly in found if total and known else ():
-            shift = drift.of_strangers(count, total, known)
-            yield _Test(feature.name, shift, expected, told, anomaly)
+            found = _listed([f"{n:,} {word}" for word, n in others.items()]) or "no other"
+        if total:
+            shift = drift.of_exceedances(beyond, total, counts[feature.name])
+            yield _Test(feature.name, shift, expected, found, anomaly)
 
 
 def _unreadable(count: int, problems: Sequence[str]) -> Iterator[Finding]:
@@ -197,7 +196,7 @@ def _unknown(new: Gathering, reference: Sample, classes: Sequence[str]) -> Itera
 
 def _finding(test: _Test, corrected: float) -> Finding:
     shift = test.shift
-    is_large = shift.size is None or shift.test == drift.STRANGERS or shift.size >= LEAST_SIZE
+    is_large = shift.size is None or shift.test == drift.EXCEEDANCES or shift.size >= LEAST_SIZE
     size = "" if shift.size is None else f", size {shift.size:.3f}"
     return Finding(
         test.column,

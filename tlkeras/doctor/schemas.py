@@ -51,13 +51,15 @@ def read(folder: Path) -> Any:
     """Returns the schema that a folder holds.
 
     Raises:
-        ValueError: It is damaged.
+        ValueError: There is none, or it is damaged.
     """
     from google.protobuf import text_format
 
     path = folder / FILE
     try:
         return text_format.Parse(path.read_text(encoding="utf-8"), protos("schema").Schema())
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no {FILE}; push the model again.") from None
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged: {error}. Push the model again.") from None
 

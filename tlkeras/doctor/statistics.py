@@ -53,9 +53,20 @@ def write(summaries: Any, folder: Path) -> None:
 
 
 def read(folder: Path) -> Any:
-    """Returns the proto that a folder holds."""
+    """Returns the proto that a folder holds.
+
+    Raises:
+        ValueError: There is none, or it is damaged.
+    """
+    from google.protobuf.message import DecodeError
+
     lists = protos("statistics").DatasetFeatureStatisticsList
-    return lists.FromString((folder / FILE).read_bytes())
+    try:
+        return lists.FromString((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no {FILE}; write it again.") from None
+    except DecodeError as error:
+        raise ValueError(f"{folder / FILE} is damaged: {error}. Write it again.") from None
 
 
 def _add_numbers(dataset: Any, name: str, values: np.ndarray) -> None:
