@@ -20,6 +20,8 @@ MODEL = f"""
 tlkeras.data.batches tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths
 tlkeras.model.block_flags tlkeras.model.transfer_model
 """
+SUMMARIES = "tlkeras.doctor.statistics tlkeras.doctor.samples tlkeras.doctor.traits"
+SCHEMAS = "tlkeras.doctor.statistics tlkeras.doctor.drift tlkeras.doctor.schemas"
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
 {MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.measures.occlusion
@@ -27,6 +29,8 @@ tlkeras.measures.domains
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 pipeline.steps.resolver
+tlkeras.model.vector tlkeras.doctor.answers tlkeras.doctor.samples tlkeras.doctor.traits
+tlkeras.doctor.reference
 """
 
 MODULES = {
@@ -37,9 +41,11 @@ MODULES = {
         tlkeras.data.ingest
         tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.duplicates
     """,
-    "statistics_gen": PARTS,
-    "schema_gen": f"{PARTS} pipeline.steps.statistics_gen",
-    "example_validator": f"{PARTS} pipeline.steps.statistics_gen pipeline.steps.schema_gen",
+    "statistics_gen": f"{PARTS} {SUMMARIES}",
+    "schema_gen": f"tlkeras.files {SCHEMAS}",
+    "example_validator": f"""
+        {PARTS} {SUMMARIES} {SCHEMAS} pipeline.steps.statistics_gen pipeline.steps.schema_gen
+    """,
     "trainer": f"""
         {MODEL} tlkeras.recipe
         tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,10 +72,11 @@ NULLS = {
 }
 
 
-@pytest.mark.parametrize("test", NULLS.values(), ids=NULLS.keys())
-def test_p_values_of_one_distribution_are_uniform(test):
-    random = np.random.default_rng(5)
-    values = [test(random.normal(size=(300, 5))).p for _ in range(100)]
+@pytest.mark.parametrize("name", NULLS)
+def test_p_values_of_one_distribution_are_uniform(name):
+    random = np.random.default_rng(6)
+    count = 400 if name in ("numbers", "words") else 80  # Permutations take their time.
+    values = [NULLS[name](random.normal(size=(300, 5))).p for _ in range(count)]
     assert stats.kstest(values, "uniform").pvalue > 0.01
     assert np.mean(np.array(values) < 0.05) == pytest.approx(0.05, abs=0.05)
 
@@ -82,7 +84,7 @@ def test_p_values_of_one_distribution_are_uniform(test):
 def test_numbers_and_words_are_compared_as_by_scipy():
     random = np.random.default_rng(2)
     one, other = random.normal(size=80), random.normal(0.4, 1, size=50)
-    expected = stats.ks_2samp(one, other)
+    expected: Any = stats.ks_2samp(one, other)
     assert drift.of_numbers(one, other) == Shift(
         "Kolmogorov-Smirnov", expected.statistic, expected.pvalue, expected.statistic
     )
@@ -97,8 +99,8 @@ def test_numbers_and_words_are_compared_as_by_scipy():
 
 def test_few_words_have_the_exact_p_value_of_their_margins():
     one, other = {"a": 7, "b": 1}, {"a": 2, "b": 6}
-    exact = stats.fisher_exact([[7, 1], [2, 6]]).pvalue
-    assert drift.of_words(one, other).p == pytest.approx(exact, abs=0.01)
+    exact: Any = stats.fisher_exact([[7, 1], [2, 6]])
+    assert drift.of_words(one, other).p == pytest.approx(exact.pvalue, abs=0.01)
 
 
 def test_words_that_do_not_differ_are_no_shift():
@@ -111,7 +113,7 @@ def test_exceedances_are_as_likely_as_the_outermost_of_all_are_new():
     assert drift.of_exceedances([1], 2, 3).p == pytest.approx(2 / 5)
     assert drift.of_exceedances([0], 2, 3) == Shift("exceedances", 0.0, 1.0, 0.0)
     assert drift.of_exceedances([0, 2], 2, 3).p == pytest.approx(2 / 10)
-    assert drift.of_exceedances([1, 1], 2, 3) == Shift("exceedances", 2.0, pytest.approx(0.8), 1.0)
+    assert drift.of_exceedances([1, 1], 2, 3).p == pytest.approx(2 * 2 / 5)
 
 
 def test_holm_multiplies_by_the_number_of_tests_that_are_left():

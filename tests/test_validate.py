@@ -190,7 +190,7 @@ def without(name: str) -> Callable[[Path, Path], None]:
     return lambda version, data: (version / name).unlink()
 
 
-def damaged(name: str) -> Callable[[Path, Path], None]:
+def damaged(name: str) -> Callable[[Path, Path], Any]:
     return lambda version, data: (version / name).write_text("{no}")
 
 
