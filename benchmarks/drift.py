@@ -3,10 +3,12 @@
     python benchmarks/drift.py --model=saved_models/flowers/1 --data=FOLDER --other=FOLDER
     python benchmarks/drift.py --model=saved_models/books/1 --data=FILE.tsv --other=FILE.tsv
 
-`--data` has labels and the distribution on which the model was measured, `--other` another one; no
-example of either may have been in training. Every example runs through the model once. Then, for
-each size and seed, that many are drawn at random and judged. Pictures are also made brighter by a
-fifth, and written as JPEG of quality 10; of the mix a class has only a fifth of its examples.
+`--data` has labels and the distribution of the training data, `--other` another one; no example of
+either may have been in training. Every example runs through the model once. For each seed, a random
+half of `--data` is the reference, at most 1,000 examples; the batch is drawn from the other half,
+or from examples that are changed. Pictures are made brighter by a fifth, and written as JPEG of
+quality 10; of the mix the largest class has only a fifth of its examples. A quarter of the seeds is
+for changed data.
 
 Prints two Markdown tables. The first has the share of the draws that are found wrong, and the
 columns that are found wrong in at least half of them. The second compares tests of features alone
@@ -20,6 +22,7 @@ from __future__ import annotations
 import argparse
 import collections
 import io
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +39,7 @@ from sklearn.preprocessing import StandardScaler
 from pipeline import batch, bulk_inferrer
 from pipeline.batch import Example
 from tlkeras import spec, terminal
-from tlkeras.doctor import drift, judging, samples
+from tlkeras.doctor import drift, judging, samples, schemas, statistics
 from tlkeras.doctor.samples import Gathering, Seen
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.images import decoding
@@ -54,13 +57,17 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--other", nargs="*", default=[])
-    parser.add_argument("--sizes", type=int, nargs="*", default=[50, 200, 700])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[50, 200, 1000])
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args()
     job = bulk_inferrer.prepared(options.model, SavedModel(), 32)
     with tempfile.TemporaryDirectory() as folder, decoding.quiet():
         pools = dict(_pools(job, options, Path(folder)))
-    _judge(job, options, pools)
+        version = Path(folder) / "version"
+        version.mkdir()
+        for name in (schemas.FILE, statistics.FILE):
+            shutil.copy(options.model / name, version)
+        _judge(job, options, pools, version)
     _compare(options, pools)
 
 
@@ -91,7 +98,8 @@ def _rows(job: bulk_inferrer.Predicting, source: Source) -> Iterator[Row]:
         if len(some) == job.batch_size:
             yield from _answered(job, some)
             some.clear()
-    yield from _answered(job, some)
+    if some:
+        yield from _answered(job, some)
 
 
 def _answered(job: bulk_inferrer.Predicting, some: list[Example]) -> Iterator[Row]:
@@ -138,43 +146,62 @@ _CHANGES: Mapping[str, Callable[[bytes], bytes]] = {
 }
 
 
-def _draws(options: Any, rows: list[Row], size: int) -> Iterator[list[Row]]:
-    for seed in range(options.seeds):
-        chosen = np.random.default_rng(seed).permutation(len(rows))[:size]
-        yield [rows[i] for i in chosen]
+def _draws(
+    options: Any, pools: Mapping[str, list[Row]]
+) -> Iterator[tuple[str, int, Iterator[tuple[list[Row], list[Row]]]]]:
+    """Yields the name of a pool, a size, and pairs of a reference and a batch of that size."""
+    same = pools["the same"]
+    half = min(len(same) // 2, samples.ROWS)
 
+    def pairs(rows: list[Row], size: int, seeds: int) -> Iterator[tuple[list[Row], list[Row]]]:
+        for seed in range(seeds):
+            random = np.random.default_rng(seed)
+            reference = [same[i] for i in random.permutation(len(same))[:half]]
+            known = {identity for identity, *_ in reference}
+            others = [row for row in rows if row[0] not in known]
+            yield reference, [others[i] for i in random.permutation(len(others))[:size]]
 
-def _judge(job: bulk_inferrer.Predicting, options: Any, pools: Mapping[str, list[Row]]) -> None:
-    print("\n| data | n | found wrong | columns |\n|---|---|---|---|")
     for name, rows in pools.items():
-        for size in (size for size in options.sizes if size <= len(rows)):
-            columns, wrong = collections.Counter(), 0
-            for drawn in _draws(options, rows, size):
-                made = Gathering()
-                ids, seen, features = zip(*drawn, strict=True)
-                made.add(ids, seen, np.stack(features))
-                found = judging.judged(options.model, made, [], job.classes)
-                bad = {each.column for each in found if each.is_wrong}
-                columns.update(bad)
-                wrong += bool(bad)
-            often = [key for key, count in columns.items() if 2 * count >= options.seeds]
-            told = ", ".join(sorted(often))
-            print(f"| {name} | {size} | {wrong / options.seeds:.2f} | {told} |", flush=True)
+        seeds = options.seeds if rows is same else -(-options.seeds // 4)
+        for size in options.sizes:
+            if size <= len(same) - half and size <= len(rows) // 2:
+                yield name, size, pairs(rows, size, seeds)
+
+
+def _gathered(rows: list[Row]) -> Gathering:
+    made = Gathering()
+    ids, seen, features = zip(*rows, strict=True)
+    made.add(ids, seen, np.stack(features))
+    return made
+
+
+def _judge(
+    job: bulk_inferrer.Predicting, options: Any, pools: Mapping[str, list[Row]], version: Path
+) -> None:
+    print("\n| data | n | found wrong | columns |\n|---|---|---|---|")
+    for name, size, pairs in _draws(options, pools):
+        columns, wrong, count = collections.Counter(), 0, 0
+        for reference, drawn in pairs:
+            _gathered(reference).sample().write(version)
+            found = judging.judged(version, _gathered(drawn), [], job.classes)
+            bad = {each.column for each in found if each.is_wrong}
+            columns.update(bad)
+            wrong, count = wrong + bool(bad), count + 1
+        told = ", ".join(sorted(key for key, times in columns.items() if 2 * times >= count))
+        print(f"| {name} | {size} | {wrong} of {count} | {told} |", flush=True)
 
 
 def _compare(options: Any, pools: Mapping[str, list[Row]]) -> None:
-    known = samples.read(options.model).features
-    print(f"\n{len(known)} rows of the reference\n")
-    print(f"| data | n | {' | '.join(_TESTS)} |\n|---|---|{'---|' * len(_TESTS)}")
-    for name, rows in pools.items():
-        for size in (size for size in options.sizes if size <= len(rows)):
-            alarms = dict.fromkeys(_TESTS, 0)
-            for drawn in _draws(options, rows, size):
-                new = samples.projected(np.stack([row[2] for row in drawn]))
-                for test, run in _TESTS.items():
-                    alarms[test] += run(known, new) < drift.LEVEL
-            shares = " | ".join(f"{count / options.seeds:.2f}" for count in alarms.values())
-            print(f"| {name} | {size} | {shares} |", flush=True)
+    print(f"\n| data | n | {' | '.join(_TESTS)} |\n|---|---|{'---|' * len(_TESTS)}")
+    for name, size, pairs in _draws(options, pools):
+        alarms, count = dict.fromkeys(_TESTS, 0), 0
+        for both in pairs:
+            known, new = (samples.projected(np.stack([row[2] for row in each])) for each in both)
+            for test, run in _TESTS.items():
+                alarms[test] += run(known, new) < drift.LEVEL
+            count += 1
+        shares = " | ".join(f"{times} of {count}" for times in alarms.values())
+        print(f"| {name} | {size} | {shares} |", flush=True)
 
 
 def _by_classifier(known: np.ndarray, new: np.ndarray) -> float:

@@ -28,7 +28,7 @@ FEATURES = "features"
 FILE = "anomalies.pbtxt"
 
 # Of so many words a sentence tells.
-_TOLD = 5
+_TOLD = 3
 
 # With fewer rows no permutation test can be significant after the correction.
 _LEAST_ROWS = 8

@@ -85,10 +85,10 @@ def _comparisons(found: Sequence[Finding]) -> Markup:
 
 
 def _numbers(reference: Sample, new: Sample) -> Markup:
-    """Returns, of every column that both have, the share of examples up to each number."""
+    """Returns, of every column that both have, the share of examples at or below each number."""
     both = [name for name in reference.numbers if len(new.numbers.get(name, ()))]
     drawn = [
-        charts.lines(Curve(name, name, "share of examples up to it", series))
+        charts.lines(Curve(name, name, "share of examples", series))
         for name in both
         if (series := _cumulative(reference.numbers[name], new.numbers[name]))
     ]
