@@ -57,7 +57,7 @@ MODULES = {
     "infra_validator": f"{JUDGED} pipeline.steps.evaluator",
     "model_card": f"""
         {KINDS} tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.measures.measures
-        pipeline.product
+        pipeline.product tlkeras.doctor.samples
         tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
     """,
