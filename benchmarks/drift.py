@@ -112,7 +112,7 @@ class _Taken(Gathering):
     """Takes examples one by one."""
 
     def add(self, ids, seen, features=None):
-        self.rows = [*zip(ids, seen, features, strict=True)]
+        self.rows = [*zip(ids, seen, features if features is not None else [], strict=True)]
 
 
 def _mixed(rows: list[Row]) -> list[Row]:
@@ -221,8 +221,8 @@ def _by_classifier(known: np.ndarray, new: np.ndarray) -> float:
 
 def _by_channels(known: np.ndarray, new: np.ndarray) -> float:
     one, other = known.astype(np.float64), new.astype(np.float64)
-    found: Any = stats.ks_2samp(one, other, axis=0, method="asymp")
-    return float(found.pvalue.min() * known.shape[1])
+    test: Any = stats.ks_2samp  # Its stubs know no axis.
+    return float(test(one, other, axis=0, method="asymp").pvalue.min() * known.shape[1])
 
 
 _TESTS: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] = {
