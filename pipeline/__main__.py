@@ -19,6 +19,7 @@ from pipeline import (
     lr_find,
     search,
     store,
+    validate,
 )
 from pipeline.config import Config
 from pipeline.order import STEPS
@@ -38,6 +39,7 @@ PROGRAMS = {
     "lineage": lineage.command,
     "lr_find": lr_find.command,
     "search": search.command,
+    "validate": validate.command,
 }
 """The programs that are not steps of the pipeline."""
 

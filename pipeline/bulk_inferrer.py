@@ -8,27 +8,30 @@ import itertools
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 
-from pipeline import flags, product
+from pipeline import batch, flags, product
+from pipeline.batch import Batch, Example
 from pipeline.step import Runtime, Step
 from pipeline.version import manifest, warning
-from tlkeras import folders, spec
+from tlkeras import files, spec
 from tlkeras.backbone import Backbone
-from tlkeras.data import reading, records
 from tlkeras.data.parts import Runner
-from tlkeras.exporter import Exporter
+from tlkeras.doctor import answers, judging, samples, statistics
+from tlkeras.doctor.samples import Gathering
+from tlkeras.exporter import Exporter, Predict
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
+from tlkeras.model import vector
 from tlkeras.spec import Spec
 from tlkeras.task import Task
 
-FILE = "predictions.jsonl"
+FILE, DRIFT = "predictions.jsonl", "drift.json"
 _PART = 512  # Examples of a part.
 _DIGITS = 6  # Decimals of a prediction that are written.
 
@@ -66,40 +69,69 @@ def predictions(
     ``probabilities`` in the order of ``labels.txt``; of detection ``names``, ``scores`` and
     ``pixels``, the boxes. A mask is a PNG file, which the line names: ``category/1.jpg.png`` for
     the picture ``1.jpg``, 0 where there is no class and 1 + c in class c. An unreadable file has
-    ``error`` instead.
+    ``error`` instead. ``statistics.pb`` has the statistics of all examples and answers; for a
+    version with a reference, ``drift.json`` compares them with it, see ``tlkeras validate``.
+    """
+    predicting = prepared(exports, exporter, batch_size)
+    new = batch.of_folder(data.absolute(), predicting.backbone)
+    shutil.copy(exports / "labels.txt", out / "labels.txt")
+    seen = predicted(predicting, new, out, Runner(beam_runner, beam_options))
+    if (exports / samples.COLUMNS).exists():
+        found = judging.judged(exports, seen.gathering, seen.problems, predicting.classes)
+        files.write_json(out / DRIFT, [dataclasses.asdict(each) for each in found])
+        for each in found:
+            if each.is_wrong:
+                print(f"  {each.sentence}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What has been seen of a batch.
+
+    Attributes:
+        gathering: Of the examples that could be read.
+        problems: Why others could not be read, ``ID REASON`` each.
+    """
+
+    gathering: Gathering
+    problems: Sequence[str]
+
+
+def prepared(exports: Path, exporter: Exporter, batch_size: int) -> Predicting:
+    """Returns the job without its data.
+
+    Raises:
+        ValueError: The folder does not hold this export, or does not tell of its model.
     """
     if missing := [name for name in exporter.files() if not (exports / name).exists()]:
         raise ValueError(f"There is no {missing[0]} in {exports}; choose another --exporter.")
     if said := warning(exports):
         print(f"  {said}")
-    _files.cache_clear()  # The folder may have changed since the last call in this process.
-    _loaded.cache_clear()
-    backbone, task = _described(exports)
-    suffixes = _suffixes(backbone) if not _is_examples(data) else ()
-    parts = _parts(data, suffixes)
-    if not parts:
-        raise ValueError(f"There are no files in {data} that end in {', '.join(suffixes)}.")
+    _loaded.cache_clear()  # The folder may have changed since the last call in this process.
     classes = tuple((exports / "labels.txt").read_text(encoding="utf-8").splitlines())
-    shutil.copy(exports / "labels.txt", out / "labels.txt")
-    predicting = _Predicting(
-        data.absolute(),
-        suffixes,
-        exports.absolute(),
-        exporter,
-        backbone,
-        task,
-        tuple(classes),
-        batch_size,
-    )
-    done = Runner(beam_runner, beam_options).run(
-        predicting, len(parts), out / "_scratch", "predicting"
-    )
+    return Predicting(exports.absolute(), exporter, *_described(exports), classes, batch_size)
+
+
+def predicted(predicting: Predicting, new: Batch, out: Path, runner: Runner) -> Seen:
+    """Returns what is seen of a batch; writes ``predictions.jsonl`` and ``statistics.pb``."""
+    job = _Parts(predicting, new)
+    seen, problems = Gathering(), []
     with decoding.quiet(), (out / FILE).open("wb") as file:
-        for part in done:
+        for part in runner.run(job, len(job.places), out / "_scratch", "predicting"):
             with (part / FILE).open("rb") as lines:
                 shutil.copyfileobj(lines, file)
+            seen.join(part)
+            problems += files.read_json(part / _PROBLEMS)
             for folder in (path for path in part.iterdir() if path.is_dir()):
                 shutil.copytree(folder, out / folder.name, dirs_exist_ok=True)
+    new.complete(seen)
+    proto = statistics.protos("statistics").DatasetFeatureStatisticsList()
+    statistics.add(proto, "new", seen.count, seen.numbers, seen.words)
+    statistics.write(proto, out)
+    return Seen(seen, problems)
+
+
+_PROBLEMS = "problems.json"  # Of a part.
 
 
 def _described(exports: Path) -> tuple[Backbone, Task]:
@@ -114,50 +146,17 @@ def _described(exports: Path) -> tuple[Backbone, Task]:
     return backbone, spec.parse(fields["task"]["value"], Task)
 
 
-def _suffixes(backbone: Backbone) -> tuple[str, ...]:
-    """Returns the suffixes of files that hold one example for the backbone.
-
-    Raises:
-        ValueError: An example of the backbone does not fit into one file.
-    """
-    (kind, *others) = backbone.raw().values()
-    if others or not kind.suffixes:
-        raise ValueError(
-            f"{backbone.name} reads {', '.join(backbone.reads)}, which no single file holds; set "
-            "--data to the product examples."
-        )
-    return kind.suffixes
-
-
-def _parts(data: Path, suffixes: tuple[str, ...]) -> list[tuple[str, int]]:
-    """Returns the split, empty for a folder of files, and the first number of every part."""
-    counts = records.info(data).counts if _is_examples(data) else {"": len(_files(data, suffixes))}
-    return [(split, start) for split, n in counts.items() for start in range(0, n, _PART)]
-
-
-def _is_examples(data: Path) -> bool:
-    return (data / "info.json").exists()
-
-
 @functools.lru_cache(maxsize=1)
-def _files(data: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Returns every file with one of these suffixes in a folder and below, but no hidden ones."""
-    if not data.is_dir():
-        raise ValueError(folders.missing(data))
-    return sorted(path for path in folders.walk(data, data) if path.suffix.lower() in suffixes)
-
-
-@functools.lru_cache(maxsize=1)
-def _loaded(exporter: Exporter, exports: Path) -> Callable[[Any], dict[str, Any]]:
-    return exporter.load(exports)
+def _loaded(exporter: Exporter, exports: Path) -> Predict:
+    """Returns the export, with its features if there are some to compare them with."""
+    watched = exporter.observed(exports) if (exports / samples.FEATURES).exists() else None
+    return watched or exporter.load(exports)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Predicting:
-    """The predictions of a part of the data; see `tlkeras.data.parts.Part`."""
+class Predicting:
+    """Predictions by one export."""
 
-    data: Path
-    suffixes: tuple[str, ...]
     exports: Path
     exporter: Exporter
     backbone: Backbone
@@ -165,70 +164,56 @@ class _Predicting:
     classes: tuple[str, ...]
     batch_size: int
 
-    def __call__(self, number: int, out: Path) -> None:
-        examples = self._examples(*_parts(self.data, self.suffixes)[number])
-        # Bytes of a file name that are not UTF-8 become JSON's own escapes.
-        with (out / FILE).open("w", encoding="utf-8", errors="backslashreplace") as file:
-            while batch := list(itertools.islice(examples, self.batch_size)):
-                answers = self._answers([one for one in batch if not one.problem])
-                for one in batch:
-                    told = {"error": one.problem} if one.problem else _written(next(answers), out)
-                    file.write(json.dumps({"id": one.identity, **told}, ensure_ascii=False) + "\n")
-
-    def _examples(self, split: str, start: int) -> Iterator[_Example]:
-        """Yields the examples of a part."""
-        if not _is_examples(self.data):
-            ((key, kind),) = self.backbone.raw().items()
-            for path in _files(self.data, kind.suffixes)[start : start + _PART]:
-                identity = path.relative_to(self.data).as_posix()
-                try:
-                    example = {key: kind.given(kind.read(path))}
-                except (ValueError, OSError) as error:
-                    yield _Example(identity, problem=str(error))
-                else:
-                    yield self._prepared(identity, identity, example)
-            return
-        order = np.arange(start, min(start + _PART, records.info(self.data).counts[split]))
-        rows = reading.dataset(self.data, split, order, self.backbone.reads)
-        for number, example in zip(order, rows, strict=True):
-            identity = example["id"].numpy().decode(errors="surrogateescape")
-            # An id is any text, not always a path that can be written to.
-            yield self._prepared(identity, f"{split}/{number:06d}", example)
-
-    def _prepared(self, identity: str, name: str, example: Mapping[str, Any]) -> _Example:
-        size = self.backbone.sides(example)
-        return _Example(identity, name, self.backbone.preprocess(example), size)
-
-    def _answers(self, examples: Sequence[_Example]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields the name of each example and what is written down of its answer."""
+    def answers(
+        self, examples: Sequence[Example], seen: Gathering
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """Returns the name of each example and what is written down of its answer."""
         if not examples:
-            return
+            return []
         stacked = tf.nest.map_structure(
             lambda *rows: np.stack(rows), *(one.inputs for one in examples)
         )
         with _RUNNING:
-            served = _loaded(self.exporter, self.exports)(stacked)
-        answers = self.task.answers(served, self.classes, [one.size for one in examples])
-        for one, answer in zip(examples, answers, strict=True):
-            yield one.name, self.task.record(answer)
+            served = dict(_loaded(self.exporter, self.exports)(stacked))
+        features = served.pop(vector.FEATURES, None)
+        columns = answers.columns(self.task.outputs(), served, self.classes)
+        merged = [
+            samples.merged(one.seen, each) for one, each in zip(examples, columns, strict=True)
+        ]
+        seen.add([one.identity for one in examples], merged, features)
+        answered = self.task.answers(served, self.classes, [one.size for one in examples])
+        return [
+            (one.name, self.task.record(each)) for one, each in zip(examples, answered, strict=True)
+        ]
 
 
-class _Example(NamedTuple):
-    """An example to predict.
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """The predictions of a part of a batch; see `tlkeras.data.parts.Part`."""
 
-    Attributes:
-        identity: Its id.
-        name: A path below a folder, without suffix, for the files of its answer.
-        inputs: What the backbone makes of it.
-        size: See `Backbone.sides`.
-        problem: Why it cannot be read; it has no inputs then.
-    """
+    predicting: Predicting
+    new: Batch
 
-    identity: str
-    name: str = ""
-    inputs: Any = None
-    size: Any = None
-    problem: str = ""
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """The split, empty without any, and the first number of every part."""
+        counts = self.new.counts()
+        return [(split, start) for split, n in counts.items() for start in range(0, n, _PART)]
+
+    def __call__(self, number: int, out: Path) -> None:
+        split, start = self.places[number]
+        examples = self.new.between(self.predicting.backbone, split, start, start + _PART)
+        seen, problems = Gathering(), []
+        # Bytes of a file name that are not UTF-8 become JSON's own escapes.
+        with (out / FILE).open("w", encoding="utf-8", errors="backslashreplace") as file:
+            while some := list(itertools.islice(examples, self.predicting.batch_size)):
+                answered = iter(self.predicting.answers([x for x in some if not x.problem], seen))
+                for one in some:
+                    told = {"error": one.problem} if one.problem else _written(next(answered), out)
+                    file.write(json.dumps({"id": one.identity, **told}, ensure_ascii=False) + "\n")
+                problems += [f"{one.identity}: {one.problem}" for one in some if one.problem]
+        seen.write(out)
+        files.write_json(out / _PROBLEMS, problems)
 
 
 def _written(answer: tuple[str, Mapping[str, Any]], out: Path) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_the_parts_of_the_work_leave_no_trace(
         {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
         for name in ("one", "many")
     )
-    assert one == many and one.keys() == {bulk_inferrer.FILE, "labels.txt"}
+    assert one == many and one.keys() == {bulk_inferrer.FILE, "labels.txt", "statistics.pb"}
 
 
 def test_a_picture_that_cannot_be_read_is_told_in_its_place(
@@ -190,7 +190,7 @@ def test_masks_are_files_of_the_size_of_the_pictures(photos, tmp_path, monkeypat
             assert mask.mode == "L" and mask.size == pixels.shape[1::-1]
             np.testing.assert_array_equal(np.asarray(mask), expected["category"])
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert left == {bulk_inferrer.FILE, "labels.txt", "category"}
+    assert left == {bulk_inferrer.FILE, "labels.txt", "statistics.pb", "category"}
 
 
 @pytest.mark.slow

@@ -82,6 +82,7 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         exports=EXPORTS,
         usages=[Usage("model.tflite", "python", "print(1)\n")],
         lineage=LINEAGE,
+        reference=570,
     )
     assert text.startswith("# Model card: flowers\n")
     assert re.findall("^## (.*)", text, re.MULTILINE) == [
@@ -91,6 +92,7 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         "Evaluation",
         "Limitations",
         "Ethical considerations",
+        "New data",
         "Exports",
         "Reproduction",
         "Lineage",
@@ -109,6 +111,7 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         ("Evaluation", "### Classes\n\n| class | precision | recall | f1 | support |"),
         ("Evaluation", "| tulip | 0.8000 | 0.8000 | 0.8000 | 100 |"),
         ("Evaluation", "### Most confused classes\n\n| class | predicted |"),
+        ("New data", "what this folder holds of 570 of the examples on which the model was"),
         ("Exports", "| `saved_model` | `saved_model` | 2,000,000 | 0.8000 | 1.0e-07 |"),
         ("Exports", "### Use of model.tflite\n\n```python\nprint(1)\n```"),
         ("Reproduction", "```sh\npython -m pipeline --name=flowers\n```"),

@@ -23,6 +23,8 @@ tlkeras.model.block_flags tlkeras.model.transfer_model
 PAGE = """
 tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
 """
+SUMMARIES = "tlkeras.doctor.statistics tlkeras.doctor.samples tlkeras.doctor.traits"
+SCHEMAS = "tlkeras.doctor.statistics tlkeras.doctor.drift tlkeras.doctor.schemas"
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
 {MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.measures.occlusion
@@ -30,6 +32,8 @@ tlkeras.measures.domains
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 pipeline.steps.resolver
+tlkeras.model.vector tlkeras.doctor.answers tlkeras.doctor.samples tlkeras.doctor.traits
+tlkeras.doctor.reference
 """
 
 MODULES = {
@@ -40,10 +44,11 @@ MODULES = {
         tlkeras.data.ingest
         tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.duplicates
     """,
-    "statistics_gen": PARTS,
-    "schema_gen": f"{PARTS} pipeline.steps.statistics_gen",
+    "statistics_gen": f"{PARTS} {SUMMARIES}",
+    "schema_gen": f"tlkeras.files {SCHEMAS}",
     "example_validator": f"""
-        {MODEL} {PARTS} {PAGE} pipeline.steps.statistics_gen pipeline.steps.schema_gen
+        {MODEL} {PARTS} {PAGE} {SUMMARIES} {SCHEMAS}
+        pipeline.steps.statistics_gen pipeline.steps.schema_gen
         pipeline.steps.trainer pipeline.code tlkeras.recipe
         tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features
         tlkeras.training.loop tlkeras.training.replicated tlkeras.training.trainable
@@ -67,7 +72,7 @@ MODULES = {
     "infra_validator": f"{JUDGED} pipeline.steps.evaluator",
     "model_card": f"""
         {KINDS} tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.measures.measures
-        pipeline.product {PAGE}
+        pipeline.product tlkeras.doctor.samples {PAGE}
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
     """,
     "pusher": f"{VERSIONS} pipeline.log tlkeras.frameworks",

@@ -17,11 +17,13 @@ from tlkeras import spec
 from tlkeras.data import ingest, records
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
+from tlkeras.doctor import samples
 from tlkeras.exporter import Details, Origin
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.measures import measures
 from tlkeras.measures.measures import Gallery, Measures, Scalar
+from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
@@ -55,6 +57,19 @@ def test_the_measure_is_that_of_what_was_served(recorded: Path, model: Path, tmp
     labels = np.concatenate([target.numpy() for _, target in batches]).argmax(-1)
     assert blessing["blessed"]
     assert blessing["value"] == pytest.approx((served.argmax(-1) == labels).mean())
+
+
+def test_the_reference_is_of_the_examples_that_were_measured(
+    recorded: Path, model: Path, tmp_path: Path
+):
+    evaluated(tmp_path / "out", recorded, model)
+    found, data = samples.read(tmp_path / "out"), Data(recorded, Tiny(), Classification())
+    counts = dict(zip(data.classes, data.info.class_counts["test"], strict=True))
+    assert found.count == data.count("test") and found.words["label"] == counts
+    body = TransferModel.load(model).body
+    rows = np.concatenate([np.asarray(body(inputs)) for inputs, _ in data.batches("test")])
+    near = np.abs(found.features[:, None] - rows.astype(np.float16)).max(axis=-1) < 0.01
+    assert near.any(axis=0).all() and near.any(axis=1).all()  # In another order.
 
 
 def test_a_model_out_of_its_bounds_is_not_blessed(recorded: Path, model: Path, tmp_path: Path):
@@ -276,13 +291,13 @@ def test_a_model_is_measured_in_float32_also_where_there_is_a_faster_one(
     recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     is_rounded = tf.config.experimental.tensor_float_32_execution_enabled
-    served, seen = TransferModel.served, []
+    pooled, seen = vector.pooled, []
 
-    def watched(self: TransferModel, inputs: Any) -> Any:
+    def watched(summary: Any) -> Any:
         seen.append(is_rounded())
-        return served(self, inputs)
+        return pooled(summary)
 
-    monkeypatch.setattr(TransferModel, "served", watched)
+    monkeypatch.setattr(vector, "pooled", watched)
     evaluated(tmp_path / "out", recorded, model)
     assert is_rounded() and set(seen) == {False}
 

@@ -98,6 +98,8 @@ def test_an_export_worse_than_keras_is_a_reason_and_nothing_is_pushed(products, 
             evaluation=better["evaluation"],
             infra_blessing=tmp_path / "out",
             card=tmp_path,
+            statistics=tmp_path,
+            schema=tmp_path,
             name="colours",
             saved_models=tmp_path / "saved_models",
         )

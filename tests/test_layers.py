@@ -15,6 +15,7 @@ tlkeras.hardware
 tlkeras.doctor.defects tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.bands
 tlkeras.doctor.hashes
 tlkeras.doctor.sketches tlkeras.doctor.pictures tlkeras.doctor.texts
+tlkeras.doctor.drift tlkeras.doctor.samples tlkeras.doctor.statistics tlkeras.doctor.schemas
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.signatures
 tlkeras.images.png tlkeras.images.decoding
 tlkeras.images.masks tlkeras.images.framing
@@ -29,16 +30,18 @@ tlkeras.kind tlkeras.kinds.* tlkeras.texts.casing tlkeras.texts.inputs
 tlkeras.doctor.duplicates
 tlkeras.source tlkeras.boxes.annotations
 tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
+tlkeras.doctor.answers tlkeras.doctor.judging
 tlkeras.data.splits tlkeras.data.id_list tlkeras.data.lines tlkeras.data.columns
 tlkeras.data.cells tlkeras.data.tables tlkeras.data.index
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.findings tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches
+tlkeras.doctor.reference
 tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths
 tlkeras.model.block_flags
 tlkeras.model.pyramid
 tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
-tlkeras.model.transfer_model tlkeras.model.one_tower
+tlkeras.model.transfer_model tlkeras.model.one_tower tlkeras.model.vector
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
@@ -71,6 +74,7 @@ tlkeras.doctor.shortcuts tlkeras.doctor.vectors tlkeras.doctor.judgement
 tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
 tlkeras.report.report tlkeras.report.statistics tlkeras.report.thumbnails
 tlkeras.report.findings
+tlkeras.report.validation
 tlkeras.report.limits tlkeras.report.card
 tlkeras
 pipeline.code pipeline.log pipeline.product pipeline.step pipeline.version
@@ -82,7 +86,8 @@ pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order
 pipeline.store pipeline.flags
 pipeline.trace pipeline.lineage pipeline.certificate pipeline.forget pipeline.audit
-pipeline.bulk_inferrer pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
+pipeline.batch pipeline.bulk_inferrer pipeline.validate
+pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
 pipeline.ranges pipeline.trial pipeline.search pipeline.__main__
 pipeline
 """

@@ -85,6 +85,7 @@ def test_a_reader_of_the_statistics_finds_what_tfdv_and_facets_draw(products):
     for dataset in found.datasets:
         assert {feature.name for feature in dataset.features} == {
             *("image.bytes", "image.height", "image.width", "label"),
+            *("image.brightness", "image.contrast", "image.border", "image.format", "image.mode"),
         }
         for feature in dataset.features:
             of_words = feature.WhichOneof("stats") == "string_stats"
@@ -125,6 +126,21 @@ def test_the_schema_holds_the_classes_and_ranges_of_train(products):
     assert (domain.min, domain.max) == (12, 12)
     domain = features["image.height"].float_domain
     assert (domain.min, domain.max) == (16, 20)
+
+
+def test_the_schema_tells_the_share_of_every_word_and_how_far_it_may_move(products):
+    features = {f.name: f for f in schema_gen.read(products["schema"]).feature}
+    assert list(features["label"].annotation.comment) == [
+        "0.5769 of the examples: a",
+        "0.0385 of the examples: b",
+        "0.3846 of the examples: c",
+    ]
+    assert list(features["image.format"].string_domain.value) == ["PNG"]
+    assert list(features["image.mode"].string_domain.value) == ["RGB"]
+    for comparator in ("skew_comparator", "drift_comparator"):
+        threshold = getattr(features["label"], comparator).infinity_norm.threshold
+        assert threshold == pytest.approx(0.1)
+    assert (features["image.brightness"].float_domain.min) == 0
 
 
 def test_a_class_that_training_never_sees_is_told(tmp_path, capsys):

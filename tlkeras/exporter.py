@@ -148,6 +148,13 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
     def load(self, out: Path) -> Predict:
         """Returns a function that runs the written export and nothing of Keras."""
 
+    def observed(self, out: Path) -> Predict | None:
+        """Returns `load` whose answers have `model.vector.FEATURES` beside, in the same run.
+
+        None is for formats that hold no features.
+        """
+        return None
+
     def load_on(self, out: Path, threads: int) -> Predict:
         """Returns what `load` does, on so many threads, in a process that ran nothing before.
 

@@ -19,11 +19,13 @@ from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
 from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
+from tlkeras.doctor.reference import Reference
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING
 from tlkeras.measures import domains, measures, occlusion
 from tlkeras.measures.measures import Measures, listed
+from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
 from tlkeras.training import feature_store
@@ -58,7 +60,8 @@ def evaluation(
     """Measures the model on the test split and compares it with its thresholds.
 
     Writes ``metrics.json``, ``blessing.json`` and ``served/<output>.npy``, which judges exports:
-    the `Task.kept` of every example. Without a test split it measures the validation split; the
+    the `Task.kept` of every example. `samples` says what ``reference.json`` and ``reference.npy``
+    are, by which new data are judged. Without a test split it measures the validation split; the
     measures name it. Of two domains it measures the target, and beside it the primary measure of
     the source. The baseline is measured on the same examples.
     """
@@ -70,7 +73,7 @@ def evaluation(
     if baseline:
         _require_classes(baseline, data)
     with hardware.in_float32():
-        found = _measured(fitted, data, split, out / "served")
+        found = _measured(fitted, data, split, out)
         if split == _TARGET and (others := _beside(data)):
             found = domains.compared(found, _tallied(fitted, data, others))
         _require_fitting_bound(found, task, lower_bound, upper_bound)
@@ -147,9 +150,15 @@ def count(batch: Any) -> int:
 
 
 def _measured(fitted: TransferModel, data: Data, split: str, out: Path) -> Measures:
-    """Returns the measures of the model; writes what it served for every example."""
-    kept = _Kept(out, data.count(split))
-    found = _tallied(fitted, data, split, kept.write)
+    """Returns the measures of the model; writes what it served, and the reference of drift."""
+    kept, reference = _Kept(out / "served", data.count(split)), Reference(data, split)
+
+    def keep(served: Mapping[str, np.ndarray], features: np.ndarray, first: int) -> None:
+        reference.add(served, features, first)
+        kept.write(fitted.task.kept(served), first)
+
+    found = _tallied(fitted, data, split, keep)
+    reference.sample().write(out)
     few = range(min(_SHOWN, data.count(split)))
     views = fitted.task.views(fitted, _values(data, split, few))
     return dataclasses.replace(found, views=[*found.views, *views])
@@ -159,16 +168,20 @@ def _tallied(
     fitted: TransferModel,
     data: Data,
     split: str,
-    keep: Callable[[Mapping[str, np.ndarray], int], None] = lambda kept, first: None,
+    keep: Callable[[Mapping[str, np.ndarray], np.ndarray, int], None] = lambda *batch: None,
 ) -> Measures:
-    """Returns the measures of the model; `keep` gets what judges exports, and its first number."""
-    tally, first = fitted.task.tally(data.classes), 0
+    """Returns the measures of the model.
+
+    `keep` gets what a batch was served with, its features, and the number of its first example.
+    """
+    tally, first, run = fitted.task.tally(data.classes), 0, vector.predicted(fitted)
     batches = terminal.shown(data.batches(split), data.steps(split), "evaluating")
     for inputs, target in batches:
-        served = {name: np.asarray(tensor) for name, tensor in fitted.predicted(inputs).items()}
+        served = {name: np.asarray(tensor) for name, tensor in run(inputs).items()}
+        features = served.pop(vector.FEATURES)
         target = tf.nest.map_structure(np.asarray, target)
         tally.add(target, served, first)
-        keep(fitted.task.kept(served), first)
+        keep(served, features, first)
         first += count(target)
     return dataclasses.replace(tally.measures(), split=split)
 

@@ -191,7 +191,9 @@ def _write_proto(
 
 def _odd(datasets: dict[str, Any], schema: Any) -> Iterator[tuple[str, str, str]]:
     """Yields ``(feature, short description, description)``."""
-    for domain in (feature for feature in schema.feature if feature.string_domain.value):
+    # Formats and modes, whose columns have a point in their names, need no balance.
+    labels = (feature for feature in schema.feature if "." not in feature.name)
+    for domain in (feature for feature in labels if feature.string_domain.value):
         counts = {
             split: _counts(dataset, domain.name, list(domain.string_domain.value))
             for split, dataset in datasets.items()

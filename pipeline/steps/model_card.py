@@ -12,6 +12,7 @@ from tlkeras import files, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data import records
 from tlkeras.data.records import Records
+from tlkeras.doctor import samples
 from tlkeras.exporter import Details, Exporter
 from tlkeras.measures import measures
 from tlkeras.measures.measures import Gallery, Measures
@@ -70,6 +71,7 @@ def card(
         exports=exported,
         usages=[usage for exporter in exporters for usage in exporter.usage(backbone, task)],
         lineage=lineage,
+        reference=samples.read(evaluation).count,
     )
     (out / "card.md").write_text(text, encoding="utf-8")
 

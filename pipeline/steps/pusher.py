@@ -22,10 +22,15 @@ def pushed(
     evaluation: Path,
     infra_blessing: Path,
     card: Path,
+    statistics: Path,
+    schema: Path,
     name: str,
     saved_models: Path,
 ) -> None:
     """Copies exports, labels, measures, report and card into a new version.
+
+    So are the statistics and the schema of the examples, and the reference in the evaluation: by
+    these ``tlkeras validate`` judges later data.
 
     If a version holds these very exports, whole and with the same details, there is no new one.
     ``pushed.json`` names the folder.
@@ -35,7 +40,7 @@ def pushed(
     """
     require_fit(infra_blessing)
     products = {"exports": exports, "evaluation": evaluation, "card": card}
-    products["infra_blessing"] = infra_blessing
+    products |= {"infra_blessing": infra_blessing, "statistics": statistics, "schema": schema}
     digests = {made: product.manifest(path)["digest"] for made, path in products.items()}
     store = log.above(exports)
     # Kept elsewhere, it shows whether the log has lost lines since.
@@ -45,7 +50,9 @@ def pushed(
     try:
         with product.locked(folder / ".push", lambda text: print(f"  pushed {text}")):
             version = _found(saved_models, contents)
-            version = version or _push(folder, [exports, card, evaluation], contents)
+            version = version or _push(
+                folder, [exports, card, evaluation, statistics, schema], contents
+            )
     except OSError as error:
         place, why = error.filename or folder, error.strerror
         if isinstance(error, shutil.Error):  # Of several files, each with its error as a text.

@@ -5,11 +5,10 @@ TensorFlow Data Validation and Facets read the file. Memory: 8 bytes per number 
 
 from __future__ import annotations
 
+import array
 import dataclasses
-import importlib
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,14 @@ from tlkeras import files
 from tlkeras.data import records
 from tlkeras.data.parts import Runner
 from tlkeras.data.records import Info, Records
+from tlkeras.doctor import samples, traits
+from tlkeras.doctor import statistics as summaries
+from tlkeras.doctor.statistics import FILE, protos, read
 
-FILE = "statistics.pb"
+__all__ = ["FILE", "protos", "read", "statistics"]
+
 _PART = 4096  # Records of a part.
 _RESULT = "found.json"  # The result of a part.
-_BUCKETS = 10
-
 
 _Numbers = dict[str, list[np.ndarray]]
 _Words = dict[str, Counter[str]]
@@ -37,7 +38,10 @@ def statistics(
     beam_runner: Runtime[str] = Runner.name,
     beam_options: Runtime[str] = Runner.options,
 ) -> None:
-    """Counts and summarizes every feature; of pictures, height, width and bytes."""
+    """Counts and summarizes every feature, and its traits, such as the brightness of pictures.
+
+    The columns of traits are those of the values as the source gave them; see `Kind.traits`.
+    """
     info = records.info(examples)
     numbers: dict[str, _Numbers] = {split: defaultdict(list) for split in info.counts}
     words: dict[str, _Words] = {split: defaultdict(Counter) for split in info.counts}
@@ -49,26 +53,28 @@ def statistics(
             numbers[split][name].append(np.array(values, np.float64))
         for name, times in counts.items():
             words[split][name].update(times)
-    summaries = protos("statistics").DatasetFeatureStatisticsList()
-    for split in info.counts:
-        dataset = summaries.datasets.add(name=split, num_examples=info.counts[split])
-        for name, columns in sorted(numbers[split].items()):
-            _add_numbers(dataset, name, np.concatenate(columns))
-        for name, counts in sorted(words[split].items()):
-            _add_words(dataset, name, counts)
-    (out / FILE).write_bytes(summaries.SerializeToString(deterministic=True))
+    for split, (columns, counts) in _traits(examples).items():
+        numbers[split] |= {name: [np.frombuffer(values)] for name, values in columns.items()}
+        words[split] |= counts
+    proto = protos("statistics").DatasetFeatureStatisticsList()
+    for split, count in info.counts.items():
+        columns = {name: np.concatenate(values) for name, values in numbers[split].items()}
+        summaries.add(proto, split, count, columns, words[split])
+    summaries.write(proto, out)
 
 
-def read(statistics: Path) -> Any:
-    """Returns the proto that the step wrote."""
-    return protos("statistics").DatasetFeatureStatisticsList.FromString(
-        (statistics / FILE).read_bytes()
-    )
-
-
-def protos(name: str) -> Any:
-    """Returns a module of TFMD's protos; its import creates their classes."""
-    return importlib.import_module(f"tensorflow_metadata.proto.v0.{name}_pb2")
+def _traits(examples: Path) -> dict[str, tuple[dict[str, array.array[float]], _Words]]:
+    """Returns the numbers and the counts of words of all traits by split."""
+    found: dict[str, tuple[dict[str, array.array[float]], _Words]] = {}
+    for row in traits.read(examples):
+        numbers, words = found.setdefault(row.split, ({}, defaultdict(Counter)))
+        for feature, each in row.traits.items():
+            columns, sorts = samples.of_traits(feature, each)
+            for name, value in columns.items():
+                numbers.setdefault(name, array.array("d")).append(value)
+            for name, values in sorts.items():
+                words[name].update(values)
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,40 +102,3 @@ class _Reading:
                 if counts:
                     words[name].update(counts)
         files.write_json(out / _RESULT, [split, numbers, words])
-
-
-def _add_numbers(dataset: Any, name: str, values: np.ndarray) -> None:
-    kinds = protos("statistics").FeatureNameStatistics
-    feature = dataset.features.add(name=name, type=kinds.FLOAT)
-    summary = feature.num_stats
-    _set_common(summary.common_stats, len(values))
-    summary.mean, summary.std_dev = float(values.mean()), float(values.std())
-    summary.min, summary.max = float(values.min()), float(values.max())
-    summary.median = float(np.median(values))
-    summary.num_zeros = int((values == 0).sum())
-    histogram = summary.histograms.add(type=protos("statistics").Histogram.STANDARD)
-    counts, edges = np.histogram(values, bins=_BUCKETS)
-    for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
-        histogram.buckets.add(low_value=low, high_value=high, sample_count=count)
-
-
-def _add_words(dataset: Any, name: str, counts: Counter[str]) -> None:
-    kinds = protos("statistics").FeatureNameStatistics
-    feature = dataset.features.add(name=name, type=kinds.STRING)
-    summary = feature.string_stats
-    _set_common(summary.common_stats, counts.total())
-    summary.unique = len(counts)
-    summary.avg_length = sum(len(word) * n for word, n in counts.items()) / counts.total()
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    for rank, (word, count) in enumerate(ranked):
-        summary.top_values.add(value=word, frequency=count)
-        summary.rank_histogram.buckets.add(
-            low_rank=rank, high_rank=rank, label=word, sample_count=count
-        )
-
-
-def _set_common(common: Any, count: int) -> None:
-    common.num_non_missing = count
-    common.min_num_values = common.max_num_values = 1
-    common.avg_num_values = 1.0
-    common.tot_num_values = count

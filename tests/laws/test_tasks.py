@@ -16,6 +16,7 @@ from tlkeras.backbones.towers import Towers
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
+from tlkeras.doctor.reference import Reference
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
@@ -28,6 +29,7 @@ from tlkeras.kinds.number import Number
 from tlkeras.kinds.text import Text
 from tlkeras.kinds.words import Words
 from tlkeras.measures import measures
+from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.report import card, report
 from tlkeras.source import Source
@@ -264,6 +266,32 @@ def test_a_saved_model_answers_as_before(model, batches, tmp_path):
     for inputs, _ in batches[:2]:
         for name, tensor in model.served(inputs).items():
             assert np.array_equal(loaded.served(inputs)[name], tensor)
+
+
+def test_a_reference_of_what_was_measured_sees_answers_and_features(
+    task, data, model, batches, pairs
+):
+    reference, first = Reference(data, "test"), 0
+    runs = vector.served(model), vector.predicted(model)
+    for (inputs, _), (_, served) in zip(batches, pairs, strict=True):
+        plain, short = ({name: np.asarray(x) for name, x in run(inputs).items()} for run in runs)
+        features = plain.pop(vector.FEATURES)
+        np.testing.assert_allclose(short.pop(vector.FEATURES), features, atol=1e-4)
+        for name, tensor in served.items():
+            np.testing.assert_allclose(plain[name], tensor, atol=1e-5)
+            assert short[name].shape == tensor.shape
+        reference.add(plain, features, first)
+        first += len(features)
+    found = reference.sample()
+    assert found.count == len(found.features) == data.count("test")
+    assert found.features.ndim == 2 and np.isfinite(found.features).all()
+    assert found.features.std(axis=0).max() > 0
+    assert {"image.brightness", "text.characters", "number"} <= found.numbers.keys()
+    seen = [name for name in (*found.numbers, *found.words) if name.startswith("prediction")]
+    assert bool(seen) == (task.name not in ("language_modeling", "retrieval"))
+    for name in {"label", "tags", "prediction"} & {*found.words}:
+        assert {*found.words[name]} <= {"", *data.classes}
+        assert sum(found.words[name].values()) == found.count
 
 
 def test_a_report_and_a_card_show_the_measures(task, data, pairs, tmp_path):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras.exporter import UNSTATED, Exporter, existing
+from tlkeras.exporter import UNSTATED, Exporter, Predict, existing
 from tlkeras.formats import signature, usage
 from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING, Entrance, Kind
+from tlkeras.model import vector
 
 if TYPE_CHECKING:
     from tlkeras.backbone import Backbone
@@ -59,11 +60,17 @@ class SavedModel(Exporter, name="saved_model"):
         out = existing(out)
         self.fits(model)
         kinds, specs = model.backbone.raw(), signature.specs(model)
+        run = vector.served(model)
+
+        @tf.function(input_signature=[specs], autograph=False)
+        def observe(inputs):
+            return run(signature.unnamed(inputs, model.full))
 
         # One function in the file, called by all the signatures, and by `load`.
         @tf.function(input_signature=[specs], autograph=False)
         def answer(inputs):
-            served = model.served(signature.unnamed(inputs, model.full))
+            served = dict(observe(inputs))
+            del served[vector.FEATURES]
             return model.task.named(served, model.classes)
 
         def placed(inputs, sizes):
@@ -87,7 +94,7 @@ class SavedModel(Exporter, name="saved_model"):
         # Saved with Keras's own ExportArchive, every weight would be in the file twice.
         module: Any = tf.Module()
         module.weights = [variable.value for variable in model.full.variables]
-        module.answer = answer
+        module.answer, module.observe = answer, observe
         module.tokenizer = _tracked(model.backbone)
         folder = out / "saved_model"
         tf.saved_model.save(module, str(folder), signatures)
@@ -99,17 +106,10 @@ class SavedModel(Exporter, name="saved_model"):
                 file.write(request.SerializeToString())
 
     def load(self, out):
-        loaded = _loaded(out / "saved_model")
-        (specs,) = loaded.answer.input_signature
+        return _predicting(_loaded(out / "saved_model"), "answer")
 
-        def predict(batch):
-            arrays = signature.named(batch, specs)
-            served = loaded.answer(
-                {name: tf.constant(arrays[name], spec.dtype) for name, spec in specs.items()}
-            )
-            return {name: np.asarray(tensor) for name, tensor in served.items()}
-
-        return predict
+    def observed(self, out):
+        return _predicting(_loaded(out / "saved_model"), "observe")
 
     def endpoints(self, out, kinds):
         """Returns all signatures but ``classify``, which has no served outputs."""
@@ -134,6 +134,20 @@ class SavedModel(Exporter, name="saved_model"):
     def usage(self, backbone, task):
         code = _USE if _tracked(backbone) is None else _REGISTERS + _USE
         return usage.of_values(backbone.raw(), "saved_model", code)
+
+
+def _predicting(loaded: Any, name: str) -> Predict:
+    (specs,) = getattr(loaded, name).input_signature
+
+    def predict(batch: Any) -> dict[str, Any]:
+        arrays = signature.named(batch, specs)
+        # The function has the variables only as long as `loaded` lives.
+        served = getattr(loaded, name)(
+            {key: tf.constant(arrays[key], each.dtype) for key, each in specs.items()}
+        )
+        return {key: np.asarray(tensor) for key, tensor in served.items()}
+
+    return predict
 
 
 def _tracked(backbone: Backbone) -> Any:

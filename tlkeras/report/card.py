@@ -41,6 +41,7 @@ def card(
     exports: Sequence[Mapping[str, Any]] = (),
     usages: Sequence[Usage] = (),
     lineage: Sequence[Mapping[str, Any]] = (),
+    reference: int = 0,
 ) -> str:
     """Returns the card; the products of the pipeline hold its parts as JSON.
 
@@ -55,6 +56,7 @@ def card(
         exports: Rows with ``export``, ``files``, ``bytes`` and the measures of each.
         usages: How the exports are used.
         lineage: The manifests of the products, in the order of their making.
+        reference: The number of examples that new data are compared with, see `doctor.samples`.
 
     Raises:
         ValueError: A detail that a card does not have.
@@ -73,6 +75,7 @@ def card(
             limits.found(measures, blessing or {}, data, exports), measures
         ),
         "Ethical considerations": [stated["ethics"]],
+        "New data": _reference(reference),
         "Exports": [*_exports(exports), *_usages(usages)],
         "Reproduction": _reproduction(command),
         "Lineage": _lineage(lineage),
@@ -173,6 +176,17 @@ def _limitations(sentences: Iterable[str], measures: Measures | None) -> Iterato
         "Not measured: data from elsewhere than the source above; groups of people, devices or "
         "places on their own."
     )
+
+
+def _reference(count: int) -> Iterator[str]:
+    if count:
+        yield (
+            f"`tlkeras validate` compares new data with what this folder holds of {count:,} of "
+            "the examples on which the model was measured: sizes, brightness or lengths, labels "
+            "and predictions in `reference.json`, features of the network in `reference.npy`. It "
+            "holds no id, no text and no picture. Whoever has an example and this model can tell "
+            "from the features whether it is likely one of these."
+        )
 
 
 def _exports(exports: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,0 +1,257 @@
+"""New data judged by a pushed version."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from chromium import opened
+from conftest import COLOURS, Tiny, draw
+from google.protobuf import text_format
+from PIL import Image
+
+from pipeline import bulk_inferrer, validate
+from pipeline.step import NotBlessed
+from pipeline.steps import schema_gen, statistics_gen
+from pipeline.validate import Validation
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.doctor import judging, samples, statistics
+from tlkeras.doctor.reference import Reference
+from tlkeras.doctor.statistics import protos
+from tlkeras.exporters.saved_model import SavedModel
+from tlkeras.model import vector
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.sources.folder import Folder
+from tlkeras.tasks.classification import Classification
+
+PER_CLASS = 60
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("judged")
+    source = Folder(draw(out / "data", PER_CLASS, seed=1))
+    ingest.write_examples(source, Split(validation=0, test=40), out / "examples")
+    return out / "examples"
+
+
+@pytest.fixture(scope="module")
+def version(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the pusher leaves it, of a model that nobody has trained."""
+    out = tmp_path_factory.mktemp("version") / "colours" / "1"
+    out.mkdir(parents=True)
+    model = TransferModel(Tiny(), Classification(), tuple(sorted(COLOURS)), seed=1)
+    SavedModel().write(model, None, out)
+    statistics_gen.statistics.run(out, examples=examples)
+    schema_gen.schema.run(out, statistics=out)
+    data = Data(examples, Tiny(), Classification(), batch_size=16)
+    reference, run, first = Reference(data, "test"), vector.predicted(model), 0
+    for inputs, _ in data.batches("test"):
+        served = {name: np.asarray(array) for name, array in run(inputs).items()}
+        features = served.pop(vector.FEATURES)
+        reference.add(served, features, first)
+        first += len(features)
+    reference.sample().write(out)
+    (out / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes))
+    fields = {"backbone": {"value": Tiny().full()}, "task": {"value": Classification().full()}}
+    lineage = [{"step": "model", "asked": {"fields": fields}}]
+    (out / "manifest.json").write_text(json.dumps({"lineage": lineage}))
+    return out
+
+
+def judged(version: Path, data: Path | str, out: Path) -> dict[str, dict[str, Any]]:
+    """Returns the findings that are wrong, as the anomalies proto tells of them, by column."""
+    try:
+        validate.main(Validation(model=version, data=str(data), out=out))
+    except NotBlessed as refusal:
+        assert "comparisons are wrong" in str(refusal)
+    text = (out / judging.FILE).read_text()
+    found = text_format.Parse(text, protos("anomalies").Anomalies())
+    wrong = {name: info.description for name, info in found.anomaly_info.items()}
+    if found.HasField("dataset_anomaly_info"):
+        wrong[""] = found.dataset_anomaly_info.description
+    return wrong
+
+
+def test_a_batch_of_the_same_distribution_passes(version, tmp_path, capsys):
+    data = draw(tmp_path / "new", 30, seed=7)
+    assert judged(version, data, tmp_path / "out") == {}
+    assert validate.main(Validation(model=version, data=str(data), out=tmp_path / "again")) == 0
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {
+        *("predictions.jsonl", "statistics.pb", "anomalies.pbtxt", "validation.html"),
+    }
+    printed = capsys.readouterr().out
+    for column in ("image.brightness", "image.format", "label", "prediction", "features"):
+        assert f"\n{column} " in printed
+    (dataset,) = statistics.read(tmp_path / "out").datasets
+    assert (dataset.name, dataset.num_examples) == ("new", 90)
+
+
+def brighter(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.clip(pixels * 1.3, 0, 255).astype(np.uint8))
+
+
+def larger(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels).resize((56, 48))
+
+
+def grey(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels).convert("L")
+
+
+def changed(folder: Path, change: Callable[[np.ndarray], Image.Image]) -> None:
+    for path in folder.rglob("*.png"):
+        change(np.asarray(Image.open(path))).save(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "columns"),
+    [
+        (brighter, {"image.brightness", "image.border", "image.contrast"}),
+        (larger, {"image.height", "image.width", "image.bytes"}),
+        (grey, {"image.mode", "image.bytes"}),
+    ],
+)
+def test_what_is_changed_is_found(change, columns, version, tmp_path):
+    data = draw(tmp_path / "new", 30, seed=7)
+    changed(data, change)
+    wrong = judged(version, data, tmp_path / "out")
+    assert columns <= {*wrong}
+    assert "label" not in wrong and "" not in wrong
+
+
+def test_another_mix_of_classes_is_a_shift_of_labels(version, tmp_path):
+    data = draw(tmp_path / "new", 30, seed=7)
+    for path in sorted((data / "red").iterdir())[5:]:
+        path.unlink()
+    wrong = judged(version, data, tmp_path / "out")
+    assert "7.7% red, expected 3" in wrong["label"]
+
+
+def test_classes_that_the_model_does_not_know_are_told(version, tmp_path):
+    data = draw(tmp_path / "new", 30, seed=7)
+    (data / "red").rename(data / "purple")
+    wrong = judged(version, data, tmp_path / "out")
+    assert "classes that the model does not know: purple (30)" in wrong["label"]
+
+
+def test_files_without_folders_of_classes_have_no_labels(version, tmp_path, capsys):
+    data = draw(tmp_path / "new" / "2024" / "mixed", 30, seed=7).parents[1]
+    assert judged(version, data, tmp_path / "out") == {}
+    printed = capsys.readouterr().out
+    assert "so there are no labels" in printed and "\nlabel" not in printed
+
+
+def test_files_that_cannot_be_read_are_told_one_by_one(version, tmp_path):
+    data = draw(tmp_path / "new", 30, seed=7)
+    for name in ("a.png", "b.png"):
+        (data / "red" / name).write_bytes(b"no picture")
+    wrong = judged(version, data, tmp_path / "out")
+    assert "2 of 92 examples cannot be read: red/a.png: is none of" in wrong[""]
+    assert "red/b.png" in (tmp_path / "out" / "validation.html").read_text()
+
+
+def test_the_product_examples_and_a_table_are_judged_like_a_folder(version, examples, tmp_path):
+    assert judged(version, examples, tmp_path / "examples") == {}
+    lines = ["image,label"]
+    data = draw(tmp_path / "new", 30, seed=7)
+    lines += [f"{path},{path.parent.name}" for path in sorted(data.rglob("*.png"))]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    assert judged(version, tmp_path / "new.csv", tmp_path / "table") == {}
+    files = ("table", "examples")
+    counts = [statistics.read(tmp_path / name).datasets[0].num_examples for name in files]
+    assert counts == [90, 3 * PER_CLASS]
+
+
+def test_bulk_inferrer_compares_what_it_saw_with_the_reference(version, tmp_path, capsys):
+    data = draw(tmp_path / "new", 30, seed=7)
+    changed(data, larger)
+    (tmp_path / "out").mkdir()
+    settings: dict[str, Any] = {"exporter": SavedModel(), "batch_size": 32}
+    bulk_inferrer.predictions.run(tmp_path / "out", exports=version, data=data, **settings)
+    found = json.loads((tmp_path / "out" / bulk_inferrer.DRIFT).read_text())
+    wrong = {each["column"] for each in found if each["is_wrong"]}
+    assert {"image.height", "image.width"} <= wrong
+    assert "image.height: Kolmogorov-Smirnov finds median 48" in capsys.readouterr().out
+    (dataset,) = statistics.read(tmp_path / "out").datasets
+    heights = next(each for each in dataset.features if each.name == "image.height")
+    assert heights.num_stats.mean == 48 and dataset.num_examples == 90
+
+
+def without(name: str) -> Callable[[Path, Path], None]:
+    return lambda version, data: (version / name).unlink()
+
+
+def damaged(name: str) -> Callable[[Path, Path], Any]:
+    return lambda version, data: (version / name).write_text("{no}")
+
+
+def unreadable(version: Path, data: Path) -> None:
+    for path in data.rglob("*.png"):
+        path.write_bytes(b"no picture")
+
+
+def texts(version: Path, data: Path) -> None:
+    for path in data.rglob("*.png"):
+        path.with_suffix(".txt").write_text("some words")
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (without(samples.COLUMNS), "has no reference.json: it was pushed by an earlier version"),
+        (without(statistics.FILE), r"has no statistics\.pb"),
+        (without("schema.pbtxt"), r"has no schema\.pbtxt"),
+        (damaged(samples.COLUMNS), "The reference of .* is damaged"),
+        (damaged(samples.FEATURES), "The reference of .* is damaged"),
+        (damaged(statistics.FILE), r"statistics\.pb is damaged"),
+        (damaged("schema.pbtxt"), r"schema\.pbtxt is damaged"),
+        (unreadable, r"None of the 3 examples of --data=.* can be read: .*000\.png: is none of"),
+        (texts, r"has the features 'text' \(text\), 'label' \(label\); the model reads 'image'"),
+    ],
+)
+def test_what_cannot_be_judged_is_one_message(harm, message, version, tmp_path):
+    data, copy = draw(tmp_path / "new", 1), tmp_path / "version"
+    shutil.copytree(version, copy, symlinks=True)
+    harm(copy, data)
+    with pytest.raises(ValueError, match=message):
+        validate.main(Validation(model=copy, data=str(data), out=tmp_path / "out"))
+    assert not [*(tmp_path / "out").glob("*")]
+
+
+def test_folders_that_are_not_there_are_told(version, tmp_path):
+    for field in ("model", "data"):
+        fields = {"model": version, "data": str(tmp_path), field: str(tmp_path / "gone")}
+        config = Validation(**{**fields, "model": Path(fields["model"])}, out=tmp_path / "out")
+        with pytest.raises(ValueError, match=r"There is no folder or file .*gone"):
+            validate.main(config)
+    (tmp_path / "flat").mkdir()
+    with pytest.raises(ValueError, match=r"There are no files in .*flat"):
+        validate.main(Validation(model=version, data=str(tmp_path / "flat"), out=tmp_path / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [400, 1200])
+def test_a_browser_shows_the_page_without_errors_at_any_width(width, version, tmp_path):
+    data = draw(tmp_path / "new", 30, seed=7)
+    changed(data, brighter)
+    (data / "red" / "a.png").write_bytes(b"no picture")
+    judged(version, data, tmp_path / "out")
+    with opened(tmp_path / "profile") as page:
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        page.call("Emulation.setDeviceMetricsOverride", **metrics)
+        page.open((tmp_path / "out" / "validation.html").as_uri())
+        assert page.run("document.documentElement.scrollWidth") <= width
+        headings = page.run("[...document.querySelectorAll('h2')].map(x => x.innerText)")
+        assert headings[:4] == ["Verdict", "Comparisons", "Numbers", "Words"]
+        assert page.run("document.querySelectorAll('svg').length") >= 8
+        assert not page.told("Runtime.exceptionThrown") and not page.told("Log.entryAdded")

@@ -1,0 +1,245 @@
+"""Judging: whether a batch is like the examples on which the model of a version was measured.
+
+A pushed version holds the schema and the statistics of the training examples, and the reference;
+see `samples`. The tests of one batch are corrected for their number, so that all of them together
+raise a false alarm in at most one of twenty batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkeras.doctor import answers, drift, samples, schemas, statistics
+from tlkeras.doctor.drift import LEAST_SIZE, LEVEL, Shift
+from tlkeras.doctor.samples import Gathering, Sample
+from tlkeras.doctor.statistics import protos
+
+UNREADABLE = 0.01
+"""The share of examples that cannot be read from which on something is wrong."""
+
+FEATURES = "features"
+"""The name of the features of the network in findings, beside the columns."""
+
+FILE = "anomalies.pbtxt"
+
+# Of so many words a sentence tells.
+_TOLD = 3
+
+# With fewer rows no permutation test can be significant after the correction.
+_LEAST_ROWS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """The outcome of one comparison.
+
+    Attributes:
+        column: What is compared, such as ``image.brightness``.
+        test: The name of the test, see `drift`; empty for a rule.
+        expected: What the reference has, in words.
+        found: What the batch has.
+        size: See `Shift.size`.
+        p: The p-value of the test alone; None for a rule.
+        corrected: The p-value after the correction of Holm.
+        is_wrong: Whether the difference is significant and matters, or breaks the rule.
+        anomaly: The type of TFMD's `AnomalyInfo` if it is wrong.
+        sentence: The finding in words.
+    """
+
+    column: str
+    test: str
+    expected: str
+    found: str
+    size: float | None
+    p: float | None
+    corrected: float | None
+    is_wrong: bool
+    anomaly: str
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class _Test:
+    column: str
+    shift: Shift
+    expected: str
+    found: str
+    anomaly: str
+
+
+def judged(
+    version: Path, new: Gathering, problems: Sequence[str], classes: Sequence[str]
+) -> list[Finding]:
+    """Returns all findings on a batch, those that are wrong first.
+
+    Args:
+        version: The folder of the pushed version.
+        new: What has been seen of the batch.
+        problems: Why others could not be read.
+        classes: The names of the classes of the model.
+
+    Raises:
+        ValueError: The version has no reference, or it is damaged.
+    """
+    reference, schema = samples.read(version), schemas.read(version)
+    tests = [*_shifts(reference, new.sample()), *_beyond(schema, _counts(version), new)]
+    corrected = drift.holm([test.shift.p for test in tests])
+    found = [
+        *_unreadable(new.count, problems),
+        *_unknown(new, reference, classes),
+        *(_finding(test, p) for test, p in zip(tests, corrected, strict=True)),
+    ]
+    return sorted(found, key=lambda each: not each.is_wrong)
+
+
+def write(version: Path, found: Sequence[Finding], out: Path) -> None:
+    """Writes what is wrong as a TFMD anomalies proto in text form, its baseline the schema.
+
+    ``anomaly_info`` has ``severity``, ``short_description``, ``description`` and a ``reason`` for
+    every finding of a column; what is wrong with no column is in ``dataset_anomaly_info``.
+    """
+    from google.protobuf import text_format
+
+    anomalies_pb2 = protos("anomalies")
+    proto = anomalies_pb2.Anomalies()
+    proto.baseline.CopyFrom(schemas.read(version))
+    for each in (each for each in found if each.is_wrong):
+        info = proto.anomaly_info[each.column] if each.column else proto.dataset_anomaly_info
+        info.severity = anomalies_pb2.AnomalyInfo.ERROR
+        short = each.test or "Unexpected data"
+        kind = anomalies_pb2.AnomalyInfo.Type.Value(each.anomaly)
+        info.reason.add(type=kind, short_description=short, description=each.sentence)
+        info.short_description = short if len(info.reason) == 1 else "Multiple errors"
+        info.description = f"{info.description} {each.sentence}".strip()
+        info.path.step.extend([] if info.path.step or not each.column else [each.column])
+    (out / FILE).write_text(text_format.MessageToString(proto), encoding="utf-8")
+
+
+def _shifts(reference: Sample, new: Sample) -> Iterator[_Test]:
+    """Yields the tests of all columns that both have, and of the features."""
+    for name, known in reference.numbers.items():
+        if len(known) and len(values := new.numbers.get(name, ())):
+            shift = drift.of_numbers(known, np.asarray(values))
+            yield _Test(name, shift, _middle(known), _middle(values), "CUSTOM_VALIDATION")
+    for name, counts in reference.words.items():
+        if sum(counts.values()) and sum((others := new.words.get(name, {})).values()):
+            shift = drift.of_words(counts, others)
+            word = _most_shifted(counts, others)
+            expected, found = _share(counts, word), _share(others, word)
+            yield _Test(name, shift, expected, found, "COMPARATOR_L_INFTY_HIGH")
+    if min(len(reference.features), len(new.features)) >= _LEAST_ROWS:
+        shift = drift.of_rows(reference.features, new.features)
+        expected, found = (f"{len(each.features):,} rows" for each in (reference, new))
+        yield _Test(FEATURES, shift, expected, found, "CUSTOM_VALIDATION")
+
+
+def _beyond(schema: Any, counts: Mapping[str, int], new: Gathering) -> Iterator[_Test]:
+    """Yields the tests of numbers outside the range of training, and of words it never had."""
+    for feature in schema.feature:
+        if not counts.get(feature.name):
+            continue
+        if feature.HasField("float_domain"):
+            values = new.numbers.get(feature.name, np.zeros(0))
+            domain, total = feature.float_domain, len(values)
+            # The proto holds float32.
+            low = int((values < np.nextafter(np.float32(domain.min), -np.inf)).sum())
+            high = int((values > np.nextafter(np.float32(domain.max), np.inf)).sum())
+            beyond = (low, high)
+            anomaly = "FLOAT_TYPE_SMALL_FLOAT" if low > high else "FLOAT_TYPE_BIG_FLOAT"
+            expected = f"{domain.min:.4g} to {domain.max:.4g}"
+            found = f"{low:,} below, {high:,} above"
+        else:
+            words = new.words.get(feature.name, {})
+            domain, total = {*feature.string_domain.value}, sum(words.values())
+            others = {word: n for word, n in words.items() if word not in domain}
+            beyond, anomaly = (sum(others.values()),), "ENUM_TYPE_UNEXPECTED_STRING_VALUES"
+            expected = _listed([*feature.string_domain.value])
+            found = _listed([f"{n:,} {word}" for word, n in others.items()]) or "no other"
+        if total:
+            shift = drift.of_exceedances(beyond, total, counts[feature.name])
+            yield _Test(feature.name, shift, expected, found, anomaly)
+
+
+def _unreadable(count: int, problems: Sequence[str]) -> Iterator[Finding]:
+    total = count + len(problems)
+    share = len(problems) / total
+    found = f"{len(problems):,} of {total:,}"
+    sentence = f"{found} examples cannot be read: {_listed([*problems]) or 'none'}."
+    is_wrong = share > UNREADABLE
+    anomaly = "LOW_SUPPORTED_IMAGE_FRACTION"
+    expected = f"at most {UNREADABLE:.0%}"
+    yield Finding("", "", expected, found, share, None, None, is_wrong, anomaly, sentence)
+
+
+def _unknown(new: Gathering, reference: Sample, classes: Sequence[str]) -> Iterator[Finding]:
+    """Yields, of every column of labels, the classes that the model does not know."""
+    for name in reference.words:
+        # Traits have a point in their name, and the model predicts only what it knows.
+        counts = {} if "." in name or name == answers.NAME else new.words.get(name, {})
+        if not counts:
+            continue
+        unknown = {word: n for word, n in counts.items() if word not in classes}
+        found = _listed([f"{word} ({n:,})" for word, n in unknown.items()]) or "none other"
+        share = sum(unknown.values()) / sum(counts.values())
+        sentence = f"{name}: classes that the model does not know: {found}."
+        anomaly = "ENUM_TYPE_UNEXPECTED_STRING_VALUES"
+        expected = f"{len(classes):,} classes"
+        yield Finding(
+            name, "", expected, found, share, None, None, bool(unknown), anomaly, sentence
+        )
+
+
+def _finding(test: _Test, corrected: float) -> Finding:
+    shift = test.shift
+    is_large = shift.size is None or shift.test == drift.EXCEEDANCES or shift.size >= LEAST_SIZE
+    size = "" if shift.size is None else f", size {shift.size:.3f}"
+    return Finding(
+        test.column,
+        shift.test,
+        test.expected,
+        test.found,
+        shift.size,
+        shift.p,
+        corrected,
+        corrected < LEVEL and is_large,
+        test.anomaly,
+        f"{test.column}: {shift.test} finds {test.found}, expected {test.expected}{size}, "
+        f"corrected p {corrected:.2g}.",
+    )
+
+
+def _counts(version: Path) -> dict[str, int]:
+    """Returns how many training examples have a value in each column."""
+    (train,) = (each for each in statistics.read(version).datasets if each.name == "train")
+    return {
+        each.name: (
+            each.num_stats if each.HasField("num_stats") else each.string_stats
+        ).common_stats.num_non_missing
+        for each in train.features
+    }
+
+
+def _middle(values: Any) -> str:
+    return f"median {np.median(values):.4g}"
+
+
+def _most_shifted(one: Mapping[str, int], other: Mapping[str, int]) -> str:
+    totals = sum(one.values()), sum(other.values())
+    return max(
+        sorted({*one, *other}),
+        key=lambda word: abs(one.get(word, 0) / totals[0] - other.get(word, 0) / totals[1]),
+    )
+
+
+def _share(counts: Mapping[str, int], word: str) -> str:
+    return f"{counts.get(word, 0) / sum(counts.values()):.1%} {word or 'without'}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    more = f" and {len(words) - _TOLD} more" if len(words) > _TOLD else ""
+    return ", ".join(words[:_TOLD]) + more
