@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image, PngImagePlugin
 from pydicom.datadict import dictionary_VR, keyword_for_tag
@@ -67,7 +68,7 @@ def dicom_folder(root: Path, count: int) -> Source:
         old = np.frombuffer(_read(file).PixelData, "<u2").reshape(32, 32)
         made = data_set(old, WindowCenter=40, WindowWidth=400, PatientID=f"{MARK}{number // 3}")
         marked(made)
-        made.SOPInstanceUID = f"{UID}.{number}"
+        made.SOPInstanceUID = pydicom.uid.UID(f"{UID}.{number}")
         made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
         made.file_meta.SourceApplicationEntityTitle = MARK
         made.preamble = MARK.encode().ljust(128, b"\0")
@@ -76,8 +77,6 @@ def dicom_folder(root: Path, count: int) -> Source:
 
 
 def _read(file: Path) -> Any:
-    import pydicom
-
     return pydicom.dcmread(file)
 
 
