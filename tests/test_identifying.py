@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import UID as PydicomUID
 from scanner import data_set, shapes
 
 from pipeline import bulk_inferrer, store
@@ -68,7 +69,7 @@ def dicom_folder(root: Path, count: int) -> Source:
         old = np.frombuffer(_read(file).PixelData, "<u2").reshape(32, 32)
         made = data_set(old, WindowCenter=40, WindowWidth=400, PatientID=f"{MARK}{number // 3}")
         marked(made)
-        made.SOPInstanceUID = pydicom.uid.UID(f"{UID}.{number}")
+        made.SOPInstanceUID = PydicomUID(f"{UID}.{number}")
         made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
         made.file_meta.SourceApplicationEntityTitle = MARK
         made.preamble = MARK.encode().ljust(128, b"\0")
