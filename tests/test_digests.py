@@ -38,8 +38,8 @@ tlkeras.doctor.reference
 
 MODULES = {
     "example_gen": f"""
-        {PARTS} tlkeras.images.decoding tlkeras.images.signatures tlkeras.images.png
-        tlkeras.source tlkeras.folders
+        {PARTS} tlkeras.images.decoding tlkeras.images.metadata tlkeras.images.signatures
+        tlkeras.images.png tlkeras.source tlkeras.folders
         tlkeras.data.splits tlkeras.data.id_list tlkeras.data.planning tlkeras.data.findings
         tlkeras.data.ingest
         tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.duplicates

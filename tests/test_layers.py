@@ -17,7 +17,7 @@ tlkeras.doctor.hashes
 tlkeras.doctor.sketches tlkeras.doctor.pictures tlkeras.doctor.texts
 tlkeras.doctor.drift tlkeras.doctor.samples tlkeras.doctor.statistics tlkeras.doctor.schemas
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.signatures
-tlkeras.images.png tlkeras.images.decoding
+tlkeras.images.png tlkeras.images.metadata tlkeras.images.decoding
 tlkeras.images.masks tlkeras.images.framing
 tlkeras.boxes.geometry tlkeras.boxes.suppression tlkeras.boxes.assignment tlkeras.boxes.overlay
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
@@ -31,8 +31,11 @@ tlkeras.doctor.duplicates
 tlkeras.source tlkeras.boxes.annotations
 tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
 tlkeras.doctor.answers tlkeras.doctor.judging
-tlkeras.data.splits tlkeras.data.id_list tlkeras.data.lines tlkeras.data.columns
-tlkeras.data.cells tlkeras.data.tables tlkeras.data.index
+tlkeras.data.splits tlkeras.data.class_folders tlkeras.data.id_list tlkeras.data.lines
+tlkeras.data.columns tlkeras.data.cells tlkeras.data.tables tlkeras.data.index
+tlkeras.medical.screen tlkeras.medical.confidentiality tlkeras.medical.encodings
+tlkeras.medical.dicom_file tlkeras.medical.dicom_picture tlkeras.medical.labels
+tlkeras.medical.scans tlkeras.medical.volumes
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.findings tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches

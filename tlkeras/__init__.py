@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from tlkeras.sources.coco import COCO
     from tlkeras.sources.conll import CoNLL
     from tlkeras.sources.csv import CSV
+    from tlkeras.sources.dicom import DICOM
     from tlkeras.sources.embedded import Embedded
     from tlkeras.sources.folder import Folder
     from tlkeras.sources.instances import Instances
     from tlkeras.sources.jsonl import JSONL
     from tlkeras.sources.masks import Masks
+    from tlkeras.sources.nifti import NIfTI
     from tlkeras.sources.tfds import TFDS
     from tlkeras.sources.voc import VOC
     from tlkeras.sources.yolo import YOLO
@@ -58,6 +60,7 @@ _MODULES = {
     "Color": "augments.colour",
     "Crop": "augments.geometric",
     "CutMix": "augments.mixing",
+    "DICOM": "sources.dicom",
     "Data": "data.batches",
     "Detection": "tasks.detection",
     "Embedded": "sources.embedded",
@@ -71,6 +74,7 @@ _MODULES = {
     "Lora": "recipes.lora",
     "Masks": "sources.masks",
     "MixUp": "augments.mixing",
+    "NIfTI": "sources.nifti",
     "ONNX": "exporters.onnx",
     "Phase": "training.phase",
     "Probe": "recipes.probe",
@@ -94,6 +98,7 @@ _MODULES = {
 __all__ = [
     "COCO",
     "CSV",
+    "DICOM",
     "JSONL",
     "ONNX",
     "TFDS",
@@ -118,6 +123,7 @@ __all__ = [
     "Lora",
     "Masks",
     "MixUp",
+    "NIfTI",
     "Phase",
     "Probe",
     "Prototypes",

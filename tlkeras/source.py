@@ -44,7 +44,11 @@ class Source(Spec, plugins="tlkeras.sources"):
 
     @abc.abstractmethod
     def examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields ``(id, features)`` of every example; ids are unique and outlive a re-ordering."""
+        """Yields ``(id, features)`` of every example; ids are unique and outlive a re-ordering.
+
+        In place of an input that cannot be read stands the ValueError that says why, as it follows
+        the id.
+        """
 
     def between(self, start: int, stop: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields what `examples` yields from number `start` on and before `stop`.
@@ -73,6 +77,14 @@ class Source(Spec, plugins="tlkeras.sources"):
 
     def split(self, identity: str) -> str | None:
         """Returns the split that the data have an example in; None if the hash decides."""
+        return None
+
+    def group(self, identity: str) -> str | None:
+        """Returns the name of those that an example stays with in one split; None if of none.
+
+        A source of pictures of people names the person so. The name is in no product and in no
+        message: it only chooses the split.
+        """
         return None
 
     def remarks(self) -> list[str]:

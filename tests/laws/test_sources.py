@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
+import scanner
 from PIL import Image
 
 from tlkeras import spec
@@ -22,12 +24,14 @@ from tlkeras.source import Source
 from tlkeras.sources.coco import COCO
 from tlkeras.sources.conll import CoNLL
 from tlkeras.sources.csv import CSV
+from tlkeras.sources.dicom import DICOM
 from tlkeras.sources.domains import Domains
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.sources.instances import Instances
 from tlkeras.sources.jsonl import JSONL
 from tlkeras.sources.masks import Masks
+from tlkeras.sources.nifti import NIfTI
 from tlkeras.sources.tfds import TFDS
 from tlkeras.sources.voc import VOC
 from tlkeras.sources.yolo import YOLO
@@ -259,10 +263,52 @@ def _domains(place: Path) -> tuple[Source, Changed]:
     return Domains(source, target), change
 
 
+def _dicom(place: Path) -> tuple[Source, Changed]:
+    root = scanner.shapes(place / "scans", 12)
+
+    def change() -> Source:
+        (root / "ring/IM0001").unlink()
+        return DICOM(root)
+
+    return DICOM(root), change
+
+
+def _dicom_table(place: Path) -> tuple[Source, Changed]:
+    root, table = place / "scans", place / "findings.csv"
+    for number in range(12):
+        stored = np.full((3, 6, 7), number, "<u2")
+        more = {"WindowCenter": -1000, "WindowWidth": 100, "PatientID": f"P{number}"}
+        scanner.scan(root / f"{number}.dcm", stored, **more)
+    lines = ["PatientID,label", *(f"P{i},{'sound|fat' if i % 2 else 'sound'}" for i in range(12))]
+    table.write_text("\n".join(lines))
+    source = DICOM(root, table=table, multilabel=True, separator="|")
+
+    def change() -> Source:
+        table.write_text("\n".join(lines[:-1]))
+        return source.replace()
+
+    return source, change
+
+
+def _nifti(place: Path) -> tuple[Source, Changed]:
+    values = np.random.default_rng(0).integers(0, 900, (8, 5, 6, 3)).astype(np.int16)
+    for number, each in enumerate(values):
+        file = place / "volumes" / ("sound", "ill")[number % 2] / f"{number}.nii.gz"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(each, np.eye(4)), file)
+
+    def change() -> Source:
+        (place / "volumes/ill/1.nii.gz").unlink()
+        return NIfTI(place / "volumes")
+
+    return NIfTI(place / "volumes"), change
+
+
 SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
     "coco": [_coco],
     "conll": [_conll],
     "csv": [_csv, _texts, _pairs],
+    "dicom": [_dicom, _dicom_table],
     "domains": [_domains],
     "embedded": [
         functools.partial(_embedded, data, target)
@@ -277,6 +323,7 @@ SAMPLES: dict[str, list[Callable[[Path], tuple[Source, Changed]]]] = {
     "instances": [_instances],
     "jsonl": [_jsonl],
     "masks": [_masks],
+    "nifti": [_nifti],
     "tfds": [_tfds, _tfds_texts],
     "voc": [_voc],
     "yolo": [_yolo],

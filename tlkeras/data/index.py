@@ -120,7 +120,7 @@ class Index:
             if wrong:
                 raise ValueError(f"{file}:\n  " + spec.listed(wrong, separator="\n  "))
             self._files.append((file, prefix, len(self.ids) - before))
-        self.classes = tuple(classes) or _sorted({name for found in pool for name in found})
+        self.classes = tuple(classes) or sorted_names({name for found in pool for name in found})
         self._numbers = {name: number for number, name in enumerate(self.classes)}
         labels = {found: tuple(self._numbers[name] for name in found) for found in pool}
         self.labels = [labels[found] for found in names]
@@ -168,6 +168,7 @@ class Index:
         return [self._numbers[name] for name in value]
 
 
-def _sorted(names: set[str]) -> tuple[str, ...]:
+def sorted_names(names: set[str]) -> tuple[str, ...]:
+    """Returns the names of classes in order, as numbers if all are whole numbers."""
     whole = all(name.isdecimal() for name in names)
     return tuple(sorted(names, key=lambda name: (int(name) if whole else 0, name)))

@@ -104,7 +104,7 @@ def write_examples(
                 examples = (each for each in _held(staged) if each[0].identity not in excluded)
             else:
                 examples = _read(source, every, runner, parts / "read", excluded)
-            for remark in planning.remarks(split, plan):
+            for remark in planning.remarks(source, split, plan):
                 say(remark)
             findings = stack.enter_context(Findings(plan, out))
             _write(stack.enter_context(contextlib.closing(examples)), plan, findings, out)
@@ -307,6 +307,8 @@ def _examined(key: str, kind: Kind, value: Any, plan: Info) -> tuple[Any, Traits
     Raises:
         ValueError: It is not of its kind, or it has the number of no class.
     """
+    if isinstance(value, ValueError):
+        raise value
     try:
         standard, traits = kind.examined(value)
     except (TypeError, AttributeError) as error:

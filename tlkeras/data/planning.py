@@ -94,8 +94,8 @@ def planned(
     examples = [(identity, tuple(numbers)) for identity, numbers in source.labels()]
     ids, labels = [each for each, _ in examples], [numbers for _, numbers in examples]
     _require_sound(source, ids, labels, classes)
-    given = [source.split(identity) for identity in ids]
-    sides = splits.assigned(split, ids, labels, given, twins)
+    given, named = map(source.split, ids), map(source.group, ids)
+    sides = splits.assigned(split, ids, labels, [*given], [*named], twins)
     if strange := [name for name in {*sides} if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has the split {strange[0]!r}, expected a plain word.")
     if splits.TRAIN not in sides:
@@ -134,16 +134,17 @@ def _class_counts(
     return {name: tuple(pairs[name, label] for label in range(classes)) for name in _counts(sides)}
 
 
-def remarks(split: Split, plan: Plan) -> Iterator[str]:
+def remarks(source: Source, split: Split, plan: Plan) -> Iterator[str]:
     """Yields messages on classes that a split lacks and on groups that the data do not fit.
 
     Args:
+        source: Where the examples come from.
         split: The shares and the group.
         plan: What the folder of examples is to hold.
     """
     for name, labels in lacking(plan.info).items():
         yield f"The split {name} has no example of {spec.listed(labels)}."
-    if torn := split.torn(plan.sides):
+    if torn := split.torn(plan.sides, source.group):
         yield (
             f"{len(torn):,} groups have examples in more than one split, so measures will flatter "
             f"the model: {spec.listed(torn)}."

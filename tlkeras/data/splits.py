@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tlkeras.doctor.sets import Sets
@@ -84,15 +84,25 @@ class Split(Spec, name="split"):
         except re.error as error:
             self.require(False, "group", f"a regular expression ({error})")
 
-    def group_of(self, identity: str) -> str:
-        """Returns the name of an example's group; an id that does not match is its own."""
-        return self._found(identity) or identity
+    def group_of(self, identity: str, named: str | None = None) -> str:
+        """Returns the name of an example's group; an id that does not match is its own.
 
-    def torn(self, sides: Mapping[str, str]) -> list[str]:
+        Args:
+            identity: The id.
+            named: The group that the source names, which counts where the field `group` is empty.
+        """
+        return (named if not self.group else None) or self._found(identity) or identity
+
+    def torn(
+        self, sides: Mapping[str, str], named: Callable[[str], str | None] = lambda identity: None
+    ) -> list[str]:
         """Returns the groups in more than one split, which only splits of the user's own leave.
+
+        A group that the source names is told as two of its examples, see `Source.group`.
 
         Args:
             sides: The split of every id.
+            named: From an id to the group that the source names.
 
         Raises:
             ValueError: `group` is found in none of the ids.
@@ -100,11 +110,17 @@ class Split(Spec, name="split"):
         groups = {identity: self._found(identity) for identity in sides} if self.group else {}
         if groups and not any(groups.values()):
             self.require(False, "group", f"a match in ids such as {next(iter(sides))!r}")
-        over: dict[str, set[str]] = {}
-        for identity, group in groups.items():
-            if group:
-                over.setdefault(group, set()).add(sides[identity])
-        return sorted(group for group, found in over.items() if len(found) > 1)
+        over: dict[str, dict[str, str]] = {}
+        for identity in sides:
+            if group := groups.get(identity) or named(identity):
+                over.setdefault(group, {}).setdefault(sides[identity], identity)
+        torn = {group: found for group, found in over.items() if len(found) > 1}
+        if self.group:
+            return sorted(torn)
+        return [
+            " and ".join(f"{identity} ({side})" for side, identity in found.items())
+            for found in torn.values()
+        ]
 
     def ungrouped(self, ids: Iterable[str]) -> list[str]:
         """Returns the ids in which `group` is not found; none without a `group`."""
@@ -121,6 +137,7 @@ def assigned(
     ids: Sequence[str],
     labels: Sequence[Sequence[int]],
     given: Sequence[str | None],
+    named: Sequence[str | None] | None = None,
     twins: Mapping[str, str] = types.MappingProxyType({}),
 ) -> list[str]:
     """Returns the split of every example.
@@ -131,14 +148,15 @@ def assigned(
         labels: The numbers of the classes of each; empty if it has none.
         given: The split of each in the user's own cut, or None. Such a split keeps exactly its
             examples; missing ones are cut from ``train`` and from examples without a split.
+        named: The group of each that the source names, see `Source.group`.
         twins: By id, the name of the set of copies that an example is in, if it is in one; copies
             and the groups that they are in stay on one side.
     """
     made = {name for name in given if name}
     shares = {name: getattr(split, name) for name in (TEST, VALIDATION) if name not in made}
     groups = [
-        split.group_of(identity) if own in (None, TRAIN) else None
-        for identity, own in zip(ids, given, strict=True)
+        split.group_of(identity, name) if own in (None, TRAIN) else None
+        for identity, own, name in zip(ids, given, named or [None] * len(ids), strict=True)
     ]
     groups = _joined(ids, groups, twins)
     spots = {group: _spot(group) for group in groups if group is not None}

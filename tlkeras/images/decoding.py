@@ -20,7 +20,7 @@ from PIL import Image
 
 from tlkeras.doctor.defects import Unusable
 from tlkeras.frameworks import tf
-from tlkeras.images import png, signatures
+from tlkeras.images import metadata, png, signatures
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 """The endings of picture files, in lower case."""
@@ -89,7 +89,8 @@ def normalized(encoded: bytes, name: str) -> bytes:
 def standard(encoded: bytes) -> bytes:
     """Returns the same as `normalized`, for threads inside `quiet`; errors have no name.
 
-    A plain file keeps its bytes. Another JPEG becomes a JPEG of quality 95, any other file a PNG.
+    A plain file keeps its coded pixels; `metadata.stripped` tells what else of it stays. Another
+    JPEG becomes a JPEG of quality 95, any other file a PNG.
     Alpha goes onto white; an animation is its first frame; 16 bits become their upper 8.
     """
     return examined(encoded)[0]
@@ -104,7 +105,7 @@ def examined(encoded: bytes) -> tuple[bytes, Image.Image, Image.Image]:
     image = _opened(encoded)
     turn = _TURNS.get(_orientation(image))
     if turn is None and _is_plain(image, encoded):
-        return encoded, image, image
+        return metadata.stripped(encoded) or _saved(image, lossy=False), image, image
     plain = _without_alpha(_eight_bits(image))
     plain = plain if turn is None else plain.transpose(turn)
     return _saved(plain, image.format in _JPEG), image, plain
@@ -114,7 +115,7 @@ def standard_mask(encoded: bytes) -> bytes:
     """Returns a grey 8-bit PNG whose values are class numbers: of a palette its indices."""
     image = _opened(encoded)
     if image.format == "PNG" and image.mode == "L" and encoded[_PNG_DEPTH] == 8:
-        return encoded
+        return metadata.stripped(encoded) or _saved(image, lossy=False)
     if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
         raise ValueError(f"is a mask in colour ({image.mode}), expected one channel")
     numbers = _numbers(image, encoded)

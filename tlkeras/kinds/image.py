@@ -19,7 +19,7 @@ _SAMPLE = 224  # Pixels of each side.
 
 
 class Image(Encoded, name="image"):
-    """A picture. Standard: a JPEG or PNG, RGB or grey, upright, without alpha.
+    """A picture. Standard: a JPEG or PNG, RGB or grey, upright, without alpha and metadata.
 
     Decoded: uint8 [h, w, 3] in [0, 255].
     """

@@ -94,6 +94,9 @@ class Domains(Source, name="domains"):
     def split(self, identity):
         return self._sides.get(identity) or self.source.split(identity)
 
+    def group(self, identity):
+        return None if identity in self._sides else self.source.group(identity)
+
     def remarks(self):
         found = [*self.source.remarks(), *self.target.remarks()]
         if not self._is_labelled:
@@ -132,7 +135,8 @@ class Domains(Source, name="domains"):
         for identity, numbers in self.target.labels():
             ids.append(identity)
             labels.append(numbers)
-        sides = splits.assigned(self.cut, ids, labels, [self.target.split(each) for each in ids])
+        given, named = map(self.target.split, ids), map(self.target.group, ids)
+        sides = splits.assigned(self.cut, ids, labels, [*given], [*named])
         measures = {splits.TEST} if self._is_labelled else set()
         found = {
             f"target/{identity}": "target_test" if side in measures else "target"

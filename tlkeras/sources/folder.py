@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tlkeras import folders, spec
-from tlkeras.data import splits
+from tlkeras import folders
+from tlkeras.data import class_folders
+from tlkeras.data.class_folders import Place
 from tlkeras.images import signatures
 from tlkeras.kind import Kind
 from tlkeras.kinds.image import Image
 from tlkeras.kinds.label import Label
 from tlkeras.kinds.text import Text
 from tlkeras.source import Source, content, stamp
-
-_EXPECTED = "expected CLASS/*.jpg or *.txt, or train/CLASS/* beside val/CLASS/* or test/CLASS/*"
 
 _KINDS: dict[str, Kind] = {"image": Image(), "text": Text()}
 """What a folder may hold, by key; the first of which there is a file is read."""
@@ -127,7 +125,7 @@ class Folder(Source, name="folder"):
     @functools.cached_property
     def _key(self) -> str:
         """The first of `_KINDS` of which a class folder has a file."""
-        tops = self._inner(self.path) if self.path.is_dir() else []
+        tops = folders.inner(self.path, self.path) if self.path.is_dir() else []
         below = (file for top in tops for file in folders.walk(top, self.path))
         found: set[str] = set()
         for file in below:
@@ -151,96 +149,11 @@ class Folder(Source, name="folder"):
         listed = " and ".join(f"{count:,} {called}" for called, count in counts.items())
         return f" {self.path} has {listed}; expected one kind." if len(counts) > 1 else ""
 
-    def _places(self) -> list[_Place]:
-        """Returns the folders of pictures, split by split, in the order of names.
-
-        Raises:
-            ValueError: There are no classes, or it is not clear which folders are classes.
-        """
-        if not self.path.is_dir():
-            if self.path.exists():
-                raise ValueError(f"{self.path} is not a folder; {_EXPECTED}.")
-            raise ValueError(folders.missing(self.path))
-        tops = self._inner(self.path)
-        if self._are_splits(tops):
-            found = [
-                _Place(each, each.name, splits.named(top.name))
-                for top in tops
-                for each in self._inner(self._unwrapped(top))
-            ]
-        elif len(tops) > 1 and all(self._has_splits(top) for top in tops):
-            found = [
-                _Place(each, top.name, splits.named(each.name))
-                for top in tops
-                for each in self._inner(top)
-            ]
-        else:
-            found = [_Place(top, top.name, None) for top in tops]
-        if not found:
-            raise ValueError(f"{self.path} has no class folders; {_EXPECTED}.")
-        for _, siblings in itertools.groupby(found, lambda place: place.folder.parent):
-            self._refuse_alike([place.folder for place in siblings])
-        if len({place.label for place in found}) == 1:
-            first = found[0].folder
-            advice = f"perhaps {first} is meant" if self._inner(first) else _EXPECTED
-            raise ValueError(
-                f"{self.path} has one class folder, {first.name!r}, and classes must be at least "
-                f"two; {advice}."
-            )
-        return found
-
-    def _are_splits(self, tops: Sequence[Path]) -> bool:
-        """Returns whether folders are splits of the user's; a mixture with others is refused."""
-        own = [top for top in tops if splits.named(top.name)]
-        if len(own) < len(tops) and not any(map(self._inner, own)):
-            return False  # "train" may be a class, next to "car" and "plane".
-        if own and (others := [top for top in tops if top not in own]):
-            raise ValueError(
-                f"{self.path} has the folder {others[0].name!r} beside {own[0].name!r}: "
-                f"{_EXPECTED}."
-            )
-        return bool(own)
-
-    def _has_splits(self, folder: Path) -> bool:
-        """Returns whether a folder holds splits and nothing else."""
-        inside = self._inner(folder)
-        named = all(splits.named(each.name) for each in inside)
-        return bool(inside) and named and not folders.holds(folder, self._suffixes)
-
-    def _unwrapped(self, split: Path) -> Path:
-        """Returns the folder with the classes of a split: archives wrap it in one of its name."""
-        inside = self._inner(split)
-        while len(inside) == 1 and splits.named(inside[0].name) == splits.named(split.name):
-            (split,) = inside
-            inside = self._inner(split)
-        return split
-
-    def _refuse_alike(self, siblings: Sequence[Path]) -> None:
-        """Raises if two folders look like splits of the same classes and not like two classes.
-
-        They hold no picture themselves, and more than half of the folders in the smaller one have
-        the names of folders in the other.
-        """
-        seen: dict[str, list[tuple[Path, set[str]]]] = {}
-        for folder in siblings:
-            names = {each.name for each in self._inner(folder)}
-            if not names or folders.holds(folder, self._suffixes):
-                continue
-            near = [each for name in names for each in seen.get(name, ())]
-            for other, others in near:
-                shared = sorted(names & others)
-                if 2 * len(shared) > min(len(names), len(others)):
-                    raise ValueError(
-                        f"{other} and {folder} have no pictures but folders of the same names: "
-                        f"{spec.listed(shared)}. If they are splits, call them train, val or test, "
-                        "side by side in the source; if they are classes, put the pictures into "
-                        "them without these folders."
-                    )
-            for name in names:
-                seen.setdefault(name, []).append((folder, names))
-
-    def _inner(self, folder: Path) -> list[Path]:
-        return folders.inner(folder, self.path)
+    def _places(self) -> list[Place]:
+        """Returns the class folders; see `class_folders.found`."""
+        return class_folders.found(
+            self.path, lambda folder: folders.holds(folder, self._suffixes), "CLASS/*.jpg or *.txt"
+        )
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
@@ -267,11 +180,3 @@ class _Picture(NamedTuple):
     identity: str
     file: Path
     label: str
-
-
-class _Place(NamedTuple):
-    """A folder of pictures of one class, and the split that the user has it in."""
-
-    folder: Path
-    label: str
-    split: str | None

@@ -1,0 +1,1 @@
+"""Medical pictures: from the values that a scanner stored to those that people look at."""

@@ -1,0 +1,154 @@
+"""Labels: what pictures show, by the folders that they are in or by a table.
+
+A row of a table names a file, a patient or a SOPInstanceUID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlkeras import spec
+from tlkeras.data import cells, columns, splits
+from tlkeras.data.cells import Columns
+from tlkeras.data.class_folders import Place
+from tlkeras.data.index import sorted_names
+from tlkeras.data.tables import Table
+
+# How people call the column that names the pictures, in lower case, beside columns of files.
+_KEYS = (
+    *("sopinstanceuid", "sop_instance_uid", "patientid", "patient_id", "participant_id"),
+    *("subject", "id", "image_id", "name"),
+)
+
+Found = tuple[Any, list[int]]
+"""The target of a picture and the numbers of its classes."""
+
+
+class FolderLabels:
+    """Class folders.
+
+    Attributes:
+        classes: The names of the classes, sorted.
+    """
+
+    def __init__(self, places: Sequence[Place]) -> None:
+        """Takes the folders of `class_folders.found`."""
+        self.classes = tuple(sorted({place.label for place in places}))
+        self._places = {place.folder: place for place in places}
+
+    def of(self, file: Path, names: Sequence[str]) -> Found | None:
+        """Returns the class of a file."""
+        number = self.classes.index(self._place(file).label)
+        return number, [number]
+
+    def split(self, file: Path) -> str | None:
+        """Returns the split that the user has a file in, if any."""
+        return self._place(file).split
+
+    def remarks(self) -> list[str]:
+        """Returns no message: each file has a class."""
+        return []
+
+    def _place(self, file: Path) -> Place:
+        return next(self._places[up] for up in file.parents if up in self._places)
+
+
+class TableLabels:
+    """The rows of a table.
+
+    Attributes:
+        classes: The names of the classes, sorted as numbers if all are whole numbers.
+    """
+
+    def __init__(
+        self, top: Path, file: Path, key: str, targets: Mapping[str, Columns], separator: str
+    ) -> None:
+        """Reads the table.
+
+        Args:
+            top: The folder of the data.
+            file: The table, as `tlkeras.data.tables` reads it.
+            key: The column that names the pictures; a usual one if it is empty.
+            targets: The columns of the target by its key in `cells.TARGETS`.
+            separator: What parts the classes in a cell.
+
+        Raises:
+            ValueError: A column is missing, or the lines that are wrong and why.
+        """
+        ((self._target, named),) = targets.items()
+        self._top, self._file = top, file
+        wanted = dict.fromkeys([named] if isinstance(named, str) else named, self._target)
+        key = key or _usual(file, Table(wanted, (), True, "utf-8").layout(file).header)
+        table = Table({key: "key", **wanted}, (), True, "utf-8")
+        self._rows: dict[str, Any] = {}
+        self._unused: dict[str, int] = {}
+        wrong = []
+        for _, line, (header, written) in table.cut(file, 0):
+            try:
+                if len(written) != len(header):
+                    raise ValueError(f"has {len(written)} cells, expected {len(header)}")
+                row = {name: cell.strip() for name, cell in zip(header, written, strict=True)}
+                name = cells.line(row, key)
+                value = cells.TARGETS[self._target](row, named, separator)
+                if self._rows.setdefault(name, value) != value:
+                    raise ValueError(
+                        f"says something else than line {self._unused[name]} of the same {key}"
+                    )
+                self._unused.setdefault(name, line)
+            except ValueError as error:
+                wrong.append(f"line {line} {error}")
+        if wrong:
+            raise ValueError(f"{file}:\n  " + spec.listed(wrong, separator="\n  "))
+        found = {name for value in self._rows.values() for name in self._names(value)}
+        self.classes = sorted_names(found) if isinstance(named, str) else tuple(named)
+        self._numbers = {name: number for number, name in enumerate(self.classes)}
+
+    def of(self, file: Path, names: Sequence[str]) -> Found | None:
+        """Returns the target of a picture and the numbers of its classes; None if no row has it.
+
+        Args:
+            file: Where the picture is.
+            names: What may name the picture in the table, the most exact first.
+        """
+        name = next((each for each in names if each in self._rows), None)
+        if name is None:
+            return None
+        self._unused.pop(name, None)
+        value = self._rows[name]
+        numbers = [self._numbers[each] for each in self._names(value)]
+        if self._target == "number":
+            return value, []
+        return (numbers[0] if self._target == "label" else numbers), numbers
+
+    def split(self, file: Path) -> str | None:
+        """Returns the split that a folder of the user's is called by, if any."""
+        return splits.of_folders(file.relative_to(self._top).as_posix())
+
+    def remarks(self) -> list[str]:
+        """Returns a message on rows of which no picture came so far."""
+        if not self._unused:
+            return []
+        return [
+            f"{len(self._unused):,} rows of {self._file} name no file in {self._top}; the first is "
+            f"line {min(self._unused.values())}."
+        ]
+
+    def _names(self, value: Any) -> Iterator[str]:
+        if self._target != "number":
+            yield from [value] if isinstance(value, str) else value
+
+
+def _usual(file: Path, header: Sequence[str]) -> str:
+    """Returns the column that names the pictures, where no field does."""
+    found = [name for name in header if name.lower() in _KEYS] or columns.usual("image", header)
+    if not found:
+        raise ValueError(
+            f"{file} has no column that names the pictures, such as SOPInstanceUID, PatientID or "
+            f"file; it has {spec.listed(header)}. Name it by key='…'."
+        )
+    return found[0]
+
+
+Labels = FolderLabels | TableLabels
