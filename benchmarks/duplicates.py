@@ -29,6 +29,7 @@ from tlkeras.kinds.text import Text
 
 PICTURES = ("flower_photos", "dogcat", "brain_tumor_mri", "hymenoptera")
 TEXTS = {"sst2": ("*train*", " "), "ag_news": ("*.tsv", "\t"), "sms_spam": ("*", "\t")}
+"""By the name of a set its file, and what stands between a label and a text."""
 ROWS = (1_000, 10_000, 50_000)
 ALIKE = 0.9
 
@@ -157,7 +158,8 @@ def texts(folder: Path, count: int, others: int) -> None:
     for name, (pattern, between) in TEXTS.items():
         file = next(x for x in sorted((folder / name).glob(pattern)) if "README" not in x.name)
         lines = [*dict.fromkeys(file.read_text("utf-8", "replace").splitlines())]
-        found = [line.partition(between)[2].strip() for line in lines]
+        # The longer part of a line is the text, the other one its label.
+        found = [max(line.split(between, 1), key=len).strip() for line in lines]
         found = [each for each in found if len(each.split()) >= 5]
         random.Random(0).shuffle(found)
         columns.append([*_of_texts(found[:others], count)])
