@@ -33,7 +33,7 @@ from tlkeras.data.splits import Split
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 with tempfile.TemporaryDirectory() as warm:
-    ingest.write_examples(Embedded(count=20), Split(), warm, print)
+    ingest.write_examples(Embedded(data="shapes", count=20, size=64), Split(), warm, print)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 with tempfile.TemporaryDirectory() as out:
     wall, cpu = time.perf_counter(), time.process_time()
@@ -90,7 +90,8 @@ def draw(folder: Path, count: int) -> None:
     """Writes soft random pictures of 64 x 64 pixels, half of them in each of two classes."""
     chosen = np.random.default_rng(0)
     for number in range(count):
-        place = folder / "ab"[number % 2] / f"{number // 1_000}" / f"{number}.jpg"
+        label = "ab"[number % 2]
+        place = folder / label / f"{label}{number // 1_000}" / f"{number}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
         noise = chosen.integers(0, 256, (8, 8, 3), np.uint8)
         Image.fromarray(noise).resize((64, 64), Image.Resampling.BICUBIC).save(place)

@@ -23,12 +23,14 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from tlkeras.doctor import hashes, sketches
+from tlkeras.doctor.sets import Sets
 from tlkeras.kind import Kind
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.kinds.text import Text
 
 PICTURES = ("flower_photos", "dogcat", "brain_tumor_mri", "hymenoptera")
 TEXTS = {"sst2": ("*train*", " "), "ag_news": ("*.tsv", "\t"), "sms_spam": ("*", "\t")}
+"""By the name of a set its file, and what stands between a label and a text."""
 ROWS = (1_000, 10_000, 50_000)
 ALIKE = 0.9
 
@@ -82,10 +84,18 @@ def _of_pictures(files: Sequence[Path], count: int) -> Iterator[str]:
 
 def _judged(pairs: set[tuple[int, int]], first: int, count: int, look: np.ndarray) -> str:
     """Returns recall, and precision among the pairs in which a copy is."""
-    found = sum((number, first + number) in pairs for number in range(count))
+    found = _together(pairs, first, count)
     with_copy = [(i, j) for i, j in pairs if j >= first]
     right = sum(j - first == i or look[i] @ look[j] >= ALIKE for i, j in with_copy)
     return f"{found / count:.3f} ({right / max(len(with_copy), 1):.3f})"
+
+
+def _together(pairs: set[tuple[int, int]], first: int, count: int) -> int:
+    """Returns how many of the copies, rows from `first` on, are in the group of their originals."""
+    sets = Sets()
+    for one, other in pairs:
+        sets.join(one, other)
+    return sum(sets.root(number) == sets.root(first + number) for number in range(count))
 
 
 def _small(image: Image.Image) -> np.ndarray:
@@ -157,7 +167,8 @@ def texts(folder: Path, count: int, others: int) -> None:
     for name, (pattern, between) in TEXTS.items():
         file = next(x for x in sorted((folder / name).glob(pattern)) if "README" not in x.name)
         lines = [*dict.fromkeys(file.read_text("utf-8", "replace").splitlines())]
-        found = [line.partition(between)[2].strip() for line in lines]
+        # The longer part of a line is the text, the other one its label.
+        found = [max(line.split(between, 1), key=len).strip() for line in lines]
         found = [each for each in found if len(each.split()) >= 5]
         random.Random(0).shuffle(found)
         columns.append([*_of_texts(found[:others], count)])
@@ -174,9 +185,9 @@ def _of_texts(found: Sequence[str], count: int) -> Iterator[str]:
         chosen = random.Random(1)
         changed = [change(text.split(), chosen) for text in found[:count]]
         pairs = _pairs(Text(), [*known, *map(sketches.sketch, changed)])
-        hits = sum((number, len(known) + number) in pairs for number in range(len(changed)))
-        with_copy = sum(j >= len(known) for _, j in pairs)
-        yield f"{hits / len(changed):.3f} ({hits / max(with_copy, 1):.3f})"
+        hits = _together(pairs, len(known), len(changed))
+        right = [j - i == len(known) for i, j in pairs if j >= len(known)]
+        yield f"{hits / len(changed):.3f} ({sum(right) / max(len(right), 1):.3f})"
 
 
 def _without(words: list[str], share: float, chosen: random.Random) -> str:

@@ -235,14 +235,14 @@ def _sides(out: Path) -> dict[str, str]:
 
 
 def test_near_copies_in_two_splits_are_told_and_dedup_keeps_them_on_one_side(tmp_path: Path):
-    source, shares = _near_copies(tmp_path / "data"), {"validation": 30.0, "test": 30.0}
-    _, said = write(source, tmp_path / "torn", Split(**shares))
+    source = _near_copies(tmp_path / "data")
+    _, said = write(source, tmp_path / "torn", Split(validation=30.0, test=30.0))
     torn = [group for group in duplicates.read(tmp_path / "torn") if len({*group.splits}) > 1]
     (told,) = said
     assert torn and told.startswith(f"{len(torn)} examples are near copies of one in another split")
     first, second = torn[0].ids
     assert f"{first} ({torn[0].splits[0]}) ~ {second} ({torn[0].splits[1]})" in told
-    info, said = write(source, tmp_path / "kept", Split(**shares, dedup=True))
+    info, said = write(source, tmp_path / "kept", Split(validation=30.0, test=30.0, dedup=True))
     assert not said and info.split.endswith("dedup=True)") and sum(info.counts.values()) == 60
     assert len(duplicates.read(tmp_path / "kept")) == 20
     assert all(len({*each.splits}) == 1 for each in duplicates.read(tmp_path / "kept"))

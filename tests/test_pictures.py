@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -172,6 +173,63 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match=r"x.png is too large to be decoded safely: .*4608 pixels"):
         decoding.normalized(encoded(flag()), "x.png")
+
+
+@pytest.mark.parametrize("size", [(65_501, 3), (8_200, 8_200)])
+def test_a_picture_of_more_pixels_than_any_camera_writes_is_refused(size: tuple[int, int]):
+    data = encoded(Image.new("1", size))
+    with pytest.raises(ValueError, match=f"too large .* it has {size[1]} x {size[0]} pixels"):
+        decoding.standard(data)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "1", "LA"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (17, 9)])
+def test_a_png_whose_last_rows_are_missing_is_refused(mode: str, size: tuple[int, int]):
+    whole = encoded(flag().resize(size).convert(mode))
+    assert decoding.standard(whole)
+    higher = (size[1] + 1).to_bytes(4, "big")
+    header = b"IHDR" + whole[16:20] + higher + whole[24:29]
+    data = whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:]
+    with pytest.raises(ValueError, match="is damaged: "):
+        decoding.standard(data)
+
+
+@pytest.mark.parametrize("passes", [1, 7])
+def test_an_interlaced_png_has_the_rows_of_all_its_passes(passes: int):
+    pixels = np.random.default_rng(0).integers(0, 256, (13, 11, 3), np.uint8)
+    rows = [pixels[y::dy, x::dx] for x, y, dx, dy in ADAM7[:passes]]
+    raw = b"".join(b"\0" + row.tobytes() for each in rows for row in each if each.size)
+    header = struct.pack(">IIBBBBB", 11, 13, 8, 2, 0, 0, 1)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(raw)), (b"IEND", b""))
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(each)) + name + each + struct.pack(">I", zlib.crc32(name + each))
+        for name, each in parts
+    )
+    if passes == 7:
+        assert (seen(data) == pixels).all()
+    else:
+        with pytest.raises(ValueError, match="is damaged: "):
+            decoding.standard(data)
+
+
+ADAM7 = [
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+]
+"""The first column and row and the steps of each pass, of the PNG specification, section 8.2."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(flag())[:-4] + b"none",
+        encoded(flag()) + b"more than there should be",
+        encoded(flag(), "JPEG") + b"more than there should be",
+    ],
+    ids=["PNG without end", "PNG and more", "JPEG and more"],
+)
+def test_what_pillow_does_not_mind_tensorflow_decodes_too(data: bytes):
+    assert looks_like(seen(data), flag())
 
 
 def test_warnings_of_pillow_do_not_leak(monkeypatch: pytest.MonkeyPatch):

@@ -33,6 +33,8 @@ PROGRAMS = [
     " --sets sms_spam --labels 5 --seeds 1 --ways starter_text minilm tfidf minilm_tuned",
     "tools/pretrain_starter_text.py --data={0}/texts --teacher={0}/bert --work={0}/kept_text"
     " --out={0}/weights --steps 2 2 --vocabulary=200",
+    "benchmarks/mutated.py --count=330",
+    "benchmarks/doctor.py --data={0}/images/flower_photos --base=. --runs=1 --counts=40",
 ]
 
 

@@ -9,7 +9,15 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Collection,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +109,11 @@ def write_examples(
                 staged = _staged(source, every, runner, parts)
                 every = planning.planned(source, split, _twins(staged, plan.info))
                 plan = every.excluding(excluded)
-                examples = (each for each in _held(staged) if each[0].identity not in excluded)
+                examples = (
+                    each
+                    for each in _held(staged, _rows(staged))
+                    if each[0].identity not in excluded
+                )
             else:
                 examples = _read(source, every, runner, parts / "read", excluded)
             for remark in planning.remarks(source, split, plan):
@@ -168,14 +180,14 @@ def _read(
             expected = order[number * _PART : (number + 1) * _PART]
             expected = [identity for identity in expected if identity not in excluded]
             _same_examples(expected, [each.identity for each in found])
-            yield from _held(part)
+            yield from _held(part, found)
 
 
-def _held(folder: Path) -> Generator[tuple[Ready, bytes]]:
+def _held(folder: Path, rows: Iterable[Ready]) -> Generator[tuple[Ready, bytes]]:
     """Yields the examples in the folder of a part with their records, in order."""
     held = records.Records(folder, _ALL)
     usable = held.between(0, len(held))
-    for ready in _rows(folder):
+    for ready in rows:
         yield ready, b"" if ready.defect else next(usable)
 
 

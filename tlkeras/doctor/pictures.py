@@ -54,7 +54,8 @@ def traits(encoded: bytes, opened: Image.Image, plain: Image.Image) -> dict[str,
 
     ``format`` and ``mode`` are Pillow's; ``height`` and ``width`` are upright, in pixels;
     ``bytes`` is the size of the file; ``brightness``, ``contrast`` (a standard deviation) and
-    ``border`` (of the outermost pixels) are of its grey in [0, 255]; ``hash`` is hexadecimal.
+    ``border`` (of the outermost pixels) are of its grey in [0, 255]; ``hash`` is hexadecimal, empty
+    for a blank picture and for a small one.
 
     Args:
         encoded: The file.
@@ -74,8 +75,8 @@ def traits(encoded: bytes, opened: Image.Image, plain: Image.Image) -> dict[str,
         "bytes": len(encoded),
         "brightness": round(float(mean), _DIGITS),
         "contrast": round(float(deviation), _DIGITS),
-        "border": round(_border(grey), _DIGITS),
-        "hash": hashes.picture(grey),
+        "border": round(float(hashes.edge(np.asarray(grey)).mean()), _DIGITS),
+        "hash": hashes.picture(grey) if deviation >= _BLANK else "",
     }
 
 
@@ -139,10 +140,3 @@ def _content(each: Traits) -> Iterator[tuple[str, str]]:
 def _unlike(mode: str, usual: str, count: int) -> Iterator[tuple[str, str]]:
     if mode != usual:
         yield mode, f"is {mode}, where {count:,} others are {usual}; it is read all the same"
-
-
-def _border(grey: Image.Image) -> float:
-    """Returns the mean of the outermost pixels."""
-    pixels = np.asarray(grey)
-    sides = [pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]]
-    return float(np.concatenate(sides).mean())

@@ -38,8 +38,13 @@ class Row:
 
     def line(self) -> str:
         """Returns the line of the file, without its end."""
-        values = dataclasses.asdict(self)
-        row = {"id": values.pop("identity"), **values}
+        row = {
+            "id": self.identity,
+            "split": self.split,
+            "labels": self.labels,
+            "sha256": self.sha256,
+            "traits": self.traits,
+        }
         return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
 
 
