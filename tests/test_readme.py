@@ -8,7 +8,7 @@ import pytest
 from absl import flags as absl_flags
 from conftest import draw
 
-from pipeline import few_shot, flags, gain, lr_find, search
+from pipeline import few_shot, flags, forget, gain, lr_find, search, validate
 from pipeline.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +23,8 @@ PROGRAMS = {
         (Config, search.Settings),
         {"steps": search.PIPELINE, "before": search.before({})},
     ),
+    "forget": ((forget.Forget,), {"steps": ()}),
+    "validate": ((validate.Validation,), {"steps": ()}),
 }
 
 
@@ -30,16 +32,15 @@ def commands() -> list[str]:
     """Returns every command line of the pages that runs the pipeline, or one of `PROGRAMS`."""
     texts = [(ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ") for page in PAGES]
     lines = [line for text in texts for line in text.splitlines()]
-    found = (
-        re.search(r"(?<!`)\btlkeras( gain| few_shot| lr_find| search)?( --.*)?$", x) for x in lines
-    )
+    found = (re.search(rf"(?<!`)\btlkeras( {'| '.join(PROGRAMS)})?( --.*)?$", x) for x in lines)
     return [match[0] for match in found if match]
 
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatch):
-    for folder in ("photos", "IMAGES/flower_photos", "cells/Annotations"):
+    for folder in ("photos", "IMAGES/flower_photos", "cells/Annotations", "new", "scans"):
         (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "gone.txt").write_text("rose/17.jpg\n", encoding="utf-8")
     for name in ("reviews.csv", "films.csv"):
         (tmp_path / name).write_text("text,label\nfine,yes\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -49,7 +50,7 @@ def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatc
     arguments = arguments[1:] if options else arguments
     values = absl_flags.FlagValues()
     config, *_ = flags.parser(*configs, **options, values=values)(arguments)
-    assert isinstance(config, Config)
+    assert isinstance(config, configs[0])
 
 
 def test_the_pages_have_command_lines():
