@@ -22,6 +22,7 @@ from pipeline import certificate, flags, lineage, log, product, trace, version
 from pipeline.trace import Root, SavedModels, Sight, Trace
 from tlkeras import files, folders, spec, terminal
 from tlkeras.data.id_list import IdList
+from tlkeras.doctor import samples
 from tlkeras.measures import measures
 from tlkeras.measures.measures import Gallery
 from tlkeras.spec import Spec
@@ -29,6 +30,9 @@ from tlkeras.spec import Spec
 JOURNAL = "forget.json"
 
 REPORT = "report.html"
+
+_OF_EXAMPLES = (REPORT, samples.COLUMNS, samples.FEATURES)
+"""Files of a version that show measured examples, or have rows of them."""
 
 
 class Forget(Spec, name="forget"):
@@ -159,14 +163,14 @@ def _is_news(sight: Sight) -> bool:
 
 
 def _redacted(sight: Sight) -> list[str]:
-    """Returns what has to go from a version because it may show the examples."""
+    """Returns what has to go from a version because it may hold something of the examples."""
     if not (sight.path / measures.FILE).exists():
         return []
     measured = measures.read(sight.path).split
     if measured not in {row.split for row in sight.rows}:
         return []
-    shown = [REPORT] if (sight.path / REPORT).exists() else []
-    return [*shown, f"galleries of {measures.FILE}"]
+    held = [name for name in _OF_EXAMPLES if (sight.path / name).exists()]
+    return [*held, f"galleries of {measures.FILE}"]
 
 
 def _digest(sight: Sight) -> str:
@@ -211,10 +215,11 @@ def _remove(path: Path) -> None:
 
 
 def _mark(folder: Path, row: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
-    """Marks a version, and removes what may show the examples."""
+    """Marks a version, and removes what may hold something of the examples."""
     with product.locked(folder.parent / ".push", print):
         if row["redacted"]:
-            (folder / REPORT).unlink(missing_ok=True)
+            for name in _OF_EXAMPLES:
+                (folder / name).unlink(missing_ok=True)
             found = measures.read(folder)
             views = [view for view in found.views if not isinstance(view, Gallery)]
             measures.write(dataclasses.replace(found, views=views), folder)

@@ -16,6 +16,7 @@ from tlkeras import files
 from tlkeras.data import records
 from tlkeras.data.records import Records
 from tlkeras.data.splits import Split
+from tlkeras.doctor import samples
 from tlkeras.exporter import Details
 from tlkeras.measures import measures
 from tlkeras.measures.measures import Example, Gallery, Measures, Scalar
@@ -57,12 +58,13 @@ def exports(out: Path, *, model: Path) -> None:
 
 @Step
 def evaluation(out: Path, *, model: Path, examples: Path) -> None:
-    """Measures the test split, and shows its first example."""
+    """Measures the test split, shows its first example, and keeps rows of all."""
     gallery = Gallery("Mistakes", [Example(0, "red")])
     scalars = {"accuracy": Scalar(1.0)}
     measures.write(Measures("accuracy", 14, scalars, [gallery], split="test"), out)
     (out / "served").mkdir()
-    (out / "served" / "all.npy").write_bytes(held(examples, "test"))
+    for place in ("served/all.npy", samples.COLUMNS, samples.FEATURES):
+        (out / place).write_bytes(held(examples, "test"))
 
 
 @Step
