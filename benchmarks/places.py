@@ -95,7 +95,7 @@ CASES = {
     "pennfudan masks": Case(
         f"masks({PENNFUDAN}, names=['background', 'person'], instances=True)",
         "segmentation",
-        [kept(36, 2e-3, "flip, zoom"), kept(30, 1e-3, "flip, zoom", BLOCKS)],
+        [kept(36, 2e-3, "flip, zoom"), kept(16, 5e-4, "flip, zoom", BLOCKS)],
     ),
     "bccd boxes": Case(
         "voc(path='{data}/bccd')",
