@@ -81,9 +81,10 @@ def main(config: Validation) -> int:
         shutil.copytree(work, config.out, dirs_exist_ok=True)
     _show(found)
     print(f"\nWritten: {config.out / PAGE}")
-    if wrong := [each.sentence for each in found if each.is_wrong]:
+    if wrong := [each.sentence.removesuffix(".") for each in found if each.is_wrong]:
         raise NotBlessed(
-            f"{len(wrong)} of {len(found)} comparisons are wrong: {spec.listed(wrong)}"
+            f"{len(wrong)} of {len(found)} comparisons are wrong: "
+            f"{spec.listed(wrong, separator='; ')}."
         )
     return 0
 
