@@ -149,3 +149,12 @@ def test_paths_may_be_texts_and_a_folder_without_a_model_is_named(model, recorde
 def test_numbers_of_data_out_of_range_are_named(recorded, field, value):
     with pytest.raises(ValueError, match=f"Data.{field} is {value}, expected"):
         Data(recorded, Tiny(), Classification(), **{field: value})
+
+
+def test_a_written_model_does_not_tell_what_was_built_before_it(tmp_path):
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        model = TransferModel(Tiny(), Classification(), CLASSES, seed=0)
+        model.save(tmp_path / place)
+    one, other = (tmp_path / place / "model.keras" for place in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
