@@ -6,6 +6,7 @@ The import takes seconds; specs, keys and help do without it. So every module of
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import errno
 import functools
@@ -41,11 +42,23 @@ else:
     keras_hub = _OnFirstUse("keras_hub")
     tf = _OnFirstUse("tensorflow")
 
-__all__ = ["PARALLEL", "as_written", "keras", "keras_hub", "muted", "tf", "untuned", "writing"]
+__all__ = [
+    "PARALLEL",
+    "as_written",
+    "counted_afresh",
+    "keras",
+    "keras_hub",
+    "muted",
+    "tf",
+    "untuned",
+    "writing",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+
+_COUNTS = "object_name_uids"  # Where Keras 3.15 counts the layers without a name.
 
 # Keras and TensorFlow import these packages for features that no command uses, such as plots or
 # wrappers for scikit-learn; they took a fifth of the start.
@@ -100,6 +113,25 @@ def _import_tensorflow() -> None:
         # extra layer, metric or optimizer for each one that it saves or loads.
         saving: Any = importlib.import_module("keras.src.saving.saving_lib")
         saving.get_attr_skipset = functools.cache(saving.get_attr_skipset)
+
+
+@contextlib.contextmanager
+def counted_afresh() -> Iterator[None]:
+    """Counts layers without a name from the beginning, as in a new process.
+
+    Keras counts them through the whole process, so a written model would tell what was built
+    before it. Layers that are built later do not take these names.
+    """
+    keras.Model  # noqa: B018 - Its first use imports Keras in the way that is set up here.
+    state: Any = importlib.import_module("keras.src.backend.common.global_state")
+    before = state.get_global_attribute(_COUNTS) or {}
+    state.set_global_attribute(_COUNTS, collections.defaultdict(int))
+    try:
+        yield
+    finally:
+        own = state.get_global_attribute(_COUNTS)
+        for name, count in before.items():
+            own[name] = max(own[name], count)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import functools
-import importlib
 import json
 import math
 import os
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkeras import files, hardware, spec
+from tlkeras import files, frameworks, hardware, spec
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import block_flags, folding, graph, lengths
@@ -28,8 +26,6 @@ if TYPE_CHECKING:
     from tlkeras.data.batches import Data
 
 HEAD = "head"
-
-_COUNTS = "object_name_uids"  # Where Keras 3.15 counts the layers without a name.
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 """The type of computation; weights are float32 in every case."""
@@ -300,24 +296,18 @@ def _seeded(seed: int) -> Iterator[None]:
     """Seeds the generators that Keras draws its seeds from, and restores them afterwards.
 
     TensorFlow's is not among them. `tf.random.set_seed`, which `keras.utils.set_random_seed` calls,
-    also destroys every SentencePiece tokenizer of tensorflow-text that there is. Keras numbers
-    nameless layers through the whole process; here from the beginning, so that a written model does
-    not tell what was built before it. Later layers have names of their own.
+    also destroys every SentencePiece tokenizer of tensorflow-text that there is. Layers without a
+    name are counted from the beginning.
     """
-    names: Any = importlib.import_module("keras.src.backend.common.global_state")
-    counts = names.get_global_attribute(_COUNTS) or {}
     before, arrays_before = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
-    names.set_global_attribute(_COUNTS, collections.defaultdict(int))
     try:
-        yield
+        with frameworks.counted_afresh():
+            yield
     finally:
         random.setstate(before)
         np.random.set_state(arrays_before)
-        own = names.get_global_attribute(_COUNTS)
-        for name, count in counts.items():
-            own[name] = max(own[name], count)
 
 
 def _readout(backbone: Backbone, network: keras.Model) -> Any:
