@@ -87,6 +87,7 @@ def test_a_fit_that_is_over_holds_neither_its_network_nor_its_features(data, tmp
     assert len(held) > 4 and not any(each() for each in held)
 
 
+@pytest.mark.slow
 def test_data_sets_open_no_files_that_they_leave_open(data):
     def opened():
         for epoch in range(20):
@@ -288,6 +289,7 @@ def test_a_network_made_anew_in_the_same_process_is_the_same():
     assert first == again != other
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_names(recorded, data, tmp_path):
     made = features.at(make(), data, TAPS, Cache(tmp_path), "float16")
     before = entries(tmp_path)

@@ -137,6 +137,7 @@ def seen(task, run, folder):
     return model, pixels[None].astype("float32"), json.loads(ended.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_masks_are_those_of_keras_in_the_order_of_the_classes(tmp_path):
     model, inputs, found = seen(Masks(), SEGMENTER, tmp_path)
     expected = np.asarray(model.served(inputs)["masks"])[0]
@@ -146,6 +147,7 @@ def test_masks_are_those_of_keras_in_the_order_of_the_classes(tmp_path):
     np.testing.assert_allclose(rows[::31, ::31], expected[::7, ::7], atol=0.01)
 
 
+@pytest.mark.slow
 def test_boxes_are_where_the_network_has_them_with_their_classes(tmp_path):
     _, _, found = seen(Finds(), DETECTOR, tmp_path)
     size = 32

@@ -70,6 +70,7 @@ def written(model: TransferModel, quantize: Any, folder: Path) -> Path:
     return folder / exporter.files()[0]
 
 
+@pytest.mark.slow
 def test_mediapipe_gives_the_scores_of_keras_to_the_names_of_the_classes(tmp_path):
     model = TransferModel(ToyText(), Classification(), CLASSES, seed=0)
     file = written(model, "none", tmp_path)

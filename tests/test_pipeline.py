@@ -184,6 +184,7 @@ def test_keras_on_another_backend_is_refused_in_one_line(pictures, tmp_path, mon
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_only_a_command_keeps_from_the_collector_what_there_was_before():
     held = "frameworks.keras.Model; import gc; print(gc.isenabled(), gc.get_freeze_count() > 0)"
     told = [

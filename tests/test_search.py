@@ -187,6 +187,7 @@ def searched(config, count=3):
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_a_search_is_told_repeated_from_the_store_and_reads_no_test_split(
     pictures, tmp_path, capsys, monkeypatch
 ):

@@ -144,6 +144,7 @@ def test_int8_without_training_examples_is_refused(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_dense_weights_have_one_scale_for_old_runtimes(tmp_path):
     model = TransferModel(Tiny(), Classification(), [f"class {i}" for i in range(60)], seed=0)
     for kind in ("dynamic", "int8"):
