@@ -134,7 +134,8 @@ def _digit(source: Embedded, number: int) -> dict[str, Any]:
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn import datasets
 
-    pictures, labels = datasets.load_digits(return_X_y=True)
+    digits: Any = datasets.load_digits(return_X_y=True)
+    pictures, labels = digits
     return pictures.reshape(-1, 8, 8), labels
 
 
