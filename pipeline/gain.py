@@ -19,6 +19,7 @@ from tlkeras import files
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
+from tlkeras.model import block_flags
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 from tlkeras.terminal import shown
@@ -85,10 +86,7 @@ def train(
     AdamW at 2e-3 with warm-up and cosine decay, batches of 16, on pictures [n, h, w, 3] with random
     flips and shifts by up to a twelfth.
     """
-    for layer in model._flatten_layers():
-        layer.trainable = True
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.9  # At 0.999 the statistics would not converge in so few steps.
+    block_flags.set_trainable([*model._flatten_layers()], True, batch_norm=True)
     warm = steps // 10
     rate: Any = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm, warmup_target=2e-3, warmup_steps=warm

@@ -49,14 +49,12 @@ class Ready:
 
 
 class Findings:
-    """All examples so far: traits, broken ones, copies in two splits, and 16-bit pictures."""
+    """All examples so far: traits, broken ones, copies, and 16-bit pictures."""
 
     def __init__(self, plan: Plan, out: Path) -> None:
         """Opens the file of traits."""
         self._plan, self._out = plan, out
         self._broken: list[Defect] = []
-        self._leaks: list[str] = []
-        self._first: dict[str, str] = {}
         self._deep, self._brightest = 0, 0
         self._copies = Copies(plan.info.features)
         self._lines = (out / traits.FILE).open("w", encoding="utf-8", errors="surrogateescape")
@@ -78,10 +76,6 @@ class Findings:
         row = Row(identity, sides[identity], [*labels], each.sha256, each.traits)
         self._lines.write(f"{row.line()}\n")
         self._copies.add(identity, each.digest, each.traits)
-        twin = self._first.setdefault(each.digest, identity)
-        if sides[twin] != sides[identity]:
-            pair = (f"{name} ({sides[name]})" for name in (twin, identity))
-            self._leaks.append(" = ".join(pair))
         if each.brightest >= 0:
             self._deep += 1
             self._brightest = max(self._brightest, each.brightest)
@@ -136,8 +130,12 @@ class Findings:
             for ids, exact, distance in self._copies.groups()
         ]
         duplicates.write(self._out, groups)
-        if self._leaks:
-            yield _leaking("exact", self._leaks)
+        if exact := [
+            " = ".join(f"{name} ({sides[name]})" for name in pair)
+            for pair in self._copies.equal()
+            if len({sides[name] for name in pair}) > 1
+        ]:
+            yield _leaking("exact", exact)
         if near := [pair for group in groups for pair in _apart(group)]:
             yield _leaking("near", near)
         # One file alone may be dark by nature; the largest value of all files is the scanner's.

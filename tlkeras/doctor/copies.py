@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from tlkeras.data.splits import TRAIN
 from tlkeras.doctor.defects import Defect
 from tlkeras.doctor.duplicates import Group
 
 ACROSS, MIXED = "copy in another split", "mixed labels"
-
-TRAIN = "train"
 
 
 def across(groups: Iterable[Group]) -> Iterator[Defect]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,9 +62,9 @@ class Copies:
 
     def groups(self) -> list[tuple[list[str], bool, float]]:
         """Returns the ids of every group, whether all are equal, and the largest distance."""
-        sets, first = Sets(), {}
-        for number, digest in enumerate(self._digests):
-            sets.join(first.setdefault(digest, number), number)
+        sets = Sets()
+        for one, other in self._equal():
+            sets.join(one, other)
         pairs = list(self._pairs())
         for one, other, _ in pairs:
             sets.join(min(one, other), max(one, other))
@@ -84,6 +84,17 @@ class Copies:
             )
             for each, root in found
         ]
+
+    def equal(self) -> Iterator[tuple[str, str]]:
+        """Yields the ids of every exact copy, behind the first that it is equal to."""
+        for one, other in self._equal():
+            yield self._ids[one], self._ids[other]
+
+    def _equal(self) -> Iterator[tuple[int, int]]:
+        first: dict[bytes, int] = {}
+        for number, digest in enumerate(self._digests):
+            if (one := first.setdefault(digest, number)) != number:
+                yield one, number
 
     def _pairs(self) -> Iterable[tuple[int, int, float]]:
         """Yields the near copies that are not equal, by the numbers of the examples."""

@@ -5,7 +5,7 @@ A row of a table names a file, a patient or a SOPInstanceUID.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +140,25 @@ class TableLabels:
             yield from [value] if isinstance(value, str) else value
 
 
+Labels = FolderLabels | TableLabels
+
+
+def require_columns(source: Any) -> None:
+    """Raises ValueError if the fields of a source that name columns do not fit together."""
+    for field in ("key", "label", "multilabel", "number") if source.table is None else ():
+        source.require(not getattr(source, field), field, "nothing, or a table beside it")
+    source.require(source.label is not None, "label", "a column")
+    columns.targets(source)
+
+
+def labels_of(source: Any, places: Callable[[], Sequence[Place]]) -> Labels:
+    """Returns the labels of a source: those of its table, or without one of its class folders."""
+    if source.table is None:
+        return FolderLabels(places())
+    targets = columns.targets(source)
+    return TableLabels(source.path, source.table, source.key, targets, source.separator)
+
+
 def _usual(file: Path, header: Sequence[str]) -> str:
     """Returns the column that names the pictures, where no field does."""
     found = [name for name in header if name.lower() in _KEYS] or columns.usual("image", header)
@@ -149,6 +168,3 @@ def _usual(file: Path, header: Sequence[str]) -> str:
             f"file; it has {spec.listed(header)}. Name it by key='…'."
         )
     return found[0]
-
-
-Labels = FolderLabels | TableLabels

@@ -17,7 +17,7 @@ from tlkeras.doctor.defects import Unusable
 from tlkeras.kinds.image import Image
 from tlkeras.medical import dicom_file, dicom_picture, scans, screen
 from tlkeras.medical.dicom_picture import Ranges, Window
-from tlkeras.medical.labels import FolderLabels, Labels, TableLabels
+from tlkeras.medical.labels import Labels, labels_of, require_columns
 from tlkeras.medical.scans import Entry, Listing
 from tlkeras.source import Source, stamp
 
@@ -60,15 +60,11 @@ class DICOM(Source, name="dicom"):
         return first is not None and scans.is_dicom(first)
 
     def validate(self):
-        of_table = ("key", "label", "multilabel", "number")
-        for field in of_table if self.table is None else ():
-            self.require(not getattr(self, field), field, "nothing, or a table beside it")
-        self.require(self.label is not None, "label", "a column")
+        require_columns(self)
         if isinstance(self.window, tuple):
             self.require(self.window[1] >= 1, "window", "center and width, which is at least 1")
         elif isinstance(self.window, int):
             self.require(self.window >= 1, "window", "the number of a window, from 1")
-        columns.targets(self)
 
     def title(self):
         return self.path.resolve().name
@@ -99,7 +95,8 @@ class DICOM(Source, name="dicom"):
         return self._patients.get(_entry_identity(identity))
 
     def remarks(self):
-        others = [file for file in folders.walk(self.path, self.path) if file not in {*self._files}]
+        own = {*self._files}
+        others = [file for file in folders.walk(self.path, self.path) if file not in own]
         told = [*self._listing.remarks(), *self._labels.remarks()]
         if others:
             first = others[0].name
@@ -150,6 +147,8 @@ class DICOM(Source, name="dicom"):
         """Yields files with the numbers of their frames, from 0."""
         first = 0
         for entry in self._listing.entries:
+            if stop is not None and first >= stop:
+                return
             chosen = [*range(entry.frames)] if self.frames == "all" else [entry.frames // 2]
             for place, frame in enumerate(chosen, start=first):
                 if start <= place and (stop is None or place < stop):
@@ -195,11 +194,7 @@ def _entry_identity(identity: str) -> str:
 @functools.lru_cache(maxsize=1)
 def _listed(source: DICOM, stamped: str) -> tuple[Listing, Labels]:
     """Returns the files of a source with a stamp, whose headers are read once in a process."""
-    if source.table is None:
-        labels = FolderLabels(source._places)
-    else:
-        targets = columns.targets(source)
-        labels = TableLabels(source.path, source.table, source.key, targets, source.separator)
+    labels = labels_of(source, lambda: source._places)
     return Listing(source._files, source.path, labels.of), labels
 
 

@@ -14,7 +14,7 @@ from tlkeras.doctor import defects
 from tlkeras.doctor.defects import Unusable
 from tlkeras.kinds.image import Image
 from tlkeras.medical import screen, volumes
-from tlkeras.medical.labels import FolderLabels, Labels, TableLabels
+from tlkeras.medical.labels import Labels, labels_of, require_columns
 from tlkeras.medical.volumes import Volume
 from tlkeras.source import Source, stamp
 
@@ -57,13 +57,9 @@ class NIfTI(Source, name="nifti"):
         return first is not None and _is_volume(first)
 
     def validate(self):
-        of_table = ("key", "label", "multilabel", "number")
-        for field in of_table if self.table is None else ():
-            self.require(not getattr(self, field), field, "nothing, or a table beside it")
-        self.require(self.label is not None, "label", "a column")
+        require_columns(self)
         is_wide = self.window is None or self.window[1] >= 1
         self.require(is_wide, "window", "center and width, which is at least 1")
-        columns.targets(self)
 
     def title(self):
         return self.path.resolve().name
@@ -190,11 +186,7 @@ def _is_volume(file: Path) -> bool:
 @functools.lru_cache(maxsize=1)
 def _listed(source: NIfTI, stamped: str) -> tuple[list[_Entry], Labels, list[str]]:
     """Returns the files of a source with a stamp, what gives their classes, and those without."""
-    if source.table is None:
-        labels = FolderLabels(source._places)
-    else:
-        targets = columns.targets(source)
-        labels = TableLabels(source.path, source.table, source.key, targets, source.separator)
+    labels = labels_of(source, lambda: source._places)
     volumes.library()  # Its absence is no fault of the files.
     entries, lacking = [], []
     for file in source._files:
