@@ -181,6 +181,7 @@ def _read(
             expected = [identity for identity in expected if identity not in excluded]
             _same_examples(expected, [each.identity for each in found])
             yield from _held(part, found)
+    _require_same_classes(source.replace(), plan.info)
 
 
 def _held(folder: Path, rows: Iterable[Ready]) -> Generator[tuple[Ready, bytes]]:
@@ -252,6 +253,15 @@ def _same_examples(expected: Sequence[str], found: Sequence[str]) -> None:
             )
 
 
+def _require_same_classes(source: Source, plan: Info) -> None:
+    """Raises if a source, looked at anew, has other classes than the plan."""
+    if (classes := tuple(source.classes())) != plan.classes:
+        raise ValueError(
+            "The data changed while it was read: its classes were "
+            f"{spec.listed(plan.classes)} and are {spec.listed(classes)}; run again."
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Reading:
     """A part of the data read and checked, in the form that `_held` reads; see `parts.Part`."""
@@ -270,11 +280,6 @@ class _Reading:
             for identity, features in examples:
                 if identity not in self.excluded:
                     holding.add(*_prepared(identity, features, self.plan))
-        if (classes := tuple(self.source.classes())) != self.plan.classes:
-            raise ValueError(
-                "The data changed while it was read: its classes were "
-                f"{spec.listed(self.plan.classes)} and are {spec.listed(classes)}; run again."
-            )
 
 
 def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[Ready, bytes]:
@@ -285,9 +290,7 @@ def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[R
             raise ValueError(f"has the features {[*features]}, expected {[*kinds]}")
         found = {key: _examined(key, kind, features[key], plan) for key, kind in kinds.items()}
         standard = {key: value for key, (value, _) in found.items()}
-        sizes = {kind.size(standard[key]) for key, kind in kinds.items()} - {None}
-        if len(sizes) > 1 and any(kind.pixelwise for kind in kinds.values()):
-            raise Unusable("sizes differ", "has an image and a mask of different sizes")
+        _require_one_size(standard, kinds)
         record = records.encode(identity, standard, kinds)
     except ValueError as error:
         return Ready(identity, defect=defects.word(error), reason=f"{error}"), b""
@@ -304,6 +307,14 @@ def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[R
         sha256=hashlib.sha256(_raw(features[first], standard[first], kinds[first])).hexdigest(),
         traits={key: traits for key, (_, traits) in found.items() if traits},
     ), record
+
+
+def _require_one_size(standard: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:
+    """Raises Unusable if a mask is not of the size of its picture."""
+    if any(kind.pixelwise for kind in kinds.values()):
+        sizes = {kind.size(standard[key]) for key, kind in kinds.items()} - {None}
+        if len(sizes) > 1:
+            raise Unusable("sizes differ", "has an image and a mask of different sizes")
 
 
 def _raw(value: Any, standard: Any, kind: Kind) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,9 +51,8 @@ class Folder(Source, name="folder"):
         return self._read(self._listed[start:stop])
 
     def labels(self):
-        number = self._numbers()
         for picture in self._files():
-            yield picture.identity, [number(picture)]
+            yield picture.identity, [self._numbers[picture.label]]
 
     def fingerprint(self):
         return stamp((picture.identity, picture.file) for picture in self._files())
@@ -95,18 +94,17 @@ class Folder(Source, name="folder"):
         return list(self._files())
 
     def _read(self, pictures: Iterable[_Picture]) -> Iterator[tuple[str, dict[str, Any]]]:
-        number = self._numbers()
         for picture in pictures:
             features = {
                 self._key: content(_KINDS[self._key], picture.file),
-                "label": number(picture),
+                "label": self._numbers[picture.label],
             }
             yield picture.identity, features
 
-    def _numbers(self) -> Callable[[_Picture], int]:
-        """Returns the function from pictures to the numbers of their classes."""
-        numbers = {name: number for number, name in enumerate(self.classes())}
-        return lambda picture: numbers[picture.label]
+    @functools.cached_property
+    def _numbers(self) -> dict[str, int]:
+        """The numbers of the classes, listed once for all the parts that a worker reads."""
+        return {name: number for number, name in enumerate(self.classes())}
 
     def _files(self) -> Iterator[_Picture]:
         """Yields every picture, class folder by class folder."""
