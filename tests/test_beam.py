@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from conftest import draw
 
+from pipeline import log
+
 ROOT = Path(__file__).parents[1]
 
-# Beam's in-process runner, on threads and on processes; its portability API, as Flink and Spark
-# use it; Dask's LocalCluster.
+# Beam's in-process runner on processes (on threads it runs unasked, see below); its portability
+# API, as Flink and Spark use it; Dask's LocalCluster.
 RUNNERS = {
-    "DirectRunner": "",
     "processes": "--direct_running_mode=multi_processing --direct_num_workers=2",
     "PortableRunner": "--job_endpoint=embed --environment_type=LOOPBACK",
     "apache_beam.runners.dask.dask_runner.DaskRunner": "--dask_partition_size=1",
@@ -34,10 +35,11 @@ def run(*words: str) -> str:
 
 def files(folder: Path) -> dict[str, bytes]:
     """Returns what every file below a folder holds, what tells of its making left out."""
+    told = {"_manifest.json", log.FILE}
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != "_manifest.json" and path.suffix != ".lock"
+        if path.is_file() and path.name not in told and path.suffix != ".lock"
     }
 
 

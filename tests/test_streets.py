@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tlkeras.frameworks import tf
+from tlkeras.images import decoding
 from tlkeras.images.masks import IGNORE
-
-pytestmark = pytest.mark.slow
+from tlkeras.sources.masks import Masks
 
 ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT = 96, 72
@@ -122,29 +123,37 @@ def of_client(version: Path, picture: Path) -> dict[str, np.ndarray]:
     return {name: value[0].numpy() for name, value in served.items()}
 
 
-@pytest.mark.parametrize("layout", ["colours", "numbers"])
-def test_streets_are_segmented_from_the_layouts_of_camvid(layout, tmp_path):
-    if layout == "colours":
-        root = camvid(tmp_path / "CamVid", "_labels", np.array([*COLOURS.values()], np.uint8), "_L")
-        table = "name,r,g,b\n" + "".join(
-            f"{name},{','.join(map(str, colour))}\n" for name, colour in COLOURS.items()
-        )
-        (root / "class_dict.csv").write_text(table)
-        fields, wanted = f"colours='{root}/class_dict.csv', ignore='Void'", [*COLOURS][:4]
-    else:
-        root = camvid(tmp_path / "CamVid", "annot", np.array([*NUMBERS.values()], np.uint8))
-        fields, wanted = f"names={NAMED}, ignore=11", [*NAMED]
-    source = f"masks(images='{root}', masks='{root}', {fields})"
+@pytest.mark.slow
+def test_streets_are_segmented_from_the_layout_of_camvid(tmp_path):
+    root = camvid(tmp_path / "CamVid", "_labels", np.array([*COLOURS.values()], np.uint8), "_L")
+    table = "name,r,g,b\n" + "".join(
+        f"{name},{','.join(map(str, colour))}\n" for name, colour in COLOURS.items()
+    )
+    (root / "class_dict.csv").write_text(table)
+    source = (
+        f"masks(images='{root}', masks='{root}', colours='{root}/class_dict.csv', ignore='Void')"
+    )
     version = pushed(tmp_path, source, "segmentation(width=24)", 12)
-    assert (version / "labels.txt").read_text().split() == wanted
+    assert (version / "labels.txt").read_text().split() == [*COLOURS][:4]
     served = of_client(version, root / "test/test_0000.png")
     assert served["category"].shape == (HEIGHT, WIDTH)
-    _, places = street(400)
-    numbers = np.array([1, 2, 3, 4, IGNORE] if layout == "colours" else [1, 2, 4, 9, IGNORE])
-    true = numbers[places]
+    true = np.array([1, 2, 3, 4, IGNORE])[street(400)[1]]
     assert (served["category"] == true)[true != IGNORE].mean() > 0.85
 
 
+def test_streets_are_read_from_the_layout_of_segnets_copy_of_camvid(tmp_path):
+    root = camvid(tmp_path / "CamVid", "annot", np.array([*NUMBERS.values()], np.uint8))
+    source = Masks(root, root, names=NAMED, ignore=11)
+    assert source.classes() == NAMED
+    found = dict(source.examples())
+    counts = Counter(map(source.split, found))
+    assert counts == {"train": 24, "validation": 6, "test": 6}
+    (first,) = (each for each in found if "test_0000" in each)
+    numbers = decoding.mask_numbers(found[first]["mask"])
+    np.testing.assert_array_equal(numbers, np.array([0, 1, 3, 8, IGNORE])[street(400)[1]])
+
+
+@pytest.mark.slow
 def test_signs_are_found_from_the_layout_of_yolo(tmp_path):
     root = signs(tmp_path / "signs")
     version = pushed(tmp_path, f"yolo(path='{root}')", "detection(most=10, width=48)", 24)
