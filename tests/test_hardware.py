@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -221,11 +220,12 @@ def test_what_several_devices_made_is_loaded_on_one(alone, together):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("fault", "within"), [("kill", 60), ("stop", 120)])
-def test_the_loss_of_a_worker_is_told_and_a_restarted_run_ends_like_an_unbroken_one(
-    recorded, together, tmp_path, fault, within
+def test_a_worker_that_stopped_is_told_and_a_restarted_run_ends_like_an_unbroken_one(
+    recorded, together, tmp_path
 ):
-    arguments = ["multi_worker", str(recorded), str(tmp_path / "scratch"), str(tmp_path), fault]
+    # One that was killed, in `test_faults`, takes the whole pipeline with it.
+    within = 120
+    arguments = ["multi_worker", str(recorded), str(tmp_path / "scratch"), str(tmp_path), "stop"]
     environments = [{"TF_CONFIG": text} for text in configs()]
     with workers([str(HERE / "fitting.py"), *arguments], environments) as (chief, broken):
         state = tmp_path / "scratch" / "phase1" / "state.json"
@@ -240,8 +240,6 @@ def test_the_loss_of_a_worker_is_told_and_a_restarted_run_ends_like_an_unbroken_
         assert chief.returncode == 1
         assert "Another worker was lost" in last_of_ours(said)
         assert time.monotonic() - began < within
-        if fault == "kill":
-            assert broken.wait(1) == -signal.SIGKILL
     assert json.loads(state.read_text())["epoch"] == 1
     fitted("multi_worker", recorded, tmp_path / "scratch", tmp_path)
     for worker in (0, 1):
