@@ -56,14 +56,17 @@ def test_a_crowd_of_copies_is_one_set_in_few_pairs(rows: int):
     assert len(pairs) < 3 * rows
 
 
-def test_the_distance_is_that_of_imagehash():
-    one, other = dirty.scene(5).convert("L"), dirty.scene(5).crop((1, 1, 95, 96)).convert("L")
-    found = [hashes.picture(image) for image in (one, other)]
-    small = [image.resize((64, 64), dirty.Image.Resampling.BOX) for image in (one, other)]
-    first, second = (imagehash.phash(image, hash_size=16) for image in small)
-    held = np.array([list(bytes.fromhex(each)) for each in found], np.uint8)[:, None]
+def test_hashes_and_distances_are_those_of_imagehash():
+    pictures = [dirty.scene(seed).convert("L") for seed in range(20)]
+    pictures += [each.crop((1, 1, 95, 96)) for each in pictures]
+    found = [bytes.fromhex(hashes.picture(image)) for image in pictures]
+    small = [image.resize((64, 64), dirty.Image.Resampling.BOX) for image in pictures]
+    expected = [imagehash.phash(image, hash_size=16) for image in small]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours[1:] == np.packbits(theirs.hash).tobytes()
+    held = np.array([[*found[5]], [*found[25]]], np.uint8)[:, None]
     ((_, _, distance),) = hashes.copies(held)
-    assert distance == (first - second) / 256 > 0
+    assert distance == (expected[5] - expected[25]) / 256 > 0
 
 
 @pytest.mark.parametrize(("size", "has_hash"), [((48, 48), True), ((47, 200), False)])

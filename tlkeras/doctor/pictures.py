@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 
 import numpy as np
 from PIL import Image
@@ -119,7 +119,7 @@ def _sides(each: Traits) -> tuple[int, int]:
 
 
 def _ending(identity: str, each: Traits) -> Iterator[tuple[str, str]]:
-    ending, format = PurePosixPath(identity).suffix.lower(), str(each["format"])
+    ending, format = posixpath.splitext(identity)[1].lower(), str(each["format"])
     if ending in _ANY_ENDING and ending not in ENDINGS.get(format, _ANY_ENDING):
         yield "wrong ending", f"is a {format} file called {ending}; it is read all the same"
 
