@@ -62,20 +62,19 @@ class Copies:
 
     def groups(self) -> list[tuple[list[str], bool, float]]:
         """Returns the ids of every group, whether all are equal, and the largest distance."""
-        sets = Sets()
-        for one, other in self._equal():
-            sets.join(one, other)
+        sets, copied = Sets(), set[int]()
         pairs = list(self._pairs())
-        for one, other, _ in pairs:
+        for one, other in (*self._equal(), *((one, other) for one, other, _ in pairs)):
             sets.join(min(one, other), max(one, other))
+            copied |= {one, other}
         members: dict[int, list[int]] = {}
-        for number in range(len(self._ids)):
+        for number in sorted(copied):
             members.setdefault(sets.root(number), []).append(number)
         furthest: dict[int, float] = {}
         for one, _, distance in pairs:
             root = sets.root(one)
             furthest[root] = max(furthest.get(root, 0.0), distance)
-        found = sorted((each, root) for root, each in members.items() if len(each) > 1)
+        found = sorted((each, root) for root, each in members.items())
         return [
             (
                 [self._ids[number] for number in each],
