@@ -75,15 +75,20 @@ def copies(hashes: np.ndarray) -> Iterator[tuple[int, int, float]]:
         near = (differing <= most).all(axis=1)
         return np.where(near, differing.max(axis=1) / _SIDE**2, -1.0)
 
-    bits = np.unpackbits(hashes[:, :, 1:], axis=2)
     order = np.lexsort(words.reshape(rows, -1).T)
     chosen = random.Random(0)
     places = [chosen.sample(range(_SIDE**2), _BITS) for _ in range(_BANDS)]
-    weights = (1 << np.arange(_BITS)).astype(np.uint64)
-    keys = (
-        bands.joined((bits[:, :, each] * weights).sum(axis=2, dtype=np.uint64)) for each in places
-    )
+    keys = (bands.joined(_key(hashes[:, :, 1:], each)) for each in places)
     yield from bands.near(keys, order, distances)
+
+
+def _key(codes: np.ndarray, places: list[int]) -> np.ndarray:
+    """Returns the number that the bits at some places make, uint64 [rows, hashes]."""
+    key = np.zeros(codes.shape[:2], np.uint64)
+    for weight, place in enumerate(places):
+        bit = codes[:, :, place // 8] >> (7 - place % 8) & 1
+        key |= bit.astype(np.uint64) << np.uint64(weight)
+    return key
 
 
 def _ones(words: np.ndarray) -> np.ndarray:

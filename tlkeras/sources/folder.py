@@ -55,7 +55,7 @@ class Folder(Source, name="folder"):
             yield picture.identity, [self._numbers[picture.label]]
 
     def fingerprint(self):
-        return stamp((picture.identity, picture.file) for picture in self._files())
+        return stamp((each.identity, self.path / each.identity) for each in self._files())
 
     def split(self, identity):
         parts = identity.split("/")
@@ -63,13 +63,13 @@ class Folder(Source, name="folder"):
         return next((self._splits[name] for name in names if name in self._splits), None)
 
     def remarks(self):
-        taken = {picture.file for picture in self._files()}
-        left = [file for file in folders.walk(self.path, self.path) if file not in taken]
+        taken = {picture.identity for picture in self._files()}
+        every = folders.walk(self.path, self.path)
+        left = [name for file in every if (name := self._name(file)) not in taken]
         told = []
         if left:
-            first = left[0].relative_to(self.path).as_posix()
             told.append(
-                f"{self.path} has {len(left):,} other files, such as {first}; they are left out."
+                f"{self.path} has {len(left):,} other files, such as {left[0]}; they are left out."
             )
         if made := folders.made(self.path):
             names = ", ".join(each.name for each in made)
@@ -77,10 +77,9 @@ class Folder(Source, name="folder"):
         return told
 
     def left_out(self):
-        taken = {picture.file for picture in self._files()}
         for place in self._places():
             for file in folders.walk(place.folder, self.path):
-                if file not in taken:
+                if not self._is_example(file):
                     yield self._name(file), *_left_out(file, self._suffixes)
 
     @functools.cached_property
@@ -96,7 +95,7 @@ class Folder(Source, name="folder"):
     def _read(self, pictures: Iterable[_Picture]) -> Iterator[tuple[str, dict[str, Any]]]:
         for picture in pictures:
             features = {
-                self._key: content(_KINDS[self._key], picture.file),
+                self._key: content(_KINDS[self._key], self.path / picture.identity),
                 "label": self._numbers[picture.label],
             }
             yield picture.identity, features
@@ -111,14 +110,17 @@ class Folder(Source, name="folder"):
         for place in self._places():
             empty = True
             for file in folders.walk(place.folder, self.path):
-                if file.suffix.lower() in self._suffixes and file.is_file():
+                if self._is_example(file):
                     empty = False
-                    yield _Picture(self._name(file), file, place.label)
+                    yield _Picture(self._name(file), place.label)
             if empty:
                 raise ValueError(
                     f"The class folder {place.folder} has no {_CALLED[self._key]} "
                     f"({', '.join(self._suffixes)}); fill or remove it.{self._mixture()}"
                 )
+
+    def _is_example(self, file: Path) -> bool:
+        return file.suffix.lower() in self._suffixes and file.is_file()
 
     @functools.cached_property
     def _key(self) -> str:
@@ -176,5 +178,4 @@ def _left_out(file: Path, suffixes: Sequence[str]) -> tuple[str, str]:
 
 class _Picture(NamedTuple):
     identity: str
-    file: Path
     label: str
