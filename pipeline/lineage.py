@@ -5,7 +5,6 @@ It is not a step of the pipeline.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, NoReturn
 from pipeline import flags, trace
 from pipeline.trace import Root, SavedModels, Sight, Trace, Wanted
 from tlkeras import spec, terminal
+from tlkeras.source import digest
 from tlkeras.spec import Spec
 
 USES = {
@@ -67,10 +67,9 @@ def _wanted(settings: Lineage) -> tuple[Wanted, str]:
         identity = trace.digest_of(settings.id)
         return lambda row: row.identity == identity, f"the id {settings.id!r}"
     try:
-        with settings.file.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ValueError(f"--file={settings.file} cannot be read: {error.strerror}.") from None
+        content = digest(settings.file)
+    except ValueError as error:
+        raise ValueError(f"--file={error}") from None
     return lambda row: row.content == content, f"the content of {settings.file}"
 
 

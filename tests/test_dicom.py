@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from scanner import scan, shapes, shipped
 from tlkeras import spec
 from tlkeras.data import ingest, reading, splits
 from tlkeras.data.splits import Split
-from tlkeras.doctor import defects
+from tlkeras.doctor import defects, traits
 from tlkeras.medical import dicom_file
 from tlkeras.source import Source
 from tlkeras.sources.dicom import DICOM
@@ -333,6 +335,17 @@ def test_the_records_hold_what_the_source_gives(tmp_path):
     for split in info.counts:
         for row in reading.dataset(tmp_path / "out", split).as_numpy_iterator():
             np.testing.assert_array_equal(row["image"][..., 0], expected[row["id"].decode()])
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_examples_are_found_again_by_the_content_of_their_file(frames, tmp_path):
+    files = [
+        scan(tmp_path / f"scans/{'ab'[i % 2]}/{i}.dcm", pixels(i, frames), PatientID=f"{i}")
+        for i in range(6)
+    ]
+    ingest.write_examples(DICOM(tmp_path / "scans"), Split(), tmp_path / "out", lambda text: None)
+    found = Counter(row.sha256 for row in traits.read(tmp_path / "out"))
+    assert found == {hashlib.sha256(file.read_bytes()).hexdigest(): frames for file in files}
 
 
 @pytest.mark.parametrize(("member", "package"), [("dicom", "pydicom"), ("nifti", "nibabel")])

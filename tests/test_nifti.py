@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import pytest
 from PIL import Image
 
 from tlkeras import spec
+from tlkeras.data import ingest
+from tlkeras.data.splits import Split
+from tlkeras.doctor import traits
 from tlkeras.medical import volumes
 from tlkeras.medical.volumes import Volume
 from tlkeras.source import Source
@@ -211,3 +216,11 @@ def test_a_volume_of_one_time_is_one(tmp_path):
 def test_fields_that_do_not_fit_are_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         NIfTI(Path("scans"), **fields)
+
+
+def test_slices_are_found_again_by_the_content_of_their_file(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (4, 9, 9, 5))
+    files = [volume(tmp_path / f"scans/{'ab'[i % 2]}/{i}.nii", values[i]) for i in range(4)]
+    ingest.write_examples(NIfTI(tmp_path / "scans"), Split(), tmp_path / "out", lambda text: None)
+    found = Counter(row.sha256 for row in traits.read(tmp_path / "out"))
+    assert found == {hashlib.sha256(file.read_bytes()).hexdigest(): 5 for file in files}

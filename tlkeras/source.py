@@ -13,7 +13,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from tlkeras import folders, spec
 from tlkeras.kind import Kind
@@ -158,6 +158,35 @@ def content(kind: Kind, file: Path) -> Any:
     """
     try:
         return kind.read(file)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+class Derived(bytes):
+    """The bytes of a picture that a source made of another file, such as a scan.
+
+    Attributes:
+        origin: The SHA-256 of that file, in hexadecimal, by which its owner finds it again.
+    """
+
+    origin: str
+
+    def __new__(cls, encoded: bytes, origin: str) -> Self:
+        """Takes the bytes and the digest of the file."""
+        made = super().__new__(cls, encoded)
+        made.origin = origin
+        return made
+
+
+def digest(file: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        ValueError: The file cannot be read.
+    """
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}.") from None
 

@@ -34,7 +34,7 @@ from tlkeras.doctor.duplicates import Copies
 from tlkeras.doctor.traits import Traits
 from tlkeras.images import decoding
 from tlkeras.kind import Kind
-from tlkeras.source import Source
+from tlkeras.source import Derived, Source
 
 # Examples of a part: many enough that its files are no burden, few enough to share the work evenly.
 _PART = 512
@@ -304,7 +304,7 @@ def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[R
         identity,
         digest=hashlib.sha256(seen).hexdigest(),
         brightest=max(map(decoding.brightest, pictures), default=-1),
-        sha256=hashlib.sha256(_raw(features[first], standard[first], kinds[first])).hexdigest(),
+        sha256=_origin(features[first], standard[first], kinds[first]),
         traits={key: traits for key, (_, traits) in found.items() if traits},
     ), record
 
@@ -317,11 +317,15 @@ def _require_one_size(standard: Mapping[str, Any], kinds: Mapping[str, Kind]) ->
             raise Unusable("sizes differ", "has an image and a mask of different sizes")
 
 
-def _raw(value: Any, standard: Any, kind: Kind) -> bytes:
-    """Returns the bytes of an input as the source gave it; of others than files and texts any."""
+def _origin(value: Any, standard: Any, kind: Kind) -> str:
+    """Returns the SHA-256 of the file or text of an input; of others than these any."""
+    if isinstance(value, Derived):
+        return value.origin
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
-    return value if isinstance(value, bytes) else kind.same(standard) or repr(standard).encode()
+        value = value.encode("utf-8", "surrogateescape")
+    elif not isinstance(value, bytes):
+        value = kind.same(standard) or repr(standard).encode()
+    return hashlib.sha256(value).hexdigest()
 
 
 def _examined(key: str, kind: Kind, value: Any, plan: Info) -> tuple[Any, Traits]:

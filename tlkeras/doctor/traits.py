@@ -26,7 +26,7 @@ class Row:
         identity: The id of the example.
         split: Its split.
         labels: The numbers of its classes, those of the first feature that names any.
-        sha256: Of the first input as the source gave it: its bytes, or the UTF-8 of a text.
+        sha256: Of the file of the first input, also of a scan, or of the UTF-8 of a text.
         traits: By feature, what `Kind.traits` returned; features without traits are left out.
     """
 

@@ -19,7 +19,7 @@ from tlkeras.medical import dicom_file, dicom_picture, scans, screen
 from tlkeras.medical.dicom_picture import Ranges, Window
 from tlkeras.medical.labels import Labels, labels_of, require_columns
 from tlkeras.medical.scans import Entry, Listing
-from tlkeras.source import Source, stamp
+from tlkeras.source import Derived, Source, digest, stamp
 
 
 class DICOM(Source, name="dicom"):
@@ -172,13 +172,14 @@ class DICOM(Source, name="dicom"):
         with contextlib.ExitStack() as stack:
             try:
                 scan = stack.enter_context(dicom_file.opened(entry.file))
+                origin = digest(entry.file)
             except ValueError as error:  # It was sound when it was listed.
                 yield from [error] * len(frames)
                 return
             for frame in frames:
                 try:
                     pixels = dicom_picture.pixels(scan, frame, self.window, ranges)
-                    yield screen.png(pixels)
+                    yield Derived(screen.png(pixels), origin)
                 except ValueError as error:
                     yield Unusable(defects.word(error), f"{error} (in {entry.shown})")
 

@@ -16,7 +16,7 @@ from tlkeras.kinds.image import Image
 from tlkeras.medical import screen, volumes
 from tlkeras.medical.labels import Labels, labels_of, require_columns
 from tlkeras.medical.volumes import Volume
-from tlkeras.source import Source, stamp
+from tlkeras.source import Derived, Source, digest, stamp
 
 
 class NIfTI(Source, name="nifti"):
@@ -150,6 +150,7 @@ class NIfTI(Source, name="nifti"):
             if entry.problem:
                 raise Unusable(entry.defect, entry.problem)
             volume = Volume(entry.file, self.axis)
+            origin = digest(entry.file)
             ends = volume.shown or (_range(self, self._stamp) if not self.window else (0.0, 0.0))
         except ValueError as error:
             for number in chosen:
@@ -157,7 +158,8 @@ class NIfTI(Source, name="nifti"):
             return
         for number in chosen:
             try:
-                image = screen.png(volume.pixels(number, self.window, *ends))
+                pixels = volume.pixels(number, self.window, *ends)
+                image = Derived(screen.png(pixels), origin)
             except ValueError as error:
                 image = error
             yield entry.named(number), {"image": image, target: entry.target}
