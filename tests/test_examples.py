@@ -391,6 +391,15 @@ def test_copies_on_two_sides_of_the_split_are_told(tmp_path: Path):
     assert said[0].splitlines()[1].strip() == first
 
 
+def test_one_copy_on_another_side_is_told_in_the_singular(tmp_path: Path):
+    for name, value in {"train/a/1": 1, "train/b/1": 2, "test/a/1": 1, "test/b/1": 3}.items():
+        file = tmp_path / f"photos/{name}.png"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(png(np.full((2, 2, 3), value)))
+    _, said = write(Folder(tmp_path / "photos"), tmp_path / "out")
+    assert "1 example is an exact copy of one in another split" in "\n".join(said)
+
+
 def test_a_copy_of_a_pair_is_one_of_both_texts(tmp_path: Path):
     kinds: dict[str, Kind] = {"text": Text(), "pair": Text(), "label": Label()}
     rows = [

@@ -21,6 +21,8 @@ from tlkeras.doctor.traits import Row
 
 FILES = (defects.QUARANTINE, defects.NOTES, traits.FILE, duplicates.FILE)
 
+_ARTICLES = {"exact": "an", "near": "a"}
+
 # Below this largest value 16 bits become at most 64 grey levels: data of 14 bits or fewer.
 _DARK = 2**14
 
@@ -195,8 +197,10 @@ def _apart(group: Group) -> Iterator[str]:
 
 def _leaking(kind: str, pairs: Sequence[str]) -> str:
     hint = ", or cut them with split(dedup=True)" if kind == "near" else ""
+    is_one = len(pairs) == 1
+    found = f"is {_ARTICLES[kind]} {kind} copy" if is_one else f"are {kind} copies"
     return (
-        f"{len(pairs):,} examples are {kind} copies of one in another split, so measures will "
-        f"flatter the model. They stay; better remove them{hint}:\n  "
-        + spec.listed(pairs, separator="\n  ")
+        f"{len(pairs):,} {'example' if is_one else 'examples'} {found} of one in another split, so "
+        f"measures will flatter the model. {'It stays' if is_one else 'They stay'}; better remove "
+        f"{'it' if is_one else 'them'}{hint}:\n  " + spec.listed(pairs, separator="\n  ")
     )
