@@ -34,7 +34,7 @@ def noise(count: int, size: int = 32) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def pictures() -> TransferModel:
-    return TransferModel(Tiny(size=64), Classification(), ("a", "b", "c"), seed=0)
+    return TransferModel(Tiny(size=112), Classification(), ("a", "b", "c"), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def texts() -> TransferModel:
 
 
 def test_of_a_linear_head_heat_is_the_class_activation_map(pictures):
-    inputs, logits = noise(3, 64), pictures.head.get_layer("logits")
+    inputs, logits = noise(3, 112), pictures.head.get_layer("logits")
     kernel, bias = logits.kernel.numpy(), np.array([0.5, -1.0, 2.0])
     logits.bias.assign(bias)
     found, chosen = Places(pictures)(inputs, most=3)
@@ -61,6 +61,13 @@ def test_of_a_linear_head_heat_is_the_class_activation_map(pictures):
     np.testing.assert_allclose(
         found.sum((2, 3)), np.take_along_axis(expected - bias, order, 1), atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("size", "rows"), [(112, 7), (128, 8), (96, 12), (24, 6), (16, 4)])
+def test_heat_is_on_the_last_map_that_is_fine_enough(size, rows):
+    model = TransferModel(Tiny(size=size), Classification(), ("a", "b"), seed=0)
+    found, _ = Places(model)(noise(1, size))
+    assert found.shape == (1, 1, rows, rows)
 
 
 @pytest.mark.parametrize(

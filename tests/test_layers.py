@@ -91,7 +91,7 @@ pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order
 pipeline.store pipeline.flags
 pipeline.trace pipeline.lineage pipeline.certificate pipeline.forget pipeline.audit
-pipeline.batch pipeline.bulk_inferrer pipeline.validate
+pipeline.batch pipeline.bulk_inferrer pipeline.explain pipeline.validate
 pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
 pipeline.ranges pipeline.trial pipeline.search pipeline.__main__
 pipeline

@@ -1,11 +1,11 @@
 """Maps: the places of a picture that an output rests on.
 
-A place of the last maps counts by gradient times activation, summed over the channels (HiResCAM,
-Draelos and Carin 2020, https://arxiv.org/abs/2011.08891). Where the head is linear on the mean of
-one map, this is the class activation map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150) and,
-but for what is below 0, Grad-CAM (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391): the
-places add up to the logit without its bias. Grad-CAM's mean of the gradients over all places would
-lose the place of an output that has one, such as a box.
+A place of a map counts by gradient times activation, summed over the channels (HiResCAM, Draelos
+and Carin 2020, https://arxiv.org/abs/2011.08891). Where the head is linear on the mean of the map,
+this is the class activation map (Zhou et al. 2016, https://arxiv.org/abs/1512.04150) and, but for
+what is below 0, Grad-CAM (Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391): the places add
+up to the logit without its bias. Grad-CAM's mean of the gradients over all places would lose the
+place of an output that has one, such as a box. ``benchmarks/explain.py`` compares them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,12 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.model import graph, pyramid
 from tlkeras.model.transfer_model import TransferModel
 
+LEAST = 7
+"""Rows and columns of a map that shows places: on the last, 4 x 4, of 128 pixels, heat misses."""
+
 
 class Places:
-    """The way from the inputs of a model to its last maps, and on to what is explained."""
+    """The way from the inputs of a model to its maps, and on to what is explained."""
 
     def __init__(self, model: TransferModel) -> None:
         """Cuts a model that `fit` says yes to."""
@@ -53,13 +56,16 @@ class Places:
 
 
 def _ends(model: TransferModel) -> list[Any]:
-    """Returns the maps that the head reads, or else the last of the body, if there is any."""
+    """Returns the maps that the head reads, or else one of the body, if there is any.
+
+    It is the last of at least `LEAST` rows and columns, or the largest.
+    """
     read = keras.tree.flatten(model.body.output)
     if all(len(tensor.shape) == 4 for tensor in read):
         return read
-    found = pyramid.pyramid(model.body)
-    last = max(found, key=lambda name: int(name.removeprefix("stride")), default=None)
-    return [found[last]] if last else []
+    by_rows = sorted(pyramid.pyramid(model.body).values(), key=lambda x: min(x.shape[1:3]))
+    fine = [tensor for tensor in by_rows if min(tensor.shape[1:3]) >= LEAST]
+    return (fine or by_rows[::-1])[:1]
 
 
 def _joined(maps: list[Any], gradients: list[Any]) -> np.ndarray:
