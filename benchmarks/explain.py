@@ -2,8 +2,8 @@
 
 * ``pointing``: the share of drawn shapes whose greatest heat is in the box of the main object. The
   share of the picture that the boxes cover is what chance would reach.
-* ``shortcut``: the same of a small square of the class's colour, planted at a place drawn by lot
-  into the training and the test pictures; a hit is within an eighth of the side of its middle.
+  ``shortcut``: the same of a square in the colour of the class, planted at a place drawn by lot
+  into training and test pictures of which nothing else tells the class.
 * ``deletion`` and ``insertion``: the mean probability of the predicted class while the places (or
   the words) of the largest weights are taken away first, or come first, over all shares (Petsiuk
   et al. 2018, https://arxiv.org/abs/1806.07421); ``random`` is a random order. Deletion should be
@@ -49,10 +49,12 @@ from tlkeras.tasks.classification import Classification
 
 SHARES = np.linspace(0, 1, 9)
 SIDE = 128
+SQUARE = SIDE // 4
+"""Pixels of a planted square's side."""
 
 
 class Planted(Source, name="planted"):
-    """Drawn shapes with a square in a colour of their class, an eighth of the side wide."""
+    """Drawn shapes with a square in the colour of their class."""
 
     count: int = 600
 
@@ -60,29 +62,31 @@ class Planted(Source, name="planted"):
         return {"image": ImageKind(), "label": Label()}
 
     def classes(self):
-        return tuple(COLOURS)[:4]
+        return "blue", "green", "red", "yellow"
 
     def examples(self):
-        for number, (identity, values) in enumerate(
-            Embedded("shapes", self.count, SIDE).examples()
-        ):
+        for identity, values in Embedded("shapes", self.count, SIDE).examples():
             with Image.open(io.BytesIO(values["image"])) as opened:
                 pixels = np.array(opened)
-            label, (top, left) = number % 4, spot(identity)
-            pixels[top : top + SIDE // 8, left : left + SIDE // 8] = [*COLOURS.values()][label]
+            label, top, left = planted(identity)
+            colour = COLOURS[self.classes()[label]]
+            pixels[top : top + SQUARE, left : left + SQUARE] = colour
             file = io.BytesIO()
             Image.fromarray(pixels).save(file, "PNG")
             yield identity, {"image": file.getvalue(), "label": label}
 
     def fingerprint(self):
-        return "1"
+        return ""
 
 
-def spot(identity: str) -> tuple[int, int]:
-    """Returns the top left corner of an example's square."""
+def planted(identity: str) -> tuple[int, int, int]:
+    """Returns the class of an example, and the top left corner of its square; drawn by lot.
+
+    The shapes say nothing of the class.
+    """
     random = np.random.default_rng(int(identity.rpartition("-")[2]))
-    top, left = random.integers(0, SIDE - SIDE // 8, 2)
-    return int(top), int(left)
+    label, (top, left) = random.integers(4), random.integers(0, SIDE - SQUARE, 2)
+    return int(label), int(top), int(left)
 
 
 def main() -> None:
@@ -100,17 +104,14 @@ def main() -> None:
     )
     row("shapes", "pointing", hits, float(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean()))
     shapes.show("shapes", places_kept)
-    planted = Case(Starter(), Planted(options.count), options)
-    corners = np.array([spot(identity) for identity in planted.identities]) / SIDE
-    squares = np.concatenate([corners - 1 / 16, corners + 3 / 16], axis=1)
+    shortcut = Case(Starter(), Planted(options.count), options)
+    corners = np.array([planted(identity)[1:] for identity in shortcut.identities]) / SIDE
+    squares = np.concatenate([corners, corners + SQUARE / SIDE], axis=1)
     hits = float(
-        np.mean([inside(*peak(x), box) for x, box in zip(planted.told, squares, strict=True)])
+        np.mean([inside(*peak(x), box) for x, box in zip(shortcut.told, squares, strict=True)])
     )
-    clipped = squares.clip(0, 1)
-    row(
-        "shortcut", "pointing", hits, float(np.prod(clipped[:, 2:] - clipped[:, :2], axis=1).mean())
-    )
-    planted.show("shortcut", places_kept)
+    row("shortcut", "pointing", hits, (SQUARE / SIDE) ** 2)
+    shortcut.show("shortcut", places_kept)
     Case(StarterText(), Embedded("notes", options.count), options).show("notes", words_kept)
 
 

@@ -45,7 +45,10 @@ export async function open(input, run, show, clear) {
       : `${pieces} of at most ${most} pieces.`;
     part("count").classList.toggle("cut", pieces > most);
     const found = { served, preparing: between - start, running: end - between };
-    const without = (others) => answers(prepare([others, ...texts.slice(1)]).arrays);
+    const without = (others) => {
+      clearTimeout(pause); // What was found out is said, not this answer.
+      return answers(prepare([others, ...texts.slice(1)]).arrays);
+    };
     const sentence = show(found, { ...source, parts: parts(texts[0], without) });
     clearTimeout(pause);
     pause = setTimeout(() => say(sentence), PAUSE);
