@@ -42,13 +42,21 @@ from tlkeras.images.drawing import COLOURS
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.kinds.label import Label
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.recipe import Recipe
+from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.recipes.probe import Probe
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
 from tlkeras.tasks.classification import Classification
+from tlkeras.training.phase import Phase
 
 SHARES = np.linspace(0, 1, 9)
 SIDE = 128
+
+_PROBE = Probe()
+
+# Frozen features tell little of the colour of a square; a network that learns finds it.
+_WHOLE = FineTune(phases=(Phase(epochs=10, learning_rate=1e-3, unfreeze="all"),))
 SQUARE = SIDE // 4
 """Pixels of a planted square's side."""
 
@@ -104,7 +112,7 @@ def main() -> None:
     )
     row("shapes", "pointing", hits, float(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean()))
     shapes.show("shapes", places_kept)
-    shortcut = Case(Starter(), Planted(options.count), options)
+    shortcut = Case(Starter(), Planted(options.count), options, _WHOLE)
     corners = np.array([planted(identity)[1:] for identity in shortcut.identities]) / SIDE
     squares = np.concatenate([corners, corners + SQUARE / SIDE], axis=1)
     hits = float(
@@ -122,9 +130,11 @@ def row(*cells: Any) -> None:
 
 
 class Case:
-    """A model that a probe fitted to data, with its explanations of test examples."""
+    """A model that was fitted to data, with its explanations of test examples."""
 
-    def __init__(self, backbone: Backbone, source: Source, options: Any) -> None:
+    def __init__(
+        self, backbone: Backbone, source: Source, options: Any, recipe: Recipe = _PROBE
+    ) -> None:
         """Makes what is not yet in the folder of the work."""
         place = options.work / source.title()
         if not (place / "examples").exists():
@@ -132,7 +142,7 @@ class Case:
         data = Data(place / "examples", backbone, Classification())
         if not (place / "model").exists():
             model = TransferModel(backbone, data.task, data.classes)
-            Probe().fit(model, data, place / "fit")
+            recipe.fit(model, data, place / "fit")
             model.save(place / "model")
         self.folder, self.model = data.folder, TransferModel.load(place / "model")
         count = min(options.shown, data.count("test"))
@@ -238,10 +248,10 @@ def words_kept(values: Any, kept: np.ndarray) -> dict[str, Any]:
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     """Returns Spearman's correlation; 0 where one is the same everywhere."""
-    ranks = [np.argsort(np.argsort(each)).astype(float) for each in (one, other)]
     if not (np.ptp(one) and np.ptp(other)):
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.array([np.argsort(np.argsort(each)) for each in (one, other)], float)
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 if __name__ == "__main__":

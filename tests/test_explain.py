@@ -63,6 +63,7 @@ def test_every_picture_gets_heat_of_its_likeliest_classes(pictures, recorded, tm
     (expected,) = own([{"image": (data / "far" / "a.png").read_bytes()}])
     assert [each["of"] for each in first["explanations"]] == [each.of for each in expected]
     for found, wanted in zip(first["explanations"], expected, strict=True):
+        assert wanted.heat is not None
         np.testing.assert_allclose(found["heat"], wanted.heat, atol=1e-5)
         assert found["value"] == pytest.approx(wanted.value, abs=1e-5)
     assert [each["picture"] for each in first["explanations"]] == [

@@ -226,8 +226,9 @@ def test_words_are_marked_by_what_the_class_loses_without_them(tried, page):
         left = served(model, {"text": text.replace(word, "")})["probabilities"]
         expected[word] = float(scores[best] - left[best])
     marks = page.run(
-        "Object.fromEntries(Array.from(document.querySelectorAll('#words mark'), (mark) => "
-        "[mark.firstChild.textContent, Number(mark.lastChild.textContent.replace('−', '-'))]))"
+        "Object.fromEntries(Array.from(document.querySelectorAll('#words mark'), "
+        "({ firstChild, lastChild }) => [firstChild.textContent, "
+        "Number(lastChild.textContent.replace('\\u2212', '-'))]))"
     )
     sure = {word for word, weight in expected.items() if abs(weight) > 0.021}
     assert sure <= {*marks} <= {*expected}

@@ -154,7 +154,7 @@ def _owners(tokenizer: Any, words: Sequence[Sequence[str]], ids: np.ndarray) -> 
             continue
         last = int((own != tokenizer.padding_id).sum()) - end
         known = np.full(room, -1, np.int32)
-        counts = np.diff([*places, max(last, places[-1] + 1)])
+        counts = np.diff(np.append(places, max(last, places[-1] + 1)))
         known[places[0] : places[0] + counts.sum()] = np.repeat(begun[places], counts)
         matcher = difflib.SequenceMatcher(None, own.tolist(), whole.tolist(), autojunk=False)
         for here, there, size in matcher.get_matching_blocks():
