@@ -49,6 +49,7 @@ from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
 from tlkeras.tasks.classification import Classification
 from tlkeras.training.phase import Phase
+from tlkeras.training.solve import Solve
 
 SHARES = np.linspace(0, 1, 9)
 SIDE = 128
@@ -56,7 +57,12 @@ SIDE = 128
 _PROBE = Probe()
 
 # Frozen features tell little of the colour of a square; a network that learns finds it.
-_WHOLE = FineTune(phases=(Phase(epochs=10, learning_rate=1e-3, unfreeze="all"),))
+_TUNED = FineTune(
+    phases=(
+        Solve(),
+        Phase(epochs=12, learning_rate=5e-4, unfreeze=0.5, schedule="cosine", warmup=0.1),
+    )
+)
 SQUARE = SIDE // 4
 """Pixels of a planted square's side."""
 
@@ -112,7 +118,7 @@ def main() -> None:
     )
     row("shapes", "pointing", hits, float(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean()))
     shapes.show("shapes", places_kept)
-    shortcut = Case(Starter(), Planted(options.count), options, _WHOLE)
+    shortcut = Case(Starter(), Planted(options.count), options, _TUNED)
     corners = np.array([planted(identity)[1:] for identity in shortcut.identities]) / SIDE
     squares = np.concatenate([corners, corners + SQUARE / SIDE], axis=1)
     hits = float(
