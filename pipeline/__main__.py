@@ -10,6 +10,7 @@ from typing import NoReturn
 from pipeline import (
     audit,
     bulk_inferrer,
+    explain,
     few_shot,
     flags,
     forget,
@@ -32,6 +33,7 @@ from tlkeras.report.page import number
 PROGRAMS = {
     "audit": audit.command,
     "bulk_inferrer": bulk_inferrer.command,
+    "explain": explain.command,
     "few_shot": few_shot.command,
     "forget": forget.command,
     "gain": gain.command,

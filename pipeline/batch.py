@@ -36,6 +36,7 @@ class Example(NamedTuple):
         size: See `Backbone.sides`.
         seen: What is seen of it.
         problem: Why it cannot be read; it has nothing else then.
+        values: Its standard values, by key of what the backbone reads.
     """
 
     identity: str
@@ -44,6 +45,7 @@ class Example(NamedTuple):
     size: Any = None
     seen: Seen = ({}, {})
     problem: str = ""
+    values: Mapping[str, Any] = {}
 
 
 class Batch(abc.ABC):
@@ -81,12 +83,12 @@ class Files(Batch):
         for path in _files(self.folder, self.suffixes)[start:stop]:
             identity = path.relative_to(self.folder).as_posix()
             try:
-                decoded, seen = _examined({key: kind}, {key: kind.read(path)})
+                standard, decoded, seen = _examined({key: kind}, {key: kind.read(path)})
                 prepared = _prepared(backbone, decoded)
             except (ValueError, OSError) as error:
                 yield Example(identity, problem=str(error))
             else:
-                yield Example(identity, identity, *prepared, seen)
+                yield Example(identity, identity, *prepared, seen, values=standard)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Labelled(Batch):
         kinds, read = dict(self.source.features()), backbone.raw()
         for number, (identity, values) in enumerate(self.source.between(start, stop), start=start):
             try:
-                decoded, seen = _examined(read, values)
+                own, decoded, seen = _examined(read, values)
                 others = {key: kind for key, kind in kinds.items() if key not in read}
                 standard = {key: kind.checked(values[key]) for key, kind in others.items()}
                 labels = samples.of_values(standard, others, self.classes)
@@ -115,7 +117,8 @@ class Labelled(Batch):
                 yield Example(identity, problem=str(error))
             else:
                 # An id is any text, not always a path that can be written to.
-                yield Example(identity, f"{number:06d}", *prepared, samples.merged(seen, labels))
+                seen = samples.merged(seen, labels)
+                yield Example(identity, f"{number:06d}", *prepared, seen, values=own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +143,8 @@ class Recorded(Batch):
             identity, values = records.values(record, about.features)
             seen = samples.of_values(values, about.features, about.classes)
             prepared = _prepared(backbone, example)
-            yield Example(identity, f"{split}/{number:06d}", *prepared, seen)
+            own = {key: values[key] for key in backbone.reads}
+            yield Example(identity, f"{split}/{number:06d}", *prepared, seen, values=own)
 
     def complete(self, gathering):
         if (self.folder / traits.FILE).exists():
@@ -210,12 +214,15 @@ def _prepared(backbone: Backbone, decoded: Mapping[str, Any]) -> tuple[Any, Any]
     return backbone.preprocess(decoded), backbone.sides(decoded)
 
 
-def _examined(kinds: Mapping[str, Kind], values: Mapping[str, Any]) -> tuple[dict[str, Any], Seen]:
-    """Returns the decoded values of an example, and what is seen of them."""
-    decoded, seen = {}, []
+def _examined(
+    kinds: Mapping[str, Kind], values: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], Seen]:
+    """Returns the standard and the decoded values of an example, and what is seen of them."""
+    checked, decoded, seen = {}, {}, []
     for key, kind in kinds.items():
         standard, found = kind.examined(values[key])
+        checked[key] = standard
         decoded[key] = kind.decoded(tf.convert_to_tensor(standard, kind.parsing().dtype))
         seen.append(samples.of_values({key: standard}, {key: kind}, ()))
         seen.append(samples.of_traits(key, found))
-    return decoded, samples.merged(*seen)
+    return checked, decoded, samples.merged(*seen)

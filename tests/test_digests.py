@@ -27,7 +27,9 @@ SUMMARIES = "tlkeras.doctor.statistics tlkeras.doctor.samples tlkeras.doctor.tra
 SCHEMAS = "tlkeras.doctor.statistics tlkeras.doctor.drift tlkeras.doctor.schemas"
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
-{MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.measures.occlusion
+{MODEL} {VERSIONS} tlkeras.measures.measures
+tlkeras.explaining.explanation tlkeras.explaining.chosen tlkeras.explaining.maps
+tlkeras.explaining.pieces tlkeras.model.pyramid tlkeras.images.heat
 tlkeras.measures.domains
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage

@@ -18,7 +18,7 @@ tlkeras.doctor.sketches tlkeras.doctor.pictures tlkeras.doctor.texts
 tlkeras.doctor.drift tlkeras.doctor.samples tlkeras.doctor.statistics tlkeras.doctor.schemas
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.signatures
 tlkeras.images.png tlkeras.images.metadata tlkeras.images.decoding
-tlkeras.images.masks tlkeras.images.framing
+tlkeras.images.masks tlkeras.images.framing tlkeras.images.heat
 tlkeras.boxes.geometry tlkeras.boxes.suppression tlkeras.boxes.assignment tlkeras.boxes.overlay
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
 tlkeras.texts.cuts tlkeras.texts.composing tlkeras.texts.whole_words
@@ -47,12 +47,14 @@ tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
 tlkeras.model.transfer_model tlkeras.model.one_tower tlkeras.model.vector
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
-tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
+tlkeras.measures.entities tlkeras.measures.spans
 tlkeras.measures.domains
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
 tlkeras.measures.language_modeling tlkeras.measures.retrieval
+tlkeras.explaining.chosen tlkeras.explaining.maps tlkeras.explaining.pieces
+tlkeras.explaining.explanation
 tlkeras.texts.sampling
 tlkeras.losses.detection tlkeras.losses.language_modeling tlkeras.losses.regression
 tlkeras.losses.retrieval tlkeras.losses.segmentation tlkeras.losses.tagging
@@ -89,7 +91,7 @@ pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order
 pipeline.store pipeline.flags
 pipeline.trace pipeline.lineage pipeline.certificate pipeline.forget pipeline.audit
-pipeline.batch pipeline.bulk_inferrer pipeline.validate
+pipeline.batch pipeline.bulk_inferrer pipeline.explain pipeline.validate
 pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
 pipeline.ranges pipeline.trial pipeline.search pipeline.__main__
 pipeline

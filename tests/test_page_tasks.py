@@ -214,6 +214,30 @@ def test_the_answer_follows_the_keys_and_goes_with_the_text(tried, page):
     assert page.run("document.querySelector('#status').textContent") == "Type a text."
 
 
+def test_words_are_marked_by_what_the_class_loses_without_them(tried, page):
+    model = tried("classes")
+    text = "Why is  the Rivo\nlate, Uma?"
+    typed(page, (text,))
+    page.run("document.querySelector('#why').click()")
+    page.until("!document.querySelector('#rests').hidden")
+    scores = served(model, {"text": text})["probabilities"]
+    best, expected = int(scores.argmax()), {}
+    for word in text.split():
+        left = served(model, {"text": text.replace(word, "")})["probabilities"]
+        expected[word] = float(scores[best] - left[best])
+    marks = page.run(
+        "Object.fromEntries(Array.from(document.querySelectorAll('#words mark'), "
+        "({ firstChild, lastChild }) => [firstChild.textContent, "
+        "Number(lastChild.textContent.replace('\\u2212', '-'))]))"
+    )
+    sure = {word for word, weight in expected.items() if abs(weight) > 0.021}
+    assert sure <= {*marks} <= {*expected}
+    assert marks == pytest.approx({word: expected[word] for word in marks}, abs=6e-3)
+    assert page.run("document.querySelector('#status').textContent") == (
+        f"{len(marks)} of 6 words matter for {model.classes[best]}."
+    )
+
+
 def test_a_number_is_the_one_that_python_gives(tried, page):
     model = tried("number")
     for text in NOTES[:2]:

@@ -144,6 +144,48 @@ def test_the_page_gives_the_class_that_python_gives(tried, version, tmp_path):
     assert len(best) > 1  # Else it would prove little.
 
 
+def test_the_answer_rests_on_the_part_without_which_it_is_less_likely(tried, version, tmp_path):
+    pixels = np.full((128, 128, 3), 120, np.uint8)
+    pixels[80:112, 16:56] = (30, 190, 60)
+    picture = tmp_path / "spot.png"
+    Image.fromarray(pixels).save(picture)
+    tried.choose("#file", picture)
+    label = next(iter(answer(tried)))
+    tried.run("document.querySelector('#why').click()")
+    tried.until("!document.querySelector('#rests').hidden")
+    inputs = Starter(size=64).preprocess({"image": kinds.Image().given(picture)}).numpy()
+    network = litert.load(version / "try" / "model.tflite")
+    place = (version / "labels.txt").read_text(encoding="utf-8").splitlines().index(label)
+
+    def score(pixels):
+        return network(pixels[None])["probabilities"][0, place]
+
+    heat, counts = np.zeros([8, 8]), np.zeros([8, 8])
+    for row in range(7):
+        for column in range(7):
+            covered = inputs.copy()
+            covered[8 * row : 8 * row + 16, 8 * column : 8 * column + 16] = inputs.mean((0, 1))
+            lost = score(inputs) - score(covered)
+            heat[row : row + 2, column : column + 2] += lost
+            counts[row : row + 2, column : column + 2] += 1
+    levels = np.maximum(heat / counts, 0) / (heat / counts).max()
+    drawn = tried.run(
+        "Array.from(document.querySelector('#layer .heat').getContext('2d')"
+        ".getImageData(0, 0, 8, 8).data)"
+    )
+    # The green of a colour rises with its level.
+    green = np.reshape(drawn, [8, 8, 4])[..., 1]
+    np.testing.assert_allclose(green, np.interp(levels, [0, 0.5, 1], [34, 123, 232]), atol=6)
+    assert tried.run("document.querySelector('#status').textContent").startswith(
+        f"What speaks for {label} is "
+    )
+    # Of another picture nothing is told until it is asked for.
+    tried.choose("#file", written(tmp_path, "blue"))
+    answer(tried)
+    tried.until("document.querySelector('#rests').hidden")
+    assert not tried.run("document.querySelector('#why').hidden")
+
+
 def test_a_dropped_picture_is_classified_and_shown(tried, version, tmp_path):
     picture = written(tmp_path, "blue")
     tried.drop("#stage", picture)

@@ -80,6 +80,9 @@ class Task(Spec, plugins="tlkeras.tasks"):
     Its layer ``logits`` begins with `Backbone.readout`.
     """
 
+    explains: ClassVar[bool] = False
+    """Whether there are numbers that an explanation can be of, see `explained`."""
+
     primary: ClassVar[str]
     """The scalar of the measures that blesses a model or not."""
 
@@ -189,6 +192,16 @@ class Task(Spec, plugins="tlkeras.tasks"):
         An array of uint8 [h, w] is written as a picture, all else as numbers and texts.
         """
         return dict(answer)
+
+    def explained(self, outputs: Any) -> tuple[Any, Any]:
+        """Returns numbers that an explanation can be of, float32 [b, n], and their classes.
+
+        They are made of the outputs and differentiated: the logits of all classes, in order, or of
+        the parts that were found. The largest of an example matters most. The classes are int32
+        [b, n]: -1 where there is nothing to explain, and 0 of a task without classes. A task that
+        `explains` has it.
+        """
+        raise NotImplementedError
 
     def views(self, model: TransferModel, examples: Sequence[Mapping[str, Any]]) -> Sequence[View]:
         """Returns what the report shows beside the measures, made by the model of some examples.

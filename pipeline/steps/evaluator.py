@@ -20,10 +20,11 @@ from tlkeras.data import reading, records
 from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
 from tlkeras.doctor.reference import Reference
+from tlkeras.explaining import explanation
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING
-from tlkeras.measures import domains, measures, occlusion
+from tlkeras.measures import domains, measures
 from tlkeras.measures.measures import Measures, listed
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
@@ -77,7 +78,7 @@ def evaluation(
         if split == _TARGET and (others := _beside(data)):
             found = domains.compared(found, _tallied(fitted, data, others))
         _require_fitting_bound(found, task, lower_bound, upper_bound)
-        found = occlusion.marked(found, fitted, functools.partial(_values, data, split))
+        found = explanation.shown(found, fitted, functools.partial(_values, data, split))
         before = _measured_before(baseline, data, split).score if baseline else None
     measures.write(found, out)
     # Name and version: a reader of the report need not know where they lie.

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkeras.exporter import UNSTATED, Exporter, existing
 from tlkeras.formats import signature, usage
 from tlkeras.frameworks import keras, tf
-from tlkeras.model.transfer_model import save_network
+from tlkeras.model.transfer_model import HEAD, TransferModel, called_with, save_network
+
+if TYPE_CHECKING:
+    from tlkeras.backbone import Backbone
+    from tlkeras.task import Task
 
 
 class Keras(Exporter, name="keras"):
@@ -51,6 +57,19 @@ class Keras(Exporter, name="keras"):
             return {name: np.asarray(tensor) for name, tensor in served.items()}
 
         return predict
+
+    def model(
+        self, out: Path, backbone: Backbone, task: Task, classes: Sequence[str]
+    ) -> TransferModel:
+        """Returns the model of a written export, with its body and its head apart.
+
+        It is of this backbone and task, and has these classes.
+        """
+        network: Any = keras.saving.load_model(out / "model.keras", compile=False)
+        head = network.get_layer(HEAD)
+        body = keras.Model(network.input, called_with(head), name="body")
+        full = keras.Model(body.input, head(body.output), name=backbone.name)
+        return TransferModel.of(backbone, task, classes, body, head, full)
 
     def usage(self, backbone, task):
         return usage.of_prepared(backbone, "model.keras", _USE, _USE_OF_OTHERS)

@@ -163,11 +163,12 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """Examples to look at."""
+    """Examples to look at; `legend` is what the highest colour of heat says, if there is any."""
 
     title: str
     examples: Sequence[Example]
     note: str = ""
+    legend: str = ""
 
 
 View = Table | Matrix | Curve | Bars | Gallery

@@ -149,6 +149,8 @@ def _gallery(view: Gallery, examples: Mapping[int, Shown]) -> Markup:
                 parts += marked or [content]
             else:
                 overlaid = [_overlaid(content, *each) for each in example.overlays.items()]
+                if view.legend and len(overlaid) == 1:  # Nothing else shows the picture alone.
+                    overlaid.insert(0, element("span", content, class_="overlaid"))
                 parts += overlaid or [content]
         name = [element("div", shown.id)] if shown and shown.id else []
         said = [element("q", shown.said, dir="auto")] if shown and shown.said else []
@@ -159,9 +161,16 @@ def _gallery(view: Gallery, examples: Mapping[int, Shown]) -> Markup:
     return joined(
         [
             element("p", view.note, class_="quiet") if view.note else Markup(),
+            _legend(view.legend) if view.legend else Markup(),
             element("div", *figures, class_=f"gallery {style}".strip()),
         ]
     )
+
+
+def _legend(highest: str) -> Markup:
+    """Returns what the colours of heat say, see `images.heat`."""
+    bar = element("span", class_="ramp")
+    return element("p", "says nothing ", bar, f" {highest} most", class_="quiet legend")
 
 
 def _overlaid(content: Markup, name: str, overlay: str) -> Markup:

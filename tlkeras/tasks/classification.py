@@ -15,6 +15,7 @@ class Classification(Task, name="classification"):
 
     reads = ("label",)
     primary = "accuracy"
+    explains = True
 
     dropout: float = 0.2
     label_smoothing: float = 0.0
@@ -60,6 +61,10 @@ class Classification(Task, name="classification"):
 
     def outputs(self):
         return (Output("probabilities", "scores", labelled=True),)
+
+    def explained(self, outputs):
+        """Returns the logits, [b, classes]."""
+        return outputs, tf.broadcast_to(tf.range(tf.shape(outputs)[1]), tf.shape(outputs))
 
     def tally(self, classes):
         return ClassificationTally(classes)

@@ -34,6 +34,7 @@ class Detection(Task, name="detection"):
     optional = ("ignored",)
     needs_float = True  # Of 256 places, boxes would have too few.
     primary = "ap"
+    explains = True
     recipe = (
         "fine_tune(phases=["
         "phase(epochs=36, learning_rate=2e-3, schedule='cosine', warmup=0.1, "
@@ -166,6 +167,13 @@ class Detection(Task, name="detection"):
         """Returns ``names``, ``scores`` and ``pixels`` of the boxes that there are."""
         count = int(answer["count"])
         return {name: answer[name][:count] for name in ("names", "scores", "pixels")}
+
+    def explained(self, outputs):
+        """Returns the log-odds of the served boxes, best first, [b, most]; from a score of 0.5."""
+        served = self.served(outputs)
+        scores = tf.clip_by_value(served["scores"], _LEAST_SCORE, 1 - 1e-6)
+        labels = tf.where(scores >= 0.5, tf.cast(served["category"], tf.int32), -1)
+        return tf.math.log(scores) - tf.math.log1p(-scores), labels
 
     def tally(self, classes):
         return DetectionTally(classes)

@@ -15,6 +15,7 @@ class Multilabel(Task, name="multilabel"):
 
     reads = ("labels",)
     primary = "macro_f1"
+    explains = True
 
     dropout: float = 0.2
 
@@ -51,6 +52,10 @@ class Multilabel(Task, name="multilabel"):
 
     def outputs(self):
         return (Output("probabilities", "scores", labelled=True, threshold=THRESHOLD),)
+
+    def explained(self, outputs):
+        """Returns the logits, [b, classes]."""
+        return outputs, tf.broadcast_to(tf.range(tf.shape(outputs)[1]), tf.shape(outputs))
 
     def tally(self, classes):
         return MultilabelTally(classes)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.frameworks import keras
+from tlkeras.frameworks import keras, tf
 from tlkeras.measures.regression import RegressionTally
 from tlkeras.task import Output, Task
 
@@ -23,6 +23,7 @@ class Regression(Task, name="regression"):
 
     reads = ("number",)
     primary = "mean_absolute_error"
+    explains = True
 
     dropout: float = 0.2
 
@@ -67,6 +68,10 @@ class Regression(Task, name="regression"):
 
     def outputs(self):
         return (Output("number", "vector"),)
+
+    def explained(self, outputs):
+        """Returns the number, [b, 1]."""
+        return outputs[:, :1], tf.zeros_like(outputs[:, :1], tf.int32)
 
     def tally(self, classes):
         return RegressionTally()

@@ -28,6 +28,7 @@ class Segmentation(Task, name="segmentation"):
 
     reads = ("mask",)
     primary = "mean_iou"
+    explains = True
     recipe = (
         "fine_tune(phases=["
         "phase(epochs=36, learning_rate=2e-3, schedule='cosine', warmup=0.1, "
@@ -125,6 +126,17 @@ class Segmentation(Task, name="segmentation"):
 
     def outputs(self):
         return (Output("mask", "mask", labelled=True, others=(BACKGROUND,)),)
+
+    def explained(self, outputs):
+        """Returns the sum of a class's logits over its pixels, as a mean of all, [b, classes].
+
+        Its pixels are those where its logit is the largest (Vinogradova et al. 2020,
+        https://arxiv.org/abs/2002.11434).
+        """
+        own = tf.one_hot(tf.argmax(outputs, axis=-1), outputs.shape[-1])[..., 1:]
+        values = tf.reduce_mean(outputs[..., 1:] * own, axis=(1, 2))
+        shares = tf.reduce_mean(own, axis=(1, 2))
+        return values, tf.where(shares > 0, tf.range(tf.shape(values)[1])[None], -1)
 
     def tally(self, classes):
         return SegmentationTally(classes)

@@ -60,7 +60,7 @@ class HubPieces:
         """Returns int32 [b, length]: ``start … end padding …``, the end of a longer text cut."""
 
         def ids(texts: Any) -> Any:
-            return rows.one(self._pieces(texts), self._frame(1), length, self.padding_id)
+            return rows.one(self._pieces(texts), self.frame(1), length, self.padding_id)
 
         return rows.batched(ids, texts)
 
@@ -69,7 +69,7 @@ class HubPieces:
 
         def ids(*texts: Any) -> Any:
             one, other = map(self._pieces, texts)
-            return rows.two(one, other, self._frame(2), length, self.padding_id)
+            return rows.two(one, other, self.frame(2), length, self.padding_id)
 
         return rows.batched(ids, first, second)
 
@@ -80,7 +80,7 @@ class HubPieces:
             words: The words of a sentence, string [w], or of many, ragged string [b, (w)].
             length: How many pieces there are for a sentence.
         """
-        return rows.of_words(self._pieces, words, self._frame(1), length, self.padding_id)
+        return rows.of_words(self._pieces, words, self.frame(1), length, self.padding_id)
 
     def text(self, ids: Sequence[int]) -> str:
         """Returns the text of pieces."""
@@ -109,7 +109,8 @@ class HubPieces:
         """The id that fills the rest of a row, -1 if `padding` is empty."""
         return self._id(self.padding) if self.padding else -1
 
-    def _frame(self, texts: int) -> rows.Frame:
+    def frame(self, texts: int) -> rows.Frame:
+        """Returns the special ids that stand before, between and behind so many texts."""
         start, end = ([self._id(piece)] if piece else [] for piece in (self.start, self.end))
         return [start, end] if texts == 1 else [start, end * self.between, end]
 

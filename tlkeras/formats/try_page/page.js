@@ -3,6 +3,7 @@
 import { json } from "./files.js";
 import { load } from "./network.js";
 import { complain, part, say } from "./status.js";
+import { withdraw } from "./why.js";
 
 /**
  * By the kind of input: modules with what they `ask`, the `words` for times, the `fact` of a model,
@@ -81,5 +82,6 @@ function milliseconds(time) {
 }
 
 function clear() {
+  withdraw();
   part("answer").hidden = part("times").hidden = true;
 }

@@ -1,8 +1,10 @@
 // The input of pictures: a file that is chosen or dropped, or the camera.
 
+import { drawn, where } from "./heat.js";
 import { squash } from "./squash.js";
 import { complain, part, say } from "./status.js";
 
+const SIDE = 8; // Places across and down of which the picture's heat consists.
 const CAMERA = { video: { facingMode: "environment" } };
 
 export const controls = "picture-input";
@@ -29,14 +31,37 @@ export function open({ size, tensors }, run, show, clear) {
     const between = performance.now();
     const served = await run({ [name]: squashed });
     const end = performance.now();
-    return { served, preparing: between - start, running: end - between };
+    return { served, squashed, preparing: between - start, running: end - between };
   };
 
   /** Shows an answer and returns its sentence. */
-  const shown = (found, width, height) => {
+  const shown = (found, width, height, parts) => {
     part("frame").style.setProperty("--ratio", width / height);
-    return show(found, { width, height, layer: part("layer") });
+    return show(found, { width, height, layer: part("layer"), parts });
   };
+
+  /** Returns the parts of a picture, windows of 2 x 2 places, as `offer` of why.js wants them. */
+  const parts = ({ squashed }) => ({
+    count: (SIDE - 1) ** 2,
+    without: (each) => run({ [name]: covered(squashed, size, ...corner(each)) }),
+    paint: (weights, label) => {
+      const heat = new Array(SIDE ** 2).fill(0);
+      const counts = new Array(SIDE ** 2).fill(0);
+      weights.forEach((weight, each) => {
+        const [row, column] = corner(each);
+        for (const place of [0, 1, SIDE, SIDE + 1]) {
+          heat[row * SIDE + column + place] += weight;
+          counts[row * SIDE + column + place] += 1;
+        }
+      });
+      const means = heat.map((sum, place) => sum / counts[place]);
+      const canvas = drawn(means, SIDE);
+      canvas.className = "heat";
+      part("layer").replaceChildren(canvas);
+      if (Math.max(...means) <= 0) return `No place alone speaks for ${label}.`;
+      return `What speaks for ${label} is ${where(means, SIDE)}.`;
+    },
+  });
 
   /** Shows the picture, the video, or, with null, the empty stage and no answer. */
   const stage = (id) => {
@@ -75,7 +100,7 @@ export function open({ size, tensors }, run, show, clear) {
       URL.revokeObjectURL(part("picture").src);
       part("picture").src = URL.createObjectURL(file);
       stage("picture");
-      say(shown(found, width, height));
+      say(shown(found, width, height, parts(found)));
     } catch (error) {
       if (mine === turn) {
         stage(null);
@@ -139,4 +164,21 @@ export function open({ size, tensors }, run, show, clear) {
     if (file) openPicture(file);
     else complain("What was dropped is no file; save the picture and drop the file.");
   });
+}
+
+/** Returns the row and the column of a window's first place. */
+function corner(each) {
+  return [Math.floor(each / (SIDE - 1)), each % (SIDE - 1)];
+}
+
+/** Returns a picture, [size, size, 3], with its mean colour in a window. */
+function covered(pixels, size, row, column) {
+  const mean = [0, 0, 0];
+  pixels.forEach((value, place) => { mean[place % 3] += value / (size * size); });
+  const found = pixels.slice();
+  const edge = (place) => Math.round((place * size) / SIDE);
+  for (let y = edge(row); y < edge(row + 2); y++) {
+    for (let x = edge(column); x < edge(column + 2); x++) found.set(mean, 3 * (y * size + x));
+  }
+  return found;
 }

@@ -1,6 +1,7 @@
 // The answer of classes: the most probable ones, as bars.
 
 import { list, percent } from "./results.js";
+import { offer } from "./why.js";
 
 const SHOWN = 5; // Classes.
 
@@ -12,11 +13,13 @@ export function open({ classes, output }, blank) {
   if (count !== classes.length) {
     throw new Error(`it has ${count} outputs for ${classes.length} classes.`);
   }
-  return (served) => {
+  return (served, { parts }) => {
     const scores = served[name];
     const order = Array.from(classes.keys()).sort((a, b) => scores[b] - scores[a]);
     const shown = order.slice(0, SHOWN);
     list(shown.map((place) => ({ name: classes[place], share: scores[place] })));
+    const [best] = order;
+    offer(parts, { now: scores[best], of: (other) => other[name][best] }, classes[best]);
     if (output.threshold === null) {
       return `Most likely ${classes[order[0]]}, ${percent.format(scores[order[0]])}.`;
     }

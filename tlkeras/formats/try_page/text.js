@@ -7,6 +7,8 @@ import { complain, part, say } from "./status.js";
 import * as wordpiece from "./wordpiece.js";
 
 const CUTTERS = { bytepairs: bytepairs.cutter, wordpiece: wordpiece.cutter };
+const WORDS = 60; // So many words of a text are left out, one at a time.
+const LEAST = 0.02; // Words that change a score by less are not marked.
 const PAUSE = 400; // Milliseconds without a key, after which the answer is read aloud.
 
 export const controls = "text-input";
@@ -35,14 +37,19 @@ export async function open(input, run, show, clear) {
     const start = performance.now();
     const { arrays, pieces, most, source } = prepare(texts);
     const between = performance.now();
-    const served = await run(names.length > 1 ? arrays : { [names[0]]: arrays.token_ids });
+    const answers = (given) => run(names.length > 1 ? given : { [names[0]]: given.token_ids });
+    const served = await answers(arrays);
     const end = performance.now();
     part("count").textContent = pieces > most
       ? `The model reads ${most} of ${pieces} pieces; the rest is cut off.`
       : `${pieces} of at most ${most} pieces.`;
     part("count").classList.toggle("cut", pieces > most);
     const found = { served, preparing: between - start, running: end - between };
-    const sentence = show(found, source);
+    const without = (others) => {
+      clearTimeout(pause); // What was found out is said, not this answer.
+      return answers(prepare([others, ...texts.slice(1)]).arrays);
+    };
+    const sentence = show(found, { ...source, parts: parts(texts[0], without) });
     clearTimeout(pause);
     pause = setTimeout(() => say(sentence), PAUSE);
   };
@@ -106,4 +113,38 @@ function kindOf(patterns) {
 /** Returns the words of a text, as `tf.strings.split` does: only spaces of ASCII part them. */
 function split(text) {
   return text.split(/[ \t\n\v\f\r]+/).filter(Boolean);
+}
+
+/** Returns the parts of a text, its words, as `offer` of why.js wants them. */
+function parts(text, without) {
+  const words = [...text.matchAll(/[^ \t\n\v\f\r]+/g)].slice(0, WORDS);
+  part("words").hidden = true;
+  return {
+    count: words.length,
+    without: (each) => {
+      const { index, 0: word } = words[each];
+      return without(text.slice(0, index) + text.slice(index + word.length));
+    },
+    paint: (weights, label) => {
+      const most = Math.max(...weights.map(Math.abs), Number.MIN_VALUE);
+      const place = part("words");
+      place.hidden = false;
+      place.replaceChildren();
+      words.forEach(({ 0: word }, each) => {
+        const weight = weights[each];
+        const is = Math.abs(weight) >= LEAST ? "mark" : "span";
+        const element = Object.assign(document.createElement(is), { textContent: word });
+        if (is === "mark") {
+          element.classList.toggle("against", weight < 0);
+          element.style.setProperty("--share", Math.abs(weight) / most);
+          const said = document.createElement("small");
+          said.textContent = `${weight < 0 ? "−" : "+"}${Math.abs(weight).toFixed(2)}`;
+          element.append(said);
+        }
+        place.append(element, " ");
+      });
+      const marked = place.querySelectorAll("mark").length;
+      return `${marked} of ${words.length} words matter for ${label}.`;
+    },
+  };
 }

@@ -1,0 +1,249 @@
+"""What a prediction rests on: places of pictures, words of texts."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from conftest import Tiny
+from PIL import Image
+from toy_text import ToyText
+
+from tlkeras.explaining import explanation, pieces
+from tlkeras.explaining.maps import Places
+from tlkeras.explaining.pieces import Pieces
+from tlkeras.frameworks import keras, tf
+from tlkeras.images import heat
+from tlkeras.measures.measures import Example, Gallery, Mark, Measures, Scalar, Table
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
+from tlkeras.tasks.multilabel import Multilabel
+from tlkeras.tasks.regression import Regression
+from tlkeras.tasks.segmentation import Segmentation
+from tlkeras.tasks.tagging import Tagging
+
+TEXT = "so  the good soup\nwas bad fine sour"
+
+
+def noise(count: int, size: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, (count, size, size, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> TransferModel:
+    return TransferModel(Tiny(size=112), Classification(), ("a", "b", "c"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def texts() -> TransferModel:
+    return TransferModel(ToyText(), Classification(), ("bad", "good"), seed=0)
+
+
+def test_of_a_linear_head_heat_is_the_class_activation_map(pictures):
+    inputs, logits = noise(3, 112), pictures.head.get_layer("logits")
+    kernel, bias = logits.kernel.numpy(), np.array([0.5, -1.0, 2.0])
+    logits.bias.assign(bias)
+    found, chosen = Places(pictures)(inputs, most=3)
+    (last,) = (layer for layer in pictures.body.layers if layer.name == "block4_dropout")
+    activations = keras.Model(pictures.body.input, last.output)(inputs).numpy()
+    maps = np.einsum("bhwc,ck->bkhw", activations, kernel) / np.prod(activations.shape[1:3])
+    labels = np.asarray(chosen.labels)
+    np.testing.assert_allclose(
+        found, np.take_along_axis(maps, labels[..., None, None], 1), atol=1e-6
+    )
+    # The places add up to the logit without its bias.
+    expected = pictures.full(inputs).numpy()
+    order = np.argsort(-expected, axis=1)
+    assert (labels == order).all()
+    np.testing.assert_allclose(
+        found.sum((2, 3)), np.take_along_axis(expected - bias, order, 1), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("size", "rows"), [(112, 7), (128, 8), (96, 12), (24, 6), (16, 4)])
+def test_heat_is_on_the_last_map_that_is_fine_enough(size, rows):
+    model = TransferModel(Tiny(size=size), Classification(), ("a", "b"), seed=0)
+    found, _ = Places(model)(noise(1, size))
+    assert found.shape == (1, 1, rows, rows)
+
+
+@pytest.mark.parametrize(
+    ("task", "classes"),
+    [(Multilabel(), ("a", "b")), (Regression(), ()), (Segmentation(width=8), ("a", "b"))],
+)
+def test_heat_of_a_place_is_gradient_times_activation(task, classes):
+    model = TransferModel(Tiny(size=64), task, classes, seed=0)
+    inputs = noise(2, 64)
+    found, chosen = Places(model)(inputs)
+    assert found.shape[:2] == (2, 1) and np.isfinite(found).all() and np.abs(found).max() > 0
+    values, _ = task.explained(model.full(inputs))
+    np.testing.assert_allclose(chosen.values[:, 0], np.max(values, axis=1), atol=1e-5)
+
+
+def test_heat_of_a_box_is_where_its_cell_sees():
+    model = TransferModel(Tiny(size=64), Detection(width=8), ("a", "b"), seed=0)
+    # One cell is sure of an object: its logits have a bias that the others do not reach.
+    names = [layer.name for layer in model.head.layers if layer.name.endswith("_logits")]
+    for name in names:
+        model.head.get_layer(name).bias.assign([3.0, -9.0])
+    inputs = noise(1, 64)
+    found, chosen = Places(model)(inputs, most=2)
+    assert np.asarray(chosen.labels).tolist() == [[0, 0]]
+    assert np.asarray(chosen.values).min() > 0 and found.shape[1] == 2
+    model.head.get_layer(names[0]).bias.assign([-9.0, -9.0])
+    for name in names[1:]:
+        model.head.get_layer(name).bias.assign([-9.0, -9.0])
+    _, chosen = Places(model)(inputs)
+    assert np.asarray(chosen.labels).tolist() == [[-1]]
+
+
+@pytest.fixture(scope="module")
+def weigh(texts):
+    """Returns the inputs of texts and their weighed words, all by one traced function."""
+    way = Pieces(texts)
+
+    def weigh(*several):
+        inputs = texts.backbone.preprocess({"text": tf.constant(several)})
+        return inputs, way([text.split() for text in several], inputs)
+
+    return weigh
+
+
+def test_the_weights_of_words_add_up_to_what_the_words_change(texts, weigh):
+    inputs, (found,) = weigh(TEXT)
+    ids = inputs.numpy().copy()
+    ids[0, 1 : 1 + len(TEXT.split())] = 0  # One piece a word, behind the first special one.
+    label = int(found.chosen.labels[0, 0])
+    embedding, masks = texts.body.get_layer("pieces"), inputs.numpy() != 0
+    assert masks[0, : len(TEXT.split()) + 2].all()
+    whole = texts.full(inputs).numpy()[0]
+    assert label == whole.argmax()
+    np.testing.assert_allclose(found.chosen.values[0, 0], whole[label], atol=1e-5)
+    # Without its words a text has the embedding of padding at their places, and is not masked.
+    table = embedding.embeddings.numpy()
+    changed = table.copy()
+    words = ids[0, 1 : 1 + len(TEXT.split())]
+    assert (words == 0).all()
+    changed[np.unique(inputs.numpy()[0, 1 : 1 + len(TEXT.split())])] = table[0]
+    embedding.embeddings.assign(changed)
+    bare = texts.full(inputs).numpy()[0]
+    embedding.embeddings.assign(table)
+    np.testing.assert_allclose(found.without[0], bare[label], atol=1e-5)
+    assert found.weights[0].sum() == pytest.approx(whole[label] - bare[label], abs=1e-4)
+    assert np.abs(found.weights[0]).max() > 0.01
+
+
+def test_a_word_has_the_integral_of_its_gradient(texts, weigh, monkeypatch):
+    inputs, (few,) = weigh(TEXT)
+    monkeypatch.setattr(pieces, "STEPS", 60)
+    (many,) = Pieces(texts)([TEXT.split()], inputs)
+    np.testing.assert_allclose(few.weights, many.weights, atol=1e-4)
+
+
+def test_pieces_belong_to_their_words_whatever_stands_between_them(weigh):
+    spaced, long = " \n ".join(TEXT.split()), " ".join(["good"] * 40)
+    _, (one, other, cut) = weigh(TEXT, spaced, long)
+    np.testing.assert_allclose(one.weights, other.weights, atol=1e-5)
+    # The network reads 30 words.
+    assert (cut.weights[0, :30] != 0).all() and (cut.weights[0, 30:] == 0).all()
+
+
+def test_both_texts_of_a_pair_have_weights():
+    model = TransferModel(ToyText(input="pair"), Classification(), ("no", "yes"), seed=0)
+    explain = explanation.explainer(model)
+    ((found,),) = explain([{"text": "the good soup", "pair": "soup so bad"}])
+    assert [word for word, _ in found.words] == ["the", "good", "soup", "soup", "so", "bad"]
+    assert all(weight for _, weight in found.words)
+    assert {mark.first for mark in found.marks} <= {0, 1, 2}
+
+
+def test_words_without_a_piece_have_no_weight_and_no_mark(weigh):
+    _, (none, one) = weigh("\x07 \x07", "\x07 \x07 good \x07")
+    assert (none.weights == 0).all() and explanation._marks(none.weights[0]) == []
+    assert np.flatnonzero(one.weights[0]).tolist() == [2]
+    assert [mark.first for mark in explanation._marks(one.weights[0])] == [2]
+
+
+def test_what_rates_no_example_is_not_explained_and_says_why():
+    tagging = TransferModel(ToyText(input="words"), Tagging(), ("O", "B-x"), seed=0)
+    with pytest.raises(ValueError, match="tagging rates no whole example and no part of one"):
+        explanation.explainer(tagging)
+    views = [Gallery("Mistakes", [Example(0, "a")])]
+    measures = Measures("accuracy", 1, {"accuracy": Scalar(0.5)}, views)
+    assert explanation.shown(measures, tagging, lambda numbers: []) is measures
+
+
+def test_the_galleries_of_measures_get_the_explanations_of_their_examples(texts):
+    own = {"true": [Mark(0, 1, "PER")]}
+    told = ["so bad", "the good soup", TEXT]
+    examples = [Example(2, "a"), Example(0, "b", marks=own), Example(1, "c")]
+    views = [Gallery("Mistakes", examples), Table("Words", ["word"], [])]
+    measures = Measures("accuracy", 3, {"accuracy": Scalar(0.5)}, views)
+    asked = []
+
+    def read(numbers):
+        asked.append(numbers)
+        return [{"text": told[number]} for number in numbers]
+
+    gallery, table = explanation.shown(measures, texts, read).views
+    assert asked == [[2, 1]] and table == views[1]
+    assert isinstance(gallery, Gallery) and gallery.legend == ""
+    assert gallery.examples[1].marks == own
+    ((expected,), _) = explanation.explainer(texts)([{"text": TEXT}, {"text": "so bad"}])
+    ((name, marks),) = gallery.examples[0].marks.items()
+    assert name == f"by how much each word speaks for {expected.of}"
+    weights = [weight for _, weight in expected.words]
+    assert marks == expected.marks and 0 < len(marks) <= explanation.MARKED
+    for mark in marks:
+        assert mark.name == f"{weights[mark.first]:+.2f}"
+        assert mark.weight == pytest.approx(weights[mark.first] / np.abs(weights).max(), abs=1e-6)
+
+
+def test_a_picture_in_a_gallery_gets_one_overlay_with_an_alternative_text(pictures):
+    encoded = io.BytesIO()
+    Image.fromarray(noise(1, 50)[0].astype(np.uint8)).save(encoded, "PNG")
+    views = [Gallery("Mistakes", [Example(0, "a"), Example(0, "b")])]
+    measures = Measures("accuracy", 1, {"accuracy": Scalar(0.5)}, views)
+    (gallery,) = explanation.shown(
+        measures, pictures, lambda numbers: [{"image": encoded.getvalue()}] * len(numbers)
+    ).views
+    assert isinstance(gallery, Gallery) and gallery.legend == explanation.LEGEND
+    ((name, overlay),) = gallery.examples[0].overlays.items()
+    assert name.startswith(("what speaks for ", "nothing speaks for "))
+    assert gallery.examples[1].overlays == gallery.examples[0].overlays
+    assert Image.open(io.BytesIO(base64.b64decode(overlay))).mode == "P"
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ((0, 0), "at the top left"),
+        ((0, 2), "at the top"),
+        ((2, 2), "in the middle"),
+        ((2, 4), "at the right"),
+        ((4, 1), "at the bottom left"),
+    ],
+)
+def test_the_greatest_heat_is_told_in_words_and_is_the_brightest(place, said):
+    places = np.full([5, 5], -1.0, np.float32)
+    places[place] = 2
+    assert heat.place(places) == said
+    drawn = Image.open(io.BytesIO(heat.overlay(places))).convert("RGBA")
+    pixels = np.asarray(drawn).astype(int)
+    row, column = np.unravel_index(pixels[..., :3].sum(-1).argmax(), pixels.shape[:2])
+    assert (row * 5 // 96, column * 5 // 96) == place
+    picture = np.full([20, 30, 3], 100, np.uint8)
+    found = heat.over(picture, places)
+    assert found.shape == picture.shape and found.dtype == np.uint8
+    brightest = np.unravel_index(found.sum(-1, dtype=int).argmax(), found.shape[:2])
+    assert (brightest[0] * 5 // 20, brightest[1] * 5 // 30) == place
+
+
+def test_where_nothing_speaks_for_an_answer_nothing_is_bright():
+    places = np.full([3, 3], -1.0, np.float32)
+    assert heat.place(places) == ""
+    pixels = np.asarray(Image.open(io.BytesIO(heat.overlay(places))).convert("RGBA"))
+    assert (pixels == pixels[0, 0]).all()

@@ -1,0 +1,1 @@
+"""Explaining: what in an example a prediction rests on."""
