@@ -28,7 +28,8 @@ SCHEMAS = "tlkeras.doctor.statistics tlkeras.doctor.drift tlkeras.doctor.schemas
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
 {MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.measures.occlusion
-tlkeras.measures.domains
+tlkeras.measures.domains tlkeras.measures.estimates tlkeras.measures.parity
+tlkeras.measures.groups tlkeras.data.groups tlkeras.kinds.group
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 pipeline.steps.resolver

@@ -38,7 +38,7 @@ tlkeras.medical.dicom_file tlkeras.medical.dicom_picture tlkeras.medical.labels
 tlkeras.medical.scans tlkeras.medical.volumes
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.findings tlkeras.data.ingest
-tlkeras.data.reading tlkeras.data.batches
+tlkeras.data.reading tlkeras.data.batches tlkeras.data.groups
 tlkeras.doctor.reference
 tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths
 tlkeras.model.block_flags
@@ -48,7 +48,7 @@ tlkeras.model.transfer_model tlkeras.model.one_tower tlkeras.model.vector
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
-tlkeras.measures.domains
+tlkeras.measures.domains tlkeras.measures.parity tlkeras.measures.groups
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
