@@ -56,7 +56,7 @@ tlkeras.measures.language_modeling tlkeras.measures.retrieval
 tlkeras.texts.sampling
 tlkeras.losses.detection tlkeras.losses.language_modeling tlkeras.losses.regression
 tlkeras.losses.retrieval tlkeras.losses.segmentation tlkeras.losses.tagging
-tlkeras.training.adapters
+tlkeras.training.adapters tlkeras.training.worst_cell tlkeras.training.balance
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.rate_finder
