@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tlkeras.data.batches import Data
     from tlkeras.task import Task
 
-_NONE = -1  # The cell of an example whose class and group training never has together.
+NO_CELL = -1
+"""The cell of an example whose class and group training never has together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,7 @@ def cells(data: Data, asker: str, augments: Sequence[Augment] = ()) -> Cells:
     names = sorted({*found["train"]})
     places = {name: place for place, name in enumerate(names)}
     numbers = {
-        split: np.array([places.get(each, _NONE) for each in rows], np.int32)
+        split: np.array([places.get(each, NO_CELL) for each in rows], np.int32)
         for split, rows in found.items()
     }
     made = Cells(tuple(map(", ".join, names)), numbers)
