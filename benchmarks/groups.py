@@ -54,7 +54,7 @@ COLOURS = ("red", "blue")
 TOLD = {"train": 0.95, "val": 0.95, "test": 0.5}
 """The share of examples in which colour tells the shape."""
 
-COUNTS = {"train": 1200, "val": 400, "test": 800}
+COUNTS = {"train": 400, "val": 400, "test": 800}
 Row = dict[str, Any]
 
 
