@@ -142,26 +142,23 @@ def test_every_measure_of_a_group_is_that_of_its_examples_alone(
     batches = Data(grouped, Tiny(), task).batches("test")
     targets = np.concatenate([target.numpy() for _, target in batches])
     sites = membership.members(grouped, "test").groups["site"]
-    expected, rows = {}, {}
+    expected = {}
     for number, name in enumerate(sites.names):
         tally, own = task.tally(CLASSES), sites.numbers == number
         tally.add(targets[own], {"probabilities": served[own]}, 0)
         expected[name] = tally.measures()
     tables = [view for view in found.views if isinstance(view, Table)]
     first, every, rates = (each for each in tables if each.title == "Groups by site")
-    for name, count, value, low, high, is_compared in first.rows:
+    for name, count, value, told, is_compared in first.rows:
         of_group = expected[name]
-        assert (count, value, (low, high)) == (
-            of_group.count,
-            pytest.approx(of_group.score.value),
-            pytest.approx(of_group.score.interval),
-        )
+        assert (count, value) == (of_group.count, pytest.approx(of_group.score.value))
+        assert told == "{:.4f} to {:.4f}".format(*of_group.score.interval or ())
         assert is_compared == (count >= LEAST)
     rows = {row[0]: dict(zip(every.columns, row, strict=True)) for row in every.rows}
     for name, of_group in expected.items():
         for measure, scalar in of_group.scalars.items():
-            told = rows[name][measure.replace("_", " ")]
-            assert told.startswith(f"{scalar.value:.4f}")
+            told = "" if not scalar.interval else " ({:.4f} to {:.4f})".format(*scalar.interval)
+            assert rows[measure.replace("_", " ")][name] == f"{scalar.value:.4f}{told}"
     compared = [expected[name].score.value for name in ("near", "far")]
     assert found.scalars["worst_accuracy_site"].value == min(compared)
     assert found.scalars["gap_site"].value == pytest.approx(max(compared) - min(compared))

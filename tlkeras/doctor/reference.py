@@ -16,7 +16,6 @@ from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
 from tlkeras.doctor import answers, samples, traits
 from tlkeras.doctor.samples import Gathering, Sample, Seen
-from tlkeras.kinds.group import Group
 
 _TOGETHER = 32  # Records in memory.
 
@@ -52,9 +51,7 @@ class Reference:
 
 
 def _recorded(data: Data, split: str, numbers: np.ndarray) -> Iterator[tuple[int, str, Seen]]:
-    # Names of groups can be those of people, and the reference leaves the machine.
-    kinds = {key: kind for key, kind in data.info.features.items() if kind != Group()}
-    rows = Records(data.folder, split)
+    rows, kinds = Records(data.folder, split), data.info.features
     for start in range(0, len(numbers), _TOGETHER):
         some = numbers[start : start + _TOGETHER]
         for number, record in zip(some, rows.read(some), strict=True):

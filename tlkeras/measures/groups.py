@@ -201,7 +201,7 @@ class Found:
                 name,
                 each.count,
                 each.score.value,
-                *(each.score.interval or (None, None)),
+                "{:.4f} to {:.4f}".format(*each.score.interval) if each.score.interval else None,
                 number in self.compared,
             )
             for (number, name), each in self.measured.items()
@@ -210,21 +210,20 @@ class Found:
             *dict.fromkeys(name for each in self.measured.values() for name in each.scalars)
         ]
         every = [
-            (name, *(_cell(each.scalars.get(measure)) for measure in measures))
-            for (_, name), each in self.measured.items()
+            (_words(name), *(_cell(each.scalars.get(name)) for each in self.measured.values()))
+            for name in measures
         ]
         views = [
             Table(
                 title,
-                [self.key, "examples", primary, "from", "to", "compared"],
+                [self.key, "examples", primary, "95 % interval", "compared"],
                 rows,
-                "From and to are the ends of the 95 % interval. Groups of fewer than "
-                f"{LEAST} examples are not compared.",
+                f"Groups of fewer than {LEAST} examples are not compared.",
                 weakest=primary,
             ),
             Table(
                 title,
-                [self.key, *map(_words, measures)],
+                ["measure", *(name for _, name in self.measured)],
                 every,
                 "Every measure of each group, with its 95 % interval.",
             ),
