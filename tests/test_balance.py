@@ -107,6 +107,7 @@ def test_steps_are_those_of_weighted_cells_in_numpy(tmp_path: Path, step_size: f
         np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.equality
 def test_group_dro_killed_in_an_epoch_ends_like_an_unbroken_one(data: Data, tmp_path: Path):
     class Killed(Exception):
@@ -157,6 +158,7 @@ def test_a_task_without_a_mean_over_examples_is_judged_by_its_loss():
     assert made.metric == "worst_negative_loss"
 
 
+@pytest.mark.slow
 def test_a_balanced_head_is_that_of_weighted_logistic_regression(data: Data, tmp_path: Path):
     from sklearn.linear_model import LogisticRegression
 

@@ -248,7 +248,7 @@ def made_up(seed: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, 
     return groups, labels, predicted
 
 
-@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("classes", [pytest.param(2, marks=pytest.mark.slow), 4])
 def test_rates_and_gaps_are_those_of_fairlearn(classes: int):
     from fairlearn import metrics as fairlearn
 
