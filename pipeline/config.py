@@ -19,6 +19,7 @@ from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Exporter, require_distinct
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.kinds.group import Group
 from tlkeras.model.transfer_model import Precision
 from tlkeras.recipe import Recipe
 from tlkeras.source import Source
@@ -78,6 +79,11 @@ class Config(Spec, name="config"):
         "The share of the primary measure that a blessed model may lose to the baseline: 0.01 is "
         "one point of accuracy.",
     ] = 0.0
+    max_gap: Annotated[
+        float | None,
+        "The share of the primary measure that a blessed model may have less in one group than in "
+        "another, of the columns that the source names as groups.",
+    ] = None
     baseline: Annotated[
         str, "The model to compare with: 'last', 'none', or the folder of a pushed version."
     ] = "last"
@@ -122,9 +128,14 @@ class Config(Spec, name="config"):
         require_distinct(self.exporters)
         self.require(0 <= self.max_bad_fraction <= 1, "max_bad_fraction", "a share from 0 to 1")
         self.require(0 <= self.max_drop <= 1, "max_drop", "a share from 0 to 1")
-        for name in ("lower_bound", "max_export_drop"):
+        for name in ("lower_bound", "max_export_drop", "max_gap"):
             share = getattr(self, name)
             self.require(share is None or 0 <= share <= 1, name, "a share from 0 to 1, or None")
+        if self.max_gap is not None and Group() not in self.source.features().values():
+            raise ValueError(
+                f"--max_gap={self.max_gap:g} compares groups, and {self.source} names none; name "
+                "the columns that tell them, such as csv(…, group='device')."
+            )
         self.require(
             bool(self.name) and self.name == Path(self.name).name and self.name[0] != ".",
             "name",

@@ -43,7 +43,7 @@ def seen(source: Source) -> dict[str, Any]:
 
 def sides(source: Source, split: Split | None = None) -> dict[str, str]:
     ids, labels = zip(*source.labels(), strict=True)
-    given, named = [*map(source.split, ids)], [*map(source.group, ids)]
+    given, named = [*map(source.split, ids)], [*map(source.stays_with, ids)]
     found = splits.assigned(split or Split(validation=20, test=20), ids, labels, given, named)
     return dict(zip(ids, found, strict=True))
 
@@ -132,7 +132,7 @@ def test_all_pictures_of_a_patient_stay_in_one_split(tmp_path):
     source = DICOM(shapes(tmp_path / "scans", 80, patients=20))
     found: dict[str | None, set[str]] = {}
     for identity, side in sides(source).items():
-        found.setdefault(source.group(identity), set()).add(side)
+        found.setdefault(source.stays_with(identity), set()).add(side)
     assert len(found) == 20 and {len(each) for each in found.values()} == {1}
     assert {side for each in found.values() for side in each} == {"train", "validation", "test"}
 
@@ -150,7 +150,7 @@ def test_a_group_of_the_users_own_counts_instead(tmp_path):
     """Each picture by itself: pictures of a patient are then in several splits."""
     source = DICOM(shapes(tmp_path / "scans", 80, patients=4))
     found = sides(source, Split(validation=20, test=20, group=".+"))
-    pairs = {(source.group(identity), side) for identity, side in found.items()}
+    pairs = {(source.stays_with(identity), side) for identity, side in found.items()}
     assert len(pairs) > 4
 
 
@@ -159,7 +159,7 @@ def test_without_a_patient_the_study_stays_together(tmp_path):
         name, study = f"scans/{'ab'[number % 2]}/{number}", f"1.2.{number // 4}"
         scan(tmp_path / name, pixels(number), PatientID="", StudyInstanceUID=study)
     source = DICOM(tmp_path / "scans")
-    assert len({source.group(identity) for identity, _ in source.labels()}) == 2
+    assert len({source.stays_with(identity) for identity, _ in source.labels()}) == 2
     assert "8 files have no PatientID, so each study is a patient" in " ".join(source.remarks())
 
 
@@ -187,11 +187,13 @@ def test_the_group_of_a_source_holds_within_domains(tmp_path):
     targets = [identity for identity, _ in both.labels() if identity.startswith("target/")]
     groups: dict[str | None, set[str | None]] = {}
     for identity in targets:
-        own = both.target.group(identity.removeprefix("target/"))
+        own = both.target.stays_with(identity.removeprefix("target/"))
         groups.setdefault(own, set()).add(both.split(identity))
     assert len(groups) == 10 and {len(each) for each in groups.values()} == {1}
     first = next(identity for identity, _ in source.labels())
-    assert both.group(first) == source.group(first) and both.group(targets[0]) is None
+    assert (
+        both.stays_with(first) == source.stays_with(first) and both.stays_with(targets[0]) is None
+    )
 
 
 @pytest.mark.parametrize(("frames", "expected"), [("all", [1, 2, 3, 4]), ("middle", [3])])

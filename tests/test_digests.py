@@ -30,7 +30,8 @@ JUDGED = f"""
 {MODEL} {VERSIONS} tlkeras.measures.measures
 tlkeras.explaining.explanation tlkeras.explaining.chosen tlkeras.explaining.maps
 tlkeras.explaining.pieces tlkeras.model.pyramid tlkeras.images.heat
-tlkeras.measures.domains
+tlkeras.measures.domains tlkeras.measures.estimates tlkeras.measures.parity
+tlkeras.measures.groups tlkeras.data.groups tlkeras.kinds.group
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 pipeline.steps.resolver
@@ -55,6 +56,8 @@ MODULES = {
         tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features
         tlkeras.training.loop tlkeras.training.replicated tlkeras.training.trainable
         tlkeras.training.adapters tlkeras.training.layer_decay tlkeras.training.rate_finder
+        tlkeras.training.balance tlkeras.training.worst_cell tlkeras.data.groups
+        tlkeras.kinds.group tlkeras.kinds.label
         tlkeras.training.phase tlkeras.training.linear tlkeras.training.head_alone
         tlkeras.training.schedule tlkeras.data.splits tlkeras.measures.measures
         tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.duplicates tlkeras.doctor.examined

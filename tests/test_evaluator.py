@@ -45,7 +45,7 @@ def evaluated(out: Path, recorded: Path, model: Path, **changes: Any) -> dict[st
     resolved.mkdir()
     (resolved / "resolved.json").write_text(json.dumps({"version": None}))
     options: dict[str, Any] = {"backbone": Tiny(), "task": Classification(), "lower_bound": None}
-    options |= {"upper_bound": None, "max_drop": 0.0, "batch_size": 8, **changes}
+    options |= {"upper_bound": None, "max_drop": 0.0, "max_gap": None, "batch_size": 8, **changes}
     evaluator.evaluation.run(out, model=model, examples=recorded, resolved=resolved, **options)
     return json.loads((out / "blessing.json").read_text())
 

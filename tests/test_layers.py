@@ -38,7 +38,7 @@ tlkeras.medical.dicom_file tlkeras.medical.dicom_picture tlkeras.medical.labels
 tlkeras.medical.scans tlkeras.medical.volumes
 tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.findings tlkeras.data.ingest
-tlkeras.data.reading tlkeras.data.batches
+tlkeras.data.reading tlkeras.data.batches tlkeras.data.groups
 tlkeras.doctor.reference
 tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths
 tlkeras.model.block_flags
@@ -48,7 +48,7 @@ tlkeras.model.transfer_model tlkeras.model.one_tower tlkeras.model.vector
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities tlkeras.measures.spans
-tlkeras.measures.domains
+tlkeras.measures.domains tlkeras.measures.parity tlkeras.measures.groups
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
@@ -58,7 +58,7 @@ tlkeras.explaining.explanation
 tlkeras.texts.sampling
 tlkeras.losses.detection tlkeras.losses.language_modeling tlkeras.losses.regression
 tlkeras.losses.retrieval tlkeras.losses.segmentation tlkeras.losses.tagging
-tlkeras.training.adapters
+tlkeras.training.adapters tlkeras.training.worst_cell tlkeras.training.balance
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.rate_finder

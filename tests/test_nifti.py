@@ -121,7 +121,7 @@ def test_slices_are_examples_and_those_of_a_file_stay_together(tmp_path):
     assert source.classes() == ("ill", "sound")
     ids = [identity for identity, _ in source.labels()]
     assert ids[:5] == [*(f"ill/3.nii.gz#{n}" for n in range(1, 5)), "ill/4.nii.gz#1"]
-    assert {source.group(identity) for identity in ids[:4]} == {"ill/3.nii.gz"}
+    assert {source.stays_with(identity) for identity in ids[:4]} == {"ill/3.nii.gz"}
     assert [*seen(source)] == ids
     assert spec.parse(str(tmp_path / "data"), Source) == source
 

@@ -79,7 +79,7 @@ class Source(Spec, plugins="tlkeras.sources"):
         """Returns the split that the data have an example in; None if the hash decides."""
         return None
 
-    def group(self, identity: str) -> str | None:
+    def stays_with(self, identity: str) -> str | None:
         """Returns the name of those that an example stays with in one split; None if of none.
 
         A source of pictures of people names the person so. The name is in no product and in no

@@ -222,6 +222,14 @@ class Task(Spec, plugins="tlkeras.tasks"):
     def tally(self, classes: Sequence[str]) -> Tally:
         """Returns a new tally of the test measures."""
 
+    def decided(self, target: Any, served: Mapping[str, Any]) -> tuple[Any, Any] | None:
+        """Returns which classes examples have and which they are given, both bool [b, classes].
+
+        By them groups are compared, see `measures.parity`. None is for tasks whose answers are no
+        classes of whole examples. `target` and `served` are NumPy arrays, as `Tally.add` gets them.
+        """
+        return None
+
     def kept(self, served: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the part of a batch of served NumPy arrays by which exports are judged.
 

@@ -24,7 +24,8 @@ from tlkeras.explaining import explanation
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING
-from tlkeras.measures import domains, measures
+from tlkeras.measures import domains, groups, measures
+from tlkeras.measures.groups import GroupTally
 from tlkeras.measures.measures import Measures, listed
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
@@ -56,6 +57,7 @@ def evaluation(
     lower_bound: float | None,
     upper_bound: float | None,
     max_drop: float,
+    max_gap: float | None,
     batch_size: int,
 ) -> None:
     """Measures the model on the test split and compares it with its thresholds.
@@ -64,20 +66,24 @@ def evaluation(
     the `Task.kept` of every example. `samples` says what ``reference.json`` and ``reference.npy``
     are, by which new data are judged. Without a test split it measures the validation split; the
     measures name it. Of two domains it measures the target, and beside it the primary measure of
-    the source. The baseline is measured on the same examples.
+    the source. The baseline is measured on the same examples. Features of the kind ``group`` also
+    give every measure by group, see `measures.groups`.
     """
     # No more than training had at a time; for many replicas that may be too many for one device.
     data = Data(examples, backbone, task, min(batch_size, 32))
     fitted = loaded(model, data)
     split = measured_split(data)
+    tallies = groups.tallies(data, split, max_gap)
     baseline = resolver.read(resolved)
     if baseline:
         _require_classes(baseline, data)
     with hardware.in_float32():
-        found = _measured(fitted, data, split, out)
+        found = _measured(fitted, data, split, out, tallies)
         if split == _TARGET and (others := _beside(data)):
             found = domains.compared(found, _tallied(fitted, data, others))
         _require_fitting_bound(found, task, lower_bound, upper_bound)
+        by_group = [each.found() for each in tallies]
+        found = groups.compared(found, by_group)
         found = explanation.shown(found, fitted, functools.partial(_values, data, split))
         before = _measured_before(baseline, data, split).score if baseline else None
     measures.write(found, out)
@@ -90,6 +96,8 @@ def evaluation(
             f"{named} by {found.score.lost(before):.4f}, more than the {max_drop:.4f} of "
             f"--max_drop{_doubt(baseline, data)}"
         )
+    if max_gap is not None:
+        reasons += [reason for each in by_group for reason in each.too_far(max_gap)]
     blessing = {
         "blessed": not reasons,
         "reasons": reasons,
@@ -100,6 +108,8 @@ def evaluation(
         "baseline": named,
         "baseline_value": before.value if before else None,
     }
+    if by_group:
+        blessing |= {"groups": [each.key for each in by_group], "max_gap": max_gap}
     files.write_json(out / "blessing.json", blessing)
 
 
@@ -150,11 +160,20 @@ def count(batch: Any) -> int:
     return len(tf.nest.flatten(batch)[0])
 
 
-def _measured(fitted: TransferModel, data: Data, split: str, out: Path) -> Measures:
-    """Returns the measures of the model; writes what it served, and the reference of drift."""
+def _measured(
+    fitted: TransferModel, data: Data, split: str, out: Path, tallies: Sequence[GroupTally]
+) -> Measures:
+    """Returns the measures of the model; writes what it served, and the reference of drift.
+
+    The tallies of groups get every batch, too.
+    """
     kept, reference = _Kept(out / "served", data.count(split)), Reference(data, split)
 
-    def keep(served: Mapping[str, np.ndarray], features: np.ndarray, first: int) -> None:
+    def keep(
+        target: Any, served: Mapping[str, np.ndarray], features: np.ndarray, first: int
+    ) -> None:
+        for tally in tallies:
+            tally.add(target, served, first)
         reference.add(served, features, first)
         kept.write(fitted.task.kept(served), first)
 
@@ -169,11 +188,12 @@ def _tallied(
     fitted: TransferModel,
     data: Data,
     split: str,
-    keep: Callable[[Mapping[str, np.ndarray], np.ndarray, int], None] = lambda *batch: None,
+    keep: Callable[[Any, Mapping[str, np.ndarray], np.ndarray, int], None] = lambda *batch: None,
 ) -> Measures:
     """Returns the measures of the model.
 
-    `keep` gets what a batch was served with, its features, and the number of its first example.
+    `keep` gets the targets of a batch, what it was served with, its features, and the number of its
+    first example.
     """
     tally, first, run = fitted.task.tally(data.classes), 0, vector.predicted(fitted)
     batches = terminal.shown(data.batches(split), data.steps(split), "evaluating")
@@ -182,7 +202,7 @@ def _tallied(
         features = served.pop(vector.FEATURES)
         target = tf.nest.map_structure(np.asarray, target)
         tally.add(target, served, first)
-        keep(served, features, first)
+        keep(target, served, features, first)
         first += count(target)
     return dataclasses.replace(tally.measures(), split=split)
 

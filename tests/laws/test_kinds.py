@@ -111,7 +111,7 @@ def test_what_names_classes_says_which(kind: Kind):
 
 def test_statistics_are_finite_numbers_and_words(kind: Kind):
     numbers, words = kind.summary(good(kind), CLASSES)
-    assert numbers or words
+    assert numbers or words or kind.member == "group"  # Whose names can be those of people.
     assert np.isfinite([*numbers.values()]).all() and all(isinstance(x, str) for x in words)
 
 

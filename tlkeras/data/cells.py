@@ -28,6 +28,17 @@ def line(values: Mapping[str, str], column: str) -> str:
     return values[column]
 
 
+def group(values: Mapping[str, str], column: str) -> str:
+    """Returns a cell with the name of a group.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if not values[column]:
+        raise ValueError(f"has no {column}; write 'unknown' where the group is not known")
+    return line(values, column)
+
+
 def _label(values: Mapping[str, str], named: Columns, separator: str) -> str:
     if isinstance(named, str):
         return line(values, named)

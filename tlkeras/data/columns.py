@@ -7,12 +7,16 @@ from typing import ClassVar, Protocol
 
 from tlkeras import spec
 from tlkeras.kind import Kind
+from tlkeras.kinds.group import Group
 from tlkeras.kinds.label import Label
 from tlkeras.kinds.labels import Labels
 from tlkeras.kinds.number import Number
 
 TARGETS: dict[str, Kind] = {"label": Label(), "labels": Labels(), "number": Number()}
 """The kinds of targets by key."""
+
+# Keys of other features; a group has the name of its column as its key.
+_TAKEN = ("id", "image", "text", "pair", "caption", *TARGETS)
 
 # How people call such columns.
 _USUAL = {
@@ -61,6 +65,33 @@ def targets(source: Targeted) -> dict[str, str | tuple[str, ...]]:
     if source.label is None:
         return {}
     return {"labels" if source.multilabel else "label": source.label or "label"}
+
+
+class Grouped(Protocol):
+    """A source whose fields name the groups of a row."""
+
+    member: ClassVar[str]
+
+    @property
+    def group(self) -> str | tuple[str, ...]:
+        """The column with the name of a group, or several such columns."""
+        ...
+
+
+def groups(source: Grouped) -> dict[str, Kind]:
+    """Returns the kind of each group by its column, which is its key.
+
+    Raises:
+        ValueError: A column comes twice, or has the name of another feature.
+    """
+    named = (source.group,) if isinstance(source.group, str) else source.group
+    for place, column in enumerate(named):
+        if not column or column in named[:place] or column in _TAKEN:
+            raise ValueError(
+                f"{source.member}.group has {column!r}, expected columns with other names than "
+                f"{', '.join(_TAKEN)}, each once: the name is the key of the feature."
+            )
+    return dict.fromkeys(named, Group())
 
 
 def missing(column: str, field: str, there: Sequence[str]) -> str:

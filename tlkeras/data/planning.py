@@ -94,7 +94,7 @@ def planned(
     examples = [(identity, tuple(numbers)) for identity, numbers in source.labels()]
     ids, labels = [each for each, _ in examples], [numbers for _, numbers in examples]
     _require_sound(source, ids, labels, classes)
-    given, named = map(source.split, ids), map(source.group, ids)
+    given, named = map(source.split, ids), map(source.stays_with, ids)
     sides = splits.assigned(split, ids, labels, [*given], [*named], twins)
     if strange := [name for name in {*sides} if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has the split {strange[0]!r}, expected a plain word.")
@@ -144,7 +144,7 @@ def remarks(source: Source, split: Split, plan: Plan) -> Iterator[str]:
     """
     for name, labels in lacking(plan.info).items():
         yield f"The split {name} has no example of {spec.listed(labels)}."
-    if torn := split.torn(plan.sides, source.group):
+    if torn := split.torn(plan.sides, source.stays_with):
         yield (
             f"{len(torn):,} groups have examples in more than one split, so measures will flatter "
             f"the model: {spec.listed(torn)}."

@@ -98,7 +98,7 @@ class Split(Spec, name="split"):
     ) -> list[str]:
         """Returns the groups in more than one split, which only splits of the user's own leave.
 
-        A group that the source names is told as two of its examples, see `Source.group`.
+        A group that the source names is told as two of its examples, see `Source.stays_with`.
 
         Args:
             sides: The split of every id.
@@ -148,7 +148,7 @@ def assigned(
         labels: The numbers of the classes of each; empty if it has none.
         given: The split of each in the user's own cut, or None. Such a split keeps exactly its
             examples; missing ones are cut from ``train`` and from examples without a split.
-        named: The group of each that the source names, see `Source.group`.
+        named: The group of each that the source names, see `Source.stays_with`.
         twins: By id, the name of the set of copies that an example is in, if it is in one; copies
             and the groups that they are in stay on one side.
     """

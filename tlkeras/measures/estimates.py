@@ -23,6 +23,22 @@ def spread(value: float, variance: float, count: float) -> tuple[float, float]:
     return interval(value * count, count)
 
 
+def difference(one: Scalar, other: Scalar) -> Scalar:
+    """Returns by how much the other is worse, in the unit of both; below 0 it is better.
+
+    Its interval, where both have one, is made of the two by Newcombe's method (1998, number 10,
+    https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I), which is for
+    independent examples.
+    """
+    better, worse = (one, other) if one.more_is_better else (other, one)
+    value = better.value - worse.value
+    if not (better.interval and worse.interval):
+        return Scalar(value, more_is_better=False)
+    below = math.hypot(better.value - better.interval[0], worse.interval[1] - worse.value)
+    above = math.hypot(better.interval[1] - better.value, worse.value - worse.interval[0])
+    return Scalar(value, (value - below, value + above), more_is_better=False)
+
+
 def sums(losses: np.ndarray) -> np.ndarray:
     """Returns the sum of losses and that of their squares."""
     return np.array([losses.sum(), np.square(losses).sum()])

@@ -22,6 +22,12 @@ class FineTune(Recipe, name="fine_tune"):
     the bit, if each computes its own features.
     Frozen batch norms run in inference mode, like all layers before the first block that any phase
     so far trains. ``class_weight='balanced'`` weighs each class by n / (classes * its count).
+
+    ``balance='group'`` weighs each *cell*, the examples of one class and group, by n / (cells * its
+    count); `group_dro` is the step size of group DRO, which also raises the weights of the cells of
+    the largest loss (0 is off, 0.01 that of the paper; a short training needs more). See
+    `training.balance`. Groups are those that the source names. The best epoch is then that of the
+    best value in the worst cell of the validation split.
     """
 
     phases: tuple[Phase | Solve, ...] = (
@@ -30,9 +36,22 @@ class FineTune(Recipe, name="fine_tune"):
     )
     class_weight: Literal["none", "balanced"] = "none"
     cache: Literal["float16", "float32", "none"] = "float16"
+    balance: Literal["none", "group"] = "none"
+    group_dro: float = 0.0
 
     def validate(self):
         self.require(len(self.phases) > 0, "phases", "at least one phase")
+        self.require(self.group_dro >= 0, "group_dro", "a step size, or 0 for none")
+        is_balanced = self.balance == "group" or self.group_dro > 0
+        if is_balanced and self.class_weight == "balanced":
+            raise ValueError(
+                "fine_tune.class_weight beside balance or group_dro, whose cells are of one class "
+                "and group: they balance classes, too; use class_weight='none'."
+            )
+        if self.group_dro and (alone := [str(each) for each in self.phases if each.is_alone]):
+            raise ValueError(
+                f"fine_tune.group_dro with {alone[0]}, which makes no steps; use balance='group'."
+            )
 
     def parts(self):
         return self.phases if self.cache == "float16" else ()
@@ -48,4 +67,6 @@ class FineTune(Recipe, name="fine_tune"):
             phases=self.phases,
             class_weight=self.class_weight,
             cache=self.cache,
+            balance=self.balance,
+            group_dro=self.group_dro,
         )

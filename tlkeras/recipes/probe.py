@@ -12,13 +12,15 @@ from tlkeras.training.solve import Solve
 class Probe(Recipe, name="probe"):
     """The head as the solution of a convex problem; the backbone stays as it is.
 
-    The fields are those of ``solve`` and the `cache` of ``fine_tune``. With ``cache='none'`` the
-    backbone runs again for features that take more than half a gigabyte.
+    The fields are those of ``solve``, and `cache` and `balance` of ``fine_tune``. With
+    ``cache='none'`` the backbone runs again for features that take more than half a gigabyte.
+    With ``balance='group'`` the worst cell of the validation split chooses the strength.
     """
 
     strengths: tuple[float, ...] = Solve.strengths
     folds: int = 5
     cache: Literal["float16", "float32", "none"] = "float16"
+    balance: Literal["none", "group"] = "none"
 
     def validate(self):
         self._solve()
@@ -36,4 +38,5 @@ class Probe(Recipe, name="probe"):
             shared,
             phases=(self._solve(),),
             cache=self.cache,
+            balance=self.balance,
         )

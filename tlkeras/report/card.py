@@ -72,7 +72,7 @@ def card(
         "Data": _data(data, configuration or {}),
         "Evaluation": _evaluation(measures, blessing or {}),
         "Limitations": _limitations(
-            limits.found(measures, blessing or {}, data, exports), measures
+            limits.found(measures, blessing or {}, data, exports), measures, blessing or {}
         ),
         "Ethical considerations": [stated["ethics"]],
         "New data": _reference(reference),
@@ -169,13 +169,20 @@ def _plain_cell(cell: Any) -> Any:
     return plain(cell) if isinstance(cell, str) else cell
 
 
-def _limitations(sentences: Iterable[str], measures: Measures | None) -> Iterator[str]:
+def _limitations(
+    sentences: Iterable[str], measures: Measures | None, blessing: Mapping[str, Any]
+) -> Iterator[str]:
     if measures:
         yield "\n".join(f"- {plain(sentence)}" for sentence in sentences)
-    yield (
-        "Not measured: data from elsewhere than the source above; groups of people, devices or "
-        "places on their own."
-    )
+    elsewhere = "Not measured: data from elsewhere than the source above"
+    if groups := blessing.get("groups"):
+        most, asked = blessing["max_gap"], "no bound was set on how far groups may be apart"
+        if most is not None:
+            asked = f"the worst group may lose {number(most)} to the best"
+        yield f"Measured by groups: {', '.join(map(plain, groups))}; {asked}."
+        yield f"{elsewhere}; other groups of people, devices or places on their own."
+    else:
+        yield f"{elsewhere}; groups of people, devices or places on their own."
 
 
 def _reference(count: int) -> Iterator[str]:

@@ -53,6 +53,9 @@ class CSV(Source, name="csv"):
     """The column with a number to predict, in place of a class."""
     split_column: str = ""
     """A column with train, val, test or another usual word; if it is empty the hash decides."""
+    group: str | tuple[str, ...] = ()
+    """A column with what examples have in common, such as a device, or several: by each the
+    evaluator compares groups, and recipes can weigh them."""
     image_folder: Path = Path()
     """The folder of the pictures, from the table's own folder on."""
     suffix: str = ""
@@ -75,6 +78,7 @@ class CSV(Source, name="csv"):
         self.require(bool(self.separator), "separator", "what parts the classes in a cell")
         lines.require_encoding(self, self.encoding)
         _targets(self)
+        columns.groups(self)
 
     def title(self):
         return self.path.stem
@@ -82,7 +86,8 @@ class CSV(Source, name="csv"):
     def features(self):
         second: dict[str, Kind] = {key: Text() for key in ("pair", "caption") if getattr(self, key)}
         targets = {key: columns.TARGETS[key] for key in _targets(self)}
-        return {self._input: _INPUTS[self._input], **second, **targets}
+        inputs = {self._input: _INPUTS[self._input], **second}
+        return {**inputs, **targets, **columns.groups(self)}
 
     def classes(self):
         return self._index().classes
@@ -172,6 +177,7 @@ def _read(table: CSV, files: tuple[tuple[Path, str | None], ...], stamped: str) 
         table.caption: "caption",
         **dict.fromkeys(_each(named), "number" if table.number else "label"),
         table.split_column: "split_column",
+        **dict.fromkeys(columns.groups(table), "group"),
     }
     wanted.pop("", None)
     return Index(
@@ -200,6 +206,7 @@ def _row(table: CSV, input: str, line: int, raw: tuple[list[str], list[str]]) ->
             key: cells.TARGETS[key](values, named, table.separator)
             for key, named in targets.items()
         }
+        target |= {column: cells.group(values, column) for column in columns.groups(table)}
         identity, inputs = _READ[input](table, values)
         word = values[table.split_column] if table.split_column else ""
         split = splits.named(word) if word else None

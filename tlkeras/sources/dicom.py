@@ -91,7 +91,7 @@ class DICOM(Source, name="dicom"):
     def split(self, identity):
         return self._splits.get(_entry_identity(identity))
 
-    def group(self, identity):
+    def stays_with(self, identity):
         return self._patients.get(_entry_identity(identity))
 
     def remarks(self):

@@ -94,8 +94,8 @@ class Domains(Source, name="domains"):
     def split(self, identity):
         return self._sides.get(identity) or self.source.split(identity)
 
-    def group(self, identity):
-        return None if identity in self._sides else self.source.group(identity)
+    def stays_with(self, identity):
+        return None if identity in self._sides else self.source.stays_with(identity)
 
     def remarks(self):
         found = [*self.source.remarks(), *self.target.remarks()]
@@ -135,7 +135,7 @@ class Domains(Source, name="domains"):
         for identity, numbers in self.target.labels():
             ids.append(identity)
             labels.append(numbers)
-        given, named = map(self.target.split, ids), map(self.target.group, ids)
+        given, named = map(self.target.split, ids), map(self.target.stays_with, ids)
         sides = splits.assigned(self.cut, ids, labels, [*given], [*named])
         measures = {splits.TEST} if self._is_labelled else set()
         found = {

@@ -39,6 +39,9 @@ class JSONL(Source, name="jsonl"):
     """The name of the numbers to predict, in place of a class."""
     split_key: str = ""
     """The name of train, val, test or another usual word; if it is empty the hash decides."""
+    group: str | tuple[str, ...] = ()
+    """The name of what examples have in common, such as a device, or several: by each the
+    evaluator compares groups, and recipes can weigh them."""
     encoding: str = "utf-8"
     """Of the file."""
 
@@ -46,13 +49,15 @@ class JSONL(Source, name="jsonl"):
         self.require(bool(self.text), "text", "the name of the texts")
         lines.require_encoding(self, self.encoding)
         columns.targets(self)
+        columns.groups(self)
 
     def title(self):
         return self.path.stem
 
     def features(self):
         texts: dict[str, Kind] = dict.fromkeys(_texts(self), Text())
-        return {**texts, **{key: columns.TARGETS[key] for key in columns.targets(self)}}
+        targets = {key: columns.TARGETS[key] for key in columns.targets(self)}
+        return {**texts, **targets, **columns.groups(self)}
 
     def classes(self):
         return self._index().classes
@@ -114,6 +119,10 @@ def _row(source: JSONL, line: int, raw: str) -> Row:
             for key, name in columns.targets(source).items()
         }
         target = {key: _TARGETS[key](value, name) for key, (value, name) in found.items()}
+        target |= {
+            name: _label(_value(values, name, "group"), name, "group")
+            for name in columns.groups(source)
+        }
         word = f"{_value(values, source.split_key, 'split_key')}" if source.split_key else ""
         split = splits.named(word) if word else None
         if word and split is None:
@@ -160,9 +169,9 @@ def _text(values: Mapping[str, Any], name: str, field: str) -> str:
     return value
 
 
-def _label(value: Any, name: str) -> str:
+def _label(value: Any, name: str, what: str = "class") -> str:
     if not isinstance(value, (str, int)) or not str(value).strip():
-        raise ValueError(f"has {value!r} in {name}, expected the name of a class")
+        raise ValueError(f"has {value!r} in {name}, expected the name of a {what}")
     return f"{value}".strip()
 
 

@@ -92,7 +92,7 @@ class NIfTI(Source, name="nifti"):
     def split(self, identity):
         return self._splits.get(identity.rpartition("#")[0] or identity)
 
-    def group(self, identity):
+    def stays_with(self, identity):
         return identity.rpartition("#")[0] or identity
 
     def remarks(self):

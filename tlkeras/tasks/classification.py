@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tlkeras.frameworks import keras, tf
 from tlkeras.measures.classification import ClassificationTally
 from tlkeras.task import Output, Task
@@ -68,6 +70,10 @@ class Classification(Task, name="classification"):
 
     def tally(self, classes):
         return ClassificationTally(classes)
+
+    def decided(self, target, served):
+        found = served["probabilities"].argmax(-1)
+        return target == 1, found[:, None] == np.arange(target.shape[-1])
 
     def agree(self, one, other):
         """Returns whether the most probable classes are equal."""

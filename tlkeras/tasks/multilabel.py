@@ -60,6 +60,9 @@ class Multilabel(Task, name="multilabel"):
     def tally(self, classes):
         return MultilabelTally(classes)
 
+    def decided(self, target, served):
+        return target == 1, served["probabilities"] >= THRESHOLD
+
     def agree(self, one, other):
         """Returns whether the labels are the same."""
         labels, others = (each["probabilities"] >= THRESHOLD for each in (one, other))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tlkeras.data.batches import Data
     from tlkeras.model.transfer_model import TransferModel
     from tlkeras.task import Task
+    from tlkeras.training.balance import Balance
 
 
 class HeadAlone(Spec):
@@ -96,9 +97,11 @@ class HeadAlone(Spec):
     ) -> loop.State:
         """Sets the head if that is better than what it was; the chief does, and all load it."""
         if loop.resumed(trained, folder) is None and hardware.is_chief():
-            head, summarized = LinearHead(model, self.member), _summarized(trained)
-            rows = Rows(functools.partial(train, first), summarized, head)
-            checked = Rows(lambda: validation, summarized, head) if validation else None
+            balance: Balance | None = trained.balance
+            head, summarized = LinearHead(model, self.member, balance), _summarized(trained)
+            weigh, ones = (balance.fixed, _ones) if balance else (None, None)
+            rows = Rows(functools.partial(train, first), summarized, head, weigh)
+            checked = Rows(lambda: validation, summarized, head, ones) if validation else None
             others = [Rows(lambda: beside, summarized, head)] if beside else []
             solution = self.solution(head, rows, checked, metric, seed, *others)
             logs = head.measured(rows, [(solution, rows.ones())])
@@ -123,6 +126,11 @@ def require_label(task: Task, asker: str) -> None:
             f"{asker} needs one label of each example; {task.name} reads "
             f"{', '.join(map(repr, task.reads))}. Use probe or fine_tune."
         )
+
+
+def _ones(cells: Any) -> Any:
+    """Returns weights of validation examples: all count equally in their loss."""
+    return tf.ones(tf.shape(cells))
 
 
 def _summarized(trained: Any) -> Callable[[Any], Any]:

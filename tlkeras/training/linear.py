@@ -15,6 +15,7 @@ import numpy as np
 
 from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.training.balance import NO_CELL, Balance
 
 # Rows run together; more are hardly faster.
 _CHUNK = 1 << 25
@@ -34,12 +35,16 @@ Weights = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Some rows of a split: summaries, targets, and their weights in the loss, float32 [n]."""
+    """Some rows of a split: summaries, targets, and their weights in the loss, float32 [n].
+
+    `cells` are the numbers of their cells, int32 [n], where a `Balance` weighs them.
+    """
 
     first: int
     summaries: Any
     targets: Any
     weights: Any
+    cells: Any = None
 
     @property
     def rows(self) -> slice:
@@ -54,13 +59,18 @@ class Rows:
         batches: Returns the batches, every time the same: inputs, targets, perhaps weights.
         summarized: Returns the summaries of the inputs of a batch.
         head: The head that takes them.
+        weigh: From the numbers of cells to weights, where batches have those in place of weights.
     """
 
     def __init__(
-        self, batches: Callable[[], Any], summarized: Callable[[Any], Any], head: LinearHead
+        self,
+        batches: Callable[[], Any],
+        summarized: Callable[[Any], Any],
+        head: LinearHead,
+        weigh: Callable[[Any], Any] | None = None,
     ) -> None:
         """Reads all rows once."""
-        self._batches, self._summarized = batches, summarized
+        self._batches, self._summarized, self._weigh = batches, summarized, weigh
         self._size = max(1, _CHUNK // head.bytes)
         held: list[Chunk] | None = []
         self.count, targets = 0, []
@@ -87,8 +97,10 @@ class Rows:
         waiting: list[Any] = []
         for inputs, targets, *weights in self._batches():
             rows: Any = tf.shape(keras.tree.flatten(targets)[0])
-            ones = tf.ones(rows[:1])
-            waiting.append((self._summarized(inputs), targets, *(weights or [ones])))
+            if self._weigh:
+                weights = [self._weigh(*weights), *weights]
+            weights = weights or [tf.ones(rows[:1])]
+            waiting.append((self._summarized(inputs), targets, *weights))
             if sum(len(each[-1]) for each in waiting) >= self._size:
                 yield (chunk := _joined(first, waiting))
                 first, waiting = chunk.rows.stop, []
@@ -108,12 +120,13 @@ class LinearHead:
         ValueError: The head is no linear one.
     """
 
-    def __init__(self, model: TransferModel, asker: str) -> None:
-        """Takes the model and the name of who asks, for the message."""
+    def __init__(self, model: TransferModel, asker: str, balance: Balance | None = None) -> None:
+        """Takes the model, the name of who asks, for the message, and what weighs cells."""
         self.model = model
         self._layer = _dense(model, asker)
         self._loss = model.task.loss()
         self._metrics = list(model.task.metrics())
+        self._worst = [*balance.metrics()] if balance else []
 
     @property
     def bytes(self) -> int:
@@ -190,7 +203,8 @@ class LinearHead:
 
         Each of the ways has weights and which rows these measure, float32 [count] of 0 and 1.
         """
-        for metric in self._metrics:
+        metrics = [*self._metrics, *self._worst]
+        for metric in metrics:
             metric.reset_state()
         loss = 0.0
         for (kernel, bias), counted in ways:
@@ -198,11 +212,9 @@ class LinearHead:
             for chunk in rows:
                 if (part := counted[chunk.rows]).any():
                     given = (chunk.summaries, chunk.targets, chunk.weights)
-                    loss += float(self._measured(*values, *given, part))
+                    loss += float(self._measured(*values, *given, part, chunk.cells))
         total = sum(float(counted.sum()) for _, counted in ways)
-        return {"loss": loss / total} | {
-            metric.name: float(metric.result()) for metric in self._metrics
-        }
+        return {"loss": loss / total} | {metric.name: float(metric.result()) for metric in metrics}
 
     @functools.cached_property
     def _inner(self) -> Any:
@@ -222,11 +234,20 @@ class LinearHead:
     @functools.cached_property
     def _measured(self) -> Any:
         def measured(
-            kernel: Any, bias: Any, summaries: Any, targets: Any, weights: Any, counted: Any
+            kernel: Any,
+            bias: Any,
+            summaries: Any,
+            targets: Any,
+            weights: Any,
+            counted: Any,
+            cells: Any,
         ) -> Any:
             outputs, losses = self._losses(kernel, bias, summaries, targets)
             for metric in self._metrics:
                 metric.update_state(targets, outputs, sample_weight=counted)
+            for metric in self._worst:
+                own = tf.where(tf.convert_to_tensor(counted) > 0, cells, NO_CELL)
+                metric.update_state(targets, outputs, sample_weight=own)
             return tf.reduce_sum(tf.cast(losses * weights * counted, tf.float64))
 
         return self._traced(measured)

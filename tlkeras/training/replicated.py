@@ -20,6 +20,7 @@ from tlkeras import hardware
 from tlkeras.frameworks import as_written, keras, tf
 from tlkeras.model import folding, lengths
 from tlkeras.training.adapters import Adapters
+from tlkeras.training.balance import Balance
 
 
 class Trained(keras.Model):
@@ -30,6 +31,7 @@ class Trained(keras.Model):
         network: keras.Model,
         before: Callable[[Any], Any] | None,
         adapters: Adapters | None = None,
+        balance: Balance | None = None,
     ) -> None:
         """Takes the arguments of `trainable`."""
         # Keras scales the loss of float16 only if the compiled model has that policy.
@@ -40,12 +42,27 @@ class Trained(keras.Model):
         self._applied = adapters.applied if adapters else contextlib.nullcontext
         # Keras tracks them by this attribute.
         self.adapters = adapters.variables if adapters else []
+        self.factors = balance.variables if balance else []
+        self.balance = balance
         self.built = True
 
     def compile(self, *arguments: Any, **options: Any) -> None:
         # Keras uses XLA on a GPU. It compiles anew for every number of cached rows in a batch, and
         # draws other numbers in dropout.
         super().compile(*arguments, jit_compile=False, **options)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        if self.balance:  # The weights of a batch are the numbers of cells.
+            weigh = self.balance.weights if training else lambda *batch: None
+            sample_weight = weigh(sample_weight, y, y_pred)
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def save(self, *arguments: Any, **options: Any) -> None:
         raise ValueError(

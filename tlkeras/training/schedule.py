@@ -16,8 +16,10 @@ from tlkeras.model import graph, lengths
 from tlkeras.model.transfer_model import HEAD
 from tlkeras.recipe import Recipe
 from tlkeras.task import Task
+from tlkeras.training import balance as balancing
 from tlkeras.training import features, layer_decay, loop, rate_finder
 from tlkeras.training.adapters import Adapters
+from tlkeras.training.balance import Balance, Cells
 from tlkeras.training.features import Cache, Features, Tap
 from tlkeras.training.head_alone import HeadAlone
 from tlkeras.training.phase import Phase
@@ -45,13 +47,16 @@ def fit(
     phases: Sequence[Part],
     class_weight: str = "none",
     cache: str = "float16",
+    balance: str = "none",
+    group_dro: float = 0.0,
     adapt: Callable[[Sequence[str]], Adapters] | None = None,
     beside: str = "",
 ) -> list[dict[str, Any]]:
     """Fits the phases of a recipe in order, for `Recipe.fit`.
 
-    `class_weight` and `cache` are fields of `fine_tune`. With `adapt`, its low-rank changes of the
-    unfrozen blocks are trained instead of their weights, and merged at the end of a phase.
+    `class_weight`, `balance`, `group_dro` and `cache` are fields of `fine_tune`. With `adapt`, its
+    low-rank changes of the unfrozen blocks are trained instead of their weights, and merged at the
+    end of a phase.
     `beside` is a split that the phases read next to the training split, without changes.
     """
     model.require(data)
@@ -61,6 +66,10 @@ def fit(
     starts = _starts(model, phases)
     for phase, start in zip(phases, starts, strict=True):
         phase.require_fit(model, data, start)
+    cells = None
+    if balance == "group" or group_dro:
+        asker = f"{recipe.member}.{'group_dro' if group_dro else 'balance'}"
+        cells = balancing.cells(data, asker, [each for part in phases for each in part.augment])
     _claim(folder, recipe, model, data, starts, beside)
     model.task.initialize(model.head, data.targets_of("train"))
     todo = [
@@ -69,8 +78,8 @@ def fit(
         if not loop.is_finished(_place(folder, number), phase.epochs, phase.patience)
     ]
     cached = _cached(model, data, todo, shared or Cache(folder / "features"), cache, beside)
-    balance = _class_weights(data) if class_weight == "balanced" else None
-    metric = next(iter(model.task.metrics()), None)
+    class_weights = _class_weights(data) if class_weight == "balanced" else None
+    metric = next((metric.name for metric in model.task.metrics()), None)
     logs: list[dict[str, Any]] = []
     first, state = 0, loop.State()
     for number, (phase, start) in enumerate(zip(phases, starts, strict=True)):
@@ -86,11 +95,12 @@ def fit(
             if tap in cached
         }
         is_fast = any(tap.split == "train" for tap in feeds)
-        trained = _behind_frozen(model, start, cache, adapters)
+        balanced = Balance(cells, group_dro, model.task) if cells else None
+        trained = _behind_frozen(model, start, cache, adapters, balanced)
         known = _lengths(model, data, start, feeds)
-        train = functools.partial(_train, own, phase, start, feeds, known)
-        if balance is not None:
-            train = _weighted(train, model.task, balance)
+        train = functools.partial(_train, own, phase, start, feeds, known, cells)
+        if class_weights is not None:
+            train = _weighted(train, model.task, class_weights)
         compiled = functools.partial(_compiled, trained, model, data, adapters)
         place = _place(folder, number)
         options = {"first": first, "seed": data.seed, "folder": place}
@@ -102,9 +112,9 @@ def fit(
             model,
             trained,
             train,
-            _in_order(own, "validation", start, feeds),
+            _in_order(own, "validation", start, feeds, cells),
             beside=_in_order(own, beside, start, feeds) if beside else None,
-            metric=metric.name if metric else None,
+            metric=balanced.metric if balanced else metric,
             start=state,
             first=first,
             seed=data.seed,
@@ -152,6 +162,7 @@ def _compiled(
             loss=model.task.loss(),
             metrics=model.task.metrics(),
             steps_per_execution=steps_at_once,
+            **({"weighted_metrics": trained.balance.metrics()} if trained.balance else {}),
         )
 
 
@@ -255,22 +266,33 @@ def _train(
     start: str,
     feeds: Mapping[Tap, Features],
     known: np.ndarray | None,
+    cells: Cells | None,
     epoch: int,
 ) -> Any:
     """Returns the batches of an epoch: cached features if there are any, else pictures."""
     view = epoch % phase.views if phase.views else epoch
     tap = Tap("train", start, phase.augment, view if phase.augment else 0)
+    order = data.order("train", epoch, known)
     if tap in feeds:
-        return feeds[tap].batches(data.order("train", epoch, known))
-    return data.shuffled("train", epoch, phase.augment, view, known)
+        batches = feeds[tap].batches(order)
+    else:
+        batches = data.shuffled("train", epoch, phase.augment, view, known)
+    return cells.beside(batches, data, "train", order) if cells else batches
 
 
-def _in_order(data: Data, split: str, start: str, feeds: Mapping[Tap, Features]) -> Any:
+def _in_order(
+    data: Data,
+    split: str,
+    start: str,
+    feeds: Mapping[Tap, Features],
+    cells: Cells | None = None,
+) -> Any:
     """Returns the batches of a split in file order, or None if there are none."""
-    count, tap = data.count(split), Tap(split, start)
-    if tap in feeds:
-        return feeds[tap].batches(np.arange(count))
-    return data.batches(split) if count else None
+    order, tap = np.arange(data.count(split)), Tap(split, start)
+    if not len(order):
+        return None
+    batches = feeds[tap].batches(order) if tap in feeds else data.batches(split)
+    return cells.beside(batches, data, split, order) if cells else batches
 
 
 def _starts(model: TransferModel, phases: Sequence[Part]) -> list[str]:
@@ -281,7 +303,11 @@ def _starts(model: TransferModel, phases: Sequence[Part]) -> list[str]:
 
 
 def _behind_frozen(
-    model: TransferModel, start: str, dtype: str, adapters: Adapters | None = None
+    model: TransferModel,
+    start: str,
+    dtype: str,
+    adapters: Adapters | None = None,
+    balance: Balance | None = None,
 ) -> keras.Model:
     """Returns the model to train from a block on, with all layers before it in inference mode.
 
@@ -290,7 +316,7 @@ def _behind_frozen(
     """
     if start == next(iter(model.blocks)):
         before = functools.partial(lengths.shortened, model.backbone)
-        return trainable(model.full, before, adapters)
+        return trainable(model.full, before, adapters, balance)
     prefix, suffix = model.split_at(start)
 
     def activations(inputs: Any) -> Any:
@@ -298,7 +324,7 @@ def _behind_frozen(
             inputs = lengths.shortened(model.backbone, inputs)
         return features.entrance(prefix, inputs, dtype)
 
-    return trainable(suffix, activations, adapters)
+    return trainable(suffix, activations, adapters, balance)
 
 
 def _class_weights(data: Data) -> Any:
@@ -318,10 +344,10 @@ def _class_counts(data: Data) -> Any:
     return sum(counts.as_numpy_iterator())
 
 
-def _weighted(train: Callable[[int], Any], task: Task, balance: Any) -> Callable[[int], Any]:
+def _weighted(train: Callable[[int], Any], task: Task, class_weights: Any) -> Callable[[int], Any]:
     def weighted(epoch: int) -> Any:
         return train(epoch).map(
-            as_written(lambda inputs, target: (inputs, *task.weighted(target, balance)))
+            as_written(lambda inputs, target: (inputs, *task.weighted(target, class_weights)))
         )
 
     return weighted

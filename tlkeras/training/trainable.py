@@ -8,12 +8,14 @@ from typing import Any
 from tlkeras import hardware
 from tlkeras.frameworks import keras
 from tlkeras.training.adapters import Adapters
+from tlkeras.training.balance import Balance
 
 
 def trainable(
     network: keras.Model,
     before: Callable[[Any], Any] | None = None,
     adapters: Adapters | None = None,
+    balance: Balance | None = None,
 ) -> Any:
     """Returns a `keras.Model` of the network to compile and fit, on all replicas.
 
@@ -25,8 +27,10 @@ def trainable(
         before: Maps the inputs of a batch to those of the network. Keras does not track variables
             of a function, so checkpoints of the model hold no frozen ones.
         adapters: Changes of kernels of the network, to train with it.
+        balance: The weights of cells of examples in the loss, on one replica.
     """
     from tlkeras.training.replicated import Replicated, Trained
 
-    kind = Replicated if hardware.replicas() > 1 else Trained
-    return kind(network, before, adapters)
+    if hardware.replicas() > 1:
+        return Replicated(network, before, adapters)
+    return Trained(network, before, adapters, balance)
