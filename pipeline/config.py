@@ -19,6 +19,7 @@ from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Exporter, require_distinct
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.measures.conformal import Conformal
 from tlkeras.model.transfer_model import Precision
 from tlkeras.recipe import Recipe
 from tlkeras.source import Source
@@ -64,6 +65,13 @@ class Config(Spec, name="config"):
     feature_cache_gb: Annotated[
         float, "The most gigabytes of disk for the features of frozen layers."
     ] = 20.0
+    calibrate: Annotated[
+        bool, "Whether one temperature, fitted on the validation split, divides the logits."
+    ] = False
+    conformal: Annotated[
+        Conformal | None,
+        "Sets of classes that hold the label as often as asked: lac(coverage=0.9), or aps.",
+    ] = None
     lower_bound: Annotated[
         float | None,
         "The least value of the primary measure of a blessed model, where more is better; a share: "

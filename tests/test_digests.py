@@ -28,7 +28,9 @@ SCHEMAS = "tlkeras.doctor.statistics tlkeras.doctor.drift tlkeras.doctor.schemas
 VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
 {MODEL} {VERSIONS} tlkeras.measures.measures tlkeras.measures.occlusion
-tlkeras.measures.domains
+tlkeras.measures.domains tlkeras.measures.calibration tlkeras.measures.conformal
+tlkeras.measures.confusions tlkeras.measures.checks tlkeras.measures.estimates
+tlkeras.training.temperature
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 pipeline.steps.resolver
@@ -54,7 +56,8 @@ MODULES = {
         tlkeras.training.loop tlkeras.training.replicated tlkeras.training.trainable
         tlkeras.training.adapters tlkeras.training.layer_decay tlkeras.training.rate_finder
         tlkeras.training.phase tlkeras.training.linear tlkeras.training.head_alone
-        tlkeras.training.schedule tlkeras.data.splits tlkeras.measures.measures
+        tlkeras.training.schedule tlkeras.training.temperature tlkeras.data.splits
+        tlkeras.measures.measures
         tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.duplicates tlkeras.doctor.examined
         tlkeras.doctor.folds tlkeras.doctor.copies tlkeras.doctor.classes tlkeras.doctor.gaussians
         tlkeras.doctor.suspects tlkeras.doctor.outliers tlkeras.doctor.shortcuts
@@ -64,7 +67,7 @@ MODULES = {
     "trainer": f"""
         {MODEL} tlkeras.recipe
         tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features
-        pipeline.code
+        tlkeras.training.temperature pipeline.code
     """,
     "resolver": VERSIONS,
     "evaluator": JUDGED,

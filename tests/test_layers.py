@@ -48,7 +48,7 @@ tlkeras.model.transfer_model tlkeras.model.one_tower tlkeras.model.vector
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
-tlkeras.measures.domains
+tlkeras.measures.domains tlkeras.measures.conformal
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
@@ -62,7 +62,7 @@ tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.rate_finder
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
 tlkeras.training.head_alone tlkeras.training.descriptions tlkeras.training.solve
-tlkeras.training.norms
+tlkeras.training.norms tlkeras.training.temperature
 tlkeras.training.alignment tlkeras.training.discrepancy tlkeras.training.adversary
 tlkeras.training.adapted tlkeras.training.schedule
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.bert_inputs

@@ -131,6 +131,25 @@ class Task(Spec, plugins="tlkeras.tasks"):
     def metrics(self) -> Sequence[keras.metrics.Metric]:
         """Returns new metrics to show while training; of the first, larger is better."""
 
+    def rated(self, target: Any, outputs: Any) -> tuple[Any, Any]:
+        """Returns the logits [n, k] of every decision in a batch, and the right places, int [n].
+
+        Both arguments are NumPy arrays. A task overrides it, and `rescaled`, if its head ends in a
+        layer ``logits`` whose kernel and bias one number can divide; see `training.temperature`.
+        """
+        raise NotImplementedError
+
+    def chances(self, served: Mapping[str, Any]) -> Any:
+        """Returns the probabilities of the classes, [b, classes], of a batch of NumPy arrays.
+
+        A task overrides it if each example has exactly one class; its targets are one-hot.
+        """
+        raise NotImplementedError
+
+    def rescaled(self, served: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        """Returns what the same logits times a factor would be served as, NumPy arrays both."""
+        raise NotImplementedError
+
     @abc.abstractmethod
     def served(self, outputs: Any) -> dict[str, Any]:
         """Returns what a client gets, by name, made of the outputs: probabilities, not logits.

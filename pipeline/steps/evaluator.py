@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,12 +23,13 @@ from tlkeras.doctor.reference import Reference
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING
-from tlkeras.measures import domains, measures, occlusion
+from tlkeras.measures import calibration, conformal, domains, measures, occlusion
+from tlkeras.measures.conformal import Conformal
 from tlkeras.measures.measures import Measures, listed
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
-from tlkeras.training import feature_store
+from tlkeras.training import feature_store, temperature
 
 ROUNDING = 1e-9
 """What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
@@ -56,6 +57,7 @@ def evaluation(
     upper_bound: float | None,
     max_drop: float,
     batch_size: int,
+    conformal: Conformal | None = None,
 ) -> None:
     """Measures the model on the test split and compares it with its thresholds.
 
@@ -63,7 +65,8 @@ def evaluation(
     the `Task.kept` of every example. `samples` says what ``reference.json`` and ``reference.npy``
     are, by which new data are judged. Without a test split it measures the validation split; the
     measures name it. Of two domains it measures the target, and beside it the primary measure of
-    the source. The baseline is measured on the same examples.
+    the source. The baseline is measured on the same examples. With `conformal` the validation
+    split gives ``sets.json``, and the test split measures the sets.
     """
     # No more than training had at a time; for many replicas that may be too many for one device.
     data = Data(examples, backbone, task, min(batch_size, 32))
@@ -73,7 +76,8 @@ def evaluation(
     if baseline:
         _require_classes(baseline, data)
     with hardware.in_float32():
-        found = _measured(fitted, data, split, out)
+        besides = [*_uncalibrated(model, data), *_sets(fitted, data, conformal, split, out)]
+        found = _measured(fitted, data, split, out, besides)
         if split == _TARGET and (others := _beside(data)):
             found = domains.compared(found, _tallied(fitted, data, others))
         _require_fitting_bound(found, task, lower_bound, upper_bound)
@@ -149,7 +153,32 @@ def count(batch: Any) -> int:
     return len(tf.nest.flatten(batch)[0])
 
 
-def _measured(fitted: TransferModel, data: Data, split: str, out: Path) -> Measures:
+class _Beside(Protocol):
+    """What is measured of the same batches, to be joined to the measures."""
+
+    def add(self, target: Any, served: Mapping[str, Any], first: int) -> None: ...
+
+    def joined(self, found: Measures) -> Measures: ...
+
+
+def _uncalibrated(model: Path, data: Data) -> Iterator[_Beside]:
+    if (found := temperature.read(model)) and found.value:
+        yield calibration.Uncalibrated(data.task, data.classes, found.value)
+
+
+def _sets(
+    fitted: TransferModel, data: Data, asked: Conformal | None, split: str, out: Path
+) -> Iterator[_Beside]:
+    if asked:
+        conformal.require_fit(asked, data.task, data.count("validation"), split)
+        sets = conformal.fitted(asked, fitted, data)
+        sets.write(out)
+        yield conformal.SetTally(sets, data.task, data.classes)
+
+
+def _measured(
+    fitted: TransferModel, data: Data, split: str, out: Path, besides: Sequence[_Beside]
+) -> Measures:
     """Returns the measures of the model; writes what it served, and the reference of drift."""
     kept, reference = _Kept(out / "served", data.count(split)), Reference(data, split)
 
@@ -157,7 +186,7 @@ def _measured(fitted: TransferModel, data: Data, split: str, out: Path) -> Measu
         reference.add(served, features, first)
         kept.write(fitted.task.kept(served), first)
 
-    found = _tallied(fitted, data, split, keep)
+    found = _tallied(fitted, data, split, keep, besides)
     reference.sample().write(out)
     few = range(min(_SHOWN, data.count(split)))
     views = fitted.task.views(fitted, _values(data, split, few))
@@ -169,10 +198,12 @@ def _tallied(
     data: Data,
     split: str,
     keep: Callable[[Mapping[str, np.ndarray], np.ndarray, int], None] = lambda *batch: None,
+    besides: Sequence[_Beside] = (),
 ) -> Measures:
     """Returns the measures of the model.
 
     `keep` gets what a batch was served with, its features, and the number of its first example.
+    `besides` measure the same batches.
     """
     tally, first, run = fitted.task.tally(data.classes), 0, vector.predicted(fitted)
     batches = terminal.shown(data.batches(split), data.steps(split), "evaluating")
@@ -181,9 +212,14 @@ def _tallied(
         features = served.pop(vector.FEATURES)
         target = tf.nest.map_structure(np.asarray, target)
         tally.add(target, served, first)
+        for beside in besides:
+            beside.add(target, served, first)
         keep(served, features, first)
         first += count(target)
-    return dataclasses.replace(tally.measures(), split=split)
+    found = tally.measures()
+    for beside in besides:
+        found = beside.joined(found)
+    return dataclasses.replace(found, split=split)
 
 
 def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str, Any]]:

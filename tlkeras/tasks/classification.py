@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tlkeras.frameworks import keras, tf
+from tlkeras.measures.calibration import softmax_rescaled
 from tlkeras.measures.classification import ClassificationTally
 from tlkeras.task import Output, Task
 
@@ -48,6 +51,15 @@ class Classification(Task, name="classification"):
 
     def metrics(self):
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
+
+    def rated(self, target, outputs):
+        return outputs, target.argmax(axis=-1)
+
+    def chances(self, served):
+        return np.asarray(served["probabilities"])
+
+    def rescaled(self, served, factor):
+        return {"probabilities": softmax_rescaled(served["probabilities"], factor)}
 
     def served(self, outputs):
         return {"probabilities": keras.ops.softmax(outputs)}

@@ -1,0 +1,199 @@
+"""The temperature of the logits, from the validation split into the model and its exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Tiny, Wordy
+from scipy import optimize
+from test_evaluator import evaluated
+from test_trainer import trained
+
+from tlkeras.data.batches import Data
+from tlkeras.exporters.saved_model import SavedModel
+from tlkeras.measures import measures
+from tlkeras.measures.measures import Bars, Table
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.recipes.prototypes import Prototypes
+from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.multilabel import Multilabel
+from tlkeras.tasks.regression import Regression
+from tlkeras.tasks.tagging import Tagging
+from tlkeras.training import linear, temperature
+
+SEEDS = range(3)
+
+
+def drawn(seed: int, count: int = 400, classes: int = 4, sharp: float = 3.0) -> Any:
+    """Returns logits that are too sharp, and places drawn by those that are not."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 2, (count, classes))
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    places = np.array([random.choice(classes, p=row) for row in shares])
+    return (sharp * logits).astype(np.float32), places
+
+
+def log_loss(factor: float, logits: np.ndarray, places: np.ndarray) -> float:
+    scaled = factor * logits.astype(np.float64)
+    return float(
+        np.mean(np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(places)), places])
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("sharp", [0.02, 3.0, 100.0])
+def test_the_factor_has_the_least_loss_that_scipy_finds(seed, sharp):
+    logits, places = drawn(seed, sharp=sharp)
+    expected: Any = optimize.minimize_scalar(
+        log_loss, (0, 1 / sharp), args=(logits, places), tol=1e-10
+    )
+    found = temperature.best_factor(logits, places)
+    assert found == pytest.approx(expected.x, rel=1e-4)
+    assert found == pytest.approx(1 / sharp, rel=0.3)  # Of those who drew the places.
+
+
+@pytest.mark.parametrize(
+    ("logits", "places"),
+    [
+        ([[2.0, 1.0], [0.0, 5.0]], [0, 1]),  # All right: more is always better.
+        ([[2.0, 1.0], [0.0, 5.0]], [1, 0]),  # All wrong: less is always better.
+        ([[3.0, 3.0], [1.0, 1.0]], [0, 1]),  # They tell nothing.
+    ],
+)
+def test_where_no_factor_is_the_best_there_is_none(logits, places):
+    assert temperature.best_factor(np.array(logits), np.array(places)) is None
+    assert "There is no temperature" in temperature.Temperature(None, 2).remark()
+
+
+@pytest.mark.parametrize(
+    ("task", "count", "message"),
+    [
+        (Regression(), 500, "regression has no logits"),
+        (
+            Classification(),
+            49,
+            "at least 50 validation examples to fit a temperature; there are 49",
+        ),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(task, count, message, data, monkeypatch):
+    monkeypatch.setattr(Data, "count", lambda data, split: count)
+    with pytest.raises(ValueError, match=message):
+        temperature.require(task, data)
+
+
+def test_it_is_refused_before_the_training(recorded: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Prototypes, "fit", lambda *ignored, **options: pytest.fail("was trained"))
+    with pytest.raises(ValueError, match="--calibrate needs at least 50"):
+        trained(recorded, tmp_path, "out", recipe=Prototypes(), calibrate=True)
+
+
+def blurred(weights: linear.Weights) -> linear.Weights:
+    kernel, bias = weights
+    noise = np.random.default_rng(0).normal(0, 2 * kernel.std(), kernel.shape)
+    return 30 * (kernel + noise), 30 * bias
+
+
+@pytest.fixture(scope="module")
+def pair(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The model of one recipe, as it was fitted and calibrated."""
+    place = tmp_path_factory.mktemp("calibrated")
+    # The colours are told apart without a mistake; a head that makes some has a temperature.
+    options: dict[str, Any] = {"recipe": Prototypes(shots=1, distance="euclidean")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(temperature, "ENOUGH", 5)
+        patch.setattr(
+            "tlkeras.training.linear.LinearHead.sharpened",
+            lambda head, weights, rows, counted: blurred(weights),
+        )
+        for name, calibrate in (("plain", False), ("calibrated", True)):
+            trained(recorded, place, name, **options, calibrate=calibrate)
+    return {name: place / name for name in ("plain", "calibrated")}
+
+
+def test_a_calibrated_model_is_the_fitted_one_with_its_logits_divided(pair, recorded):
+    plain, found = (TransferModel.load(folder) for folder in pair.values())
+    value = json.loads((pair["calibrated"] / temperature.FILE).read_text())["value"]
+    data = Data(recorded, Tiny(), Classification(), batch_size=8)
+    ((inputs, target),) = data.batches("validation").rebatch(99).take(1)
+    expected = np.asarray(plain.full(inputs, training=False))
+    np.testing.assert_allclose(
+        np.asarray(found.full(inputs, training=False)) * value, expected, rtol=1e-4, atol=1e-4
+    )
+    places = np.asarray(target).argmax(-1)
+    best: Any = optimize.minimize_scalar(log_loss, (0, 1), args=(expected, places))
+    assert value == pytest.approx(1 / best.x, rel=1e-3) and abs(value - 1) > 0.05
+    assert not (pair["plain"] / temperature.FILE).exists()
+    (remark,) = json.loads((pair["calibrated"] / "remarks.json").read_text())
+    assert remark.startswith(f"The logits are divided by the temperature {value:.3f}")
+
+
+def test_an_export_has_the_temperature(pair, recorded, tmp_path):
+    model = TransferModel.load(pair["calibrated"])
+    data = Data(recorded, Tiny(), Classification(), batch_size=8)
+    SavedModel().write(model, data.singles("train"), tmp_path)
+    ((inputs, _),) = data.batches("test").take(1)
+    served = SavedModel().load(tmp_path)({"image": inputs.numpy()})
+    (plain, value) = TransferModel.load(pair["plain"]), temperature.read(pair["calibrated"])
+    logits = np.asarray(plain.full(inputs, training=False)) / (value and value.value)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
+
+
+def test_the_report_has_the_measures_before_and_after(pair, recorded, tmp_path):
+    found = {}
+    for name, folder in pair.items():
+        evaluated(tmp_path / name, recorded, folder)
+        found[name] = measures.read(tmp_path / name)
+    views = found["calibrated"].views
+    table = next(view for view in views if view.title == "Calibration")
+    assert isinstance(table, Table) and isinstance(views[views.index(table) + 1], Bars)
+    expected = [
+        found[name].scalars[figure].value
+        for figure in ("calibration_error", "log_loss", "brier")
+        for name in ("plain", "calibrated")
+    ]
+    np.testing.assert_allclose([row[2] for row in table.rows], expected, rtol=1e-4)
+    assert found["calibrated"].scalars["accuracy"] == found["plain"].scalars["accuracy"]
+    assert not any(
+        view.title == "Calibration" and isinstance(view, Table) for view in found["plain"].views
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "backbone"),
+    [(Classification(), Tiny()), (Multilabel(), Tiny()), (Tagging(), Wordy())],
+    ids=lambda each: each.member,
+)
+def test_what_is_served_of_rescaled_logits_is_told_from_what_was_served(task, backbone):
+    model = TransferModel(backbone, task, ("B-a", "I-a", "O"), seed=1)
+    random = np.random.default_rng(0)
+    layer = model.head.get_layer("logits")
+    layer.set_weights([random.normal(0, 1, each.shape) for each in layer.get_weights()])
+    if backbone == Tiny():
+        inputs: Any = random.uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
+    else:
+        example = {"words": np.array(["a", "b", "cc"])}
+        inputs = {key: np.asarray(each)[None] for key, each in backbone.preprocess(example).items()}
+    before = {name: np.asarray(each) for name, each in model.served(inputs).items()}
+    layer.set_weights([each / 2 for each in layer.get_weights()])
+    for name, expected in model.served(inputs).items():
+        np.testing.assert_allclose(task.rescaled(before, 0.5)[name], expected, atol=2e-5)
+
+
+def test_words_without_a_tag_have_no_part_in_the_temperature():
+    outputs = np.log(np.full((1, 3, 2), 0.5, np.float32))
+    outputs[0, 2] = -10000  # Is not seen.
+    target = np.array([[1, -1, 0, -1, 7, 7]])  # Three words, one behind, and counts of classes.
+    logits, places = Tagging().rated(target, outputs)
+    assert places.tolist() == [1] and logits.shape == (1, 2)
+
+
+def test_each_label_of_several_is_a_decision():
+    outputs, target = np.array([[1.0, -2.0]]), np.array([[1.0, 0.0]])
+    logits, places = Multilabel().rated(target, outputs)
+    assert logits.tolist() == [[0, 1], [0, -2]] and places.tolist() == [1, 0]
