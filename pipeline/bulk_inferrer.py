@@ -27,6 +27,8 @@ from tlkeras.exporter import Exporter, Predict
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
+from tlkeras.measures import conformal
+from tlkeras.measures.conformal import Sets
 from tlkeras.model import vector
 from tlkeras.spec import Spec
 from tlkeras.task import Task
@@ -69,8 +71,10 @@ def predictions(
     ``probabilities`` in the order of ``labels.txt``; of detection ``names``, ``scores`` and
     ``pixels``, the boxes. A mask is a PNG file, which the line names: ``category/1.jpg.png`` for
     the picture ``1.jpg``, 0 where there is no class and 1 + c in class c. An unreadable file has
-    ``error`` instead. ``statistics.pb`` has the statistics of all examples and answers; for a
-    version with a reference, ``drift.json`` compares them with it, see ``tlkeras validate``.
+    ``error`` instead. ``statistics.pb`` has the statistics of all examples and answers. For a
+    version whose measures have conformal sets, ``set`` has the classes in that of the example, the
+    most probable first. For a version with a reference, ``drift.json`` compares them with it, see
+    ``tlkeras validate``.
     """
     predicting = prepared(exports, exporter, batch_size)
     new = batch.of_folder(data.absolute(), predicting.backbone)
@@ -109,7 +113,8 @@ def prepared(exports: Path, exporter: Exporter, batch_size: int) -> Predicting:
         print(f"  {said}")
     _loaded.cache_clear()  # The folder may have changed since the last call in this process.
     classes = tuple((exports / "labels.txt").read_text(encoding="utf-8").splitlines())
-    return Predicting(exports.absolute(), exporter, *_described(exports), classes, batch_size)
+    described, sets = _described(exports), conformal.read(exports)
+    return Predicting(exports.absolute(), exporter, *described, classes, batch_size, sets)
 
 
 def predicted(predicting: Predicting, new: Batch, out: Path, runner: Runner) -> Seen:
@@ -163,6 +168,7 @@ class Predicting:
     task: Task
     classes: tuple[str, ...]
     batch_size: int
+    sets: Sets | None = None
 
     def answers(
         self, examples: Sequence[Example], seen: Gathering
@@ -182,9 +188,11 @@ class Predicting:
         ]
         seen.add([one.identity for one in examples], merged, features)
         answered = self.task.answers(served, self.classes, [one.size for one in examples])
-        return [
-            (one.name, self.task.record(each)) for one, each in zip(examples, answered, strict=True)
-        ]
+        told = [dict(self.task.record(each)) for each in answered]
+        if self.sets:
+            for each, chances in zip(told, self.task.chances(served), strict=True):
+                each["set"] = self.sets.named(chances, self.classes)
+        return [(one.name, each) for one, each in zip(examples, told, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,6 +47,7 @@ tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
 tlkeras.model.transfer_model tlkeras.model.one_tower tlkeras.model.vector
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
+tlkeras.measures.abstention
 tlkeras.measures.entities tlkeras.measures.spans tlkeras.measures.occlusion
 tlkeras.measures.domains tlkeras.measures.conformal
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression

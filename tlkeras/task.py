@@ -31,6 +31,7 @@ class Output:
         labelled: Whether the class names say what its values, or the numbers in it, stand for.
         others: The names of values before those of the classes.
         threshold: The score from which on an example has a class; None if it has exactly one.
+        abstains_below: If the best score is lower, there is no answer; None if there always is one.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Output:
     labelled: bool = False
     others: tuple[str, ...] = ()
     threshold: float | None = None
+    abstains_below: float | None = None
 
 
 class Tally(Protocol):
@@ -92,6 +94,13 @@ class Task(Spec, plugins="tlkeras.tasks"):
 
         `inputs` is what the backbone's `preprocess` gave for it; with None it is the target at the
         example's own size. `classes` counts the classes. Traced as it stands, like `preprocess`.
+        """
+
+    def require_classes(self, classes: Sequence[str]) -> None:
+        """Checks, before a model is built, the names of the classes.
+
+        Raises:
+            ValueError: One that the task cannot have.
         """
 
     def counts(self, target: Any, classes: int) -> Any:

@@ -17,6 +17,10 @@ export function open({ classes, output }, blank) {
     const order = Array.from(classes.keys()).sort((a, b) => scores[b] - scores[a]);
     const shown = order.slice(0, SHOWN);
     list(shown.map((place) => ({ name: classes[place], share: scores[place] })));
+    if (scores[order[0]] < output.abstains_below) {
+      const most = `${classes[order[0]]}, ${percent.format(scores[order[0]])}`;
+      return `Unknown: the most likely, ${most}, is below ${percent.format(output.abstains_below)}.`;
+    }
     if (output.threshold === null) {
       return `Most likely ${classes[order[0]]}, ${percent.format(scores[order[0]])}.`;
     }
