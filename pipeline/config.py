@@ -19,6 +19,7 @@ from tlkeras.data.splits import Split
 from tlkeras.exporter import Details, Exporter, require_distinct
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.measures import conformal
 from tlkeras.measures.conformal import Conformal
 from tlkeras.model.transfer_model import Precision
 from tlkeras.recipe import Recipe
@@ -128,6 +129,8 @@ class Config(Spec, name="config"):
         )
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
         require_distinct(self.exporters)
+        if self.conformal and self.task:
+            conformal.require_task(self.conformal, self.task)
         self.require(0 <= self.max_bad_fraction <= 1, "max_bad_fraction", "a share from 0 to 1")
         self.require(0 <= self.max_drop <= 1, "max_drop", "a share from 0 to 1")
         for name in ("lower_bound", "max_export_drop"):

@@ -114,6 +114,7 @@ def test_a_doubtful_answer_is_unknown_in_python_the_saved_model_and_the_bulk_inf
         label = CLASSES[best] if row["probabilities"][best] >= 0.6 else "unknown"
         assert row["label"] == expected["label"] == label
         assert row["classes"][0] == CLASSES[best] and sorted(row["classes"]) == [*CLASSES]
+        assert "novelty_p" not in row
         held = np.array(row["scores"]) >= 0.5
         assert row["set"] == np.array(row["classes"])[held].tolist()
         labels.add(row["label"])

@@ -10,6 +10,7 @@ import pytest
 from conftest import Tiny
 from test_evaluator import evaluated, model  # noqa: F401 - A fixture.
 
+from pipeline.config import Config
 from tlkeras.data.batches import Data
 from tlkeras.measures import conformal, measures
 from tlkeras.measures.conformal import APS, LAC, Sets, SetTally
@@ -112,19 +113,24 @@ def test_sets_that_hold_too_few_labels_are_a_remark():
 
 
 @pytest.mark.parametrize(
-    ("task", "count", "split", "coverage", "message"),
+    ("count", "split", "coverage", "message"),
     [
-        (Multilabel(), 99, "test", 0.9, "multilabel does not give each example one of the classes"),
-        (Classification(), 99, "validation", 0.9, "needs a test split beside the validation split"),
-        (Classification(), 8, "test", 0.9, "at least 9 validation examples.*there are 8"),
-        (Classification(), 98, "test", 0.99, "at least 99 validation examples.*there are 98"),
-        (Classification(), 0, "test", 0.5, "at least 1 validation examples.*there are 0"),
+        (99, "validation", 0.9, "needs a test split beside the validation split"),
+        (8, "test", 0.9, "at least 9 validation examples.*there are 8"),
+        (98, "test", 0.99, "at least 99 validation examples.*there are 98"),
+        (0, "test", 0.5, "at least 1 validation examples.*there are 0"),
     ],
 )
-def test_what_has_no_sets_is_refused(task, count, split, coverage, message):
+def test_too_few_examples_are_refused(count, split, coverage, message):
     with pytest.raises(ValueError, match=message):
-        conformal.require_fit(LAC(coverage), task, count, split)
-    conformal.require_fit(LAC(coverage), Classification(), round(1 / (1 - coverage)), "test")
+        conformal.require_examples(LAC(coverage), count, split)
+    conformal.require_examples(LAC(coverage), round(1 / (1 - coverage)) - 1, "test")
+
+
+def test_a_task_without_one_class_for_each_example_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="multilabel does not give each example one of the class"):
+        Config(task=Multilabel(), conformal=APS())
+    assert Config(conformal=APS()).conformal == APS(coverage=0.9)
 
 
 @pytest.mark.parametrize("coverage", [0, 1.0, -0.1, 90.0])

@@ -15,7 +15,8 @@ tlkeras.hardware
 tlkeras.doctor.defects tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.bands
 tlkeras.doctor.hashes
 tlkeras.doctor.sketches tlkeras.doctor.pictures tlkeras.doctor.texts
-tlkeras.doctor.drift tlkeras.doctor.samples tlkeras.doctor.statistics tlkeras.doctor.schemas
+tlkeras.doctor.drift tlkeras.doctor.novelty tlkeras.doctor.samples tlkeras.doctor.statistics
+tlkeras.doctor.schemas
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.signatures
 tlkeras.images.png tlkeras.images.metadata tlkeras.images.decoding
 tlkeras.images.masks tlkeras.images.framing

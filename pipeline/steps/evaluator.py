@@ -170,7 +170,8 @@ def _sets(
     fitted: TransferModel, data: Data, asked: Conformal | None, split: str, out: Path
 ) -> Iterator[_Beside]:
     if asked:
-        conformal.require_fit(asked, data.task, data.count("validation"), split)
+        conformal.require_task(asked, data.task)
+        conformal.require_examples(asked, data.count("validation"), split)
         sets = conformal.fitted(asked, fitted, data)
         sets.write(out)
         yield conformal.SetTally(sets, data.task, data.classes)

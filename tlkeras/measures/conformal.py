@@ -121,23 +121,26 @@ def read(folder: Path) -> Sets | None:
     return Sets(spec.parse(plain["conformal"], Conformal), plain["threshold"], plain["examples"])
 
 
-def require_fit(conformal: Conformal, task: Task, count: int, split: str) -> None:
-    """Checks that sets can be made and measured.
-
-    Args:
-        conformal: What is asked for.
-        task: Of the model.
-        count: The number of validation examples.
-        split: The one that measures.
-
-    Raises:
-        ValueError: The task has not one class for each example, or there are too few examples.
-    """
+def require_task(conformal: Conformal, task: Task) -> None:
+    """Raises ValueError unless a task gives each example exactly one class."""
     if type(task).chances is Task.chances:
         raise ValueError(
             f"--conformal={conformal}: {task.name} does not give each example one of the classes, "
             "so no set of them can hold it; leave --conformal out, or use classification."
         )
+
+
+def require_examples(conformal: Conformal, count: int, split: str) -> None:
+    """Checks that sets can be made and measured.
+
+    Args:
+        conformal: What is asked for.
+        count: The number of validation examples.
+        split: The one that measures.
+
+    Raises:
+        ValueError: Too few examples, or no split to measure on.
+    """
     if split == "validation":
         raise ValueError(
             f"--conformal={conformal} needs a test split beside the validation split: what gives "
@@ -173,7 +176,7 @@ def fitted(conformal: Conformal, model: TransferModel, data: Data) -> Sets:
 
 
 def of_scores(conformal: Conformal, scores: np.ndarray) -> Sets:
-    """Returns the rule of the scores of the right classes, [n]; see `require_fit` for how many."""
+    """Returns the rule of the scores of the right classes, [n]; see `require_examples`."""
     return Sets(conformal, float(np.sort(scores)[_rank(conformal, len(scores)) - 1]), len(scores))
 
 
