@@ -102,7 +102,10 @@ def test_measures_are_counts_of_sets():
     rows = [(row[0], row[1], row[2], row[5]) for row in by_class.rows]
     assert rows == [("all", 4, 0.5, 1.5), ("a", 2, 0.5, 1.5), ("b", 1, 1, 2), ("c", 1, 0, 1)]
     assert [row[:3] for row in by_size.rows] == [("1", 2, 0.0), ("2", 2, 1.0)]
-    assert "the 40 of the validation split" in by_class.note
+    # By the quantiles of SciPy's beta distribution of (37, 4).
+    assert "validation splits of 40 examples" in by_class.note
+    assert "gives 79.6% to 97.2%, with a chance" in by_class.note
+    assert "none" not in by_size.note
 
 
 def test_sets_that_hold_too_few_labels_are_a_remark():

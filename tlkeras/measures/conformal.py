@@ -41,6 +41,9 @@ class Conformal(Spec):
     source: ClassVar[str]
     """Authors and link."""
 
+    score: ClassVar[str]
+    """What the score of a class is, in words for clients of other languages."""
+
     coverage: float = 0.9
     """How often at least a set holds the label."""
 
@@ -59,6 +62,7 @@ class LAC(Conformal, name="lac"):
     """
 
     source = "Sadinle et al. 2019, https://arxiv.org/abs/1609.00451"
+    score = "1 less its probability"
 
     def scores(self, probabilities):
         return 1 - np.asarray(probabilities, np.float64)
@@ -73,6 +77,7 @@ class APS(Conformal, name="aps"):
     """
 
     source = "Romano et al. 2020, https://arxiv.org/abs/2006.02544, without its random part"
+    score = "the sum of the probabilities of all more probable classes"
 
     def scores(self, probabilities):
         given = np.asarray(probabilities, np.float64)
@@ -109,8 +114,9 @@ class Sets:
 
     def write(self, folder: Path) -> None:
         """Writes the file `FILE`."""
-        plain = {"conformal": self.conformal.full(), "threshold": self.threshold}
-        files.write_json(folder / FILE, {**plain, "examples": self.examples})
+        plain = {"conformal": self.conformal.full(), "score": self.conformal.score}
+        rule = {"threshold": self.threshold, "examples": self.examples}
+        files.write_json(folder / FILE, plain | rule)
 
 
 def read(folder: Path) -> Sets | None:
@@ -224,21 +230,11 @@ class SetTally:
         for place, name in enumerate(self._classes):
             if (counts := self._counts[:, place : place + 1])[0].any():
                 rows.append((name, *_row(counts)))
-        conformal, sets = self._sets.conformal, self._sets
-        from scipy import stats  # No help text has to wait for it.
-
-        rank = _rank(conformal, sets.examples)
-        low, high = stats.beta.ppf([0.025, 0.975], rank, sets.examples + 1 - rank)
         return Table(
             TITLE,
             ("class", "examples", "holds the label", "from", "to", "mean size"),
             [("all", *_row(self._counts)), *rows],
-            f"{conformal.member.upper()} ({conformal.source}). A set holds the label of at least "
-            f"{conformal.coverage:.1%} of new examples that are drawn as the {sets.examples:,} of "
-            "the validation split were, all classes together; with another validation split of as "
-            f"many examples, {low:.1%} to {high:.1%}, with a chance of 95 %. Of one class it need "
-            f"not be so many. A class is in the set if its score is at most {sets.threshold:.6g}; "
-            f"{FILE} has the rule.",
+            _note(self._sets),
             weakest="holds the label",
         )
 
@@ -253,12 +249,35 @@ class SetTally:
             if part[0].any()
         ]
         note = "A set of one class is an answer; one of several says between which it is in doubt."
+        if self._counts[0, :, 0].any():
+            note += (
+                " One of none has no class that is as probable as right ones usually are. Where "
+                "the model is right more often than the coverage asks, LAC leaves sets empty: ask "
+                "for more, or take aps."
+            )
         columns = ("classes in the set", "examples", "holds the label", "from", "to")
         return Table(TITLE, columns, rows, note)
 
 
 TITLE = "Conformal sets"
 """Of the section of the report."""
+
+
+def _note(sets: Sets) -> str:
+    """Returns what is promised; given one validation split, coverage has a beta distribution."""
+    from scipy import stats  # No help text has to wait for it.
+
+    asked, count = sets.conformal, sets.examples
+    rank = _rank(asked, count)
+    low, high = stats.beta.ppf([0.025, 0.975], rank, count + 1 - rank)
+    return (
+        f"{asked.member.upper()} ({asked.source}). On average over validation splits of {count:,} "
+        f"examples, a set holds the label of at least {asked.coverage:.1%} of new examples that "
+        f"are drawn as those were; one such split gives {low:.1%} to {high:.1%}, with a chance of "
+        "95 %. Of one class it need not be so many. A class is in the set if "
+        f"{asked.score} is at most {sets.threshold:.6g}; {FILE} has the rule. From and to are the "
+        "ends of the 95 % interval of the measured share."
+    )
 
 
 def _measured(counts: np.ndarray) -> tuple[Scalar, Scalar]:
