@@ -135,6 +135,7 @@ def test_a_threshold_is_a_probability(threshold):
         Classification(abstain_below=threshold)
 
 
+@pytest.mark.slow
 def test_the_metadata_of_a_tflite_file_leaves_out_what_is_lower(model: TransferModel, tmp_path):
     schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
     TFLite().write(model, None, tmp_path, Origin())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -170,11 +169,3 @@ def test_the_evaluation_measures_sets_of_the_validation_split(
         (tested <= threshold + 1e-6).sum(1).mean()
     )
     assert [view.title for view in found.views].count("Conformal sets") == 2
-
-
-def test_a_plain_evaluation_has_no_sets(recorded: Path, model: Path, tmp_path: Path):  # noqa: F811
-    evaluated(tmp_path / "out", recorded, model)
-    assert conformal.read(tmp_path / "out") is None
-    assert not any(
-        "set" in name for name in json.loads((tmp_path / "out" / measures.FILE).read_text())
-    )

@@ -56,6 +56,7 @@ def test_rows_that_are_all_equal_are_no_failure():
     assert Novelty(np.zeros((30, 4))).shares(np.zeros((1, 4))).tolist() == [1.0]
 
 
+@pytest.mark.slow
 def test_every_line_says_how_usual_its_features_are(pictures: Path, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(bulk_inferrer.judging, "judged", lambda *ignored: [])  # Needs a schema.
     model = TransferModel(Tiny(), Classification(), CLASSES, seed=1)

@@ -15,15 +15,15 @@ from test_trainer import trained
 
 from tlkeras.data.batches import Data
 from tlkeras.exporters.saved_model import SavedModel
-from tlkeras.measures import measures
+from tlkeras.measures import calibration, measures
 from tlkeras.measures.measures import Bars, Table
 from tlkeras.model.transfer_model import TransferModel
-from tlkeras.recipes.prototypes import Prototypes
+from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.multilabel import Multilabel
 from tlkeras.tasks.regression import Regression
 from tlkeras.tasks.tagging import Tagging
-from tlkeras.training import linear, temperature
+from tlkeras.training import temperature
 
 SEEDS = range(3)
 
@@ -87,31 +87,28 @@ def test_what_cannot_be_calibrated_is_refused(task, count, message, data, monkey
 
 
 def test_it_is_refused_before_the_training(recorded: Path, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(Prototypes, "fit", lambda *ignored, **options: pytest.fail("was trained"))
+    monkeypatch.setattr(FineTune, "fit", lambda *ignored, **options: pytest.fail("was trained"))
     with pytest.raises(ValueError, match="--calibrate needs at least 50"):
-        trained(recorded, tmp_path, "out", recipe=Prototypes(), calibrate=True)
-
-
-def blurred(weights: linear.Weights) -> linear.Weights:
-    kernel, bias = weights
-    noise = np.random.default_rng(0).normal(0, 2 * kernel.std(), kernel.shape)
-    return 30 * (kernel + noise), 30 * bias
+        trained(recorded, tmp_path, "out", calibrate=True)
 
 
 @pytest.fixture(scope="module")
 def pair(recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The model of one recipe, as it was fitted and calibrated."""
+    """A model with a head that makes mistakes, and the same with its temperature."""
     place = tmp_path_factory.mktemp("calibrated")
-    # The colours are told apart without a mistake; a head that makes some has a temperature.
-    options: dict[str, Any] = {"recipe": Prototypes(shots=1, distance="euclidean")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(temperature, "ENOUGH", 5)
-        patch.setattr(
-            "tlkeras.training.linear.LinearHead.sharpened",
-            lambda head, weights, rows, counted: blurred(weights),
-        )
-        for name, calibrate in (("plain", False), ("calibrated", True)):
-            trained(recorded, place, name, **options, calibrate=calibrate)
+    data = Data(recorded, Tiny(), Classification(), batch_size=8)
+    model = TransferModel(data.backbone, data.task, data.classes, seed=1)
+    ((inputs, target),) = data.batches("train").rebatch(99).take(1)
+    features = np.asarray(model.body(inputs))
+    means = np.stack([features[np.argmax(target, -1) == c].mean(axis=0) for c in range(3)])
+    kernel = (means - means.mean(axis=0)).T
+    kernel += np.random.default_rng(0).normal(0, 2 * kernel.std(), kernel.shape)
+    kernel *= 5 / (features @ kernel).std(axis=0)
+    model.head.get_layer("logits").set_weights([kernel, -features.mean(axis=0) @ kernel])
+    model.save(place / "plain")
+    found = temperature.calibrated(model, data)
+    model.save(place / "calibrated")
+    found.write(place / "calibrated")
     return {name: place / name for name in ("plain", "calibrated")}
 
 
@@ -127,11 +124,27 @@ def test_a_calibrated_model_is_the_fitted_one_with_its_logits_divided(pair, reco
     places = np.asarray(target).argmax(-1)
     best: Any = optimize.minimize_scalar(log_loss, (0, 1), args=(expected, places))
     assert value == pytest.approx(1 / best.x, rel=1e-3) and abs(value - 1) > 0.05
-    assert not (pair["plain"] / temperature.FILE).exists()
-    (remark,) = json.loads((pair["calibrated"] / "remarks.json").read_text())
-    assert remark.startswith(f"The logits are divided by the temperature {value:.3f}")
 
 
+def test_the_trainer_calibrates_what_the_recipe_has_fitted(recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr(temperature, "ENOUGH", 5)
+    monkeypatch.setattr(FineTune, "fit", lambda *ignored, **options: [])
+    seen = []
+    monkeypatch.setattr(
+        temperature,
+        "calibrated",
+        lambda model, data: seen.append(model.full) or temperature.Temperature(1.5, 18),
+    )
+    trained(recorded, tmp_path, "out", calibrate=True)
+    assert temperature.read(tmp_path / "out") == temperature.Temperature(1.5, 18)
+    (remark,) = json.loads((tmp_path / "out" / "remarks.json").read_text())
+    assert remark.startswith("The logits are divided by the temperature 1.500")
+    trained(recorded, tmp_path, "plain")
+    assert len(seen) == 1 and temperature.read(tmp_path / "plain") is None
+    assert not (tmp_path / "plain" / "remarks.json").exists()
+
+
+@pytest.mark.slow
 def test_an_export_has_the_temperature(pair, recorded, tmp_path):
     model = TransferModel.load(pair["calibrated"])
     data = Data(recorded, Tiny(), Classification(), batch_size=8)
@@ -144,14 +157,14 @@ def test_an_export_has_the_temperature(pair, recorded, tmp_path):
     np.testing.assert_allclose(served["probabilities"], expected, atol=1e-5)
 
 
-def test_the_report_has_the_measures_before_and_after(pair, recorded, tmp_path):
+@pytest.mark.slow
+def test_the_evaluation_has_the_measures_before_and_after(pair, recorded, tmp_path):
     found = {}
     for name, folder in pair.items():
         evaluated(tmp_path / name, recorded, folder)
         found[name] = measures.read(tmp_path / name)
-    views = found["calibrated"].views
-    table = next(view for view in views if view.title == "Calibration")
-    assert isinstance(table, Table) and isinstance(views[views.index(table) + 1], Bars)
+    table = next(view for view in found["calibrated"].views if view.title == "Calibration")
+    assert isinstance(table, Table)
     expected = [
         found[name].scalars[figure].value
         for figure in ("calibration_error", "log_loss", "brier")
@@ -159,9 +172,30 @@ def test_the_report_has_the_measures_before_and_after(pair, recorded, tmp_path):
     ]
     np.testing.assert_allclose([row[2] for row in table.rows], expected, rtol=1e-4)
     assert found["calibrated"].scalars["accuracy"] == found["plain"].scalars["accuracy"]
-    assert not any(
-        view.title == "Calibration" and isinstance(view, Table) for view in found["plain"].views
-    )
+    titles = [view.title for view in found["plain"].views]
+    assert titles.count("Calibration") == 1 and "Conformal sets" not in titles
+
+
+def test_measures_before_and_after_stand_side_by_side():
+    logits, places = drawn(0)
+    task, names, target = Classification(), ("a", "b", "c", "d"), np.eye(4)[places]
+    found = {}
+    for when, divisor in (("before", 1.0), ("after", 3.0)):
+        powers = np.exp(logits / divisor)
+        served = {"probabilities": powers / powers.sum(axis=1, keepdims=True)}
+        tally = task.tally(names)
+        tally.add(target, served, 0)
+        found[when] = tally.measures()
+    beside = calibration.Uncalibrated(task, names, 3.0)
+    beside.add(target, served, 0)
+    views = beside.joined(found["after"]).views
+    table = next(view for view in views if view.title == "Calibration")
+    assert isinstance(table, Table) and isinstance(views[views.index(table) + 1], Bars)
+    figures = ("calibration_error", "log_loss", "brier")
+    expected = [(when, found[when].scalars[each].value) for each in figures for when in found]
+    for row, (when, value) in zip(table.rows, expected, strict=True):
+        assert row[1] == when and row[2] == pytest.approx(value, rel=1e-4)
+    assert table.rows[1][2] < table.rows[0][2] / 2 and "3.000" in table.note
 
 
 @pytest.mark.parametrize(
