@@ -14,8 +14,7 @@ fit, on the test split:
   largest probability (Hendrycks and Gimpel 2017), the energy of the logits (Liu et al. 2020), the
   distance of Mahalanobis to the nearest class of the training features (Lee et al. 2018, with a
   covariance shrunk by 0.3), and that of `tlkeras.doctor.novelty` to the nearest rows of the
-  reference, which is all that a pushed version knows. For it, the test split is cut in halves, a
-  reference and what is judged; all scores judge that half.
+  reference, which is all that a pushed version knows; here that is the validation split.
 
 Every result is appended to ``--results``; the same command resumes with the missing runs. At the
 end it prints Markdown tables of means and deviations over the seeds.
@@ -198,11 +197,9 @@ def _sets(data: Data, splits: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _aurocs(splits: Mapping[str, Any], strange: Sequence[np.ndarray]) -> dict[str, float]:
-    """Returns how well each score, larger for strange examples, tells these from the test half."""
-    halves = np.random.default_rng(0).permutation(len(splits["test"][2]))
-    judged = [each[halves[::2]] for each in splits["test"]]
-    reference = samples.projected(splits["test"][1][halves[1::2]])
-    known = novelty.Novelty(reference)
+    """Returns how well each score, larger for strange examples, tells these from the test split."""
+    judged = splits["test"]
+    known = novelty.Novelty(samples.projected(splits["validation"][1]))
     nearest = _mahalanobis(*splits["train"][1:])
     scores: dict[str, Callable[[Sequence[np.ndarray]], np.ndarray]] = {
         "probability": lambda rows: 1 - _probabilities(rows[0]).max(axis=1),
