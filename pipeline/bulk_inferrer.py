@@ -22,11 +22,14 @@ from tlkeras import files, spec
 from tlkeras.backbone import Backbone
 from tlkeras.data.parts import Runner
 from tlkeras.doctor import answers, judging, samples, statistics
+from tlkeras.doctor.novelty import Novelty
 from tlkeras.doctor.samples import Gathering
 from tlkeras.exporter import Exporter, Predict
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.images import decoding
+from tlkeras.measures import conformal
+from tlkeras.measures.conformal import Sets
 from tlkeras.model import vector
 from tlkeras.spec import Spec
 from tlkeras.task import Task
@@ -44,6 +47,9 @@ class Inference(Spec, name="inference"):
 
     exporter: Annotated[Exporter, "The export to run."] = SavedModel()
     batch_size: Annotated[int, "Examples per batch."] = 32
+    novelty: Annotated[
+        bool, "Whether each line says how usual its features are, by the reference of the version."
+    ] = False
     beam_runner: Annotated[str, "The Beam runner, as in python -m pipeline."] = Runner.name
     beam_options: Annotated[str, "Options of that runner, separated by spaces."] = Runner.options
 
@@ -59,6 +65,7 @@ def predictions(
     data: Annotated[Path, "A folder of files, at any depth, or the product examples."],
     exporter: Exporter,
     batch_size: int,
+    novelty: bool = False,
     beam_runner: Runtime[str] = Runner.name,
     beam_options: Runtime[str] = Runner.options,
 ) -> None:
@@ -69,10 +76,15 @@ def predictions(
     ``probabilities`` in the order of ``labels.txt``; of detection ``names``, ``scores`` and
     ``pixels``, the boxes. A mask is a PNG file, which the line names: ``category/1.jpg.png`` for
     the picture ``1.jpg``, 0 where there is no class and 1 + c in class c. An unreadable file has
-    ``error`` instead. ``statistics.pb`` has the statistics of all examples and answers; for a
-    version with a reference, ``drift.json`` compares them with it, see ``tlkeras validate``.
+    ``error`` instead. ``statistics.pb`` has the statistics of all examples and answers. For a
+    version whose measures have conformal sets, ``set`` has the classes in that of the example, the
+    most probable first. With `novelty`, ``novelty_p`` is the share of the examples of the reference
+    that are at least as unlike the others; see `Novelty`. For a version with a reference,
+    ``drift.json`` compares them with it, see ``tlkeras validate``.
     """
     predicting = prepared(exports, exporter, batch_size)
+    if novelty:
+        predicting = dataclasses.replace(predicting, novelty=_novelty(exports, exporter))
     new = batch.of_folder(data.absolute(), predicting.backbone)
     shutil.copy(exports / "labels.txt", out / "labels.txt")
     seen = predicted(predicting, new, out, Runner(beam_runner, beam_options))
@@ -109,7 +121,8 @@ def prepared(exports: Path, exporter: Exporter, batch_size: int) -> Predicting:
         print(f"  {said}")
     _loaded.cache_clear()  # The folder may have changed since the last call in this process.
     classes = tuple((exports / "labels.txt").read_text(encoding="utf-8").splitlines())
-    return Predicting(exports.absolute(), exporter, *_described(exports), classes, batch_size)
+    described, sets = _described(exports), conformal.read(exports)
+    return Predicting(exports.absolute(), exporter, *described, classes, batch_size, sets)
 
 
 def predicted(predicting: Predicting, new: Batch, out: Path, runner: Runner) -> Seen:
@@ -146,6 +159,25 @@ def _described(exports: Path) -> tuple[Backbone, Task]:
     return backbone, spec.parse(fields["task"]["value"], Task)
 
 
+def _novelty(exports: Path, exporter: Exporter) -> Novelty:
+    """Returns what judges how usual the features of an example are.
+
+    Raises:
+        ValueError: The folder has no features to compare with, too few, or the export gives none.
+    """
+    if not (exports / samples.FEATURES).exists():
+        raise ValueError(
+            f"--novelty: {exports} has no {samples.FEATURES}, the features to compare with; give "
+            "a pushed version of a model with features, or leave --novelty out."
+        )
+    if type(exporter).observed is Exporter.observed:
+        raise ValueError(
+            f"--novelty: {exporter.member} gives no features; use --exporter=saved_model, or leave "
+            "--novelty out."
+        )
+    return Novelty(samples.read(exports).features)
+
+
 @functools.lru_cache(maxsize=1)
 def _loaded(exporter: Exporter, exports: Path) -> Predict:
     """Returns the export, with its features if there are some to compare them with."""
@@ -163,6 +195,8 @@ class Predicting:
     task: Task
     classes: tuple[str, ...]
     batch_size: int
+    sets: Sets | None = None
+    novelty: Novelty | None = None
 
     def answers(
         self, examples: Sequence[Example], seen: Gathering
@@ -182,9 +216,15 @@ class Predicting:
         ]
         seen.add([one.identity for one in examples], merged, features)
         answered = self.task.answers(served, self.classes, [one.size for one in examples])
-        return [
-            (one.name, self.task.record(each)) for one, each in zip(examples, answered, strict=True)
-        ]
+        told = [dict(self.task.record(each)) for each in answered]
+        if self.sets:
+            for each, chances in zip(told, self.task.chances(served), strict=True):
+                each["set"] = self.sets.named(chances, self.classes)
+        if self.novelty:
+            shares = self.novelty.shares(samples.projected(np.asarray(features)))
+            for each, part in zip(told, shares, strict=True):
+                each["novelty_p"] = part
+        return [(one.name, each) for one, each in zip(examples, told, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,8 @@ from tlkeras.exporter import Details, Exporter, require_distinct
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.kinds.group import Group
+from tlkeras.measures import conformal
+from tlkeras.measures.conformal import Conformal
 from tlkeras.model.transfer_model import Precision
 from tlkeras.recipe import Recipe
 from tlkeras.source import Source
@@ -65,6 +67,13 @@ class Config(Spec, name="config"):
     feature_cache_gb: Annotated[
         float, "The most gigabytes of disk for the features of frozen layers."
     ] = 20.0
+    calibrate: Annotated[
+        bool, "Whether one temperature, fitted on the validation split, divides the logits."
+    ] = False
+    conformal: Annotated[
+        Conformal | None,
+        "Sets of classes that hold the label as often as asked: lac(coverage=0.9), or aps.",
+    ] = None
     lower_bound: Annotated[
         float | None,
         "The least value of the primary measure of a blessed model, where more is better; a share: "
@@ -126,6 +135,8 @@ class Config(Spec, name="config"):
         )
         self.require(len(self.exporters) > 0, "exporters", "at least one exporter")
         require_distinct(self.exporters)
+        if self.conformal and self.task:
+            conformal.require_task(self.conformal, self.task)
         self.require(0 <= self.max_bad_fraction <= 1, "max_bad_fraction", "a share from 0 to 1")
         self.require(0 <= self.max_drop <= 1, "max_drop", "a share from 0 to 1")
         for name in ("lower_bound", "max_export_drop", "max_gap"):

@@ -32,6 +32,9 @@ tlkeras.explaining.explanation tlkeras.explaining.chosen tlkeras.explaining.maps
 tlkeras.explaining.pieces tlkeras.model.pyramid tlkeras.images.heat
 tlkeras.measures.domains tlkeras.measures.estimates tlkeras.measures.parity
 tlkeras.measures.groups tlkeras.data.groups tlkeras.kinds.group
+tlkeras.measures.calibration tlkeras.measures.conformal
+tlkeras.measures.confusions tlkeras.measures.checks
+tlkeras.training.temperature
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 pipeline.steps.resolver
@@ -59,7 +62,8 @@ MODULES = {
         tlkeras.training.balance tlkeras.training.worst_cell tlkeras.data.groups
         tlkeras.kinds.group tlkeras.kinds.label
         tlkeras.training.phase tlkeras.training.linear tlkeras.training.head_alone
-        tlkeras.training.schedule tlkeras.data.splits tlkeras.measures.measures
+        tlkeras.training.schedule tlkeras.training.temperature tlkeras.data.splits
+        tlkeras.measures.measures
         tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.duplicates tlkeras.doctor.examined
         tlkeras.doctor.folds tlkeras.doctor.copies tlkeras.doctor.classes tlkeras.doctor.gaussians
         tlkeras.doctor.suspects tlkeras.doctor.outliers tlkeras.doctor.shortcuts
@@ -69,7 +73,7 @@ MODULES = {
     "trainer": f"""
         {MODEL} tlkeras.recipe
         tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features
-        pipeline.code
+        tlkeras.training.temperature pipeline.code
     """,
     "resolver": VERSIONS,
     "evaluator": JUDGED,

@@ -182,14 +182,14 @@ def test_a_gap_between_groups_is_not_blessed_and_told_with_its_support(
         found.add(targets[rows], {"probabilities": predicted[rows]}, start)
     right = 1 - wrong.sum() / 21
     low, high = interval(21 - wrong.sum(), 21)
-    (reason,) = found.found().too_far(0.1)
+    (reason,) = found.found.too_far(0.1)
     assert reason == (
         f"by 'site', the accuracy of far is {right:.4f} ({low:.4f} to {high:.4f}, 21 examples), "
         f"worse by {1 - right:.4f} than that of near, 1.0000 ({interval(24, 24)[0]:.4f} to 1.0000, "
         "24 examples); more than the 0.1000 of --max_gap"
     )
-    assert not [*found.found().too_far(1 - right + 1e-9)]
-    assert "By 'site', the accuracy of far is" in [*found.found().remarks()][-1]
+    assert not [*found.found.too_far(1 - right + 1e-9)]
+    assert "By 'site', the accuracy of far is" in [*found.found.remarks()][-1]
 
 
 def test_a_reason_of_groups_refuses_the_model(grouped: Path, model: Path, tmp_path: Path):
@@ -235,7 +235,7 @@ def test_what_cannot_be_judged_is_told_and_is_an_error_where_a_judgement_is_aske
     (tally,) = groups.tallies(data, "test")
     served = {"probabilities": np.eye(3)[[0] * data.count("test")]}
     tally.add(served["probabilities"], served, 0)
-    (remark,) = tally.found().remarks()
+    (remark,) = tally.found.remarks()
     assert re.search(message, remark)
 
 

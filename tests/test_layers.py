@@ -15,7 +15,8 @@ tlkeras.hardware
 tlkeras.doctor.defects tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.bands
 tlkeras.doctor.hashes
 tlkeras.doctor.sketches tlkeras.doctor.pictures tlkeras.doctor.texts
-tlkeras.doctor.drift tlkeras.doctor.samples tlkeras.doctor.statistics tlkeras.doctor.schemas
+tlkeras.doctor.drift tlkeras.doctor.novelty tlkeras.doctor.samples tlkeras.doctor.statistics
+tlkeras.doctor.schemas
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.signatures
 tlkeras.images.png tlkeras.images.metadata tlkeras.images.decoding
 tlkeras.images.masks tlkeras.images.framing tlkeras.images.heat
@@ -47,8 +48,10 @@ tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
 tlkeras.model.transfer_model tlkeras.model.one_tower tlkeras.model.vector
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
+tlkeras.measures.abstention
 tlkeras.measures.entities tlkeras.measures.spans
 tlkeras.measures.domains tlkeras.measures.parity tlkeras.measures.groups
+tlkeras.measures.conformal
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
@@ -64,7 +67,7 @@ tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.rate_finder
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
 tlkeras.training.head_alone tlkeras.training.descriptions tlkeras.training.solve
-tlkeras.training.norms
+tlkeras.training.norms tlkeras.training.temperature
 tlkeras.training.alignment tlkeras.training.discrepancy tlkeras.training.adversary
 tlkeras.training.adapted tlkeras.training.schedule
 tlkeras.formats.signature tlkeras.formats.usage tlkeras.formats.bert_inputs

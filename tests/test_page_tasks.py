@@ -238,6 +238,25 @@ def test_words_are_marked_by_what_the_class_loses_without_them(tried, page):
     )
 
 
+def test_an_answer_that_is_not_sure_enough_is_unknown(tried, page, place, origin):
+    tried("classes")
+    file = place / "classes" / "try" / "model.json"
+    before = file.read_text(encoding="utf-8")
+    about = json.loads(before)
+    assert about["output"]["abstains_below"] is None
+    about["output"]["abstains_below"] = 0.99999
+    try:
+        write_later(file, json.dumps(about))
+        page.open(f"{origin}/classes/try/")
+        page.until("!document.querySelector('#input').disabled")
+        sentence = typed(page, (NOTES[1],))
+    finally:
+        write_later(file, before)
+    (first, *_) = rows(page)
+    assert sentence.startswith(f"Unknown: the most likely, {first}, ")
+    assert sentence.endswith("is below 100.0%.")
+
+
 def test_a_number_is_the_one_that_python_gives(tried, page):
     model = tried("number")
     for text in NOTES[:2]:

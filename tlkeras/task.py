@@ -31,6 +31,7 @@ class Output:
         labelled: Whether the class names say what its values, or the numbers in it, stand for.
         others: The names of values before those of the classes.
         threshold: The score from which on an example has a class; None if it has exactly one.
+        abstains_below: If the best score is lower, there is no answer; None if there always is one.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Output:
     labelled: bool = False
     others: tuple[str, ...] = ()
     threshold: float | None = None
+    abstains_below: float | None = None
 
 
 class Tally(Protocol):
@@ -97,6 +99,13 @@ class Task(Spec, plugins="tlkeras.tasks"):
         example's own size. `classes` counts the classes. Traced as it stands, like `preprocess`.
         """
 
+    def require_classes(self, classes: Sequence[str]) -> None:
+        """Checks, before a model is built, the names of the classes.
+
+        Raises:
+            ValueError: One that the task cannot have.
+        """
+
     def counts(self, target: Any, classes: int) -> Any:
         """Returns how often each class of `weighted` occurs in one target.
 
@@ -133,6 +142,25 @@ class Task(Spec, plugins="tlkeras.tasks"):
     @abc.abstractmethod
     def metrics(self) -> Sequence[keras.metrics.Metric]:
         """Returns new metrics to show while training; of the first, larger is better."""
+
+    def rated(self, target: Any, outputs: Any) -> tuple[Any, Any]:
+        """Returns the logits [n, k] of every decision in a batch, and the right places, int [n].
+
+        Both arguments are NumPy arrays. A task overrides it, and `rescaled`, if its head ends in a
+        layer ``logits`` whose kernel and bias one number can divide; see `training.temperature`.
+        """
+        raise NotImplementedError
+
+    def chances(self, served: Mapping[str, Any]) -> Any:
+        """Returns the probabilities of the classes, [b, classes], of a batch of NumPy arrays.
+
+        A task overrides it if each example has exactly one class; its targets are one-hot.
+        """
+        raise NotImplementedError
+
+    def rescaled(self, served: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        """Returns what the same logits times a factor would be served as, NumPy arrays both."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def served(self, outputs: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,13 +24,13 @@ from tlkeras.explaining import explanation
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING
-from tlkeras.measures import domains, groups, measures
-from tlkeras.measures.groups import GroupTally
+from tlkeras.measures import calibration, conformal, domains, groups, measures
+from tlkeras.measures.conformal import Conformal
 from tlkeras.measures.measures import Measures, listed
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
-from tlkeras.training import feature_store
+from tlkeras.training import feature_store, temperature
 
 ROUNDING = 1e-9
 """What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
@@ -59,6 +59,7 @@ def evaluation(
     max_drop: float,
     max_gap: float | None,
     batch_size: int,
+    conformal: Conformal | None = None,
 ) -> None:
     """Measures the model on the test split and compares it with its thresholds.
 
@@ -67,7 +68,8 @@ def evaluation(
     are, by which new data are judged. Without a test split it measures the validation split; the
     measures name it. Of two domains it measures the target, and beside it the primary measure of
     the source. The baseline is measured on the same examples. Features of the kind ``group`` also
-    give every measure by group, see `measures.groups`.
+    give every measure by group, see `measures.groups`. With `conformal` the validation split gives
+    ``sets.json``, and the test split measures the sets.
     """
     # No more than training had at a time; for many replicas that may be too many for one device.
     data = Data(examples, backbone, task, min(batch_size, 32))
@@ -78,12 +80,11 @@ def evaluation(
     if baseline:
         _require_classes(baseline, data)
     with hardware.in_float32():
-        found = _measured(fitted, data, split, out, tallies)
+        besides = [*_uncalibrated(model, data), *_sets(fitted, data, conformal, split, out)]
+        found = _measured(fitted, data, split, out, [*besides, *tallies])
         if split == _TARGET and (others := _beside(data)):
             found = domains.compared(found, _tallied(fitted, data, others))
         _require_fitting_bound(found, task, lower_bound, upper_bound)
-        by_group = [each.found() for each in tallies]
-        found = groups.compared(found, by_group)
         found = explanation.shown(found, fitted, functools.partial(_values, data, split))
         before = _measured_before(baseline, data, split).score if baseline else None
     measures.write(found, out)
@@ -97,7 +98,7 @@ def evaluation(
             f"--max_drop{_doubt(baseline, data)}"
         )
     if max_gap is not None:
-        reasons += [reason for each in by_group for reason in each.too_far(max_gap)]
+        reasons += [reason for each in tallies for reason in each.found.too_far(max_gap)]
     blessing = {
         "blessed": not reasons,
         "reasons": reasons,
@@ -108,8 +109,8 @@ def evaluation(
         "baseline": named,
         "baseline_value": before.value if before else None,
     }
-    if by_group:
-        blessing |= {"groups": [each.key for each in by_group], "max_gap": max_gap}
+    if tallies:
+        blessing |= {"groups": [each.found.key for each in tallies], "max_gap": max_gap}
     files.write_json(out / "blessing.json", blessing)
 
 
@@ -160,24 +161,41 @@ def count(batch: Any) -> int:
     return len(tf.nest.flatten(batch)[0])
 
 
-def _measured(
-    fitted: TransferModel, data: Data, split: str, out: Path, tallies: Sequence[GroupTally]
-) -> Measures:
-    """Returns the measures of the model; writes what it served, and the reference of drift.
+class _Beside(Protocol):
+    """What is measured of the same batches, to be joined to the measures."""
 
-    The tallies of groups get every batch, too.
-    """
+    def add(self, target: Any, served: Mapping[str, Any], first: int) -> None: ...
+
+    def joined(self, found: Measures) -> Measures: ...
+
+
+def _uncalibrated(model: Path, data: Data) -> Iterator[_Beside]:
+    if (found := temperature.read(model)) and found.value:
+        yield calibration.Uncalibrated(data.task, data.classes, found.value)
+
+
+def _sets(
+    fitted: TransferModel, data: Data, asked: Conformal | None, split: str, out: Path
+) -> Iterator[_Beside]:
+    if asked:
+        conformal.require_task(asked, data.task)
+        conformal.require_examples(asked, data.count("validation"), split)
+        sets = conformal.fitted(asked, fitted, data)
+        sets.write(out)
+        yield conformal.SetTally(sets, data.task, data.classes)
+
+
+def _measured(
+    fitted: TransferModel, data: Data, split: str, out: Path, besides: Sequence[_Beside]
+) -> Measures:
+    """Returns the measures of the model; writes what it served, and the reference of drift."""
     kept, reference = _Kept(out / "served", data.count(split)), Reference(data, split)
 
-    def keep(
-        target: Any, served: Mapping[str, np.ndarray], features: np.ndarray, first: int
-    ) -> None:
-        for tally in tallies:
-            tally.add(target, served, first)
+    def keep(served: Mapping[str, np.ndarray], features: np.ndarray, first: int) -> None:
         reference.add(served, features, first)
         kept.write(fitted.task.kept(served), first)
 
-    found = _tallied(fitted, data, split, keep)
+    found = _tallied(fitted, data, split, keep, besides)
     reference.sample().write(out)
     few = range(min(_SHOWN, data.count(split)))
     views = fitted.task.views(fitted, _values(data, split, few))
@@ -188,12 +206,13 @@ def _tallied(
     fitted: TransferModel,
     data: Data,
     split: str,
-    keep: Callable[[Any, Mapping[str, np.ndarray], np.ndarray, int], None] = lambda *batch: None,
+    keep: Callable[[Mapping[str, np.ndarray], np.ndarray, int], None] = lambda *batch: None,
+    besides: Sequence[_Beside] = (),
 ) -> Measures:
     """Returns the measures of the model.
 
-    `keep` gets the targets of a batch, what it was served with, its features, and the number of its
-    first example.
+    `keep` gets what a batch was served with, its features, and the number of its first example.
+    `besides` measure the same batches.
     """
     tally, first, run = fitted.task.tally(data.classes), 0, vector.predicted(fitted)
     batches = terminal.shown(data.batches(split), data.steps(split), "evaluating")
@@ -202,9 +221,14 @@ def _tallied(
         features = served.pop(vector.FEATURES)
         target = tf.nest.map_structure(np.asarray, target)
         tally.add(target, served, first)
-        keep(target, served, features, first)
+        for beside in besides:
+            beside.add(target, served, first)
+        keep(served, features, first)
         first += count(target)
-    return dataclasses.replace(tally.measures(), split=split)
+    found = tally.measures()
+    for beside in besides:
+        found = beside.joined(found)
+    return dataclasses.replace(found, split=split)
 
 
 def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str, Any]]:

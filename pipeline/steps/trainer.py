@@ -13,6 +13,7 @@ from tlkeras.data.batches import Data
 from tlkeras.model.transfer_model import Precision, TransferModel, computing_in
 from tlkeras.recipe import Recipe
 from tlkeras.task import Task
+from tlkeras.training import temperature
 from tlkeras.training.features import Cache
 
 
@@ -30,17 +31,21 @@ def model(
     exporters: Runtime[tuple[Any, ...]],
     feature_cache_gb: Runtime[float],
     features: Place,
+    calibrate: bool = False,
 ) -> None:
     """Fits the model by the recipe and writes the whole Keras model and its logs.
 
     `features` caches activations of frozen layers for all runs. The written model computes in
     float32, also after training in mixed precision: exporters and phones need it. Before the fit,
     every exporter checks that it supports the model. Exporters change no model, so their code is
-    not imported. If the recipe has remarks for the report, they are written, too.
+    not imported. If the recipe has remarks for the report, they are written, too. With `calibrate`
+    the fitted logits are divided by their temperature, which is written as well.
     """
     hardware.meet("the model's folder")  # From here on the folder exists.
     print(f"  training on {hardware.devices()}")
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
+    if calibrate:
+        temperature.require(task, data)
     shared = cache(features, feature_cache_gb, backbone, task)
     with computing_in(precision):
         trained = TransferModel(backbone, task, data.classes, seed)
@@ -52,9 +57,14 @@ def model(
         written = TransferModel(backbone, task, data.classes, seed)
         written.full.set_weights(trained.full.get_weights())
     if hardware.is_chief():
+        remarks = [*recipe.remarks()]
+        if calibrate:
+            found = temperature.calibrated(written, data)
+            found.write(out)
+            remarks.append(found.remark())
         written.save(out)
         files.write_json(out / "logs.json", logs)
-        if remarks := [*recipe.remarks()]:
+        if remarks:
             files.write_json(out / "remarks.json", remarks)
 
 

@@ -154,6 +154,7 @@ def _shown(model: TransferModel) -> dict[str, Any]:
         "shape": shapes[named.name],
         "others": named.others,
         "threshold": named.threshold,
+        "abstains_below": named.abstains_below,
     }
 
 

@@ -72,7 +72,8 @@ class Keras(Exporter, name="keras"):
         return TransferModel.of(backbone, task, classes, body, head, full)
 
     def usage(self, backbone, task):
-        return usage.of_prepared(backbone, "model.keras", _USE, _USE_OF_OTHERS)
+        used = usage.of_prepared(backbone, "model.keras", _USE, _USE_OF_OTHERS)
+        return usage.abstaining(used, task)
 
 
 _USE = """\

@@ -100,7 +100,8 @@ class ONNX(Exporter, name="onnx"):
         return predict
 
     def usage(self, backbone, task):
-        return usage.of_prepared(backbone, "model.onnx", _USE, _USE_OF_OTHERS)
+        used = usage.of_prepared(backbone, "model.onnx", _USE, _USE_OF_OTHERS)
+        return usage.abstaining(used, task)
 
 
 def _trace_flat(serve: Any) -> None:

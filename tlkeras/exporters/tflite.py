@@ -103,8 +103,10 @@ class TFLite(Exporter, name="tflite"):
     def usage(self, backbone, task):
         (name,) = self.files()
         if bert_inputs.vocabulary(backbone, task):
-            return usage.of_values(backbone.raw(), name, _USE_OF_TEXT)
-        return usage.of_prepared(backbone, name, _USE, _USE_OF_OTHERS)
+            used = usage.of_values(backbone.raw(), name, _USE_OF_TEXT)
+        else:
+            used = usage.of_prepared(backbone, name, _USE, _USE_OF_OTHERS)
+        return usage.abstaining(used, task)
 
 
 def _whole(path: Path) -> Path:

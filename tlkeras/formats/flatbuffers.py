@@ -35,6 +35,7 @@ _TABLES = {
     "BoundingBoxProperties": ("index", "type", "coordinate_type"),
     "ProcessUnit": ("options_type", "options"),
     "NormalizationOptions": ("mean", "std"),
+    "ScoreThresholdingOptions": ("global_score_threshold",),
     "BertTokenizerOptions": ("vocab_file",),
     "Stats": ("max", "min"),
     "AssociatedFile": ("name", "description", "type", "locale", "version"),
@@ -127,6 +128,8 @@ class Tables:
         for slot, value in values.items():
             if names[slot] in _BYTES:
                 builder.PrependUint8Slot(slot, value, 0)
+            elif isinstance(value, float):
+                builder.PrependFloat32Slot(slot, value, 0.0)
             elif kind == "ValueRange":
                 builder.PrependInt32Slot(slot, value, 0)
             else:

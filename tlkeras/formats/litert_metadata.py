@@ -36,7 +36,7 @@ _AXIS_LABELS, _VALUE_LABELS = 2, 3
 _RGB, _GREY = 1, 2
 _FEATURE, _IMAGE, _BOX = 1, 2, 3
 _BOUNDARIES = 1
-_NORMALIZATION, _BERT = 1, 4
+_NORMALIZATION, _SCORES, _BERT = 1, 3, 4
 _VOCABULARY = 5
 
 
@@ -68,6 +68,15 @@ def _boxes(make: Tables) -> dict[str, Any]:
         "content_properties_type": _BOX,
         "content_properties": corners,
         "range": make("ValueRange", min=2, max=2),
+    }
+
+
+def _abstaining(make: Tables, threshold: float) -> dict[str, Any]:
+    """Returns that lower scores are no answer; MediaPipe leaves such classes out."""
+    options = make("ScoreThresholdingOptions", global_score_threshold=threshold)
+    return {
+        "description": f"If no score is at least {threshold:g}, the answer is unknown.",
+        "process_units": [make("ProcessUnit", options_type=_SCORES, options=options)],
     }
 
 
@@ -260,6 +269,8 @@ class _Metadata(NamedTuple):
             if output.labelled:
                 labels = make("AssociatedFile", name=_labels(output), type=row.labels)
                 fields["associated_files"] = [labels]
+            if output.abstains_below:
+                fields |= _abstaining(make, output.abstains_below)
             content = make("Content", **row.content(make))
             name = self._name(output)
             outputs.append(make("TensorMetadata", name=name, content=content, **fields))

@@ -6,13 +6,15 @@ export.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tlkeras.backbone import Backbone
 from tlkeras.exporter import Usage
 from tlkeras.kind import SERVING, Kind
+from tlkeras.task import Task
 
 
 def of_values(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
@@ -47,6 +49,17 @@ def of_prepared(backbone: Backbone, file: str, picture: str, others: str) -> lis
             prepared = f"import {module}  # It has the backbone.\n{prepared}"
         code = _joined(*readings, prepared, others)
     return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
+
+
+def abstaining(usages: Sequence[Usage], task: Task) -> list[Usage]:
+    """Returns uses of files that serve scores alone, with when these are no answer."""
+    said = [
+        f"# The answer is unknown if no number in {output.name} is at least "
+        f"{output.abstains_below:g}.\n"
+        for output in task.outputs()
+        if output.abstains_below
+    ]
+    return [dataclasses.replace(usage, code="".join([usage.code, *said])) for usage in usages]
 
 
 _PREPARED = """\

@@ -2,19 +2,88 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlkeras.measures.confusions import shares
 from tlkeras.measures.estimates import mean_loss
-from tlkeras.measures.measures import Bar, Bars, Scalar
+from tlkeras.measures.measures import Bar, Bars, Measures, Scalar, Table
+
+if TYPE_CHECKING:
+    from tlkeras.task import Task
+
+TITLE = "Calibration"
+"""Of the section of the report."""
 
 BINS = 15
 """Of equal width in confidence, as Guo et al. have them."""
 
 _UNCALIBRATED = 0.05  # From this error on there is a remark.
+
+_LEAST = 1e-38  # A probability that float32 has; the logarithm of 0 is of no use.
+
+
+def softmax_rescaled(probabilities: np.ndarray, factor: float) -> np.ndarray:
+    """Returns the softmax over the last axis of the logits times a factor, which these are of."""
+    logits = factor * np.log(np.maximum(probabilities, _LEAST))
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def sigmoid_rescaled(probabilities: np.ndarray, factor: float) -> np.ndarray:
+    """Returns the sigmoid of the logits times a factor, which these probabilities are of."""
+    both = np.stack([1 - probabilities, probabilities], axis=-1)
+    return softmax_rescaled(both, factor)[..., 1]
+
+
+class Uncalibrated:
+    """The measures that the model would have had without its temperature."""
+
+    def __init__(self, task: Task, classes: Sequence[str], temperature: float) -> None:
+        """Begins with no example."""
+        self._task, self._temperature = task, temperature
+        self._tally = task.tally(classes)
+
+    def add(self, target: Any, served: Mapping[str, Any], first: int) -> None:
+        """Adds a batch of what the calibrated model served; see `task.Tally`."""
+        self._tally.add(target, self._task.rescaled(served, self._temperature), first)
+
+    def joined(self, found: Measures) -> Measures:
+        """Returns the measures of the calibrated model with these beside."""
+        return compared(self._tally.measures(), found, self._temperature)
+
+
+def compared(before: Measures, after: Measures, temperature: float) -> Measures:
+    """Returns the measures after calibration, with those of before beside, in a table."""
+    rows = [
+        (figure, when, each.scalars[name].value, *(each.scalars[name].interval or (None, None)))
+        for name, figure in _COMPARED.items()
+        for when, each in (("before", before), ("after", after))
+        if name in after.scalars
+    ]
+    table = Table(
+        TITLE,
+        ("measure", "temperature scaling", "value", "from", "to"),
+        rows,
+        f"The logits are divided by {temperature:.3f}, fitted on the validation split. From and to "
+        "are the ends of the 95 % interval.",
+    )
+    views = [*after.views]
+    place = next((i for i, view in enumerate(views) if view.title == TITLE), len(views))
+    views.insert(place, table)
+    return dataclasses.replace(after, views=views)
+
+
+_COMPARED = {
+    "calibration_error": "calibration error",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+}
+"""What a temperature changes, and what it is called."""
 
 
 class Calibration:
@@ -68,7 +137,7 @@ class Calibration:
             ". A bar that ends at its mark is well calibrated: the model is right as often as it "
             "claims. Bars with few examples are unreliable."
         )
-        return Bars("Calibration", "confidence", "accuracy", bars, note)
+        return Bars(TITLE, "confidence", "accuracy", bars, note)
 
     def remarks(self) -> Iterator[str]:
         """Yields what the calibration says against the model."""

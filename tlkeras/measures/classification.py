@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras.measures.abstention import Abstention
 from tlkeras.measures.calibration import Calibration
 from tlkeras.measures.checks import FINITE, SHARES, Check, require, row
 from tlkeras.measures.confusions import Confusions
@@ -37,9 +38,11 @@ class ClassificationTally:
 
     Of two classes also ``f1_<class>`` and ``average_precision_<class>`` of each, and ``roc_auc``,
     which is that of both; see `Ranking`. They are left out where a class has no example.
+
+    With `abstain_below`, also those of `Abstention`.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], abstain_below: float | None = None) -> None:
         """Begins with no example."""
         self._classes = tuple(classes)
         self._counts = np.zeros([len(classes), len(classes)], np.int64)
@@ -47,6 +50,7 @@ class ClassificationTally:
         self._log_loss, self._brier = np.zeros(2), np.zeros(2)  # Sums, and those of the squares.
         self._rankings = [Ranking(), Ranking()] if len(classes) == 2 else []
         self._calibration = Calibration()
+        self._abstentions = [] if abstain_below is None else [Abstention(abstain_below)]
         # Confidence, number, label and prediction.
         self._mistakes: list[tuple[float, int, int, int]] = []
         self._certain: list[tuple[float, int, int, int]] = []
@@ -76,6 +80,8 @@ class ClassificationTally:
         for place, ranking in enumerate(self._rankings):
             ranking.add(found[:, place], labels == place)
         self._calibration.add(confidence, right)
+        for abstention in self._abstentions:
+            abstention.add(confidence, right)
         found = [
             (float(confidence[i]), first + i, int(labels[i]), int(predicted[i]))
             for i in range(len(labels))
@@ -109,11 +115,13 @@ class ClassificationTally:
                 "log_loss": mean_loss(self._log_loss, count),
                 "brier": mean_loss(self._brier, count),
                 "calibration_error": self._calibration.error,
+                **{k: v for each in self._abstentions for k, v in each.scalars().items()},
             },
             views=[
                 *confusions.views(),
                 *([curve(self._classes, self._rankings)] if self._rankings else []),
                 self._calibration.view(),
+                *(each.view() for each in self._abstentions),
                 *self._galleries(),
             ],
             remarks=[*confusions.remarks(), *self._calibration.remarks()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -121,8 +122,19 @@ class GroupTally:
                 self._parity = Parity(self._groups.names, self._classes, signs)
             self._parity.add(numbers, *decided)
 
+    def joined(self, found: Measures) -> Measures:
+        """Returns the measures of all examples with those by group."""
+        own = self.found
+        return dataclasses.replace(
+            found,
+            scalars={**found.scalars, **own.scalars()},
+            views=[*found.views, *own.views()],
+            remarks=[*found.remarks, *own.remarks()],
+        )
+
+    @functools.cached_property
     def found(self) -> Found:
-        """Returns what was measured."""
+        """What was measured, once all examples were added."""
         return Found(
             self._key,
             {
@@ -259,16 +271,6 @@ class Found:
                     f"by {lost:.4f} than that of {best}, {_told(high)}; more than the {most:.4f} "
                     "of --max_gap"
                 )
-
-
-def compared(measures: Measures, found: Sequence[Found]) -> Measures:
-    """Returns measures with those by group."""
-    return dataclasses.replace(
-        measures,
-        scalars={**measures.scalars, **{k: v for each in found for k, v in each.scalars().items()}},
-        views=[*measures.views, *(view for each in found for view in each.views())],
-        remarks=[*measures.remarks, *(remark for each in found for remark in each.remarks())],
-    )
 
 
 def _trained(groups: Groups, classes: Sequence[tuple[int, ...]], count: int) -> Trained:

@@ -60,6 +60,7 @@ class TransferModel:
         self, backbone: Backbone, task: Task, classes: Sequence[str], seed: int = 0
     ) -> None:
         """Builds the network, with pretrained weights and a random head from `seed`."""
+        task.require_classes(classes)
         with _seeded(seed), hardware.scope():
             network = backbone.build()
             features: Any = network.output

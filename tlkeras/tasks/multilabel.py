@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tlkeras.frameworks import keras, tf
+from tlkeras.measures.calibration import sigmoid_rescaled
 from tlkeras.measures.multilabel import THRESHOLD, MultilabelTally
 from tlkeras.task import Output, Task
 
@@ -41,6 +44,14 @@ class Multilabel(Task, name="multilabel"):
 
     def metrics(self):
         return [keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")]
+
+    def rated(self, target, outputs):
+        """Returns two logits for each class of each example: 0 of no, and that of yes."""
+        logits = outputs.reshape(-1)
+        return np.stack([np.zeros_like(logits), logits], axis=-1), target.reshape(-1).astype(int)
+
+    def rescaled(self, served, factor):
+        return {"probabilities": sigmoid_rescaled(served["probabilities"], factor)}
 
     def served(self, outputs):
         return {"probabilities": keras.ops.sigmoid(outputs)}

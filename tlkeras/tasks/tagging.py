@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tlkeras.frameworks import keras, tf
 from tlkeras.measures import spans
+from tlkeras.measures.calibration import softmax_rescaled
 from tlkeras.measures.entities import Scheme
 from tlkeras.measures.tagging import ABSENT, TaggingTally, tags_of
 from tlkeras.task import Output, Task
@@ -77,6 +80,17 @@ class Tagging(Task, name="tagging"):
         from tlkeras.losses import tagging
 
         return [tagging.WordAccuracy(name="accuracy")]
+
+    def rated(self, target, outputs):
+        """Returns the logarithms of probabilities of the words that have a tag and are seen."""
+        tags = target[:, : outputs.shape[1]]
+        is_rated = (tags >= 0) & (outputs.max(axis=-1) > ABSENT / 2)
+        return outputs[is_rated], tags[is_rated]
+
+    def rescaled(self, served, factor):
+        given = np.asarray(served["probabilities"])
+        is_word = given.sum(axis=-1, keepdims=True) > 0.5
+        return {"probabilities": np.where(is_word, softmax_rescaled(given, factor), 0)}
 
     def served(self, outputs):
         return {"probabilities": keras.ops.exp(outputs)}

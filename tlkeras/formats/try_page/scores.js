@@ -20,6 +20,10 @@ export function open({ classes, output }, blank) {
     list(shown.map((place) => ({ name: classes[place], share: scores[place] })));
     const [best] = order;
     offer(parts, { now: scores[best], of: (other) => other[name][best] }, classes[best]);
+    if (scores[order[0]] < output.abstains_below) {
+      const most = `${classes[order[0]]}, ${percent.format(scores[order[0]])}`;
+      return `Unknown: the most likely, ${most}, is below ${percent.format(output.abstains_below)}.`;
+    }
     if (output.threshold === null) {
       return `Most likely ${classes[order[0]]}, ${percent.format(scores[order[0]])}.`;
     }
