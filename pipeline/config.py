@@ -94,6 +94,9 @@ class Config(Spec, name="config"):
         Details()
     )
     saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
+    sign_key: Annotated[
+        Path | None, "A PEM file with the Ed25519 key that signs what is pushed; None: nobody does."
+    ] = None
     root: Annotated[Path, "The folder of the store, where a run finds earlier products."] = Path(
         "runs"
     )

@@ -77,7 +77,7 @@ MODULES = {
         pipeline.product tlkeras.doctor.samples {PAGE}
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
     """,
-    "pusher": f"{VERSIONS} pipeline.log tlkeras.frameworks",
+    "pusher": f"{VERSIONS} pipeline.log pipeline.signing tlkeras.frameworks tlkeras.folders tlkeras.spec",
 }
 
 

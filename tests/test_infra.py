@@ -102,6 +102,7 @@ def test_an_export_worse_than_keras_is_a_reason_and_nothing_is_pushed(products, 
             schema=tmp_path,
             name="colours",
             saved_models=tmp_path / "saved_models",
+            sign_key=None,
         )
     assert not (tmp_path / "saved_models").exists()
     assert judged(better, tmp_path / "allowed", max_export_drop=0.06)["reasons"] == []
@@ -109,7 +110,7 @@ def test_an_export_worse_than_keras_is_a_reason_and_nothing_is_pushed(products, 
 
 def test_a_push_that_fails_leaves_nothing(products, tmp_path):
     with pytest.raises(OSError, match="gone"):
-        pusher._push(tmp_path / "colours", [products["exports"], tmp_path / "gone"], {})
+        pusher._push(tmp_path / "colours", [products["exports"], tmp_path / "gone"], {}, None)
     assert [*(tmp_path / "colours").iterdir()] == []
 
 

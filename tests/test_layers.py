@@ -83,6 +83,7 @@ tlkeras.report.validation
 tlkeras.report.limits tlkeras.report.card
 tlkeras
 pipeline.code pipeline.log pipeline.product pipeline.step pipeline.version
+pipeline.signing
 pipeline.option
 pipeline.steps.example_gen pipeline.steps.statistics_gen pipeline.steps.schema_gen
 pipeline.steps.trainer pipeline.steps.example_validator pipeline.steps.pusher
@@ -91,6 +92,7 @@ pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order
 pipeline.store pipeline.flags
 pipeline.trace pipeline.lineage pipeline.certificate pipeline.forget pipeline.audit
+pipeline.verify
 pipeline.batch pipeline.bulk_inferrer pipeline.explain pipeline.validate
 pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
 pipeline.ranges pipeline.trial pipeline.search pipeline.__main__
