@@ -110,7 +110,7 @@ def test_an_export_worse_than_keras_is_a_reason_and_nothing_is_pushed(products, 
 
 def test_a_push_that_fails_leaves_nothing(products, tmp_path):
     with pytest.raises(OSError, match="gone"):
-        pusher._push(tmp_path / "colours", [products["exports"], tmp_path / "gone"], {}, None)
+        pusher._push(tmp_path / "colours", [products["exports"], tmp_path / "gone"], {})
     assert [*(tmp_path / "colours").iterdir()] == []
 
 
@@ -149,7 +149,9 @@ def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, ca
 def test_a_step_alone_needs_the_name(step):
     texts = {"name": "", "baseline": "last", "saved_models": "models", "details": "details"}
     texts |= {"backbone": "starter", "task": "classification", "exporters": "tflite"}
-    texts |= dict.fromkeys(("model", "examples", "evaluation", "anomalies", "infra_blessing"), "x")
+    texts |= {"data_details": "data_details"}
+    products = ("model", "examples", "statistics", "evaluation", "anomalies", "infra_blessing")
+    texts |= dict.fromkeys(products, "x")
     with pytest.raises(ValueError, match="--name is empty; set the name"):
         flags.step_values(step, texts, Config)
     assert flags.step_values(step, {**texts, "name": "own"}, Config)[0]["name"] == "own"

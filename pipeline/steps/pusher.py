@@ -91,7 +91,7 @@ def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
     return manifests
 
 
-def _found(saved_models: Path, contents: Mapping[str, Any], key: Any) -> Path | None:
+def _found(saved_models: Path, contents: Mapping[str, Any], key: Any = None) -> Path | None:
     """Returns the first version with these very exports and statements, or None.
 
     Nobody signs what was pushed before: with a key it has to bear its signature.
@@ -119,8 +119,9 @@ def _found(saved_models: Path, contents: Mapping[str, Any], key: Any) -> Path | 
 
 
 def _stated(contents: Mapping[str, Any]) -> Any:
-    """Returns the details that the makers of a version have stated."""
-    return _manifest_of("card", contents)["asked"]["fields"].get("details")
+    """Returns what the makers of a version have stated of it and of its data."""
+    fields = _manifest_of("card", contents)["asked"]["fields"]
+    return [fields.get(name) for name in ("details", "data_details")]
 
 
 def _manifest_of(name: str, contents: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -129,7 +130,7 @@ def _manifest_of(name: str, contents: Mapping[str, Any]) -> Mapping[str, Any]:
     return next(each for each in made if each["digest"] == contents["products"][name])
 
 
-def _push(folder: Path, products: list[Path], contents: Mapping[str, Any], key: Any) -> Path:
+def _push(folder: Path, products: list[Path], contents: Mapping[str, Any], key: Any = None) -> Path:
     """Returns the new version, written to the side and renamed; call it under the lock."""
     for left in folder.glob(".partial*"):  # By a push that was killed.
         shutil.rmtree(left)

@@ -100,16 +100,18 @@ def side_by_side(*charts: str) -> Markup:
     return element("div", *(element("figure", each) for each in charts), class_="charts")
 
 
+def anchors(headings: Iterable[str]) -> dict[str, str]:
+    """Returns the links to the sections of a page with these headings, in their order."""
+    return {heading: f"#section{place}" for place, heading in enumerate(headings, start=1)}
+
+
 def page(title: str, sections: Mapping[str, str]) -> str:
     """Returns the whole file: the title, a list of the headings, and a section under each."""
-    numbered = list(enumerate(sections.items(), start=1))
-    links = [
-        element("li", element("a", heading, href=f"#section{place}"))
-        for place, (heading, _) in numbered
-    ]
+    places = anchors(sections)
+    links = [element("li", element("a", each, href=place)) for each, place in places.items()]
     parts = [
-        element("section", element("h2", heading, id=f"section{place}"), content)
-        for place, (heading, content) in numbered
+        element("section", element("h2", heading, id=places[heading][1:]), content)
+        for heading, content in sections.items()
     ]
     head = element(
         "head",
