@@ -53,3 +53,5 @@ def violations(page: Page) -> Iterator[str]:
                 yield f"{scheme}, {width} px: {each}"
             if page.run("document.documentElement.scrollWidth > innerWidth"):
                 yield f"{scheme}, {width} px: the page is wider than the window"
+    page.call("Emulation.setEmulatedMedia", features=[])
+    page.call("Emulation.clearDeviceMetricsOverride")
