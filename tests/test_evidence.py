@@ -215,7 +215,7 @@ def test_what_a_duty_is_shown_is_true_of_the_run():
     assert "Nobody stated the purpose of the data." in said("GDPR", "Art. 5(1)(b)", evidence())
     assert said("GDPR", "Art. 5(1)(c)", STATED).startswith("Of each example the store keeps its id")
     excluded = evidence(configuration={"exclude_ids": "id_list(path='gone.txt')"})
-    assert "excluded" not in said("GDPR", "Art. 5(1)(c)", evidence())
+    assert "were excluded" not in said("GDPR", "Art. 5(1)(c)", evidence())
     assert "gone.txt' were excluded" in said("GDPR", "Art. 5(1)(c)", excluded).replace(")", "")
     assert "2 examples were left out" in said("GDPR", "Art. 5(1)(d)", evidence())
     assert Image.leaves_out in said("Safe Harbor", "(i)(B)", evidence())
@@ -247,25 +247,25 @@ def test_the_duties_link_to_files_of_the_version_and_sections_of_the_report(tmp_
     }
     inner = {(address[1:], name) for address, name in links if address.startswith("#")}
     assert inner <= {*headings.items()} and ("section2", "Results") in inner
-    assert HOSTILE not in page and "Nothing." in page
+    assert HOSTILE not in page and "nothing." in page
 
 
 def test_the_summary_is_first_and_answers_what_a_reader_asks(tmp_path):
     report.write(tmp_path / "report.html", report.Report("x", measures=GOOD, evidence=STATED))
     headings = re.findall(r"<h2[^>]*>([^<]*)<", (tmp_path / "report.html").read_text())
-    assert headings[:2] == [summary.HEADING, "Results"] and headings[-1] == "Before the law"
+    assert headings[:2] == [summary.HEADING, "Results"] and headings[-1] == "What laws ask"
     said = text_of(summary.drawn(evidence(), anchors(["Results"])))
     for sentence in [
         "Nothing was asked of it: no bound was set",
         "Nobody stated what it is for.",
         "Accuracy is 0.8000: the share of examples whose class it names right.",
-        "This was measured on 300 examples. It did not learn from them.",
-        "lie between 0.7511 and 0.8413",
-        "Weakest of “classes”, by f1: daisy (0.8000)",
+        "This was measured on 300 examples. The model did not learn from them.",
+        "with 95 % confidence it lies between 0.7511 and 0.8413.",
+        "Weakest of “classes”, by F1: daisy (0.8000)",
         "was not measured: a model that is good on the whole may fail one of them.",
         "Nobody stated whether the data are about people.",
         "Examples of 3 classes: 300 train, 300 test.",
-        "2 were left out as unusable; 4 findings are worth a look.",
+        "2 examples were left out as unusable, and 4 findings are worth a look.",
         "what the network mobilenet_v2 had been trained on.",
         "saved_model: 2.0 MB, 2.50 ms an example.",
         "model.tflite: 999.9 kB.",

@@ -8,12 +8,12 @@ row says that a duty is met.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tlkeras import files
 from tlkeras.report.evidence import Evidence
-from tlkeras.report.page import Markup, element, folded, joined, number, table
+from tlkeras.report.page import Markup, element, folded, joined, number
 
 NOTE = (
     "What some laws ask of a model and its data, beside what this run shows of it, and the "
@@ -30,8 +30,8 @@ class Duty:
         law: Its short name.
         article: Where it asks.
         asks: What, in our words.
-        shows: What this run shows of it: sentences that are true of it, and the file or the section
-            of the report that holds more, or an empty text.
+        shows: What this run shows of it: sentences that are true of it, and the file of the version
+            or the section of the report that holds more, or an empty text.
         people: What only people can answer.
     """
 
@@ -50,39 +50,41 @@ def duties(evidence: Evidence) -> list[Duty]:
             law=row["law"],
             article=row["article"],
             asks=row["asks"],
-            shows=tuple(
-                (sentence, _PLACES.get(name, ""))
-                for name in row["shows"]
-                for sentence in _SHOWN[name](evidence)
-            ),
+            shows=tuple(_shown(row["shows"], evidence)),
             people=row["people"],
         )
         for row in rows
     ]
 
 
+def _shown(names: Sequence[str], evidence: Evidence) -> Iterator[tuple[str, str]]:
+    for name in names:
+        if said := " ".join(_SHOWN[name](evidence)):
+            yield said, _PLACES.get(name, "")
+
+
 def drawn(evidence: Evidence, anchors: Mapping[str, str]) -> Markup:
-    """Returns a table for each law, folded; `anchors` are links to the report's sections."""
-    laws: dict[str, list[Duty]] = {}
+    """Returns the rows of each law, folded; `anchors` are links to the report's sections."""
+    laws: dict[str, list[Markup]] = {}
     for duty in duties(evidence):
-        laws.setdefault(duty.law, []).append(duty)
-    parts = []
-    for law, rows in laws.items():
-        cells = [(duty.article, duty.asks, _shows(duty, anchors), duty.people) for duty in rows]
-        columns = ["article", "what it asks", "what this run shows", "what people have to answer"]
-        parts.append(folded(law, element("div", table(law, columns, cells), class_="prose")))
+        said = [
+            element("p", duty.asks),
+            element("p", element("strong", "This run shows: "), _linked(duty, anchors)),
+            element("p", element("strong", "People answer: "), duty.people),
+        ]
+        row = element("div", element("dt", duty.article), element("dd", *said))
+        laws.setdefault(duty.law, []).append(row)
+    parts = [folded(law, element("dl", *rows, class_="short")) for law, rows in laws.items()]
     return joined([element("p", NOTE, class_="quiet"), *parts])
 
 
-def _shows(duty: Duty, anchors: Mapping[str, str]) -> Markup:
-    if not duty.shows:
-        return element("span", "Nothing.", class_="quiet")
+def _linked(duty: Duty, anchors: Mapping[str, str]) -> Markup:
     parts: list[str] = []
-    for sentence, place in duty.shows:
+    for sentences, place in duty.shows:
         address = anchors.get(place, place if "." in place else "")
-        named = element("a", place, href=address) if address else place
-        parts += [sentence, *([" See ", named, "."] if place else []), " "]
-    return joined(parts[:-1])
+        more = [" See ", element("a", place, href=address), "."] if address else []
+        parts += [sentences, *more, " "]
+    return joined(parts[:-1]) if parts else Markup("nothing.")
 
 
 def _use(evidence: Evidence) -> Iterator[str]:
@@ -136,8 +138,7 @@ def _excluded(evidence: Evidence) -> Iterator[str]:
 
 
 def _quality(evidence: Evidence) -> Iterator[str]:
-    left, odd = sum(evidence.left_out.values()), sum(evidence.noted.values())
-    yield f"{number(left)} examples were left out as unusable; {number(odd)} findings are odd."
+    yield evidence.quality
 
 
 def _erasure(evidence: Evidence) -> Iterator[str]:

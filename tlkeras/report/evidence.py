@@ -11,6 +11,7 @@ from typing import Any
 
 from tlkeras.exporter import Details
 from tlkeras.measures.measures import Measures
+from tlkeras.report.page import number
 from tlkeras.spec import Spec
 
 
@@ -68,6 +69,15 @@ class Evidence:
     def counts(self) -> Mapping[str, int]:
         """The number of examples in each split."""
         return self.data.get("counts", {})
+
+    @property
+    def quality(self) -> str:
+        """How many examples were left out and how many findings there are, in a sentence."""
+        left, odd = sum(self.left_out.values()), sum(self.noted.values())
+        return (
+            f"{number(left) if left else 'No'} examples were left out as unusable, and "
+            f"{number(odd) if odd else 'no'} findings are worth a look."
+        )
 
     def made(self, step: str) -> Mapping[str, Any]:
         """Returns the last manifest of a step; an empty one if there is none."""

@@ -212,7 +212,7 @@ def _lineage(contents: Report) -> Markup:
     return joined(parts)
 
 
-_DUTIES = "Before the law"
+_DUTIES = "What laws ask"
 
 _FEW = 3  # Parts of a cell; of a network's operations there are dozens.
 

@@ -75,7 +75,7 @@ def _sureness(evidence: Evidence) -> Iterator[str]:
     meaning = MEANINGS.get(found.primary)
     yield f"{name} is {number(found.score.value)}{f': {meaning}' if meaning else ''}."
     learnt = (
-        "It did not learn from them."
+        "The model did not learn from them."
         if found.split != "validation"
         else "They may have chosen its best state, so expect less of new ones."
     )
@@ -83,8 +83,8 @@ def _sureness(evidence: Evidence) -> Iterator[str]:
     if found.score.interval:
         low, high = map(number, found.score.interval)
         yield (
-            f"On ever more examples of this kind it would lie between {low} and {high}, as far as "
-            "chance goes: such a range holds it 95 times of 100."
+            "Other examples of this kind could give another number: with 95 % confidence it lies "
+            f"between {low} and {high}."
         )
     else:
         yield "How far chance may have moved the number was not measured."
@@ -96,7 +96,8 @@ def _failures(evidence: Evidence) -> Iterator[str]:
     views = evidence.measures.views if evidence.measures else ()
     weak = [view for view in views if isinstance(view, Table) and view.weakest and view.rows]
     for view in weak[:1]:
-        yield f"Weakest of “{view.title.lower()}”, by {view.weakest}: {_weakest(view)}."
+        by = figures.readable(view.weakest)
+        yield f"Weakest of “{view.title.lower()}”, by {by}: {_weakest(view)}."
     if not (found or weak):
         yield "The measures show no weakness worth a sentence."
     yield "On data from elsewhere, nothing was measured."
@@ -131,8 +132,7 @@ def _seen(evidence: Evidence) -> Iterator[str]:
     of = f" of {len(classes)} classes" if classes else ""
     told = ", ".join(f"{number(count)} {split}" for split, count in counts.items())
     yield f"Examples{of}: {told}."
-    left, odd = sum(evidence.left_out.values()), sum(evidence.noted.values())
-    yield f"{number(left)} were left out as unusable; {number(odd)} findings are worth a look."
+    yield evidence.quality
     if network := evidence.configuration.get("backbone", "").partition("(")[0]:
         yield f"Before these it saw what the network {network} had been trained on."
 
