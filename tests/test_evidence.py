@@ -18,7 +18,7 @@ from tlkeras.exporter import Details
 from tlkeras.kinds.image import Image
 from tlkeras.measures.measures import Measures, Scalar, Table
 from tlkeras.report import bom, croissant, datasheet, duties, libraries, report, summary
-from tlkeras.report.evidence import DataDetails, Evidence
+from tlkeras.report.evidence import DataDetails, Evidence, written
 from tlkeras.report.page import anchors
 
 HOSTILE = "<script>alert('&')</script>\"|"
@@ -158,9 +158,18 @@ def test_the_metadata_of_the_data_are_read_by_croissant(tmp_path):
         found = mlcroissant.Dataset(tmp_path / croissant.FILE)
         names = [row["classes/name"] for row in found.records("classes")]
     assert [each.decode() if isinstance(each, bytes) else each for each in names] == DATA["classes"]
-    (file,) = found.metadata.distribution
-    assert (file.name, file.sha256) == ("train-00000.tfrecord", "2" * 64)
+    (file,) = found.metadata.to_json()["distribution"]
+    assert (file["name"], file["sha256"]) == ("train-00000.tfrecord", "2" * 64)
     assert found.metadata.description == f"The purpose {HOSTILE}"
+
+
+def test_names_of_any_bytes_become_texts_that_utf_8_holds():
+    odd = evidence(name="ro\udcffse", data={**DATA, "classes": ["a", "\udcfe", "ü"]})
+    for made in (bom.bom(odd), croissant.croissant(odd)):
+        json.dumps(written(made), ensure_ascii=False).encode()
+    classes, _ = written(croissant.croissant(odd))["recordSet"]
+    assert [row["classes/name"] for row in classes["data"]] == ["a", "?", "ü"]
+    assert "ro?se" in datasheet.datasheet(odd)
 
 
 def test_a_licence_is_that_of_the_installed_version_or_unknown():
@@ -274,11 +283,19 @@ def test_the_summary_is_first_and_answers_what_a_reader_asks(tmp_path):
     ]:
         assert sentence in said, sentence
     assert "More: Results" in said and "More: Data" not in said
+    assert "More: Groups by eye" in text_of(summary.drawn(evidence(), {"Groups by eye": "#x"}))
+
+
+GROUPED = Table("Groups by eye", ["eye", "accuracy"], [["l", 0.9], ["r", 0.5]], "", "accuracy")
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        (
+            {"measures": dataclasses.replace(GOOD, views=[*GOOD.views, GROUPED])},
+            "Weakest of “groups by eye”, by Accuracy: r (0.5000), l (0.9000).",
+        ),
         ({"blessing": {}}, "It was not judged."),
         ({"blessing": {"blessed": False, "reasons": ["it is weak"]}}, "No: it is weak."),
         (

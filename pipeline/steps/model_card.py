@@ -21,7 +21,7 @@ from tlkeras.measures import measures
 from tlkeras.measures.measures import Gallery, Measures
 from tlkeras.report import bom, croissant, datasheet, report
 from tlkeras.report import card as cards
-from tlkeras.report.evidence import DataDetails, Evidence
+from tlkeras.report.evidence import DataDetails, Evidence, written
 from tlkeras.report.views import Shown
 from tlkeras.task import Task
 
@@ -103,8 +103,8 @@ def card(
     )
     (out / "card.md").write_text(text, encoding="utf-8")
     (out / "datasheet.md").write_text(datasheet.datasheet(evidence), encoding="utf-8")
-    files.write_json(out / bom.FILE, bom.bom(evidence))
-    files.write_json(out / croissant.FILE, croissant.croissant(evidence))
+    files.write_json(out / bom.FILE, written(bom.bom(evidence)))
+    files.write_json(out / croissant.FILE, written(croissant.croissant(evidence)))
 
 
 def _findings(examples: Path, anomalies: Path) -> tuple[dict[str, int], dict[str, int]]:

@@ -181,10 +181,9 @@ def _measures(evidence: Evidence) -> Iterator[str]:
 
 def _bounds(evidence: Evidence) -> Iterator[str]:
     blessing = evidence.blessing
-    bounds = [blessing.get(name) for name in ("lower_bound", "upper_bound", "baseline")]
     if not blessing:
         return
-    if any(each is not None for each in bounds):
+    if evidence.was_judged:
         yield f"The model {'passed' if blessing['blessed'] else 'did not pass'} its thresholds."
     else:
         yield "No threshold was set, and there was no earlier version to compare with."
@@ -192,7 +191,7 @@ def _bounds(evidence: Evidence) -> Iterator[str]:
 
 def _groups(evidence: Evidence) -> Iterator[str]:
     views = evidence.measures.views if evidence.measures else ()
-    if not any("group" in view.title.lower() for view in views):
+    if not any(view.title.startswith("Groups") for view in views):
         yield "Nothing was measured by groups of people, devices or places."
     else:
         yield "Measures were taken by group."

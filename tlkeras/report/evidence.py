@@ -6,6 +6,7 @@ Datasheet, bill of materials, metadata, duties and summary are made of it; none 
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -79,7 +80,18 @@ class Evidence:
             f"{number(odd) if odd else 'no'} findings are worth a look."
         )
 
+    @property
+    def was_judged(self) -> bool:
+        """Whether anything was asked of the model: a bound, or to be as good as another one."""
+        asked = [name for name in self.blessing if name.endswith("_bound") or name[:4] == "max_"]
+        return any(self.blessing.get(name) is not None for name in [*asked, "baseline"])
+
     def made(self, step: str) -> Mapping[str, Any]:
         """Returns the last manifest of a step; an empty one if there is none."""
         found = [each for each in self.lineage if each["step"] == step and "finished" in each]
         return found[-1] if found else {}
+
+
+def written(value: Any) -> Any:
+    """Returns a JSON value whose texts UTF-8 can hold: names of files may be any bytes."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))

@@ -7,8 +7,9 @@ what it saw and what it costs; of each, what was not measured or stated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-from tlkeras.measures.measures import Table
+from tlkeras.measures.measures import Table, View
 from tlkeras.report import figures, limits
 from tlkeras.report.evidence import Evidence
 from tlkeras.report.page import Markup, element, number
@@ -29,14 +30,17 @@ MEANINGS = {
 
 _WEAKEST = 3
 
+_GROUPS = "Groups"  # So the titles of views of groups begin.
+
 
 def drawn(evidence: Evidence, anchors: Mapping[str, str]) -> Markup:
     """Returns the summary; `anchors` are links to the sections of the report by their headings."""
     rows: list[Markup] = []
     for question, (answer, place) in _ANSWERS.items():
         said = [element("p", sentence) for sentence in answer(evidence)]
-        if place in anchors:
-            said.append(element("p", element("a", f"More: {place}", href=anchors[place])))
+        # A heading may say more, such as what the groups are of.
+        if found := [heading for heading in anchors if place and heading.startswith(place)]:
+            said.append(element("p", element("a", f"More: {found[0]}", href=anchors[found[0]])))
         rows.append(element("div", element("dt", question), element("dd", *said)))
     return element("dl", *rows, class_="short")
 
@@ -46,10 +50,9 @@ def _verdict(evidence: Evidence) -> Iterator[str]:
     if not blessing:
         yield "It was not judged."
         return
-    asked = [blessing.get(name) for name in ("lower_bound", "upper_bound", "baseline")]
     if not blessing["blessed"]:
         yield f"No: {'; '.join(blessing['reasons'])}."
-    elif any(each is not None for each in asked):
+    elif evidence.was_judged:
         yield "Yes: it passed what was asked of it."
     else:
         yield "Nothing was asked of it: no bound was set, and there was no model to compare with."
@@ -94,26 +97,30 @@ def _failures(evidence: Evidence) -> Iterator[str]:
     found = limits.found(evidence.measures, evidence.blessing, evidence.data, evidence.exports)
     yield from found
     views = evidence.measures.views if evidence.measures else ()
-    weak = [view for view in views if isinstance(view, Table) and view.weakest and view.rows]
-    for view in weak[:1]:
-        by = figures.readable(view.weakest)
-        yield f"Weakest of “{view.title.lower()}”, by {by}: {_weakest(view)}."
+    weak = [view for view in views if _ranks(view) and not view.title.startswith(_GROUPS)]
+    yield from map(_weakest, weak[:1])
     if not (found or weak):
         yield "The measures show no weakness worth a sentence."
     yield "On data from elsewhere, nothing was measured."
 
 
-def _weakest(view: Table) -> str:
+def _ranks(view: View) -> bool:
+    return isinstance(view, Table) and bool(view.weakest and view.rows)
+
+
+def _weakest(view: Any) -> str:
+    """Returns the rows of a table that ranks them with the smallest numbers."""
     place = list(view.columns).index(view.weakest)
     known = sorted((row for row in view.rows if row[place] is not None), key=lambda r: r[place])
-    return ", ".join(f"{row[0]} ({number(row[place])})" for row in known[:_WEAKEST])
+    named = ", ".join(f"{row[0]} ({number(row[place])})" for row in known[:_WEAKEST])
+    return f"Weakest of “{view.title.lower()}”, by {figures.readable(view.weakest)}: {named}."
 
 
 def _groups(evidence: Evidence) -> Iterator[str]:
     views = evidence.measures.views if evidence.measures else ()
-    if titles := [view.title for view in views if "group" in view.title.lower()]:
-        yield f"It was measured by group: see {', '.join(dict.fromkeys(titles))}."
-    else:
+    found = [view for view in views if view.title.startswith(_GROUPS)]
+    yield from (_weakest(view) for view in found if _ranks(view))
+    if not found:
         yield (
             "Whether it serves groups of people, devices or places unequally was not measured: a "
             "model that is good on the whole may fail one of them."
@@ -160,7 +167,7 @@ _ANSWERS: Mapping[str, tuple[Callable[[Evidence], Iterator[str]], str]] = {
     "What is it for?": (_use, ""),
     "How good is it, and how sure is that?": (_sureness, "Calibration"),
     "Where does it fail?": (_failures, "Mistakes"),
-    "For whom?": (_groups, "Groups"),
+    "For whom?": (_groups, _GROUPS),
     "What did it see?": (_seen, "Data"),
     "What does it cost?": (_cost, "Exports"),
 }
