@@ -32,9 +32,13 @@ def contents(version: Path) -> dict[str, str]:
         name = path.relative_to(version).as_posix()
         if path.is_symlink():  # It leads within the version, where its target has its own digest.
             found[name] = f"-> {path.readlink()}"
-        elif not path.is_dir() and name not in _UNSIGNED:
+        elif path.is_dir() or name in _UNSIGNED:
+            continue
+        elif path.is_file():
             with path.open("rb") as file:
                 found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            found[name] = "no file"  # Whoever opens a pipe may wait for ever.
     return found
 
 

@@ -40,19 +40,20 @@ def main(settings: Verify) -> int:
     if settings.public_key:
         expected = signing.public_key(settings.public_key, f"--public_key={settings.public_key}")
     manifest = version.manifest(folder)
-    if "files" not in manifest:
+    digests = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(digests, dict):
         raise ValueError(
             f"{folder / 'manifest.json'} has no digests of its files: an earlier tlkeras pushed "
-            "it. Push the model again."
+            "it, or it was changed. Push the model again."
         )
-    differences = [*differing(manifest["files"], signing.contents(folder))]
+    differences = [*differing(digests, signing.contents(folder))]
     fault, signer = _signer(folder, expected)
     lines = [*differences, *filter(None, [fault])]
     if warning := version.warning(folder):
         lines += [warning, "tlkeras forget, which marked it, removed files and changed others."]
     lines.append(
-        f"{len(manifest['files']):,} files were pushed as version {manifest['version']} of "
-        f"{manifest['name']}; {len(differences):,} differ."
+        f"{len(digests):,} files were pushed as version {manifest.get('version')} of "
+        f"{manifest.get('name')}; {len(differences):,} differ."
     )
     for line in [*lines, *filter(None, [signer])]:
         print(terminal.printable(line))

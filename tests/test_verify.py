@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -113,6 +114,7 @@ def led_elsewhere(version: Path) -> None:
         (lambda v: (v / "labels.txt").unlink(), ["labels.txt is missing."]),
         (lambda v: (v / "saved_model" / "new.so").touch(), ["saved_model/new.so was added."]),
         (led_elsewhere, ["variables was changed."]),
+        (lambda v: os.mkfifo(v / "pipe"), ["pipe was added."]),
         (
             lambda v: (v / "labels.txt").rename(v / "moved.txt"),
             ["labels.txt is missing.", "moved.txt was added."],
@@ -174,10 +176,10 @@ def test_of_a_marked_version_it_is_said_why_files_differ(place, copied, tmp_path
 def test_a_version_of_before_the_digests_and_no_version_are_told(copied, tmp_path):
     version = copied(1)
     manifest = json.loads((version / "manifest.json").read_text())
-    del manifest["files"]
-    (version / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match=r"has no digests of its files: an earlier tlkeras"):
-        verify.main(Verify(version=version))
+    for older in ({k: manifest[k] for k in ("version", "name")}, {**manifest, "files": 3}, []):
+        (version / "manifest.json").write_text(json.dumps(older))
+        with pytest.raises(ValueError, match=r"has no digests of its files: an earlier tlkeras"):
+            verify.main(Verify(version=version))
     with pytest.raises(ValueError, match=r"--version=.*gone"):
         verify.main(Verify(version=tmp_path / "gone"))
     with pytest.raises(ValueError, match=r"--public_key=.*labels\.txt holds no Ed25519 public"):
