@@ -77,7 +77,7 @@ MODULES = {
         pipeline.product {PAGE} tlkeras.doctor.statistics tlkeras.doctor.samples
         tlkeras.data.splits tlkeras.doctor.sets
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
-        tlkeras.report.evidence tlkeras.report.summary tlkeras.report.duties
+        tlkeras.report.evidence tlkeras.report.summary tlkeras.report.facts tlkeras.report.duties
         tlkeras.report.libraries tlkeras.report.datasheet tlkeras.report.bom
         tlkeras.report.croissant
     """,
