@@ -19,8 +19,10 @@ from pipeline import (
     lineage,
     lr_find,
     search,
+    signing,
     store,
     validate,
+    verify,
 )
 from pipeline.config import Config
 from pipeline.order import STEPS
@@ -42,6 +44,7 @@ PROGRAMS = {
     "lr_find": lr_find.command,
     "search": search.command,
     "validate": validate.command,
+    "verify": verify.command,
 }
 """The programs that are not steps of the pipeline."""
 
@@ -81,6 +84,8 @@ def everything(config: Config) -> int:
         NotBlessed: The model, or an export of it, is worse than it has to be.
     """
     resolver.named(config.baseline)  # A wrong one fails before the training.
+    if config.sign_key:
+        signing.private_key(config.sign_key)
     try:
         products = store.run(STEPS, config, store.Store(config.root), config.to)
     except NotBlessed as refusal:

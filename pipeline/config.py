@@ -24,6 +24,7 @@ from tlkeras.measures import conformal
 from tlkeras.measures.conformal import Conformal
 from tlkeras.model.transfer_model import Precision
 from tlkeras.recipe import Recipe
+from tlkeras.report.evidence import DataDetails
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
 from tlkeras.spec import Spec
@@ -108,7 +109,13 @@ class Config(Spec, name="config"):
     details: Annotated[Details, "Statements for the card: authors, licence, intended use…"] = (
         Details()
     )
+    data_details: Annotated[
+        DataDetails, "Statements for the datasheet of the data: purpose, people, consent…"
+    ] = DataDetails()
     saved_models: Annotated[Path, "The folder of the pushed models."] = Path("saved_models")
+    sign_key: Annotated[
+        Path | None, "A PEM file with the Ed25519 key that signs what is pushed; None: nobody does."
+    ] = None
     root: Annotated[Path, "The folder of the store, where a run finds earlier products."] = Path(
         "runs"
     )

@@ -56,9 +56,9 @@ class Target(Spec, name="target"):
 
 def main(target: Target, config: Config) -> int:
     """Writes the pipeline file."""
-    for name in ("root", "saved_models"):
+    for name in ("root", "saved_models", "sign_key"):
         path = getattr(config, name)
-        if not path.is_absolute():
+        if path and not path.is_absolute():
             raise ValueError(
                 f"flag --{name}={path}: containers share no working folder; set an absolute path "
                 "that all of them see, on a mounted volume or in a bucket mounted as a folder."

@@ -81,10 +81,16 @@ MODULES = {
     "infra_validator": f"{JUDGED} pipeline.steps.evaluator",
     "model_card": f"""
         {KINDS} tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.measures.measures
-        pipeline.product tlkeras.doctor.samples {PAGE}
+        pipeline.product {PAGE} tlkeras.doctor.statistics tlkeras.doctor.samples
+        tlkeras.data.splits tlkeras.doctor.sets
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
+        tlkeras.report.evidence tlkeras.report.summary tlkeras.report.facts tlkeras.report.duties
+        tlkeras.report.libraries tlkeras.report.datasheet tlkeras.report.bom
+        tlkeras.report.croissant
     """,
-    "pusher": f"{VERSIONS} pipeline.log tlkeras.frameworks",
+    "pusher": f"""
+        {VERSIONS} pipeline.log pipeline.signing tlkeras.frameworks tlkeras.folders tlkeras.spec
+    """,
 }
 
 

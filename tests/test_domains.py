@@ -147,6 +147,9 @@ def test_the_gap_is_by_how_much_the_target_is_worse():
     assert errors.scalars["gap"] == Scalar(1.0, None, more_is_better=False)
 
 
+_BEFORE_THE_CARD = ("examples", "statistics", "anomalies", "model", "evaluation")
+
+
 @pytest.mark.slow
 def test_both_domains_are_measured_from_the_flags_to_the_card(tmp_path):
     source, target = (Folder(draw(tmp_path / str(i), 24, seed=i)) for i in range(2))
@@ -171,13 +174,14 @@ def test_both_domains_are_measured_from_the_flags_to_the_card(tmp_path):
     (out := tmp_path / "card").mkdir()
     model_card.card.run(
         out,
-        **{name: made[name] for name in ("examples", "anomalies", "model", "evaluation")},
+        **{name: made[name] for name in _BEFORE_THE_CARD},
         infra_blessing=judged,
         backbone=config.backbone,
         task=config.task,
         exporters=(),
         name=config.name,
         details=config.details,
+        data_details=config.data_details,
     )
     card = (out / "card.md").read_text()
     assert "### Domains" in card and "| source | test |" in card

@@ -102,6 +102,7 @@ def test_an_export_worse_than_keras_is_a_reason_and_nothing_is_pushed(products, 
             schema=tmp_path,
             name="colours",
             saved_models=tmp_path / "saved_models",
+            sign_key=None,
         )
     assert not (tmp_path / "saved_models").exists()
     assert judged(better, tmp_path / "allowed", max_export_drop=0.06)["reasons"] == []
@@ -148,7 +149,9 @@ def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, ca
 def test_a_step_alone_needs_the_name(step):
     texts = {"name": "", "baseline": "last", "saved_models": "models", "details": "details"}
     texts |= {"backbone": "starter", "task": "classification", "exporters": "tflite"}
-    texts |= dict.fromkeys(("model", "examples", "evaluation", "anomalies", "infra_blessing"), "x")
+    texts |= {"data_details": "data_details"}
+    products = ("model", "examples", "statistics", "evaluation", "anomalies", "infra_blessing")
+    texts |= dict.fromkeys(products, "x")
     with pytest.raises(ValueError, match="--name is empty; set the name"):
         flags.step_values(step, texts, Config)
     assert flags.step_values(step, {**texts, "name": "own"}, Config)[0]["name"] == "own"

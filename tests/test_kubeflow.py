@@ -80,6 +80,7 @@ def test_a_volume_is_mounted_in_every_container(tmp_path):
     [
         ({"root": Path("runs")}, r"^flag --root=runs: containers share no working folder"),
         ({"saved_models": Path("out")}, r"^flag --saved_models=out: containers share no"),
+        ({"sign_key": Path("key.pem")}, r"^flag --sign_key=key\.pem: containers share no"),
         ({"to": "modl"}, "'modl' is not a product; did you mean 'model'"),
     ],
 )

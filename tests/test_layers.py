@@ -80,12 +80,16 @@ tlkeras.doctor.examined tlkeras.doctor.folds tlkeras.doctor.copies tlkeras.docto
 tlkeras.doctor.gaussians tlkeras.doctor.suspects tlkeras.doctor.outliers
 tlkeras.doctor.shortcuts tlkeras.doctor.vectors tlkeras.doctor.judgement
 tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
+tlkeras.report.limits tlkeras.report.evidence tlkeras.report.summary tlkeras.report.facts
+tlkeras.report.duties
 tlkeras.report.report tlkeras.report.statistics tlkeras.report.thumbnails
 tlkeras.report.findings
 tlkeras.report.validation
-tlkeras.report.limits tlkeras.report.card
+tlkeras.report.libraries tlkeras.report.card tlkeras.report.datasheet
+tlkeras.report.bom tlkeras.report.croissant
 tlkeras
 pipeline.code pipeline.log pipeline.product pipeline.step pipeline.version
+pipeline.signing
 pipeline.option
 pipeline.steps.example_gen pipeline.steps.statistics_gen pipeline.steps.schema_gen
 pipeline.steps.trainer pipeline.steps.example_validator pipeline.steps.pusher
@@ -94,6 +98,7 @@ pipeline.steps.infra_validator pipeline.steps.model_card
 pipeline.config pipeline.order
 pipeline.store pipeline.flags
 pipeline.trace pipeline.lineage pipeline.certificate pipeline.forget pipeline.audit
+pipeline.verify
 pipeline.batch pipeline.bulk_inferrer pipeline.explain pipeline.validate
 pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
 pipeline.ranges pipeline.trial pipeline.search pipeline.__main__

@@ -14,6 +14,7 @@ from typing import Any
 import chromium
 import numpy as np
 import pytest
+from accessibility import violations
 from conftest import export
 from PIL import Image
 
@@ -395,6 +396,7 @@ def test_each_page_is_readable_on_a_phone_and_reached_by_keys(name, tried, page,
             f"each.getBoundingClientRect().right > {width}).map((each) => each.outerHTML)"
         )
         assert out == []
+    assert [*violations(page)] == []
     page.run("document.activeElement.blur(); void getSelection().removeAllRanges()")
     page.call(
         "Input.dispatchMouseEvent", type="mousePressed", x=1, y=1, button="left", clickCount=1

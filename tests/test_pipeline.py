@@ -14,8 +14,9 @@ import pytest
 from absl import flags as absl_flags
 from conftest import draw
 
-from pipeline import flags
+from pipeline import flags, verify
 from pipeline.config import Config
+from pipeline.verify import Verify
 from tlkeras import spec
 from tlkeras.backbones.starter import Starter
 from tlkeras.kinds.numbers import Numbers
@@ -79,7 +80,7 @@ def test_a_run_pushes_all_that_a_user_takes_away(pushed):
     names = {path.name for path in version.iterdir()}
     assert names >= {
         "saved_model", "model.tflite", "labels.txt", "metrics.json", "report.html", "card.md",
-        "manifest.json",
+        "manifest.json", "datasheet.md", "bom.cdx.json", "croissant.json",
     }  # fmt: skip
     assert (version / "labels.txt").read_text().splitlines() == ["blue", "green", "red"]
     made = {
@@ -95,7 +96,9 @@ def test_a_version_tells_nothing_of_the_store_and_of_single_examples(pushed):
     assert not names & {"served", "_manifest.json"}
     told = json.loads((version / "manifest.json").read_text())
     assert not {key for made in told["lineage"] for key in made} & {"path", "from"}
-    for name in ("manifest.json", "card.md", "report.html"):
+    for name in (
+        "manifest.json", "card.md", "report.html", "datasheet.md", "bom.cdx.json", "croissant.json",
+    ):  # fmt: skip
         assert str(place / "runs") not in (version / name).read_text()
 
 
@@ -114,6 +117,16 @@ def test_report_card_and_exports_tell_all_that_is_known(pushed):
     file = (version / "model.tflite").read_bytes()
     for told in ("colours", "Ada Lovelace", digest):
         assert told.encode() in file
+
+
+def test_the_digests_of_a_version_are_those_of_its_files(pushed):
+    version = pushed[0] / "saved_models" / "colours" / "1"
+    assert verify.main(Verify(version=version)) == 0
+    bom = json.loads((version / "bom.cdx.json").read_text())
+    held = json.loads((version / "manifest.json").read_text())["files"]
+    files = bom["metadata"]["component"]["components"]
+    assert {each["name"] for each in files} >= {"model.tflite", "labels.txt"}
+    assert all(held[each["name"]] == each["hashes"][0]["content"] for each in files)
 
 
 def test_the_command_in_the_card_makes_the_same_again(pushed, pictures):

@@ -8,7 +8,7 @@ import pytest
 from absl import flags as absl_flags
 from conftest import draw
 
-from pipeline import few_shot, flags, forget, gain, lr_find, search, validate
+from pipeline import few_shot, flags, forget, gain, lr_find, search, validate, verify
 from pipeline.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +25,7 @@ PROGRAMS = {
     ),
     "forget": ((forget.Forget,), {"steps": ()}),
     "validate": ((validate.Validation,), {"steps": ()}),
+    "verify": ((verify.Verify,), {"steps": ()}),
 }
 
 

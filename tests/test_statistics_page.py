@@ -81,7 +81,7 @@ def test_findings_have_their_example_beside_them_and_the_rest_is_counted(recorde
     assert "<strong>image.format</strong> alone tells &#x27;red&#x27;" in page
     assert "x/broken.jpg" in page and "Labels of &lt;few&gt; are not examined." in page
     # A file that is no example has no thumbnail, but it counts.
-    counts = page.split("What was found")[1].split("</table>")[0]
+    counts = page.split("What was found</caption>")[1].split("</table>")[0]
     assert "Unsupported format" in counts and "a &lt;file&gt;" not in page
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import chromium
 import numpy as np
 import pytest
+from accessibility import violations
 from conftest import draw
 from PIL import Image
 from test_pipeline import run
@@ -280,6 +281,17 @@ def test_the_camera_is_classified_until_it_is_stopped(tried):
     tried.until(
         "/cannot be used: it has stopped/.test(document.querySelector('#status').textContent)"
     )
+
+
+def test_the_page_has_no_violation_before_and_after_an_answer(tried, tmp_path):
+    assert [*violations(tried)] == []
+    tried.choose("#file", written(tmp_path, "blue"))
+    answer(tried)
+    assert [*violations(tried)] == []
+    (tmp_path / "notes.txt").write_text("no picture")
+    tried.choose("#file", tmp_path / "notes.txt")
+    tried.until("document.querySelector('.bad')?.textContent")
+    assert [*violations(tried)] == []
 
 
 def test_a_file_that_is_no_picture_is_told(tried, tmp_path):

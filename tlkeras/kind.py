@@ -64,6 +64,9 @@ class Kind(Spec, plugins="tlkeras.kinds"):
     least_classes: ClassVar[int] = 0
     """How many classes the data need at least; 0 if a value names no class."""
 
+    leaves_out: ClassVar[str] = ""
+    """What of a file or value never goes into an example, in a sentence for the datasheet."""
+
     @property
     def is_ready(self) -> bool:
         """Whether a parsed value is a decoded one already."""

@@ -42,7 +42,7 @@ from tlkeras.task import Task
 from tlkeras.training.features import Cache
 
 FILE = "anomalies.pbtxt"
-DEFECTS = "defects.json"
+DEFECTS = defects.ALL
 PAGE = "statistics.html"
 
 # Beyond these limits a person should look at the data; an anomaly never stops the run.

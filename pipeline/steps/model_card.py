@@ -1,8 +1,10 @@
-"""ModelCard: the report and the model card, written from the products before it."""
+"""ModelCard: report, model card, datasheet and their machine-readable forms, from all before."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,16 @@ from pipeline import product
 from pipeline.step import Step
 from tlkeras import files, terminal
 from tlkeras.backbone import Backbone
-from tlkeras.data import records
+from tlkeras.data import records, splits
 from tlkeras.data.records import Records
-from tlkeras.doctor import samples
+from tlkeras.doctor import defects, samples
+from tlkeras.doctor import statistics as summaries
 from tlkeras.exporter import Details, Exporter
 from tlkeras.measures import measures
 from tlkeras.measures.measures import Gallery, Measures
+from tlkeras.report import bom, croissant, datasheet, report
 from tlkeras.report import card as cards
-from tlkeras.report import report
+from tlkeras.report.evidence import DataDetails, Evidence, written
 from tlkeras.report.views import Shown
 from tlkeras.task import Task
 
@@ -27,6 +31,7 @@ def card(
     out: Path,
     *,
     examples: Path,
+    statistics: Path,
     anomalies: Path,
     model: Path,
     evaluation: Path,
@@ -36,8 +41,13 @@ def card(
     exporters: tuple[Exporter, ...],
     name: str,
     details: Details,
+    data_details: DataDetails,
 ) -> None:
-    """Writes ``report.html``, everything to look at, and ``card.md``, the model card."""
+    """Writes ``report.html``, everything to look at, ``card.md`` and ``datasheet.md``.
+
+    Beside them lie ``bom.cdx.json``, the bill of materials, and ``croissant.json``, the metadata of
+    the data.
+    """
     found, blessing = measures.read(evaluation), files.read_json(evaluation / "blessing.json")
     if (remarks := model / "remarks.json").exists():
         found = dataclasses.replace(found, remarks=[*files.read_json(remarks), *found.remarks])
@@ -48,6 +58,23 @@ def card(
     # Where the baseline lay is of this machine, and what it changes is the blessing alone.
     again = options | {"baseline": "none"}
     command = terminal.quoted(["tlkeras", *(f"--{key}={text}" for key, text in again.items())])
+    left_out, noted = _findings(examples, anomalies)
+    kinds = records.info(examples).features.values()
+    evidence = Evidence(
+        name=name,
+        details=details,
+        data_details=data_details,
+        configuration=options,
+        data=info,
+        left_out=left_out,
+        noted=noted,
+        beside=[*dict.fromkeys(kind.leaves_out for kind in kinds if kind.leaves_out)],
+        columns=[*_columns(statistics)],
+        measures=found,
+        blessing=blessing,
+        exports=exported,
+        lineage=lineage,
+    )
     contents = report.Report(
         title=name,
         measures=found,
@@ -58,6 +85,7 @@ def card(
         data=info,
         command=command,
         lineage=lineage,
+        evidence=evidence,
     )
     report.write(out / "report.html", contents)
     text = cards.card(
@@ -74,6 +102,29 @@ def card(
         reference=samples.read(evaluation).count,
     )
     (out / "card.md").write_text(text, encoding="utf-8")
+    (out / "datasheet.md").write_text(datasheet.datasheet(evidence), encoding="utf-8")
+    files.write_json(out / bom.FILE, written(bom.bom(evidence)))
+    files.write_json(out / croissant.FILE, written(croissant.croissant(evidence)))
+
+
+def _findings(examples: Path, anomalies: Path) -> tuple[dict[str, int], dict[str, int]]:
+    """Returns how many examples were left out, and how many findings else there are, by defect."""
+    left_out = collections.Counter(each.defect for each in defects.read(examples))
+    every = collections.Counter(each.defect for each in defects.listed(anomalies))
+    return dict(left_out), dict(every - left_out)
+
+
+def _columns(statistics: Path) -> Iterator[tuple[Any, ...]]:
+    """Yields the least, the median and the largest number, or word, of each training column."""
+    for dataset in summaries.read(statistics).datasets:
+        if dataset.name != splits.TRAIN:
+            continue
+        for feature in dataset.features:
+            if feature.WhichOneof("stats") == "num_stats":
+                found = feature.num_stats
+                yield feature.name, found.min, found.median, found.max
+            else:
+                yield feature.name, "", f"{feature.string_stats.unique} words", ""
 
 
 def _shown(examples: Path, found: Measures, backbone: Backbone) -> dict[int, Shown]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline import log, product
-from pipeline.step import NotBlessed, Step
+from pipeline import log, product, signing
+from pipeline.step import NotBlessed, Runtime, Step
 from pipeline.version import manifest, versions, withdrawn
 from tlkeras import files
 
@@ -26,19 +26,23 @@ def pushed(
     schema: Path,
     name: str,
     saved_models: Path,
+    sign_key: Runtime[Path | None],
 ) -> None:
     """Copies exports, labels, measures, report and card into a new version.
 
     So are the statistics and the schema of the examples, and the reference in the evaluation: by
     these ``tlkeras validate`` judges later data.
 
-    If a version holds these very exports, whole and with the same details, there is no new one.
-    ``pushed.json`` names the folder.
+    ``manifest.json`` has the digest of every file, which ``tlkeras verify`` compares; with a
+    `sign_key` the version is signed, see `signing`. If a version holds these very exports, whole,
+    with the same details and signed by this key, there is no new one. ``pushed.json`` names the
+    folder.
 
     Raises:
         NotBlessed: An export is unfit: a version has all the exports, or there is none.
     """
     require_fit(infra_blessing)
+    key = signing.private_key(sign_key) if sign_key else None
     products = {"exports": exports, "evaluation": evaluation, "card": card}
     products |= {"infra_blessing": infra_blessing, "statistics": statistics, "schema": schema}
     digests = {made: product.manifest(path)["digest"] for made, path in products.items()}
@@ -49,9 +53,9 @@ def pushed(
     folder = saved_models / name
     try:
         with product.locked(folder / ".push", lambda text: print(f"  pushed {text}")):
-            version = _found(saved_models, contents)
+            version = _found(saved_models, contents, key)
             version = version or _push(
-                folder, [exports, card, evaluation, statistics, schema], contents
+                folder, [exports, card, evaluation, statistics, schema], contents, key
             )
     except OSError as error:
         place, why = error.filename or folder, error.strerror
@@ -87,8 +91,11 @@ def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
     return manifests
 
 
-def _found(saved_models: Path, contents: Mapping[str, Any]) -> Path | None:
-    """Returns the first version with these very exports and statements, or None."""
+def _found(saved_models: Path, contents: Mapping[str, Any], key: Any = None) -> Path | None:
+    """Returns the first version with these very exports and statements, or None.
+
+    Nobody signs what was pushed before: with a key it has to bear its signature.
+    """
     damaged = []
     for version in versions(saved_models, contents["name"]):
         kept = manifest(version)
@@ -98,6 +105,8 @@ def _found(saved_models: Path, contents: Mapping[str, Any]) -> Path | None:
             continue  # Some exports have no room for what the card states.
         if withdrawn(version):
             continue  # Its report is not whole, and its mark is not true of this model.
+        if key and not signing.fits(version, key.public_key()):
+            continue
         found = product.digests(version)
         made = _manifest_of("exports", kept)["files"]
         if changed := [name for name, digest in made.items() if found.get(name) != digest]:
@@ -110,8 +119,9 @@ def _found(saved_models: Path, contents: Mapping[str, Any]) -> Path | None:
 
 
 def _stated(contents: Mapping[str, Any]) -> Any:
-    """Returns the details that the makers of a version have stated."""
-    return _manifest_of("card", contents)["asked"]["fields"].get("details")
+    """Returns what the makers of a version have stated of it and of its data."""
+    fields = _manifest_of("card", contents)["asked"]["fields"]
+    return [fields.get(name) for name in ("details", "data_details")]
 
 
 def _manifest_of(name: str, contents: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -120,7 +130,7 @@ def _manifest_of(name: str, contents: Mapping[str, Any]) -> Mapping[str, Any]:
     return next(each for each in made if each["digest"] == contents["products"][name])
 
 
-def _push(folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Path:
+def _push(folder: Path, products: list[Path], contents: Mapping[str, Any], key: Any = None) -> Path:
     """Returns the new version, written to the side and renamed; call it under the lock."""
     for left in folder.glob(".partial*"):  # By a push that was killed.
         shutil.rmtree(left)
@@ -135,7 +145,10 @@ def _push(folder: Path, products: list[Path], contents: Mapping[str, Any]) -> Pa
             (partial / part.name).symlink_to(part.relative_to(partial))
         taken = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
         number = max(taken, default=0) + 1
-        files.write_json(partial / "manifest.json", {"version": number, **contents})
+        described = {"version": number, **contents, "files": signing.contents(partial)}
+        files.write_json(partial / "manifest.json", described)
+        if key:
+            signing.sign(partial, key)
         product.sync(partial)
         return partial.rename(folder / str(number))
     except BaseException:

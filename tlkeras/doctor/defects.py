@@ -2,7 +2,7 @@
 
 ``quarantine.json`` of the examples lists those that were left out, ``notes.json`` those that are
 only worth a look. Both hold a list of the fields of `Defect`, named ``id``, ``split``, ``defect``
-and ``reason``.
+and ``reason``. So does ``defects.json`` of the anomalies, which lists all findings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tlkeras import files
 
-QUARANTINE, NOTES = "quarantine.json", "notes.json"
+QUARANTINE, NOTES, ALL = "quarantine.json", "notes.json", "defects.json"
 
 INVALID = "invalid value"
 """The word of a defect that has none of its own."""
@@ -57,6 +57,11 @@ def read(examples: Path) -> list[Defect]:
 def notes(examples: Path) -> list[Defect]:
     """Returns what is only worth a look, in the order of the source; then files left out."""
     return _read(examples / NOTES)
+
+
+def listed(anomalies: Path) -> list[Defect]:
+    """Returns all findings on the examples, those that were left out first."""
+    return _read(anomalies / ALL)
 
 
 def write(file: Path, found: Iterable[Defect]) -> None:

@@ -27,6 +27,10 @@ class Image(Encoded, name="image"):
     suffixes = decoding.SUFFIXES
     span = (0.0, 255.0)
     meaning = "image"
+    leaves_out = (
+        "Of a picture only what changes its pixels is kept: places, dates, owners, serial numbers "
+        "and comments that its file held are left out. What the pixels show stays."
+    )
 
     def checked(self, value):
         return decoding.standard(value)

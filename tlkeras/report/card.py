@@ -13,7 +13,7 @@ from typing import Any
 from tlkeras import spec
 from tlkeras.exporter import Usage
 from tlkeras.measures.measures import Measures, Table
-from tlkeras.report import limits
+from tlkeras.report import libraries, limits
 from tlkeras.report.page import number
 
 DETAILS = {
@@ -101,12 +101,22 @@ def code(text: str) -> str:
     return f"{ticks}{pad}{' '.join(text.split())}{pad}{ticks}"
 
 
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Returns a table in Markdown; an empty text if it has no rows."""
+    cells = ([number(cell).replace("|", "\\|") for cell in row] for row in rows)
+    lines = [columns, ["---"] * len(columns), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
+
+
 def _model(
     stated: Mapping[str, str],
     configuration: Mapping[str, str],
     lineage: Sequence[Mapping[str, Any]],
 ) -> Iterator[str]:
     yield stated["description"]
+    if missing := [key for key, text in stated.items() if text == DETAILS[key]]:
+        fields = ", ".join(f"{key}='…'" for key in missing)
+        yield f'Not stated yet; give `--details="details({fields})"`.'
     keys = ("authors", "contact", "licence", "citation")
     yield "\n".join(f"- {key.capitalize()}: {stated[key]}" for key in keys)
     fitted = [made for made in lineage if made["step"] == "model" and "finished" in made]
@@ -115,7 +125,7 @@ def _model(
         rest = ", not counting the earlier run that it resumed" if is_resumed else ""
         yield f"Fitted {fitted[-1]['finished']} in {fitted[-1]['seconds']:.0f} seconds{rest}."
     rows = [(plain(option), code(text)) for option, text in configuration.items()]
-    yield _table(("option", "value"), rows)
+    yield table(("option", "value"), rows)
 
 
 def _data(data: Mapping[str, Any], configuration: Mapping[str, str]) -> Iterator[str]:
@@ -131,7 +141,7 @@ def _data(data: Mapping[str, Any], configuration: Mapping[str, str]) -> Iterator
     for place, name in enumerate(data.get("classes", ()) if by_class else ()):
         row = (by_class[split][place] if split in by_class else None for split in counts)
         rows.append((plain(name), *row))
-    yield _table(("class", *counts), rows)
+    yield table(("class", *counts), rows)
 
 
 def _evaluation(measures: Measures | None, blessing: Mapping[str, Any]) -> Iterator[str]:
@@ -146,7 +156,7 @@ def _evaluation(measures: Measures | None, blessing: Mapping[str, Any]) -> Itera
         better = "more" if scalar.more_is_better else "less"
         # The names of measures of one class have its name.
         rows.append((plain(name.replace("_", " ")), scalar.value, interval, better))
-    yield _table(("measure", "value", "95 % interval", "better is"), rows)
+    yield table(("measure", "value", "95 % interval", "better is"), rows)
     if blessing:
         word = "passed" if blessing["blessed"] else "did not pass"
         yield f"The model {word} its thresholds" + (
@@ -161,7 +171,7 @@ def _view(view: Table) -> Iterator[str]:
     """Yields the heading, the rows and the note of a table."""
     yield f"### {plain(view.title)}"
     rows = [(plain(str(name)), *map(_plain_cell, cells)) for name, *cells in view.rows]
-    yield _table([plain(column) for column in view.columns], rows)
+    yield table([plain(column) for column in view.columns], rows)
     yield plain(view.note)
 
 
@@ -212,7 +222,7 @@ def _exports(exports: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     primary = next((row["primary"] for row in exports if "primary" in row), "value")
     columns = ["export", "files", "bytes", primary.replace("_", " ")]
     columns += ["largest difference from Keras", "same answer as Keras", "median ms"]
-    yield _table(columns, rows)
+    yield table(columns, rows)
 
 
 def _usages(usages: Sequence[Usage]) -> Iterator[str]:
@@ -238,17 +248,10 @@ def _lineage(lineage: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         else (made["step"], "-", "")
         for made in lineage
     ]
-    yield _table(("product", "key", "seconds"), rows)
+    yield table(("product", "key", "seconds"), rows)
     if commits := dict.fromkeys(made["git"] for made in lineage if made.get("git")):
         yield f"Code: {', '.join(map(code, commits))}."
-    versions: dict[str, str] = {}
-    for made in lineage:
-        versions |= made.get("versions", {})
-    yield _table(("library", "version"), sorted(versions.items()))
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Returns a table; none if it has no rows."""
-    cells = ([number(cell).replace("|", "\\|") for cell in row] for row in rows)
-    lines = [columns, ["---"] * len(columns), *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
+    versions = libraries.versions(lineage)
+    declared = libraries.licences(versions)
+    rows = [(name, version, plain(declared[name])) for name, version in versions.items()]
+    yield table(("library", "version", "licence"), rows)

@@ -7,6 +7,7 @@ are. The page forbids the browser to fetch anything.
 from __future__ import annotations
 
 import html
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -78,16 +79,13 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -
     others = len(columns) - 1
     head = row_of([("th", {"scope": "col"})] * len(columns), columns)
     body = [row_of([("th", {"scope": "row"}), *[("td", {})] * others], row) for row in cells]
-    return element(
-        "div",
-        element(
-            "table",
-            element("caption", caption),
-            element("thead", head),
-            element("tbody", *body),
-        ),
-        class_="wide",
-    )
+    rows_of = [element("caption", caption), element("thead", head), element("tbody", *body)]
+    return scrolled(_read_aloud(caption), element("table", *rows_of))
+
+
+def scrolled(name: str, content: Markup) -> Markup:
+    """Returns what may be wider than the page, with a name; a keyboard reaches it and moves it."""
+    return element("div", content, class_="wide", tabindex=0, role="group", aria_label=name)
 
 
 def folded(summary: str, *children: str) -> Markup:
@@ -100,16 +98,18 @@ def side_by_side(*charts: str) -> Markup:
     return element("div", *(element("figure", each) for each in charts), class_="charts")
 
 
+def anchors(headings: Iterable[str]) -> dict[str, str]:
+    """Returns the links to the sections of a page with these headings, in their order."""
+    return {heading: f"#section{place}" for place, heading in enumerate(headings, start=1)}
+
+
 def page(title: str, sections: Mapping[str, str]) -> str:
     """Returns the whole file: the title, a list of the headings, and a section under each."""
-    numbered = list(enumerate(sections.items(), start=1))
-    links = [
-        element("li", element("a", heading, href=f"#section{place}"))
-        for place, (heading, _) in numbered
-    ]
+    places = anchors(sections)
+    links = [element("li", element("a", each, href=place)) for each, place in places.items()]
     parts = [
-        element("section", element("h2", heading, id=f"section{place}"), content)
-        for place, (heading, content) in numbered
+        element("section", element("h2", heading, id=places[heading][1:]), content)
+        for heading, content in sections.items()
     ]
     head = element(
         "head",
@@ -140,6 +140,11 @@ def picture(svg: Markup) -> str:
 def _style(name: str) -> Markup:
     """Returns a style sheet in the folder of this module; ``charts.css`` has the colours too."""
     return Markup(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+def _read_aloud(text: str) -> str:
+    """Returns the words of a text or of elements."""
+    return html.unescape(re.sub("<[^>]*>", "", text)) if isinstance(text, Markup) else text
 
 
 def _plain(text: str) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras.measures.measures import Measures, Scalar
-from tlkeras.report import figures, views
-from tlkeras.report.page import Markup, element, folded, joined, number, page, table
+from tlkeras.report import duties, figures, summary, views
+from tlkeras.report.evidence import Evidence
+from tlkeras.report.page import Markup, anchors, element, folded, joined, number, page, table
 from tlkeras.report.views import Shown
 
 
@@ -38,6 +39,8 @@ class Report:
     """The command line that makes this model again."""
     lineage: Sequence[Mapping[str, Any]] = ()
     """The manifests of the products: ``step``, ``key``, ``seconds``, ``git``, ``versions``."""
+    evidence: Evidence | None = None
+    """What the summary, and the duties before the law, are made of."""
 
 
 def write(out: Path, contents: Report) -> None:
@@ -53,8 +56,12 @@ def write(out: Path, contents: Report) -> None:
     for heading, content in sections:
         if content:
             found.setdefault(heading, []).append(content)
-    text = page(contents.title, {heading: joined(parts) for heading, parts in found.items()})
-    out.write_text(text, encoding="utf-8")
+    sections = {heading: joined(parts) for heading, parts in found.items()}
+    if evidence := contents.evidence:
+        links = anchors([summary.HEADING, *sections, _DUTIES])
+        first = {summary.HEADING: summary.drawn(evidence, links)}
+        sections = {**first, **sections, _DUTIES: duties.drawn(evidence, links)}
+    out.write_text(page(contents.title, sections), encoding="utf-8")
 
 
 def _views(contents: Report) -> list[tuple[str, Markup]]:
@@ -204,6 +211,8 @@ def _lineage(contents: Report) -> Markup:
         parts.append(folded("Versions of the libraries", libraries))
     return joined(parts)
 
+
+_DUTIES = "What laws ask"
 
 _FEW = 3  # Parts of a cell; of a network's operations there are dozens.
 

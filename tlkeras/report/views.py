@@ -10,7 +10,7 @@ from typing import Any
 
 from tlkeras.measures.measures import Bars, Curve, Gallery, Mark, Matrix, Table, View
 from tlkeras.report import charts
-from tlkeras.report.page import Markup, element, folded, joined, number, table
+from tlkeras.report.page import Markup, element, folded, joined, number, scrolled, table
 
 ROWS = 30
 """Rows of a table that are shown; of a longer one, the rest is folded away."""
@@ -107,7 +107,7 @@ def _heat(view: Matrix) -> Markup:
         element("tbody", *body),
         class_="heat tall" if is_tall else "heat",
     )
-    return element("div", grid, class_="wide")
+    return scrolled(view.note or view.title, grid)
 
 
 def _curve(view: Curve) -> Markup:
@@ -196,7 +196,7 @@ def _marked(text: str, name: str, marks: Sequence[Mark]) -> Markup:
             element("mark", text[start:stop], said, class_=sign, style=style),
         ]
         end = stop
-    quote = element("blockquote", *parts, text[end:], dir="auto")
+    quote = element("blockquote", *parts, text[end:], dir="auto", tabindex=0)
     return element("div", element("div", name, class_="quiet"), quote, class_="marked")
 
 
@@ -207,7 +207,8 @@ _KINDS = 6
 def _content(shown: Shown, caption: str) -> Markup:
     """Returns the picture or the text of an example."""
     if isinstance(shown.content, str):
-        return element("blockquote", shown.content, dir="auto")
+        # A long text scrolls, which a keyboard has to reach.
+        return element("blockquote", shown.content, dir="auto", tabindex=0)
     for start, type_ in _TYPES.items():
         if shown.content.startswith(start):
             encoded = base64.b64encode(shown.content).decode()

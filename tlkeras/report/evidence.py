@@ -1,0 +1,97 @@
+"""Evidence: what a run shows of a model and its data, and what people have stated of them.
+
+Datasheet, bill of materials, metadata, duties and summary are made of it; none asks for the task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tlkeras.exporter import Details
+from tlkeras.measures.measures import Measures
+from tlkeras.report.page import number
+from tlkeras.spec import Spec
+
+
+class DataDetails(Spec, name="data_details"):
+    """What the datasheet says of the data that no file tells; an empty text was not stated."""
+
+    purpose: str = ""
+    creators: str = ""
+    people: str = ""
+    collection: str = ""
+    consent: str = ""
+    labelling: str = ""
+    licence: str = ""
+    uses: str = ""
+    upkeep: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What is known of one run.
+
+    Attributes:
+        name: The model's.
+        details: What people have stated of the model.
+        data_details: What they have stated of the data.
+        configuration: The text of each option, ``{"backbone": "mobilenet_v2", …}``.
+        data: `Info.plain` of the examples.
+        left_out: How many examples were left out, by the defect.
+        noted: How many are worth a look, by the defect.
+        beside: What of the files never goes into the examples, in sentences (`Kind.leaves_out`).
+        columns: ``(column, least, median, most)`` of the training examples, or its words.
+        measures: Of the model, on one split.
+        blessing: Whether the model was ``blessed``, and the ``reasons`` if not.
+        exports: Rows with ``export``, ``files``, ``bytes`` and the measures of each.
+        logs: One of every epoch.
+        lineage: The manifests of the products, in the order of their making.
+    """
+
+    name: str
+    details: Details = dataclasses.field(default_factory=Details)
+    data_details: DataDetails = dataclasses.field(default_factory=DataDetails)
+    configuration: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    noted: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    beside: Sequence[str] = ()
+    columns: Sequence[Sequence[Any]] = ()
+    measures: Measures | None = None
+    blessing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    exports: Sequence[Mapping[str, Any]] = ()
+    logs: Sequence[Mapping[str, Any]] = ()
+    lineage: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The number of examples in each split."""
+        return self.data.get("counts", {})
+
+    @property
+    def quality(self) -> str:
+        """How many examples were left out and how many findings there are, in a sentence."""
+        left, odd = sum(self.left_out.values()), sum(self.noted.values())
+        return (
+            f"{number(left) if left else 'No'} examples were left out as unusable, and "
+            f"{number(odd) if odd else 'no'} findings are worth a look."
+        )
+
+    @property
+    def was_judged(self) -> bool:
+        """Whether anything was asked of the model: a bound, or to be as good as another one."""
+        asked = [name for name in self.blessing if name.endswith("_bound") or name[:4] == "max_"]
+        return any(self.blessing.get(name) is not None for name in [*asked, "baseline"])
+
+    def made(self, step: str) -> Mapping[str, Any]:
+        """Returns the last manifest of a step; an empty one if there is none."""
+        found = [each for each in self.lineage if each["step"] == step and "finished" in each]
+        return found[-1] if found else {}
+
+
+def written(value: Any) -> Any:
+    """Returns a JSON value whose texts UTF-8 can hold: names of files may be any bytes."""
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
