@@ -123,7 +123,7 @@ class LinearHead:
     def __init__(self, model: TransferModel, asker: str, balance: Balance | None = None) -> None:
         """Takes the model, the name of who asks, for the message, and what weighs cells."""
         self.model = model
-        self._layer = _dense(model, asker)
+        self.layer = _dense(model, asker)
         self._loss = model.task.loss()
         self._metrics = list(model.task.metrics())
         self._worst = [*balance.metrics()] if balance else []
@@ -158,14 +158,26 @@ class LinearHead:
         variance = float(np.mean(np.maximum(squares / count - mean**2, 0)))
         return mean, variance**0.5 or 1.0
 
+    def picked(self, chunk: Chunk, places: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Returns what the dense layer gets of some rows of a chunk, float64, and their targets."""
+        columns: Any = keras.tree.map_structure(
+            lambda each: tf.gather(each, places), (chunk.summaries, chunk.targets)
+        )
+        summaries, targets = columns
+        return np.asarray(self._inner(summaries, training=False), np.float64), targets
+
+    def slopes(self, logits: np.ndarray, targets: Any) -> np.ndarray:
+        """Returns the slope of each row's own loss by what the dense layer gives, float64."""
+        return self._slopes(tf.constant(logits, tf.float32), targets).numpy().astype(np.float64)
+
     def zeros(self) -> Weights:
         """Returns kernel and bias of zeros."""
-        kernel, bias = (np.zeros(each.shape) for each in self._layer.weights)
+        kernel, bias = (np.zeros(each.shape) for each in self.layer.weights)
         return kernel, bias
 
     def assign(self, weights: Weights) -> None:
         """Sets kernel and bias of the model."""
-        for variable, value in zip(self._layer.weights, weights, strict=True):
+        for variable, value in zip(self.layer.weights, weights, strict=True):
             variable.assign(value)
 
     def loss(self, weights: Weights, rows: Rows, counted: np.ndarray) -> tuple[float, Weights]:
@@ -218,7 +230,7 @@ class LinearHead:
 
     @functools.cached_property
     def _inner(self) -> Any:
-        return keras.Model(self.model.head.input, self._layer.input)
+        return keras.Model(self.model.head.input, self.layer.input)
 
     @functools.cached_property
     def _slope(self) -> Any:
@@ -230,6 +242,21 @@ class LinearHead:
             return loss, *tape.gradient(loss, [kernel, bias])
 
         return self._traced(slope)
+
+    @functools.cached_property
+    def _slopes(self) -> Any:
+        given, found = self.layer.output, self.model.head.output
+        # Keras makes no network of an input that is its output.
+        tail = None if found is given else keras.Model(given, found)
+
+        def slopes(logits: Any, targets: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                outputs = tail(logits, training=False) if tail else logits
+                losses = self._loss.call(targets, outputs)
+            return tape.gradient(losses, logits)
+
+        return self._traced(slopes)
 
     @functools.cached_property
     def _measured(self) -> Any:
