@@ -49,6 +49,7 @@ tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
 tlkeras.measures.entities tlkeras.measures.spans
 tlkeras.measures.domains tlkeras.measures.parity tlkeras.measures.groups
+tlkeras.measures.membership
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
@@ -65,6 +66,7 @@ tlkeras.training.rate_finder
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
 tlkeras.training.head_alone tlkeras.training.entropy tlkeras.training.privacy
 tlkeras.training.noisy_descent tlkeras.training.descriptions tlkeras.training.solve
+tlkeras.training.shadows
 tlkeras.training.norms
 tlkeras.training.alignment tlkeras.training.discrepancy tlkeras.training.adversary
 tlkeras.training.adapted tlkeras.training.schedule
@@ -93,7 +95,7 @@ pipeline.config pipeline.order
 pipeline.store pipeline.flags
 pipeline.trace pipeline.lineage pipeline.certificate pipeline.forget pipeline.audit
 pipeline.batch pipeline.bulk_inferrer pipeline.explain pipeline.validate
-pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
+pipeline.attack pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
 pipeline.ranges pipeline.trial pipeline.search pipeline.__main__
 pipeline
 """

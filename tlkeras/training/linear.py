@@ -166,6 +166,20 @@ class LinearHead:
         summaries, targets = columns
         return np.asarray(self._inner(summaries, training=False), np.float64), targets
 
+    def weights(self) -> Weights:
+        """Returns kernel and bias of the model."""
+        kernel, bias = (np.asarray(each, np.float64) for each in self.layer.weights)
+        return kernel, bias
+
+    def losses(self, weights: Weights, rows: Rows) -> np.ndarray:
+        """Returns the loss of each row, float64 [count], those next to 0 as exactly."""
+        kernel, bias = weights
+        found = [
+            self._exact(tf.constant(inputs @ kernel + bias), chunk.targets).numpy()
+            for chunk, inputs in self.inputs(rows)
+        ]
+        return np.concatenate([each.reshape(len(each), -1).mean(axis=1) for each in found])
+
     def slopes(self, logits: np.ndarray, targets: Any) -> np.ndarray:
         """Returns the slope of each row's own loss by what the dense layer gives, float64."""
         return self._slopes(tf.constant(logits, tf.float32), targets).numpy().astype(np.float64)
@@ -245,18 +259,29 @@ class LinearHead:
 
     @functools.cached_property
     def _slopes(self) -> Any:
-        given, found = self.layer.output, self.model.head.output
-        # Keras makes no network of an input that is its output.
-        tail = None if found is given else keras.Model(given, found)
-
         def slopes(logits: Any, targets: Any) -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(logits)
-                outputs = tail(logits, training=False) if tail else logits
-                losses = self._loss.call(targets, outputs)
+                losses = self._loss.call(targets, self._tail(logits))
             return tape.gradient(losses, logits)
 
         return self._traced(slopes)
+
+    @functools.cached_property
+    def _exact(self) -> Any:
+        def losses(logits: Any, targets: Any) -> Any:
+            return self._loss.call(tf.cast(targets, tf.float64), self._tail(logits))
+
+        return self._traced(losses)
+
+    @functools.cached_property
+    def _tail(self) -> Callable[[Any], Any]:
+        """What comes after the dense layer, in inference mode, of the type that it is given."""
+        given, found = self.layer.output, self.model.head.output
+        if found is given:  # Keras makes no network of an input that is its output.
+            return lambda logits: logits
+        tail = keras.Model(given, found)
+        return lambda logits: tf.cast(tail(logits, training=False), logits.dtype)
 
     @functools.cached_property
     def _measured(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,8 @@ class NoisyDescent(HeadAlone, name="private"):
 
 def require_form(model: TransferModel) -> None:
     """Raises ValueError unless the head has gradients to clip, and holds nothing exact."""
-    task, layer = model.task, LinearHead(model, "private").layer
+    task = model.task
+    layer: Any = LinearHead(model, "private").layer
     if len(layer.input.shape) != 2:
         raise ValueError(
             f"private needs one row of features for each example; {task.name} gives the dense "
