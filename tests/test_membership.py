@@ -28,6 +28,7 @@ from tlkeras.training import shadows
 from tlkeras.training.features import Cache
 from tlkeras.training.linear import LinearHead, Rows
 from tlkeras.training.shadows import Pool
+from tlkeras.training.solve import Solve
 
 CLASSES = ("blue", "green", "red")
 CHANNELS = 24  # Those of `Tiny`.
@@ -170,7 +171,9 @@ def test_too_few_others_are_told(others, told):
     "task", [Classification(), pytest.param(Multilabel(), marks=pytest.mark.slow)]
 )
 def test_the_step_attacks_a_model_and_writes_a_page(task, recorded, shapes, tmp_path, monkeypatch):
-    monkeypatch.setattr(shadows, "HEADS", 4)
+    monkeypatch.setattr(shadows, "HEADS", 2)
+    monkeypatch.setattr(membership, "_DRAWS", 20)
+    monkeypatch.setattr(Solve, "strengths", (0.3, 0.01))
     examples = recorded if isinstance(task, Classification) else shapes
     data = Data(examples, Tiny(), task, batch_size=8)
     model = TransferModel(data.backbone, task, data.classes)

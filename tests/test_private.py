@@ -9,14 +9,21 @@ import pytest
 from conftest import Tiny, Wordy, weights_of
 from dp_accounting.pld import privacy_loss_distribution
 
+from pipeline import store
+from pipeline.config import Config
+from pipeline.order import STEPS
 from tlkeras import spec
+from tlkeras.backbones.starter import Starter
 from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import keras, tf
 from tlkeras.measures import measures
 from tlkeras.measures.measures import Table
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.recipes.private import Private
+from tlkeras.sources.folder import Folder
 from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.multilabel import Multilabel
@@ -198,6 +205,30 @@ def test_a_killed_fit_leaves_no_result_and_the_next_has_other_noise(data, tmp_pa
     again = TransferModel(Tiny(), Classification(), CLASSES)
     assert recipe.fit(again, data, tmp_path) == logs
     assert all(np.array_equal(before[path], each) for path, each in weights_of(again.full).items())
+
+
+@pytest.mark.slow
+def test_the_report_and_the_card_state_what_is_guaranteed_and_what_is_not(pictures, tmp_path):
+    config = Config(
+        source=Folder(pictures),
+        split=Split(validation=20, test=20),
+        backbone=Starter(size=32),
+        recipe=Private(epsilon=8.0),
+        exporters=(SavedModel(),),
+        root=tmp_path / "runs",
+        to="card",
+    )
+    products = store.run(STEPS, config, store.Store(config.root), config.to)
+    card = (products["card"] / "card.md").read_text(encoding="utf-8")
+    page = (products["card"] / "report.html").read_text(encoding="utf-8")
+    table = card.partition("### Privacy")[2].partition("###")[0]
+    for told in ("epsilon | 7.9", "one example added or removed", "dp-accounting 0.6", "Poisson"):
+        assert told in table, told
+    for told in ("noise multiplier", "number of examples of each class", "int8 export takes"):
+        assert told in page and told in card, told
+    # A second run finds the model and spends nothing.
+    again = store.run(STEPS, config, store.Store(config.root), config.to)
+    assert again == products
 
 
 @pytest.fixture
