@@ -167,6 +167,15 @@ def test_too_few_others_are_told(others, told):
     )
 
 
+def test_who_can_be_told_is_remarked_by_the_attack_that_allows_for_how_hard_an_example_is():
+    for apart, count in ((0.7, 1), (0.0, 0)):
+        harder, ratio = scores(300, 2000, 0.7), scores(300, 2000, apart)
+        attacks = {membership.THRESHOLD: harder, membership.RATIO: ratio}
+        found = membership.measured({"this model": attacks})
+        assert len(found.remarks) == count
+        assert all("the AUC of the likelihood ratio is 0." in each for each in found.remarks)
+
+
 @pytest.mark.parametrize(
     "task", [Classification(), pytest.param(Multilabel(), marks=pytest.mark.slow)]
 )

@@ -35,9 +35,9 @@ class Private(Recipe, name="private"):
     epsilon: float = 3.0
     delta: float | None = None
     clip: float = 0.3
-    epochs: int = 20
-    sampling_rate: float = 0.2
-    learning_rate: float = 30.0
+    epochs: int = 30
+    sampling_rate: float = 0.5
+    learning_rate: float = 100.0
     cache: Literal["float16", "float32", "none"] = "float16"
 
     def validate(self):

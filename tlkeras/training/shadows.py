@@ -16,7 +16,7 @@ import numpy as np
 from tlkeras import terminal
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import tf
-from tlkeras.measures.membership import Attack, confidence, likelihood_ratios
+from tlkeras.measures.membership import RATIO, THRESHOLD, Attack, confidence, likelihood_ratios
 from tlkeras.model import lengths
 from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.training import features
@@ -77,10 +77,7 @@ class Pool:
                 for each in terminal.shown(inside, heads, "shadow heads")
             ]
         )
-        scores = {
-            "loss threshold": found,
-            "likelihood ratio": likelihood_ratios(found, shadows, inside),
-        }
+        scores = {THRESHOLD: found, RATIO: likelihood_ratios(found, shadows, inside)}
         return {
             name: Attack(each[: self.members], each[self.members :])
             for name, each in scores.items()
