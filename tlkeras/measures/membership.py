@@ -163,7 +163,8 @@ def measured(attacks: Mapping[str, Mapping[str, Attack]], remarks: Sequence[str]
         "chance. Caught are examples of the training beyond a score that few others exceed: those "
         "few are the false alarms. Intervals are by the bootstrap over examples. The loss "
         "threshold also finds if examples of the test split are harder by themselves; the "
-        "likelihood ratio allows for that. That attacks find nothing proves no privacy: better ones may."
+        "likelihood ratio allows for that. That attacks find nothing proves no privacy: better "
+        "ones may."
     )
     lines = {
         f"{model}, {name}": attack.points()
