@@ -1,7 +1,7 @@
 """Private training: accuracy by epsilon, and what attacks find of who was in the training.
 
-Ways to a head on the same kept features: ``plain`` is `probe`, ``private 3`` is ``private`` with
-an epsilon of 3, and so on.
+Ways to a head on the same kept features: ``probe``; ``epochs``, the first phase of the default
+recipe, five epochs of the head; ``private 3``, ``private`` with an epsilon of 3, and so on.
 
     python benchmarks/private.py --data=IMAGES --weights=WEIGHTS --results=FILE
 
@@ -32,6 +32,7 @@ from tlkeras.data.batches import Data
 from tlkeras.measures.membership import RATES
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
+from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.recipes.private import Private
 from tlkeras.recipes.probe import Probe
 from tlkeras.training import shadows
@@ -54,7 +55,7 @@ def main() -> None:
 
     text = options.results.read_text(encoding="utf-8") if options.results.exists() else ""
     rows: list[Row] = [json.loads(line) for line in text.splitlines()]
-    ways: dict[str, Recipe] = {"plain": Probe()}
+    ways: dict[str, Recipe] = {"probe": Probe(), "epochs": FineTune(FineTune().phases[:1])}
     ways |= {f"private {epsilon:g}": Private(epsilon) for epsilon in options.epsilons}
     file = options.weights / "MobileNetV2_1.0_224_notop.weights.h5"
     network = spec.parse(f"mobilenet_v2(alpha=1.0, size=160, weights='{file}')", Backbone)
@@ -87,8 +88,12 @@ def measured(recipe: Recipe, data: Data, cache: Cache, seed: int) -> Row:
     ]
     right = np.concatenate([found.argmax(-1) == target.argmax(-1) for found, target in outputs])
     test = right[pool.members :][: data.count("test")]
-    row: Row = {"seconds": round(seconds, 2), "train": right[: pool.members].mean()}
-    row |= {"test": test.mean(), "members": pool.members, "others": len(right) - pool.members}
+    row: Row = {"seconds": round(seconds, 2), "train": float(right[: pool.members].mean())}
+    row |= {
+        "test": float(test.mean()),
+        "members": pool.members,
+        "others": len(right) - pool.members,
+    }
     if not seed:
         attacks = pool.attacks(pool.head.weights(), shadows.HEADS, seed)
         row["attacks"] = {
@@ -108,18 +113,24 @@ def measured(recipe: Recipe, data: Data, cache: Cache, seed: int) -> Row:
 def show(rows: list[Row]) -> None:
     """Prints the means over the seeds with the deviation of one run, and the attacks."""
     ways = dict.fromkeys(row["way"] for row in rows)
-    print("\n| head | test accuracy | lost, points | train accuracy | seconds | runs |")
-    print("|---|---|---|---|---|---|")
-    plain = statistics.mean(row["test"] for row in rows if row["way"] == "plain")
+    print(
+        "\n| head | test accuracy | below probe | below epochs | train accuracy | seconds | runs |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    plain = [
+        statistics.mean(row["test"] for row in rows if row["way"] == way)
+        for way in ("probe", "epochs")
+    ]
     for way in ways:
         own = [row for row in rows if row["way"] == way]
         tests = [row["test"] for row in own]
         deviation = statistics.stdev(tests) if len(own) > 1 else 0.0
         mean, train = statistics.mean(tests), statistics.mean(row["train"] for row in own)
         seconds = statistics.median(row["seconds"] for row in own)
+        lost = " | ".join(f"{100 * (other - mean):.1f}" for other in plain)
         print(
-            f"| {way} | {mean:.4f} ± {deviation:.4f} | {100 * (plain - mean):.1f} | {train:.4f} "
-            f"| {seconds:.1f} | {len(own)} |"
+            f"| {way} | {mean:.4f} ± {deviation:.4f} | {lost} | {train:.4f} | {seconds:.1f} "
+            f"| {len(own)} |"
         )
     print("\n| head | attack | AUC | caught at 0.1 % false alarms | at 1 % |")
     print("|---|---|---|---|---|")
