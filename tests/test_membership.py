@@ -176,9 +176,8 @@ def test_who_can_be_told_is_remarked_by_the_attack_that_allows_for_how_hard_an_e
         assert all("the AUC of the likelihood ratio is 0." in each for each in found.remarks)
 
 
-@pytest.mark.parametrize(
-    "task", [Classification(), pytest.param(Multilabel(), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [Classification(), Multilabel()])
 def test_the_step_attacks_a_model_and_writes_a_page(task, recorded, shapes, tmp_path, monkeypatch):
     monkeypatch.setattr(shadows, "HEADS", 2)
     monkeypatch.setattr(membership, "_DRAWS", 20)

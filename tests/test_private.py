@@ -97,7 +97,11 @@ def test_a_gradient_without_a_bound_is_refused():
 
 @pytest.mark.parametrize(
     ("noise", "rate", "steps", "delta"),
-    [(2.5, 0.2, 100, 2e-4), (1.0, 0.013, 500, 1e-5), (6.0, 1.0, 30, 1e-6)],
+    [
+        (2.5, 0.2, 100, 2e-4),
+        pytest.param(1.0, 0.013, 500, 1e-5, marks=pytest.mark.slow),
+        (6.0, 1.0, 30, 1e-6),
+    ],
 )
 def test_epsilon_is_that_of_dp_accounting(noise, rate, steps, delta):
     loss = privacy_loss_distribution.from_gaussian_mechanism(noise, sampling_prob=rate)
@@ -105,7 +109,7 @@ def test_epsilon_is_that_of_dp_accounting(noise, rate, steps, delta):
     assert Training(noise, rate, steps).epsilon(delta) == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("epsilon", [0.5, 20.0])
+@pytest.mark.parametrize("epsilon", [0.5, pytest.param(20.0, marks=pytest.mark.slow)])
 def test_solved_noise_keeps_to_epsilon_and_is_no_more_than_that_takes(epsilon):
     found = privacy.solved(epsilon, 1e-4, 0.2, 40)
     assert 0.995 * epsilon < found.epsilon(1e-4) <= epsilon
