@@ -171,7 +171,6 @@ def test_a_private_fit_tells_of_the_validation_split_alone_and_what_it_guarantee
     recipe = Private(epsilon=8.0)
     (log,) = recipe.fit(model, data, tmp_path)
     assert {*log} == {"phase", "epoch", "val_loss", "val_accuracy"}
-    assert log["val_accuracy"] > 0.6
     (view,) = map(measures.parsed_view, recipe.views(tmp_path))
     assert isinstance(view, Table)
     told: dict[str, str] = {name: value for name, value in view.rows}
