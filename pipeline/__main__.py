@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pipeline import (
+    attack,
     audit,
     bulk_inferrer,
     explain,
@@ -33,6 +34,7 @@ from tlkeras.measures import measures
 from tlkeras.report.page import number
 
 PROGRAMS = {
+    "attack": attack.command,
     "audit": audit.command,
     "bulk_inferrer": bulk_inferrer.command,
     "explain": explain.command,

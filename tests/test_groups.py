@@ -127,9 +127,9 @@ def test_a_row_without_a_group_is_told_with_its_line(tmp_path: Path):
     (tmp_path / "t.csv").write_text("text,label,sex\na,x,f\nb,y,\n", encoding="utf-8")
     source = CSV(tmp_path / "t.csv", group="sex")
     with pytest.raises(ValueError, match="line 3 has no sex; write 'unknown' where"):
-        [*source.examples()]
+        list(source.examples())
     with pytest.raises(ValueError, match="line 1 has no column 'age'"):
-        [*CSV(tmp_path / "t.csv", group="age").examples()]
+        list(CSV(tmp_path / "t.csv", group="age").examples())
 
 
 def test_every_measure_of_a_group_is_that_of_its_examples_alone(

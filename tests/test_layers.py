@@ -51,7 +51,7 @@ tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibratio
 tlkeras.measures.abstention
 tlkeras.measures.entities tlkeras.measures.spans
 tlkeras.measures.domains tlkeras.measures.parity tlkeras.measures.groups
-tlkeras.measures.conformal
+tlkeras.measures.conformal tlkeras.measures.membership
 tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.regression
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
@@ -66,7 +66,9 @@ tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_
 tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
 tlkeras.training.rate_finder
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
-tlkeras.training.head_alone tlkeras.training.descriptions tlkeras.training.solve
+tlkeras.training.head_alone tlkeras.training.entropy tlkeras.training.privacy
+tlkeras.training.noisy_descent tlkeras.training.descriptions tlkeras.training.solve
+tlkeras.training.shadows
 tlkeras.training.norms tlkeras.training.temperature
 tlkeras.training.alignment tlkeras.training.discrepancy tlkeras.training.adversary
 tlkeras.training.adapted tlkeras.training.schedule
@@ -100,7 +102,7 @@ pipeline.store pipeline.flags
 pipeline.trace pipeline.lineage pipeline.certificate pipeline.forget pipeline.audit
 pipeline.verify
 pipeline.batch pipeline.bulk_inferrer pipeline.explain pipeline.validate
-pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
+pipeline.attack pipeline.few_shot pipeline.gain pipeline.kubeflow pipeline.lr_find
 pipeline.ranges pipeline.trial pipeline.search pipeline.__main__
 pipeline
 """

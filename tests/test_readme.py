@@ -8,7 +8,7 @@ import pytest
 from absl import flags as absl_flags
 from conftest import draw
 
-from pipeline import few_shot, flags, forget, gain, lr_find, search, validate, verify
+from pipeline import attack, few_shot, flags, forget, gain, lr_find, search, validate, verify
 from pipeline.config import Config
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "BUILD.md", "Makefile", "benchmarks/README.md"]
 
 PROGRAMS = {
+    "attack": ((Config,), {"steps": attack.PIPELINE}),
     "gain": ((Config,), {"steps": gain.PIPELINE}),
     "few_shot": ((Config, few_shot.Episodes), {"steps": few_shot.PIPELINE}),
     "lr_find": ((Config,), {"steps": lr_find.PIPELINE}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
         of an unbroken fit; it does not repeat a finished fit. A change of data (also of labels),
         model, precision, recipe, task, batch size or seed needs another folder. A log has ``phase``
         and ``epoch``, counted from 0, ``loss`` and the task's metrics. With a validation split, it
-        also has the ``val_`` of each.
+        also has the ``val_`` of each; those alone, if the training split has to stay private.
 
         `callbacks` are instances of `keras.callbacks.Callback`; every epoch is a `fit` of its own
         to them. On cached features they see several batches at a time, as with Keras's
@@ -51,4 +51,11 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
 
     def remarks(self) -> Sequence[str]:
         """Returns what a reader of the report has to know of how the weights came about."""
+        return ()
+
+    def views(self, folder: Path) -> Sequence[Mapping[str, Any]]:
+        """Returns what report and card show of how the weights came about, after a fit in `folder`.
+
+        Each is as `measures.plain_view` gives it.
+        """
         return ()

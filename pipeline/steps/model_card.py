@@ -51,6 +51,9 @@ def card(
     found, blessing = measures.read(evaluation), files.read_json(evaluation / "blessing.json")
     if (remarks := model / "remarks.json").exists():
         found = dataclasses.replace(found, remarks=[*files.read_json(remarks), *found.remarks])
+    if (shown := model / "views.json").exists():
+        views = [*map(measures.parsed_view, files.read_json(shown))]
+        found = dataclasses.replace(found, views=[*views, *found.views])
     info = records.info(examples).plain()
     exported = files.read_json(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)

@@ -227,10 +227,7 @@ class Measures:
                 name for name, scalar in self.scalars.items() if not scalar.more_is_better
             ],
             "remarks": list(self.remarks),
-            "views": [
-                {"view": type(view).__name__.lower(), **dataclasses.asdict(view)}
-                for view in self.views
-            ],
+            "views": [*map(plain_view, self.views)],
         }
 
 
@@ -253,7 +250,7 @@ def parsed(plain: Mapping[str, Any]) -> Measures:
         primary=plain["primary"],
         count=plain["count"],
         scalars=scalars,
-        views=[_view(each) for each in plain["views"]],
+        views=[*map(parsed_view, plain["views"])],
         remarks=plain["remarks"],
         split=plain["split"],
     )
@@ -269,7 +266,13 @@ def write(measures: Measures, folder: Path) -> None:
     files.write_json(folder / FILE, measures.plain())
 
 
-def _view(plain: Mapping[str, Any]) -> View:
+def plain_view(view: View) -> dict[str, Any]:
+    """Returns a view as JSON can hold it."""
+    return {"view": type(view).__name__.lower(), **dataclasses.asdict(view)}
+
+
+def parsed_view(plain: Mapping[str, Any]) -> View:
+    """Returns the view that `plain_view` gave."""
     kind = plain["view"]
     fields = {name: value for name, value in plain.items() if name != "view"}
     if kind in _PARTS:

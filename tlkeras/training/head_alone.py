@@ -61,6 +61,10 @@ class HeadAlone(Spec):
             beside: The split beside the training, where a recipe reads one.
         """
 
+    def learned(self, head: LinearHead, rows: Rows, solution: Weights) -> loop.Logs:
+        """Returns the loss and the metrics of the training split."""
+        return head.measured(rows, [(solution, rows.ones())])
+
     def settled(self, swept: Callable[[Any], Any]) -> HeadAlone:
         """Returns itself: it has no learning rate."""
         return self
@@ -104,7 +108,7 @@ class HeadAlone(Spec):
             checked = Rows(lambda: validation, summarized, head, ones) if validation else None
             others = [Rows(lambda: beside, summarized, head)] if beside else []
             solution = self.solution(head, rows, checked, metric, seed, *others)
-            logs = head.measured(rows, [(solution, rows.ones())])
+            logs = self.learned(head, rows, solution)
             if checked:
                 measured = head.measured(checked, [(solution, checked.ones())])
                 logs |= {f"val_{name}": value for name, value in measured.items()}

@@ -123,7 +123,7 @@ class LinearHead:
     def __init__(self, model: TransferModel, asker: str, balance: Balance | None = None) -> None:
         """Takes the model, the name of who asks, for the message, and what weighs cells."""
         self.model = model
-        self._layer = _dense(model, asker)
+        self.layer = _dense(model, asker)
         self._loss = model.task.loss()
         self._metrics = list(model.task.metrics())
         self._worst = [*balance.metrics()] if balance else []
@@ -158,14 +158,40 @@ class LinearHead:
         variance = float(np.mean(np.maximum(squares / count - mean**2, 0)))
         return mean, variance**0.5 or 1.0
 
+    def picked(self, chunk: Chunk, places: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Returns what the dense layer gets of some rows of a chunk, float64, and their targets."""
+        columns: Any = keras.tree.map_structure(
+            lambda each: tf.gather(each, places), (chunk.summaries, chunk.targets)
+        )
+        summaries, targets = columns
+        return np.asarray(self._inner(summaries, training=False), np.float64), targets
+
+    def weights(self) -> Weights:
+        """Returns kernel and bias of the model."""
+        kernel, bias = (np.asarray(each, np.float64) for each in self.layer.weights)
+        return kernel, bias
+
+    def losses(self, weights: Weights, rows: Rows) -> np.ndarray:
+        """Returns the loss of each row, float64 [count], those next to 0 as exactly."""
+        kernel, bias = weights
+        found = [
+            self._exact(tf.constant(inputs @ kernel + bias), chunk.targets).numpy()
+            for chunk, inputs in self.inputs(rows)
+        ]
+        return np.concatenate([each.reshape(len(each), -1).mean(axis=1) for each in found])
+
+    def slopes(self, logits: np.ndarray, targets: Any) -> np.ndarray:
+        """Returns the slope of each row's own loss by what the dense layer gives, float64."""
+        return self._slopes(tf.constant(logits, tf.float32), targets).numpy().astype(np.float64)
+
     def zeros(self) -> Weights:
         """Returns kernel and bias of zeros."""
-        kernel, bias = (np.zeros(each.shape) for each in self._layer.weights)
+        kernel, bias = (np.zeros(each.shape) for each in self.layer.weights)
         return kernel, bias
 
     def assign(self, weights: Weights) -> None:
         """Sets kernel and bias of the model."""
-        for variable, value in zip(self._layer.weights, weights, strict=True):
+        for variable, value in zip(self.layer.weights, weights, strict=True):
             variable.assign(value)
 
     def loss(self, weights: Weights, rows: Rows, counted: np.ndarray) -> tuple[float, Weights]:
@@ -218,7 +244,7 @@ class LinearHead:
 
     @functools.cached_property
     def _inner(self) -> Any:
-        return keras.Model(self.model.head.input, self._layer.input)
+        return keras.Model(self.model.head.input, self.layer.input)
 
     @functools.cached_property
     def _slope(self) -> Any:
@@ -230,6 +256,32 @@ class LinearHead:
             return loss, *tape.gradient(loss, [kernel, bias])
 
         return self._traced(slope)
+
+    @functools.cached_property
+    def _slopes(self) -> Any:
+        def slopes(logits: Any, targets: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                losses = self._loss.call(targets, self._tail(logits))
+            return tape.gradient(losses, logits)
+
+        return self._traced(slopes)
+
+    @functools.cached_property
+    def _exact(self) -> Any:
+        def losses(logits: Any, targets: Any) -> Any:
+            return self._loss.call(tf.cast(targets, tf.float64), self._tail(logits))
+
+        return self._traced(losses)
+
+    @functools.cached_property
+    def _tail(self) -> Callable[[Any], Any]:
+        """What comes after the dense layer, in inference mode, of the type that it is given."""
+        given, found = self.layer.output, self.model.head.output
+        if found is given:  # Keras makes no network of an input that is its output.
+            return lambda logits: logits
+        tail = keras.Model(given, found)
+        return lambda logits: tf.cast(tail(logits, training=False), logits.dtype)
 
     @functools.cached_property
     def _measured(self) -> Any:
