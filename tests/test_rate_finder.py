@@ -85,6 +85,7 @@ def found(folder, number):
     return rate_finder.read(folder / f"phase{number}" / rate_finder.FILE)
 
 
+@pytest.mark.slow
 @pytest.mark.equality
 def test_a_fit_after_sweeps_is_the_fit_with_the_rates_that_they_suggest(data, tmp_path):
     weights, logs = fit(data, tmp_path / "auto", AUTO)
@@ -107,8 +108,9 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.equality
-@pytest.mark.parametrize("epoch", [*(pytest.param(e, marks=pytest.mark.slow) for e in (1, 2)), 3])
+@pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_a_killed_fit_with_sweeps_ends_like_an_unbroken_one(data, tmp_path, epoch):
     expected, logs = fit(data, tmp_path / "whole", AUTO)
     seen: list[int] = []

@@ -152,7 +152,7 @@ class Pieces(Backbone, name="pieces_of_a_test"):
     ("target", "input", "task"),
     [
         ("label", "text", Classification()),
-        ("pair", "pair", Classification()),
+        pytest.param("pair", "pair", Classification(), marks=pytest.mark.slow),
         ("tags", "words", Tagging()),
     ],
 )
