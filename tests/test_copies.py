@@ -6,6 +6,7 @@ import dirty
 import imagehash
 import numpy as np
 import pytest
+from PIL import Image
 
 from tlkeras.doctor import hashes, sketches
 from tlkeras.doctor.sets import Sets
@@ -56,11 +57,24 @@ def test_a_crowd_of_copies_is_one_set_in_few_pairs(rows: int):
     assert len(pairs) < 3 * rows
 
 
+def _symmetric(side: int = 256) -> list[Image.Image]:
+    """Returns a cross, a ring and a bar, as logos and icons are."""
+    y, x = np.mgrid[:side, :side] - (side - 1) / 2
+    far = np.hypot(x, y)
+    inside = [(abs(x) < 40) | (abs(y) < 40), (far < 90) & (far > 50), (abs(x) < 50) & (y > 0)]
+    return [Image.fromarray(np.where(each, 180, 60).astype(np.uint8)) for each in inside]
+
+
+def test_a_brighter_copy_of_a_symmetric_picture_has_its_hash():
+    for picture in _symmetric():
+        assert hashes.picture(picture.point(lambda grey: grey + 10)) == hashes.picture(picture)
+
+
 def test_hashes_and_distances_are_those_of_imagehash():
     pictures = [dirty.scene(seed).convert("L") for seed in range(20)]
-    pictures += [each.crop((1, 1, 95, 96)) for each in pictures]
+    pictures += [*(each.crop((1, 1, 95, 96)) for each in pictures), *_symmetric()]
     found = [bytes.fromhex(hashes.picture(image)) for image in pictures]
-    small = [image.resize((64, 64), dirty.Image.Resampling.BOX) for image in pictures]
+    small = [image.resize((64, 64), Image.Resampling.BOX) for image in pictures]
     expected = [imagehash.phash(image, hash_size=16) for image in small]
     for ours, theirs in zip(found, expected, strict=True):
         assert ours[1:] == np.packbits(theirs.hash).tobytes()

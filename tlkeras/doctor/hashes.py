@@ -30,6 +30,9 @@ _DETAILED = 48
 # The most differing bits of 256 of two near copies, without and with a plain border.
 _MOST, _MOST_PLAIN = 64, 40
 
+# Decimals of a frequency; rounding errors are in the tenth.
+_DIGITS = 6
+
 # The places of the two middle numbers of all frequencies, whose mean is the median.
 _MIDDLE = [_SIDE**2 // 2 - 1, _SIDE**2 // 2]
 
@@ -45,8 +48,9 @@ def picture(grey: Image.Image) -> str:
     small = grey.resize((_PIXELS, _PIXELS), Image.Resampling.BOX)
     pixels = np.asarray(small, np.float64)
     plain = edge(pixels).std() < _PLAIN_BORDER
-    # Only these frequencies of all are made: a third of the time of `imagehash.phash`.
-    low = _cosines() @ pixels @ _cosines().T
+    # Only these frequencies of all are made: a third of the time of `imagehash.phash`. Those that
+    # a symmetric picture lacks are 0, not what rounding leaves of them.
+    low = np.round(_cosines() @ pixels @ _cosines().T, _DIGITS)
     middle = np.partition(low.ravel(), _MIDDLE)[_MIDDLE].mean()
     return f"{plain:02x}{np.packbits(low > middle).tobytes().hex()}"
 
