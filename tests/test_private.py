@@ -231,6 +231,7 @@ def test_the_report_and_the_card_state_what_is_guaranteed_and_what_is_not(pictur
         assert told in table, told
     for told in ("noise multiplier", "number of examples of each class", "int8 export takes"):
         assert told in page and told in card, told
+        assert told not in page.partition("Where does it fail?")[2].partition("</section>")[0], told
     # A second run finds the model and spends nothing.
     again = store.run(STEPS, config, store.Store(config.root), config.to)
     assert again == products

@@ -49,6 +49,8 @@ def card(
     the data.
     """
     found, blessing = measures.read(evaluation), files.read_json(evaluation / "blessing.json")
+    # What a recipe says of its fit is no weakness that was measured.
+    weak = found.remarks
     if (remarks := model / "remarks.json").exists():
         found = dataclasses.replace(found, remarks=[*files.read_json(remarks), *found.remarks])
     if (shown := model / "views.json").exists():
@@ -73,7 +75,7 @@ def card(
         noted=noted,
         beside=[*dict.fromkeys(kind.leaves_out for kind in kinds if kind.leaves_out)],
         columns=[*_columns(statistics)],
-        measures=found,
+        measures=dataclasses.replace(found, remarks=weak),
         blessing=blessing,
         exports=exported,
         lineage=lineage,
