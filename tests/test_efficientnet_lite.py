@@ -198,6 +198,14 @@ def test_a_damaged_file_is_named(tmp_path, archive):
             torch_file.read(tmp_path / "b.pth")
 
 
+def test_the_first_part_of_an_archive_is_damaged_whatever_its_date(tmp_path):
+    whole = saved(tmp_path / "a.pth", {"a": np.ones(300, np.float32)}, True).read_bytes()
+    # A time of which one byte is the end of a line: that would end a name in a pickle.
+    (tmp_path / "b.pth").write_bytes(whole[:10] + b"\n" + whole[11 : len(whole) // 2])
+    with pytest.raises(ValueError, match=r"b.pth is damaged or no PyTorch file"):
+        torch_file.read(tmp_path / "b.pth")
+
+
 def test_mutated_files_are_read_or_refused(tmp_path):
     random = np.random.default_rng(0)
     for archive in (True, False):

@@ -62,6 +62,9 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
+_ARCHIVE = b"PK"
+
+
 class _Refused(Exception):
     """What a file holds besides tensors."""
 
@@ -77,7 +80,10 @@ def read(path: Path) -> dict[str, np.ndarray]:
             with zipfile.ZipFile(path) as archive:
                 return _of_archive(archive)
         # From memory, no length that a file claims takes more than the file has.
-        return _of_pickles(io.BytesIO(path.read_bytes()))
+        content = path.read_bytes()
+        if content.startswith(_ARCHIVE):  # Its first letter is an operation of pickles, too.
+            raise zipfile.BadZipFile("the end of the archive is missing")
+        return _of_pickles(io.BytesIO(content))
     except _Refused as error:
         raise ValueError(
             f"{path} holds {error}, expected named tensors alone; save the network's "
