@@ -187,6 +187,7 @@ def test_a_private_fit_tells_of_the_validation_split_alone_and_what_it_guarantee
     assert "int8" in " ".join(recipe.remarks())
 
 
+@pytest.mark.slow
 def test_a_killed_fit_leaves_no_result_and_the_next_has_other_noise(data, tmp_path, monkeypatch):
     recipe, ends = Private(epsilon=8.0, epochs=1), []
     solution = NoisyDescent.solution

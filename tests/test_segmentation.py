@@ -247,7 +247,7 @@ EXPORTERS = [
     pytest.param("tflite", marks=pytest.mark.slow),
     pytest.param("tflite(quantize='float16')", marks=pytest.mark.slow),
     pytest.param("tflite(quantize='dynamic')", marks=pytest.mark.slow),
-    "tflite(quantize='int8')",
+    pytest.param("tflite(quantize='int8')", marks=pytest.mark.slow),
 ]
 LEAST = {"tflite(quantize='dynamic')": 0.9, "tflite(quantize='int8')": 0.85}
 """The share of pixels of the same class; the network is hardly trained and most are unsure."""

@@ -113,9 +113,8 @@ def test_the_float_kinds_say_that_they_compute_in_float(written):
         assert "CONV_2D" in TFLite(quantize=kind).facts(written)["float_operations"]
 
 
-@pytest.mark.parametrize(
-    "policy", [pytest.param("mixed_float16", marks=pytest.mark.slow), "mixed_bfloat16"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_a_model_of_mixed_precision_is_exported_in_float32(policy, tmp_path):
     keras.config.set_dtype_policy(policy)
     try:

@@ -36,9 +36,8 @@ def trained(recorded, place, name, **changes):
     return TransferModel.load(out), losses
 
 
-@pytest.mark.parametrize(
-    "precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_in_mixed_precision_losses_are_near_and_the_kept_model_is_float32(
     recorded, tmp_path, precision
 ):
