@@ -235,11 +235,10 @@ def digests(folder: Path) -> dict[str, str]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / MANIFEST:
             try:
-                with path.open("rb") as file:
-                    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                found = files.sha256(path)
             except PermissionError:
-                sha256 = "unreadable"
-            sums[path.relative_to(folder).as_posix()] = sha256
+                found = "unreadable"
+            sums[path.relative_to(folder).as_posix()] = found
     return sums
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tlkeras import folders
+from tlkeras import files, folders
 
 SIGNATURE, SIGNER = "manifest.sig", "signer.pem"
 
@@ -35,8 +35,7 @@ def contents(version: Path) -> dict[str, str]:
         elif path.is_dir() or name in _UNSIGNED:
             continue
         elif path.is_file():
-            with path.open("rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+            found[name] = files.sha256(path)
         else:
             found[name] = "no file"  # Whoever opens a pipe may wait for ever.
     return found

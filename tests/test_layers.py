@@ -82,12 +82,12 @@ tlkeras.doctor.examined tlkeras.doctor.folds tlkeras.doctor.copies tlkeras.docto
 tlkeras.doctor.gaussians tlkeras.doctor.suspects tlkeras.doctor.outliers
 tlkeras.doctor.shortcuts tlkeras.doctor.vectors tlkeras.doctor.judgement
 tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
-tlkeras.report.limits tlkeras.report.evidence tlkeras.report.summary tlkeras.report.facts
-tlkeras.report.duties
+tlkeras.report.limits tlkeras.report.evidence tlkeras.report.summary
+tlkeras.report.libraries tlkeras.report.facts tlkeras.report.duties
 tlkeras.report.report tlkeras.report.statistics tlkeras.report.thumbnails
 tlkeras.report.findings
 tlkeras.report.validation
-tlkeras.report.libraries tlkeras.report.card tlkeras.report.datasheet
+tlkeras.report.card tlkeras.report.datasheet
 tlkeras.report.bom tlkeras.report.croissant
 tlkeras
 pipeline.code pipeline.log pipeline.product pipeline.step pipeline.version

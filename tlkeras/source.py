@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from tlkeras import folders, spec
+from tlkeras import files, folders, spec
 from tlkeras.kind import Kind
 from tlkeras.spec import Spec
 
@@ -185,8 +185,7 @@ def digest(file: Path) -> str:
         ValueError: The file cannot be read.
     """
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return files.sha256(file)
     except OSError as error:
         raise ValueError(f"{file} cannot be read: {error.strerror}.") from None
 

@@ -56,7 +56,8 @@ def card(
     if (shown := model / "views.json").exists():
         views = [*map(measures.parsed_view, files.read_json(shown))]
         found = dataclasses.replace(found, views=[*views, *found.views])
-    info = records.info(examples).plain()
+    about = records.info(examples)
+    info = about.plain()
     exported = files.read_json(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)
     options = product.options(lineage) | {"baseline": blessing["baseline"] or "none"}
@@ -64,7 +65,7 @@ def card(
     again = options | {"baseline": "none"}
     command = terminal.quoted(["tlkeras", *(f"--{key}={text}" for key, text in again.items())])
     left_out, noted = _findings(examples, anomalies)
-    kinds = records.info(examples).features.values()
+    kinds = about.features.values()
     evidence = Evidence(
         name=name,
         details=details,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import hashlib
 import io
 import types
 import warnings
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from tlkeras import files
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras
 from tlkeras.images.pixels import squash
@@ -178,8 +178,7 @@ class Application(Backbone):
     def fingerprint(self):
         if self._path is None:
             return ""
-        with _existing(self._path, self).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256(_existing(self._path, self))
 
     @property
     def _path(self) -> Path | None:

@@ -8,7 +8,6 @@ the stages are those of Tan and Le 2019, https://arxiv.org/abs/1905.11946).
 
 from __future__ import annotations
 
-import hashlib
 import math
 import types
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from tlkeras import files
 from tlkeras.backbone import Backbone
 from tlkeras.formats import torch_file
 from tlkeras.frameworks import keras
@@ -99,8 +99,7 @@ class EfficientNetLite(Backbone):
     def fingerprint(self):
         if self._path is None:
             return ""
-        with self._existing(self._path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return files.sha256(self._existing(self._path))
 
     @property
     def _path(self) -> Path | None:

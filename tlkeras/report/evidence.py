@@ -47,7 +47,6 @@ class Evidence:
         measures: Of the model, on one split.
         blessing: Whether the model was ``blessed``, and the ``reasons`` if not.
         exports: Rows with ``export``, ``files``, ``bytes`` and the measures of each.
-        logs: One of every epoch.
         lineage: The manifests of the products, in the order of their making.
     """
 
@@ -63,7 +62,6 @@ class Evidence:
     measures: Measures | None = None
     blessing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     exports: Sequence[Mapping[str, Any]] = ()
-    logs: Sequence[Mapping[str, Any]] = ()
     lineage: Sequence[Mapping[str, Any]] = ()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
+from tlkeras.report import libraries
 from tlkeras.report.evidence import Evidence
 from tlkeras.report.page import number
 
@@ -132,7 +133,7 @@ def _description(evidence: Evidence) -> Iterator[str]:
 
 
 def _parts(evidence: Evidence) -> Iterator[str]:
-    if count := len({name for made in evidence.lineage for name in made.get("versions", {})}):
+    if count := len(libraries.versions(evidence.lineage)):
         yield f"{count} libraries are listed with their versions and declared licences."
 
 
