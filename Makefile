@@ -19,8 +19,7 @@ TESTS := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loa
 # What transfer gained is told at 64 pixels: training a whole network takes its time.
 run: .venv/installed
 	$(BIN)/tlkeras
-	$(BIN)/tlkeras gain --backbone="starter(size=64)"
-	$(BIN)/tlkeras gain --backbone="starter(size=64)" --source="embedded(data='shapes', seed=1)"
+	$(BIN)/tlkeras gain --backbone="starter(size=64)" --more_sources="embedded(data='shapes', seed=1)"
 
 test: .venv/developer
 	$(TESTS) -m "not slow and not data"

@@ -12,7 +12,9 @@ from pipeline.config import Config
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
+from tlkeras.frameworks import keras
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
@@ -56,21 +58,51 @@ def test_both_are_trained_alike_and_measured_on_examples_that_neither_saw(
     recorded, tmp_path, monkeypatch
 ):
     learnt = []
-    monkeypatch.setattr(gain, "train", lambda model, *given: learnt.append((model, given)))
+
+    def train(model, *given):
+        learnt.append((weights_of(model), given))
+
+    monkeypatch.setattr(gain, "train", train)
     gain.gain.run(tmp_path, examples=recorded, backbone=Tiny(), seed=0)
-    (model, (pictures, labels, *how)), (fresh, (others, same, *alike)) = learnt
+    (transferred, (pictures, labels, *how)), (random, (others, same, *alike)) = learnt
     np.testing.assert_array_equal(pictures, others)
     np.testing.assert_array_equal(labels, same)
-    assert how == alike and len(labels) <= 3 * gain.LABELS and model is not fresh
+    assert how == alike and len(labels) <= 3 * gain.LABELS
     told = json.loads((tmp_path / "gain.json").read_text())
     assert told["split"] == "test" and told["labels"] == len(labels)
     data = Data(recorded, Tiny(), Classification())
-    for name, network in (("transfer", model), ("scratch", fresh)):
+    model = TransferModel(Tiny(), data.task, data.classes, seed=0).full
+    fresh = gain.fresh(model, seed=0)
+    for name, network, found in (("transfer", model, transferred), ("scratch", fresh, random)):
+        for weight, values in weights_of(network).items():
+            np.testing.assert_array_equal(found[weight], values, err_msg=weight)
         hits = [
             (network.predict_on_batch(x).argmax(-1) == y.argmax(-1)).sum()
             for x, y in data.batches("test").as_numpy_iterator()
         ]
         assert told[name] == pytest.approx(sum(hits) / data.count("test"))
+
+
+def test_a_second_training_of_a_network_is_as_the_first_and_traces_nothing(data, monkeypatch):
+    traces = []
+    compute = keras.Model.compute_loss
+    monkeypatch.setattr(
+        keras.Model,
+        "compute_loss",
+        lambda *given, **more: traces.append(1) or compute(*given, **more),
+    )
+    model = TransferModel(Tiny(), Classification(), data.classes, seed=0).full
+    start = [variable.numpy() for variable in model.variables]
+    pictures, labels = gain.few(data)
+    ends = []
+    for _ in range(2):
+        for variable, value in zip(model.variables, start, strict=True):
+            variable.assign(value)
+        gain.train(model, pictures, labels, seed=0, steps=3)
+        ends.append(weights_of(model))
+    for name, values in ends[0].items():
+        np.testing.assert_array_equal(values, ends[1][name], err_msg=name)
+    assert len(traces) == 1
 
 
 def test_data_without_a_test_is_refused(pictures, tmp_path):
@@ -81,21 +113,25 @@ def test_data_without_a_test_is_refused(pictures, tmp_path):
 
 def test_a_flag_that_the_gain_does_not_read_is_refused(capsys):
     def read(*arguments):
-        parse = flags.parser(Config, steps=gain.PIPELINE, values=absl_flags.FlagValues())
+        parse = flags.parser(
+            Config, gain.Others, steps=gain.PIPELINE, values=absl_flags.FlagValues()
+        )
         return parse(["gain", *arguments])
 
-    assert read("--seed=3") == (Config(seed=3),)
+    assert read("--seed=3") == (Config(seed=3), gain.Others())
     with pytest.raises(SystemExit):
         read("--recipe=fine_tune")
     assert "Unknown command line flag 'recipe'" in capsys.readouterr().err
 
 
-def test_the_gain_is_told_in_one_line(pictures, tmp_path, monkeypatch, capsys):
+def test_the_gain_is_told_in_a_line_for_each_source(pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gain, "train", lambda *given: None)
     split = Split(validation=20, test=20)
     config = Config(source=Folder(pictures), split=split, backbone=Tiny(), root=tmp_path)
-    assert gain.main(config) == 0
-    (file,) = tmp_path.glob("gain/*/gain.json")
-    told = json.loads(file.read_text())
-    (line,) = (x for x in capsys.readouterr().out.splitlines() if "Gain of transfer" in x)
-    assert f"test accuracy {told['transfer']:.3f} against {told['scratch']:.3f} from" in line
+    assert gain.main(config, gain.Others((Embedded(count=150),))) == 0
+    lines = [x for x in capsys.readouterr().out.splitlines() if "Gain of transfer" in x]
+    told = [json.loads(file.read_text()) for file in tmp_path.glob("gain/*/gain.json")]
+    assert len(lines) == len(told) == 2
+    wanted = {f"accuracy {x['transfer']:.3f} against {x['scratch']:.3f} from" for x in told}
+    assert all(any(each in line for line in lines) for each in wanted)
+    assert "embedded" not in lines[0] and "embedded" in lines[1]

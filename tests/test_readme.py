@@ -17,7 +17,7 @@ PAGES = ["README.md", "BUILD.md", "Makefile", "benchmarks/README.md"]
 
 PROGRAMS = {
     "attack": ((Config,), {"steps": attack.PIPELINE}),
-    "gain": ((Config,), {"steps": gain.PIPELINE}),
+    "gain": ((Config, gain.Others), {"steps": gain.PIPELINE}),
     "few_shot": ((Config, few_shot.Episodes), {"steps": few_shot.PIPELINE}),
     "lr_find": ((Config,), {"steps": lr_find.PIPELINE}),
     "search": (
