@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5, help="of each of the two parts")
     parser.add_argument("--cache", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="a folder for trained, an empty file, and TFLite")
     options = parser.parse_args()
 
     times = [time.perf_counter()]
@@ -83,6 +84,10 @@ def main() -> None:
     model.compile(keras.optimizers.RMSprop(1e-5), loss, metrics=["accuracy"])
     tuned = model.fit(train, validation_data=validation, epochs=options.epochs, verbose=2)
     times.append(time.perf_counter())
+    if options.out:
+        (options.out / "trained").touch()
+        converted = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+        (options.out / "model.tflite").write_bytes(converted)
 
     names = ("import", "frozen", "fine_tuned")
     result = {
