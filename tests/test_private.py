@@ -33,7 +33,7 @@ from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.tasks.tagging import Tagging
 from tlkeras.training import entropy, features, loop, privacy
 from tlkeras.training.linear import LinearHead, Rows
-from tlkeras.training.noisy_descent import NoisyDescent, clipped_sum, of_features, units
+from tlkeras.training.noisy_descent import NoisyDescent, across, clipped_sum, of_features, units
 from tlkeras.training.privacy import Training
 
 CLASSES = ("blue", "green", "red")
@@ -106,7 +106,9 @@ def test_a_gradient_without_a_bound_is_refused():
 )
 def test_epsilon_is_that_of_dp_accounting(noise, rate, steps, delta):
     loss = privacy_loss_distribution.from_gaussian_mechanism(noise, sampling_prob=rate)
-    expected = loss.self_compose(steps).get_epsilon_for_delta(delta)
+    # The sum of features before the steps has its share of the budget.
+    sum_of_all = privacy_loss_distribution.from_gaussian_mechanism(noise / rate)
+    expected = loss.self_compose(steps).compose(sum_of_all).get_epsilon_for_delta(delta)
     assert Training(noise, rate, steps).epsilon(delta) == pytest.approx(expected, abs=1e-6)
 
 
@@ -118,8 +120,13 @@ def test_solved_noise_keeps_to_epsilon_and_is_no_more_than_that_takes(epsilon):
 
 def test_without_noise_and_clip_private_descent_is_plain_descent():
     head, rows = head_and_rows(Classification())
-    part = NoisyDescent(noise=0.0, sampling_rate=1.0, clip=1e9, steps=4, rate=2.0)
+    part = NoisyDescent(0.0, 0.0, sampling_rate=1.0, clip=1e9, steps=4, rate=2.0)
     inputs, targets = examples()
+    rows_seen = units(inputs)
+    mean = np.append(rows_seen[:, :-1].mean(axis=0), 0)
+    mean /= np.linalg.norm(mean)
+    rows_seen -= np.outer(rows_seen @ mean, mean)
+    rows_seen /= np.linalg.norm(rows_seen, axis=1, keepdims=True)
     layer: Any = keras.Sequential(
         [keras.Input([CHANNELS + 1]), keras.layers.Dense(3, use_bias=False)]
     )
@@ -127,14 +134,14 @@ def test_without_noise_and_clip_private_descent_is_plain_descent():
     layer.set_weights([np.zeros((CHANNELS + 1, 3))])
     ends = []
     for _ in range(4):
-        layer.train_on_batch(units(inputs).astype(np.float32), targets)
+        layer.train_on_batch(rows_seen.astype(np.float32), targets)
         ends.append(layer.get_weights()[0])
     np.testing.assert_allclose(part._descended(head, rows), np.mean(ends[2:], axis=0), atol=1e-6)
 
 
 def test_every_example_is_drawn_as_often_as_the_rate_says_and_anew_in_every_step():
     head, rows = head_and_rows(Classification(), 400)
-    part = NoisyDescent(noise=1.0, sampling_rate=0.2, clip=1.0, steps=1, rate=1.0)
+    part = NoisyDescent(1.0, 5.0, sampling_rate=0.2, clip=1.0, steps=1, rate=1.0)
     counts = [sum(len(drawn) for drawn, _ in part._drawn(head, rows)) for _ in range(50)]
     deviation = np.sqrt(400 * 0.2 * 0.8)
     assert abs(np.mean(counts) - 80) < 5 * deviation / np.sqrt(50)
@@ -146,7 +153,7 @@ def test_every_example_is_drawn_as_often_as_the_rate_says_and_anew_in_every_step
 
 def test_noise_has_the_deviation_that_the_accountant_counts_on():
     head, rows = head_and_rows(Classification())
-    part = NoisyDescent(noise=500.0, sampling_rate=0.5, clip=0.01, steps=1, rate=2.0)
+    part = NoisyDescent(500.0, 0.0, sampling_rate=0.5, clip=0.01, steps=1, rate=2.0)
     ends = np.stack([part._descended(head, rows) for _ in range(40)])
     # The gradients of 60 examples move the sum by at most 0.6.
     assert np.std(ends) == pytest.approx(2.0 * 500 * 0.01 / (0.5 * 60), rel=0.1)
@@ -157,12 +164,37 @@ def test_noise_has_the_deviation_that_the_accountant_counts_on():
     assert 0 < entropy.uniform(20_000).min() < entropy.uniform(20_000).max() < 1
 
 
+def test_the_direction_of_the_sum_of_features_has_the_noise_that_the_accountant_counts_on():
+    head, rows = head_and_rows(Classification())
+    inputs = examples()[0]
+    centred = inputs - inputs.mean(axis=1, keepdims=True)
+    total = (centred / np.sqrt(1 + np.square(centred).sum(axis=1, keepdims=True))).sum(axis=0)
+    random = np.random.default_rng(0)
+    noisy = total + 5 * random.normal(size=(4000, CHANNELS))
+    noisy -= noisy.mean(axis=1, keepdims=True)
+    expected = noisy @ total / np.linalg.norm(noisy, axis=1) / np.linalg.norm(total)
+    part = NoisyDescent(1.0, 5.0, sampling_rate=1.0, clip=1.0, steps=1, rate=1.0)
+    drawn = np.stack([part._direction(head, rows, CHANNELS) for _ in range(200)])
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1)
+    assert (drawn[:, -1] == 0).all() and np.abs(drawn.sum(axis=1)).max() < 1e-9
+    found = drawn[:, :-1] @ total / np.linalg.norm(total)
+    error = 5 * expected.std() / np.sqrt(len(found))
+    assert expected.std() > 0.01 and abs(found.mean() - expected.mean()) < error
+    # One example more moves the sum by no more than 1, the length that the noise is a multiple of.
+    assert np.linalg.norm(units(inputs)[:, :-1], axis=1).max() <= 1
+
+
 def test_the_head_orders_the_classes_as_the_points_do():
     random = np.random.default_rng(0)
     inputs, point = 5 + random.normal(0, 3, (500, CHANNELS)), random.normal(0, 1, (CHANNELS + 1, 9))
+    direction = np.append(random.normal(size=CHANNELS), 0)
+    direction[:-1] -= direction[:-1].mean()
+    direction /= np.linalg.norm(direction)
+    point -= np.outer(direction, direction @ point)
     kernel, bias = of_features(point)
-    rows = units(inputs)
+    rows = across(units(inputs), direction)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1)
+    np.testing.assert_allclose(rows @ direction, 0, atol=1e-12)
     one, other = rows @ point, inputs @ kernel + bias
     np.testing.assert_array_equal(one.argsort(axis=1), other.argsort(axis=1))
 
@@ -178,11 +210,13 @@ def test_a_private_fit_tells_of_the_validation_split_alone_and_what_it_guarantee
     count = data.count("train")
     assert float(told["epsilon"]) == pytest.approx(8, rel=0.01)
     assert float(told["delta"]) == pytest.approx(count**-1.1, rel=0.01)
-    assert told["steps"] == "60" and told["training examples"].startswith(f"{count},")
+    assert told["steps"] == "40" and told["training examples"].startswith(f"{count},")
     noise = dp_accounting.GaussianDpEvent(float(told["noise multiplier"]))
-    step = dp_accounting.PoissonSampledDpEvent(0.5, noise)
+    step = dp_accounting.PoissonSampledDpEvent(1.0, noise)
     accountant = dp_accounting.pld.PLDAccountant()
-    accountant.compose(step, 60)
+    accountant.compose(step, 40)
+    told_of_sum = float(told["noise of the sum of features"].split()[0])
+    accountant.compose(dp_accounting.GaussianDpEvent(told_of_sum))
     assert accountant.get_epsilon(float(told["delta"])) == pytest.approx(8, rel=0.01)
     assert "int8" in " ".join(recipe.remarks())
 

@@ -35,8 +35,8 @@ class Private(Recipe, name="private"):
     epsilon: float = 3.0
     delta: float | None = None
     clip: float = 0.3
-    epochs: int = 30
-    sampling_rate: float = 0.5
+    epochs: int = 40
+    sampling_rate: float = 1.0
     learning_rate: float = 100.0
     cache: Literal["float16", "float32", "none"] = "float16"
 
@@ -76,6 +76,7 @@ class Private(Recipe, name="private"):
             phases=(
                 NoisyDescent(
                     training.noise,
+                    training.sum_noise,
                     self.sampling_rate,
                     self.clip,
                     training.steps,

@@ -24,11 +24,16 @@ class NoisyDescent(HeadAlone, name="private"):
     divided by the expected number of examples. The result is the mean of the points of the second
     half. Sampling and noise come from `entropy`.
 
+    Features have a large mean in common, which tells no class from another and takes most of the
+    bounded length. So their sum, with noise of deviation `sum_noise`, tells its direction, and the
+    steps see what lies `across` it.
+
     The points are weights of `units` of the features, which differ from the features by a linear
     map and a factor for each example. So the largest logit of the head is that of the points.
     """
 
     noise: float
+    sum_noise: float
     sampling_rate: float
     clip: float
     steps: int
@@ -60,17 +65,27 @@ class NoisyDescent(HeadAlone, name="private"):
         kernel, _ = head.zeros()
         shape = len(kernel) + 1, kernel.shape[1]
         point, ends = np.zeros(shape), np.zeros(shape)
+        direction = self._direction(head, rows, len(kernel))
         expected = self.sampling_rate * rows.count
         last = range(self.steps // 2, self.steps)
         for step in terminal.shown(range(self.steps), self.steps, "private steps"):
             total = self.noise * self.clip * entropy.normal(shape)
             for inputs, targets in self._drawn(head, rows):
+                inputs = across(inputs, direction)
                 slopes = head.slopes(inputs @ point, targets)
                 total += clipped_sum(inputs, slopes, self.clip)
             point = point - self.rate * total / expected
             if step in last:
                 ends += point / len(last)
-        return ends
+        return ends - np.outer(direction, direction @ ends)
+
+    def _direction(self, head: LinearHead, rows: Rows, channels: int) -> np.ndarray:
+        """Returns that of the sum of features with noise, of length 1; 0 for the bias."""
+        total = self.sum_noise * entropy.normal([channels])
+        for _, inputs in head.inputs(rows):
+            total += units(inputs)[:, :-1].sum(axis=0)
+        total -= total.mean()
+        return np.append(total / np.linalg.norm(total), 0.0)
 
     def _drawn(self, head: LinearHead, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields units and targets of the examples of one step, some at a time."""
@@ -129,6 +144,12 @@ def units(inputs: np.ndarray) -> np.ndarray:
     centred = inputs - inputs.mean(axis=1, keepdims=True)
     whole = np.concatenate([centred, np.ones([len(inputs), 1])], axis=1)
     return whole / np.linalg.norm(whole, axis=1, keepdims=True)
+
+
+def across(rows: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Returns rows without their part along a direction, of length 1 again, [n, channels + 1]."""
+    rest = rows - np.outer(rows @ direction, direction)
+    return rest / np.linalg.norm(rest, axis=1, keepdims=True)
 
 
 def of_features(point: np.ndarray) -> Weights:

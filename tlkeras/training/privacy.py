@@ -29,11 +29,17 @@ class Training:
 
     Every step takes each example with the probability `sampling_rate`, clips its gradient, and adds
     normal noise to the sum. `noise` is the deviation of that as a multiple of the clipping norm.
+    Before the first step the features of all examples, of length 1, are summed with `sum_noise`.
     """
 
     noise: float
     sampling_rate: float
     steps: int
+
+    @property
+    def sum_noise(self) -> float:
+        """The deviation of the noise of the sum: by the number of examples it is that of a step."""
+        return self.noise / self.sampling_rate
 
     def epsilon(self, delta: float, grid: float = _FINE) -> float:
         """Returns the epsilon of a delta, by the accountant of privacy loss distributions."""
@@ -51,7 +57,8 @@ class Training:
         library = _library()
         noise = library.GaussianDpEvent(self.noise)
         step = library.PoissonSampledDpEvent(self.sampling_rate, noise)
-        return library.SelfComposedDpEvent(step, self.steps)
+        steps = library.SelfComposedDpEvent(step, self.steps)
+        return library.ComposedDpEvent([library.GaussianDpEvent(self.sum_noise), steps])
 
 
 @functools.cache
@@ -118,6 +125,7 @@ def table(training: Training, epsilon: float, delta: float, clip: float, count: 
         ("neighbouring data", "one example added or removed"),
         ("accountant", f"privacy loss distributions of dp-accounting {version}"),
         ("noise multiplier", f"{training.noise:.4g}"),
+        ("noise of the sum of features", f"{training.sum_noise:.4g} times their length"),
         ("clipping norm", f"{clip:g}"),
         ("steps", f"{training.steps:,}"),
         ("sampling", f"Poisson, each example with probability {training.sampling_rate:g}"),
