@@ -1,27 +1,37 @@
 """Whether explanations show what a prediction rests on: four checks, each against chance.
 
-* ``pointing``: the share of drawn shapes whose greatest heat is in the box of the main object. The
-  share of the picture that the boxes cover is what chance would reach.
-  ``shortcut``: the same of a square in the colour of the class, planted at a place drawn by lot
-  into training and test pictures of which nothing else tells the class.
+* ``pointing``: the share of drawn shapes whose greatest heat is in the box of the main object.
+  Chance is the share of the picture that the boxes cover. ``planted``: the same of a square in the
+  colour of the class, at a place drawn by lot into training and test pictures of which nothing else
+  tells the class. ``boxes`` and ``masks``: the same of the surest box and of the largest mask of a
+  network that was trained to find them; right is a box, or the mask, of an object of the class.
+  ``told`` is the share of pictures in which the network finds anything.
 * ``deletion`` and ``insertion``: the mean probability of the predicted class while the places (or
   the words) of the largest weights are taken away first, or come first, over all shares (Petsiuk
-  et al. 2018, https://arxiv.org/abs/1806.07421); ``random`` is a random order. Deletion should be
+  et al. 2018, https://arxiv.org/abs/1806.07421); chance is a random order. Deletion should be
   lower, insertion higher. Places that are taken away become the picture's mean colour.
 * ``correlation``: Spearman's rank correlation of the heat, or the weights, of one class before and
   after weights are shuffled: of the head, and of the last block too (Adebayo et al. 2018,
   https://arxiv.org/abs/1810.03292). What does not change says nothing of the model.
 
-    python benchmarks/explain.py --work=FOLDER
+    python benchmarks/explain.py --results=FILE
 
-Data, backbones and weights are tlkeras's own. `--work` keeps examples and fitted models.
+Data, backbones and weights are tlkeras's own. A seed draws the pictures or texts and decides the
+training; the size of the square and the recipe were found with seed 0, which is not measured. Every
+result is appended to ``--results``; the same command resumes with the missing runs. At the end it
+prints a Markdown table of means and deviations.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
-from collections.abc import Callable, Sequence
+import itertools
+import json
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +57,11 @@ from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.recipes.probe import Probe
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
+from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
+from tlkeras.tasks.segmentation import Segmentation
+from tlkeras.training.features import Cache
 from tlkeras.training.phase import Phase
 from tlkeras.training.solve import Solve
 
@@ -63,6 +77,19 @@ _TUNED = FineTune(
         Phase(epochs=12, learning_rate=5e-4, unfreeze=0.5, schedule="cosine", warmup=0.1),
     )
 )
+_TASK = Classification()
+
+# So many blocks before the head are shuffled with it.
+_SHUFFLED = {"correlation, head shuffled": 0, "correlation, last block as well": 1}
+
+# The few pictures take more epochs than the default until a box is sure enough to be told of.
+_FOUND = FineTune(
+    phases=(
+        Phase(epochs=20, learning_rate=1e-3),
+        Phase(epochs=10, learning_rate=5e-4, unfreeze=0.5, schedule="cosine", warmup=0.1),
+    )
+)
+
 SQUARE = SIDE // 4
 """Pixels of a planted square's side."""
 
@@ -70,7 +97,8 @@ SQUARE = SIDE // 4
 class Planted(Source, name="planted"):
     """Drawn shapes with a square in the colour of their class."""
 
-    count: int = 600
+    count: int
+    seed: int
 
     def features(self):
         return {"image": ImageKind(), "label": Label()}
@@ -79,10 +107,10 @@ class Planted(Source, name="planted"):
         return "blue", "green", "red", "yellow"
 
     def examples(self):
-        for identity, values in Embedded("shapes", self.count, SIDE).examples():
+        for identity, values in Embedded("shapes", self.count, SIDE, self.seed).examples():
             with Image.open(io.BytesIO(values["image"])) as opened:
                 pixels = np.array(opened)
-            label, top, left = planted(identity)
+            label, top, left = planted(identity, self.seed)
             colour = COLOURS[self.classes()[label]]
             pixels[top : top + SQUARE, left : left + SQUARE] = colour
             file = io.BytesIO()
@@ -93,86 +121,173 @@ class Planted(Source, name="planted"):
         return ""
 
 
-def planted(identity: str) -> tuple[int, int, int]:
+def planted(identity: str, seed: int) -> tuple[int, int, int]:
     """Returns the class of an example, and the top left corner of its square; drawn by lot.
 
     The shapes say nothing of the class.
     """
-    random = np.random.default_rng(int(identity.rpartition("-")[2]))
+    random = np.random.default_rng((seed, int(identity.rpartition("-")[2])))
     label, (top, left) = random.integers(4), random.integers(0, SIDE - SQUARE, 2)
     return int(label), int(top), int(left)
 
 
+Row = dict[str, Any]
+
+
 def main() -> None:
-    """Runs all checks and prints a table."""
+    """Measures the missing runs, then shows all."""
     parser = argparse.ArgumentParser(description="Whether explanations show what counts.")
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=600, help="Examples of each set.")
-    parser.add_argument("--shown", type=int, default=60, help="Test examples that are explained.")
+    parser.add_argument("--results", type=Path, required=True)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--runs", type=int, default=3, help="with seeds 1, 2, …")
+    parser.add_argument("--count", type=int, default=600, help="examples of each set")
+    parser.add_argument("--shown", type=int, default=100, help="test examples that are explained")
     options = parser.parse_args()
-    print("| data | check | ours | by chance |\n|---|---|---|---|")
-    shapes = Case(Starter(), Embedded("shapes", options.count, SIDE), options)
-    boxes = np.stack([row["boxes"].numpy()[0] for row in shapes.rows("boxes")])
-    hits = float(
-        np.mean([inside(*peak(one), box) for one, box in zip(shapes.told, boxes, strict=True)])
-    )
-    row("shapes", "pointing", hits, float(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean()))
-    shapes.show("shapes", places_kept)
-    shortcut = Case(Starter(), Planted(options.count), options, _TUNED)
-    corners = np.array([planted(identity)[1:] for identity in shortcut.identities]) / SIDE
-    squares = np.concatenate([corners, corners + SQUARE / SIDE], axis=1)
-    hits = float(
-        np.mean([inside(*peak(x), box) for x, box in zip(shortcut.told, squares, strict=True)])
-    )
-    row("shortcut", "pointing", hits, (SQUARE / SIDE) ** 2)
-    shortcut.show("shortcut", places_kept)
-    Case(StarterText(), Embedded("notes", options.count), options).show("notes", words_kept)
+    text = options.results.read_text(encoding="utf-8") if options.results.exists() else ""
+    rows: list[Row] = [json.loads(line) for line in text.splitlines()]
+    seeds: Sequence[int] = range(1, options.runs + 1)
+    cases: Sequence[str] = options.cases
+    for seed, name in itertools.product(seeds, cases):
+        case = {"data": name, "count": options.count, "shown": options.shown, "seed": seed}
+        if not any(case.items() <= row.items() for row in rows):
+            keras.utils.set_random_seed(seed)
+            with tempfile.TemporaryDirectory() as work:
+                rows.append(case | CASES[name](options, seed, Path(work)))
+            with options.results.open("a", encoding="utf-8") as results:
+                results.write(json.dumps(rows[-1]) + "\n")
+            print(rows[-1], flush=True)
+    show(rows)
 
 
-def row(*cells: Any) -> None:
-    """Prints a row of the table."""
-    shown = (f"{cell:.3f}" if isinstance(cell, float) else cell for cell in cells)
-    print(f"| {' | '.join(shown)} |", flush=True)
+def shapes(options: Any, seed: int, work: Path) -> Row:
+    """Returns all checks of a network that tells the main shape of a picture."""
+    case = Case(Starter(), Embedded("shapes", options.count, SIDE, seed), options, seed, work)
+    boxes = np.stack([row["boxes"].numpy()[0] for row in case.rows("boxes")])
+    return case.pointing([masked([box]) for box in boxes]) | case.checked(places_kept)
+
+
+def shortcut(options: Any, seed: int, work: Path) -> Row:
+    """Returns all checks of a network that can know the class by a planted square alone."""
+    case = Case(Starter(), Planted(options.count, seed), options, seed, work, recipe=_TUNED)
+    corners = np.array([planted(identity, seed)[1:] for identity in case.identities]) / SIDE
+    boxes = np.concatenate([corners, corners + SQUARE / SIDE], axis=1)
+    return case.pointing([masked([box]) for box in boxes]) | case.checked(places_kept)
+
+
+def words(options: Any, seed: int, work: Path) -> Row:
+    """Returns all checks of a network that tells the class of a text."""
+    case = Case(StarterText(), Embedded("notes", options.count, seed=seed), options, seed, work)
+    return case.checked(words_kept)
+
+
+def found_boxes(options: Any, seed: int, work: Path) -> Row:
+    """Returns where the heat of the surest box is, by the true boxes of the same class."""
+    source = Embedded("shapes", options.count, SIDE, seed)
+    case = Case(Starter(), source, options, seed, work, Detection(), _FOUND)
+    right = []
+    for row, told in zip(case.rows("boxes", "labels"), case.every, strict=True):
+        of = [case.model.classes.index(one.of) for one in told]
+        right += [masked(row["boxes"].numpy()[row["labels"].numpy() == label]) for label in of]
+    return case.pointing(right)
+
+
+def found_masks(options: Any, seed: int, work: Path) -> Row:
+    """Returns where the heat of the largest mask is, by the true mask of the same class."""
+    source = Embedded("shapes", options.count, SIDE, seed)
+    case = Case(Starter(), source, options, seed, work, Segmentation(), _FOUND)
+    right = []
+    for row, told in zip(case.rows("mask"), case.every, strict=True):
+        mask = row["mask"].numpy().reshape(SIDE, SIDE)
+        right += [mask == 1 + case.model.classes.index(one.of) for one in told]
+    return case.pointing(right)
+
+
+CASES: Mapping[str, Callable[[Any, int, Path], Row]] = {
+    "shapes": shapes,
+    "planted": shortcut,
+    "notes": words,
+    "boxes": found_boxes,
+    "masks": found_masks,
+}
+
+
+def show(rows: list[Row]) -> None:
+    """Prints the mean of each check with the deviation of one run."""
+    print("\n| data | check | heat | by chance | runs |\n|---|---|---|---|---|")
+    for name in dict.fromkeys(row["data"] for row in rows):
+        own = [row for row in rows if row["data"] == name]
+        for check in ("accuracy", "told", "pointing", "deletion", "insertion", *_SHUFFLED):
+            if any(check in row for row in own):
+                cells = [spread(own, check), spread(own, f"{check} by chance")]
+                print(f"| {name} | {check} | {' | '.join(cells)} | {len(own)} |")
+
+
+def spread(rows: list[Row], key: str) -> str:
+    """Returns mean and deviation of a figure, if there is one."""
+    values = [row[key] for row in rows if key in row]
+    if not values:
+        return ""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.3f} ± {deviation:.3f}"
 
 
 class Case:
     """A model that was fitted to data, with its explanations of test examples."""
 
     def __init__(
-        self, backbone: Backbone, source: Source, options: Any, recipe: Recipe = _PROBE
+        self,
+        backbone: Backbone,
+        source: Source,
+        options: Any,
+        seed: int,
+        work: Path,
+        task: Task = _TASK,
+        recipe: Recipe = _PROBE,
     ) -> None:
-        """Makes what is not yet in the folder of the work."""
-        place = options.work / source.title()
-        if not (place / "examples").exists():
-            ingest.write_examples(source, Split(validation=10, test=20), place / "examples")
-        data = Data(place / "examples", backbone, Classification())
-        if not (place / "model").exists():
-            model = TransferModel(backbone, data.task, data.classes)
-            recipe.fit(model, data, place / "fit")
-            model.save(place / "model")
-        self.folder, self.model = data.folder, TransferModel.load(place / "model")
+        """Makes the examples and fits the model."""
+        ingest.write_examples(source, Split(validation=10, test=20), work / "examples")
+        data = Data(work / "examples", backbone, task, seed=seed)
+        self.folder, self.model = data.folder, TransferModel(backbone, task, data.classes, seed)
+        with contextlib.redirect_stdout(io.StringIO()):
+            recipe.fit(self.model, data, work / "fit", shared=Cache(work / "features"))
         count = min(options.shown, data.count("test"))
         kinds = backbone.raw()
         read = [records.values(x, kinds) for x in Records(data.folder, "test").between(0, count)]
         self.identities = [identity for identity, _ in read]
         self.values = [values for _, values in read]
-        self.told = [one for (one,) in explanation.explainer(self.model)(self.values)]
+        self.every = explanation.explainer(self.model)(self.values)
+        """None or one of each example."""
+        self.told = [one for told in self.every for one in told]
 
     def rows(self, *keys: str) -> list[Any]:
         """Returns other features of the examples."""
-        every = reading.dataset(self.folder, "test", np.arange(len(self.told)), keys)
-        return [*every]
+        return [*reading.dataset(self.folder, "test", np.arange(len(self.values)), keys)]
 
-    def show(self, name: str, kept: Callable[[Any, np.ndarray], Any]) -> None:
-        """Prints deletion, insertion and what random weights leave."""
+    def pointing(self, right: Sequence[np.ndarray]) -> Row:
+        """Returns how often the heat is greatest at a right place, of masks [SIDE, SIDE]."""
+        if not self.told:
+            return {"told": 0.0}
+        hits = [mask[peak(one)] for one, mask in zip(self.told, right, strict=True)]
+        return {
+            "told": len(self.told) / len(self.values),
+            "pointing": float(np.mean(hits)),
+            "pointing by chance": float(np.mean(right)),
+        }
+
+    def checked(self, kept: Callable[[Any, np.ndarray], Any]) -> Row:
+        """Returns accuracy, deletion, insertion, and the correlation with shuffled weights."""
+        labels = [int(row["label"].numpy()) for row in self.rows("label")]
+        right = [self.model.classes[label] for label in labels]
+        found: Row = {
+            "accuracy": float(np.mean([a == b.of for a, b in zip(right, self.told, strict=True)]))
+        }
         random = np.random.default_rng(0)
         own = [weights(one) for one in self.told]
         other = [random.random(len(each)) for each in own]
         for check, is_kept in (("deletion", False), ("insertion", True)):
-            found, chance = (self.curve(each, kept, is_kept) for each in (own, other))
-            row(name, check, found, chance)
-        for check, redrawn in (("head", 0), ("head and last block", 1)):
-            row(name, f"correlation, {check} shuffled", self.correlation(redrawn), "1.000")
+            found[check] = self.curve(own, kept, is_kept)
+            found[f"{check} by chance"] = self.curve(other, kept, is_kept)
+        return found | {check: self.correlation(blocks) for check, blocks in _SHUFFLED.items()}
 
     def curve(
         self, every: Sequence[np.ndarray], kept: Callable[[Any, np.ndarray], Any], is_kept: bool
@@ -219,17 +334,25 @@ def weights(one: Explanation) -> np.ndarray:
     return np.array([weight for _, weight in one.words])
 
 
-def peak(one: Explanation) -> tuple[float, float]:
-    """Returns where the heat is greatest, row and column in [0, 1]."""
+def peak(one: Explanation) -> tuple[int, int]:
+    """Returns where the heat is greatest, row and column of a picture."""
     assert one.heat is not None
     finer = tf.image.resize(one.heat[..., None], [SIDE, SIDE], "bicubic")[..., 0].numpy()
     down, across = np.unravel_index(finer.argmax(), finer.shape)
-    return (float(down) + 0.5) / SIDE, (float(across) + 0.5) / SIDE
+    return int(down), int(across)
 
 
-def inside(down: float, across: float, box: np.ndarray) -> bool:
-    """Returns whether a point is in a box (top, left, bottom, right)."""
-    return bool(box[0] <= down <= box[2] and box[1] <= across <= box[3])
+def masked(boxes: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns where boxes (top, left, bottom, right) in [0, 1] are, bool [SIDE, SIDE]."""
+    middles = (np.arange(SIDE) + 0.5) / SIDE
+    mask = np.zeros([SIDE, SIDE], bool)
+    for top, left, bottom, right in boxes:
+        rows, columns = (
+            (top <= middles) & (middles <= bottom),
+            (left <= middles) & (middles <= right),
+        )
+        mask |= np.outer(rows, columns)
+    return mask
 
 
 def stacked(several: Sequence[Any]) -> dict[str, Any]:
@@ -261,5 +384,4 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    keras.utils.set_random_seed(0)
     main()
