@@ -21,7 +21,8 @@ tlkeras.data.batches tlkeras.model.graph tlkeras.model.folding tlkeras.model.len
 tlkeras.model.block_flags tlkeras.model.transfer_model
 """
 PAGE = """
-tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
+tlkeras.report.page tlkeras.report.lettering tlkeras.report.charts tlkeras.report.views
+tlkeras.report.figures
 """
 SUMMARIES = "tlkeras.doctor.statistics tlkeras.doctor.samples tlkeras.doctor.traits"
 SCHEMAS = "tlkeras.doctor.statistics tlkeras.doctor.drift tlkeras.doctor.schemas"

@@ -81,7 +81,8 @@ tlkeras.*.*
 tlkeras.doctor.examined tlkeras.doctor.folds tlkeras.doctor.copies tlkeras.doctor.classes
 tlkeras.doctor.gaussians tlkeras.doctor.suspects tlkeras.doctor.outliers
 tlkeras.doctor.shortcuts tlkeras.doctor.vectors tlkeras.doctor.judgement
-tlkeras.report.page tlkeras.report.charts tlkeras.report.views tlkeras.report.figures
+tlkeras.report.page tlkeras.report.lettering tlkeras.report.charts tlkeras.report.views
+tlkeras.report.figures
 tlkeras.report.limits tlkeras.report.evidence tlkeras.report.summary
 tlkeras.report.libraries tlkeras.report.facts tlkeras.report.duties
 tlkeras.report.report tlkeras.report.statistics tlkeras.report.thumbnails

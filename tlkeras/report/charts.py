@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tlkeras.measures.measures import Bars, Curve
+from tlkeras.report import lettering
 from tlkeras.report.page import Markup, element
 
 _WIDTH, _HEIGHT = 480, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 44, 36
+_EDGE, _ROW = 2, 16  # Pixels beside a text, and of a line of the title or a row of the legend.
+_BOLD = 1.16  # How much wider a title is than other texts.
 _DOTTED = 40  # Up to so many points, each has a dot.
 
 # Styles, in order.
@@ -33,14 +36,16 @@ def curves(
     """
     points = [point for phases in series.values() for phase in phases for point in phase]
     axes = _axes([x for x, _ in points], [y for _, y in points], x_step=1, margin=0.5)
-    drawn = [*_frame(axes, title, "epoch")]
+    own = 96 * len(series)
+    top = _title(title, _WIDTH - _RIGHT - own)
+    drawn = [*top.drawn, *_frame(axes, "epoch")]
     for x, name in boundaries.items():
         drawn += [
             _line("boundary", axes.x(x), _TOP, axes.x(x), _HEIGHT - _BOTTOM),
             _text(axes.x(x) + 4, _TOP + 11, name),
         ]
     for place, (name, phases) in enumerate(series.items()):
-        start = _WIDTH - _RIGHT - 96 * (len(series) - place)
+        start = _WIDTH - _RIGHT - own + 96 * place
         drawn += [
             _line(f"curve {name}", start, 16, start + 24, 16),
             _text(start + 30, 20, name),
@@ -57,7 +62,7 @@ def curves(
     described = {
         name: [point for phase in phases for point in phase] for name, phases in series.items()
     }
-    return _svg(title, _described(described, "epoch"), drawn)
+    return _svg(title, _described(described, "epoch"), drawn, top.height)
 
 
 def lines(view: Curve) -> Markup:
@@ -69,24 +74,22 @@ def lines(view: Curve) -> Markup:
     }
     points = [point for line in series.values() for point in line]
     axes = _axes([x for x, _ in points], [y for _, y in points], x_step=0, margin=0)
-    drawn = [*_frame(axes, f"{view.y} by {view.x}", view.x)]
     styles = dict(zip(series, _STROKES, strict=False))
-    start = 2
-    for name, style in styles.items():
-        drawn.append(_line(f"curve {style}", start, 32, start + 24, 32))
-        drawn.append(_text(start + 30, 36, name))
-        start += 44 + 7 * len(name)
+    top = _title(f"{view.y} by {view.x}", _WIDTH, _legend(styles, _stroke, 30))
+    drawn = [*top.drawn, *_frame(axes, view.x)]
     # The coloured ones last, so that no other line hides them.
     for name, line in reversed(series.items()):
         path = " ".join(f"{axes.x(x):.1f},{axes.y(y):.1f}" for x, y in line)
         drawn.append(element("polyline", points=path, class_=f"curve {styles.get(name, 'rest')}"))
-    return _svg(view.title, _described(series, view.x), drawn)
+    return _svg(view.title, _described(series, view.x), drawn, top.height)
 
 
 def ranges(view: Bars) -> Markup:
     """Returns a bar over each range, the mark at which it should end, and its share of examples."""
     axes = _axes([0, 1], [0, 1], x_step=0.2, margin=0)
-    drawn = [*_frame(axes, f"{view.y} by {view.x}", view.x)]
+    legend = _legend({view.y: "share", "share of examples": "count"}, _patch, 15)
+    top = _title(f"{view.y} by {view.x}", _WIDTH, legend)
+    drawn = [*top.drawn, *_frame(axes, view.x)]
     for bar in view.bars:
         left, right = axes.x(bar.low) + 1, axes.x(bar.high) - 1
         end = left + (right - left) * 2 / 3
@@ -96,15 +99,10 @@ def ranges(view: Bars) -> Markup:
             _line("mark", left, axes.y(bar.mark), end, axes.y(bar.mark)),
         ]
     drawn.append(_line("ideal", axes.x(0), axes.y(0), axes.x(1), axes.y(1)))
-    legend = {"share": view.y, "count": "share of examples"}
-    start = _WIDTH - _RIGHT - sum(22 + 7 * len(label) for label in legend.values())
-    for style, label in legend.items():
-        drawn += [_bar(style, start, 11, 10, 21), _text(start + 15, 20, label)]
-        start += 22 + 7 * len(label)
     described = ", ".join(
         f"{bar.low:.2f} to {bar.high:.2f}: {bar.height:.2f} of {bar.share:.1%}" for bar in view.bars
     )
-    return _svg(view.title, f"{view.y} by {view.x}, {described}.", drawn)
+    return _svg(view.title, f"{view.y} by {view.x}, {described}.", drawn, top.height)
 
 
 def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> Markup:
@@ -117,15 +115,11 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> Markup:
     names = [*dict.fromkeys(name for values in groups.values() for name in values)]
     fills = dict(zip(names, _FILLS[: len(names)], strict=True))
     longest = max(value for values in groups.values() for value in values.values()) or 1.0
-    drawn = [_text(2, 20, title, class_="title")]
-    start = 2
-    for name, fill in fills.items():
-        drawn.append(_bar(fill, start, 29, 10, 39))
-        drawn.append(_text(start + 15, 38, name))
-        start += 31 + 7 * len(name)
+    head = _title(title, _WIDTH, _legend(fills, _patch, 15))
+    drawn = [*head.drawn]
     top = _TOP
     for group, values in groups.items():
-        drawn.append(_text(2, top + 12, group))
+        drawn.append(_text(_EDGE, top + 12, group))
         top += 18
         for name, value in values.items():
             width = value / longest * (_WIDTH - _LEFT - _RIGHT)
@@ -137,7 +131,7 @@ def bars(title: str, groups: Mapping[str, Mapping[str, float]]) -> Markup:
         f"{group}: " + ", ".join(f"{name} {value:.3g}" for name, value in values.items())
         for group, values in groups.items()
     )
-    return _svg(title, f"{described}.", drawn, top)
+    return _svg(title, f"{described}.", drawn, head.height, top)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,10 +173,61 @@ def _ticks(low: float, high: float, least: float = 0.0) -> list[float]:
     return [round(place * step, 12) for place in range(first, last + 1)]
 
 
-def _frame(axes: _Axes, title: str, below: str) -> list[Markup]:
+@dataclasses.dataclass(frozen=True)
+class _Top:
+    """What stands above the plot, and how much higher than usual it is."""
+
+    drawn: Sequence[Markup]
+    height: int
+
+
+def _legend(
+    styles: Mapping[str, str], sample: Callable[[str, float, float], Markup], space: int
+) -> _Top:
+    """Returns a sample of each style by its name, in as many rows as it takes, the last one at 36.
+
+    A name begins `space` behind its sample.
+    """
+    longest = _WIDTH - 2 * _EDGE - space
+    names = {name: lettering.shortened(name, longest) for name in styles}
+    widths = [space + lettering.width(name) + 14 for name in names.values()]
+    rows = [*lettering.rows(widths, _WIDTH)]
+    drawn = []
+    for place, row in enumerate(rows):
+        x, y = float(_EDGE), 36 - _ROW * (len(rows) - 1 - place)
+        for each in row:
+            name, shown = [*names.items()][each]
+            drawn += [sample(styles[name], x, y), _text(x + space, y, shown)]
+            x += widths[each]
+    return _Top(drawn, _ROW * max(len(rows) - 1, 0))
+
+
+def _title(title: str, end: float, legend: _Top | None = None) -> _Top:
+    """Returns the title in as many lines as it takes up to an x, above the legend."""
+    drawn, height = (legend.drawn, legend.height) if legend else ((), 0)
+    lines = lettering.wrapped(title, (end - 2 * _EDGE) / _BOLD)
+    height += _ROW * (len(lines) - 1)
+    titles = [
+        element(
+            "text", line, x=f"{_EDGE:.1f}", y=f"{20 - height + _ROW * place:.1f}", class_="title"
+        )
+        for place, line in enumerate(lines)
+    ]
+    return _Top([*titles, *drawn], height)
+
+
+def _stroke(style: str, x: float, y: float) -> Markup:
+    return _line(f"curve {style}", x, y - 4, x + 24, y - 4)
+
+
+def _patch(style: str, x: float, y: float) -> Markup:
+    return _bar(style, x, y - 9, 10, y + 1)
+
+
+def _frame(axes: _Axes, below: str) -> list[Markup]:
     x_ticks, y_ticks = axes.ticks
     right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
-    drawn = [_text(2, 20, title, class_="title")]
+    drawn = []
     for y in y_ticks:
         drawn.append(_line("grid", _LEFT, axes.y(y), right, axes.y(y)))
         drawn.append(_text(_LEFT - 8, axes.y(y) + 4, f"{y:g}", text_anchor="end"))
@@ -215,16 +260,19 @@ def _line(name: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
 
 
 def _text(x: float, y: float, text: str, **attributes: str) -> Markup:
-    return element("text", text, x=f"{x:.1f}", y=f"{y:.1f}", **attributes)
+    return lettering.placed(x, y, text, (_EDGE, _WIDTH - _EDGE), **attributes)
 
 
-def _svg(title: str, description: str, drawn: Sequence[Markup], height: int = _HEIGHT) -> Markup:
+def _svg(
+    title: str, description: str, drawn: Sequence[Markup], above: int, height: int = _HEIGHT
+) -> Markup:
+    """Returns the chart; what is `above` has a y below 0."""
     return element(
         "svg",
         element("title", title),
         element("desc", description),
         *drawn,
-        viewBox=f"0 0 {_WIDTH} {height}",
+        viewBox=f"0 {-above} {_WIDTH} {height + above}",
         role="img",
         aria_label=f"{title}. {description}",
     )
