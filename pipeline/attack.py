@@ -6,6 +6,7 @@ not private, and no pushed folder has them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -14,7 +15,7 @@ from pipeline import flags, store
 from pipeline.config import Config
 from pipeline.step import Place, Runtime, Step
 from pipeline.steps import evaluator, example_gen, trainer
-from tlkeras import hardware, terminal
+from tlkeras import files, hardware, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
 from tlkeras.measures import measures, membership
@@ -44,15 +45,21 @@ def attack(
     Members are examples of the training split, the others are of the test split. The loss threshold
     and the likelihood ratio of 64 shadow heads attack this model, and beside it a head that is
     solved without privacy on the same features. A head of one dense layer is needed. Writes
-    ``metrics.json`` and ``report.html``.
+    ``metrics.json`` and ``report.html``, with what the recipe says of its fit.
     """
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     fitted = evaluator.loaded(model, data)
     with hardware.in_float32():
-        attacks = shadows.attacked(
+        audit = shadows.attacked(
             fitted, data, trainer.cache(features, feature_cache_gb, backbone, task)
         )
-    found = membership.measured(attacks)
+    told, shown = model / "remarks.json", model / "views.json"
+    found = membership.measured(
+        audit.attacks, audit.fits, files.read_json(told) if told.exists() else ()
+    )
+    if shown.exists():
+        own = map(measures.parsed_view, files.read_json(shown))
+        found = dataclasses.replace(found, views=[*found.views, *own])
     measures.write(found, out)
     title = "Membership: who was in the training?"
     report.write(out / PAGE, report.Report(title, found, data=data.info.plain()))

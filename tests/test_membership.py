@@ -158,9 +158,10 @@ def test_shadow_heads_fit_the_members_as_closely_as_the_attacked_head():
 )
 def test_too_few_others_are_told(others, told):
     attacks = {"this model": {"loss threshold": scores(300, others, 0.0)}}
-    found = membership.measured(attacks)
-    assert len(found.remarks) == len(told)
-    for remark, pattern in zip(found.remarks, told, strict=True):
+    found = membership.measured(attacks, {})
+    *remarks, public = found.remarks
+    assert "not private" in public and len(remarks) == len(told)
+    for remark, pattern in zip(remarks, told, strict=True):
         assert re.search(pattern, remark)
     assert {*found.scalars} == {"loss_threshold_auc"} | (
         {"loss_threshold_caught"} if others > 8 else set()
@@ -171,9 +172,10 @@ def test_who_can_be_told_is_remarked_by_the_attack_that_allows_for_how_hard_an_e
     for apart, count in ((0.7, 1), (0.0, 0)):
         harder, ratio = scores(300, 2000, 0.7), scores(300, 2000, apart)
         attacks = {membership.THRESHOLD: harder, membership.RATIO: ratio}
-        found = membership.measured({"this model": attacks})
-        assert len(found.remarks) == count
-        assert all("the AUC of the likelihood ratio is 0." in each for each in found.remarks)
+        found = membership.measured({"this model": attacks}, {})
+        *remarks, _ = found.remarks
+        assert len(remarks) == count
+        assert all("the AUC of the likelihood ratio is 0." in each for each in remarks)
 
 
 @pytest.mark.slow
@@ -202,8 +204,15 @@ def test_the_step_attacks_a_model_and_writes_a_page(task, recorded, shapes, tmp_
     )
     found = measures.read(out)
     assert found.count == data.count("train") + data.count("test")
-    table, curve = found.views
-    assert isinstance(table, Table) and isinstance(curve, Curve)
+    table, curve, fits = found.views
+    assert isinstance(table, Table) and isinstance(curve, Curve) and isinstance(fits, Table)
+    own, plain = (dict(zip(fits.columns, row, strict=True)) for row in fits.rows)
+    assert (own["head"], plain["head"]) == ("this model", "a plain head")
+    metric: Any = task.metrics()[0]
+    for inputs, target in data.batches("test"):
+        metric.update_state(target, model.full(inputs, training=False))
+    assert own[f"test {metric.name}"] == pytest.approx(float(metric.result()), abs=1e-3)
+    assert {"training loss", "test loss", f"training {metric.name}"} <= {*own}
     assert [row[0] for row in table.rows] == [
         f"{name}, {way}"
         for name in ("this model", "a plain head")

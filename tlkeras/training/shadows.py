@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,14 @@ class Pool:
     def inside(self) -> np.ndarray:
         """Which examples are members, float32 [count]."""
         return (np.arange(self.rows.count) < self.members).astype(np.float32)
+
+    def fit(self, weights: Weights) -> dict[str, float]:
+        """Returns the metrics of a head on the members and on the others."""
+        return {
+            f"{of} {name}": value
+            for of, counted in (("training", self.inside), ("test", 1 - self.inside))
+            for name, value in self.head.measured(self.rows, [(weights, counted)]).items()
+        }
 
     def plain(self) -> Weights:
         """Returns a head of the members that protects nobody, as ``probe`` finds it.
@@ -107,8 +115,15 @@ class Pool:
         return Problem(self.head, self.rows)
 
 
-def attacked(model: TransferModel, data: Data, cache: Cache) -> Mapping[str, Mapping[str, Attack]]:
-    """Returns the attacks on a fitted model, and on a head without privacy on the same features.
+class Audit(NamedTuple):
+    """What attacks on each head find, and its metrics on training and test, by its name."""
+
+    attacks: Mapping[str, Mapping[str, Attack]]
+    fits: Mapping[str, Mapping[str, float]]
+
+
+def attacked(model: TransferModel, data: Data, cache: Cache) -> Audit:
+    """Attacks a fitted model, and a head without privacy on the same features.
 
     Members are examples of the training split, others those of the test split. The seed of the data
     decides what is left to chance.
@@ -118,7 +133,10 @@ def attacked(model: TransferModel, data: Data, cache: Cache) -> Mapping[str, Map
     """
     pool = pooled(model, data, cache, ["test"])
     heads = {"this model": pool.head.weights(), "a plain head": pool.plain()}
-    return {name: pool.attacks(weights, HEADS, data.seed) for name, weights in heads.items()}
+    return Audit(
+        {name: pool.attacks(weights, HEADS, data.seed) for name, weights in heads.items()},
+        {name: pool.fit(weights) for name, weights in heads.items()},
+    )
 
 
 def pooled(model: TransferModel, data: Data, cache: Cache, others: Sequence[str]) -> Pool:
