@@ -51,6 +51,7 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.images.drawing import COLOURS
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.kinds.label import Label
+from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.recipes.fine_tune import FineTune
@@ -293,7 +294,7 @@ class Case:
         self, every: Sequence[np.ndarray], kept: Callable[[Any, np.ndarray], Any], is_kept: bool
     ) -> float:
         """Returns the mean probability of the class while places are taken away or added."""
-        found = []
+        found, run = [], tf.function(vector.predicted(self.model), autograph=False)
         for values, each, one in zip(self.values, every, self.told, strict=True):
             order = np.argsort(-each, kind="stable")
             changed = []
@@ -302,7 +303,7 @@ class Case:
                 chosen[order[: round(share * len(each))]] = True
                 changed.append(kept(values, chosen == is_kept))
             label = self.model.classes.index(one.of)
-            answers = self.model.predicted(self.model.backbone.preprocess(stacked(changed)))
+            answers = run(self.model.backbone.preprocess(stacked(changed)))
             found.append(np.asarray(answers["probabilities"])[:, label].mean())
         return float(np.mean(found))
 
@@ -364,8 +365,8 @@ def places_kept(values: Any, kept: np.ndarray) -> dict[str, Any]:
     """Returns the decoded picture with its mean colour at the places that are not kept."""
     picture = tf.cast(ImageKind().given(values["image"]), tf.float32).numpy()
     side = round(len(kept) ** 0.5)
-    mask = kept.reshape(side, side)[..., None].astype(np.float32)
-    share = tf.image.resize(mask, picture.shape[:2], "nearest").numpy()
+    rows, columns = (np.arange(each) * side // each for each in picture.shape[:2])
+    share = kept.reshape(side, side)[np.ix_(rows, columns)][..., None]
     return {"image": picture * share + picture.mean((0, 1)) * (1 - share)}
 
 

@@ -87,7 +87,7 @@ MODULES = {
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
         tlkeras.report.evidence tlkeras.report.summary tlkeras.report.facts tlkeras.report.duties
         tlkeras.report.libraries tlkeras.report.datasheet tlkeras.report.bom
-        tlkeras.report.croissant
+        tlkeras.report.croissant tlkeras.report.novelty tlkeras.doctor.novelty
     """,
     "pusher": f"""
         {VERSIONS} pipeline.log pipeline.signing tlkeras.frameworks tlkeras.folders tlkeras.spec

@@ -86,7 +86,7 @@ tlkeras.report.figures
 tlkeras.report.limits tlkeras.report.evidence tlkeras.report.summary
 tlkeras.report.libraries tlkeras.report.facts tlkeras.report.duties
 tlkeras.report.report tlkeras.report.statistics tlkeras.report.thumbnails
-tlkeras.report.findings
+tlkeras.report.findings tlkeras.report.novelty
 tlkeras.report.validation
 tlkeras.report.card tlkeras.report.datasheet
 tlkeras.report.bom tlkeras.report.croissant

@@ -1,6 +1,7 @@
 """Membership attacks: their figures against loops and scikit-learn, and what they find."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest

@@ -16,7 +16,9 @@ from tlkeras.doctor.novelty import Novelty
 from tlkeras.doctor.samples import Gathering
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
+from tlkeras.measures.measures import Curve, Table
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.report import novelty as report
 from tlkeras.tasks.classification import Classification
 
 
@@ -54,6 +56,35 @@ def test_rows_that_are_all_equal_are_no_failure():
     assert known.shares(np.ones((1, 4))).tolist() == [1.0]
     assert known.shares(np.zeros((1, 4))) == pytest.approx(1 / 31)
     assert Novelty(np.zeros((30, 4))).shares(np.zeros((1, 4))).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.2, 0.05, 0.01])
+def test_beyond_a_threshold_a_row_has_at_most_that_share_and_before_it_more(share):
+    known = Novelty(drawn(200, 0))
+    rows = np.concatenate([drawn(300, 1), drawn(300, 2, shift=1.0)])
+    threshold = known.threshold(share)
+    np.testing.assert_array_equal(known.distances(rows) >= threshold, known.shares(rows) <= share)
+    assert 0 < (known.distances(rows) >= threshold).mean() < 1
+
+
+def views(count: int, split: str) -> tuple[Curve, Table]:
+    curve, table = report.views(drawn(count, 0), split)
+    assert isinstance(curve, Curve) and isinstance(table, Table)
+    return curve, table
+
+
+def test_the_report_shows_the_distances_of_the_reference_and_how_thresholds_were_set():
+    curve, table = views(200, "validation")
+    known = Novelty(drawn(200, 0))
+    line, drawn_at = curve.series.values()
+    for at, share in line:
+        assert (known.own >= at).mean() == pytest.approx(share)
+    assert {at for at, _ in drawn_at} == {known.threshold(0.05)}
+    assert [share for share, _ in table.rows] == [0.5, 0.2, 0.05, 0.01]
+    assert "200 examples of the validation split" in curve.note and "set by these" in table.note
+    # 30 rows are too few for a share of 0.01, and 19 for anything.
+    assert [each is None for _, each in views(30, "test")[1].rows] == [False, False, False, True]
+    assert report.views(drawn(19, 0), "test") == ()
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from tlkeras.doctor import statistics as summaries
 from tlkeras.exporter import Details, Exporter
 from tlkeras.measures import measures
 from tlkeras.measures.measures import Gallery, Measures
-from tlkeras.report import bom, croissant, datasheet, report
+from tlkeras.report import bom, croissant, datasheet, novelty, report
 from tlkeras.report import card as cards
 from tlkeras.report.evidence import DataDetails, Evidence, written
 from tlkeras.report.views import Shown
@@ -56,6 +56,9 @@ def card(
     if (shown := model / "views.json").exists():
         views = [*map(measures.parsed_view, files.read_json(shown))]
         found = dataclasses.replace(found, views=[*views, *found.views])
+    reference = samples.read(evaluation)
+    strange = novelty.views(reference.features, found.split or "test")
+    found = dataclasses.replace(found, views=[*found.views, *strange])
     about = records.info(examples)
     info = about.plain()
     exported = files.read_json(infra_blessing / "infra.json")
@@ -105,7 +108,7 @@ def card(
         exports=exported,
         usages=[usage for exporter in exporters for usage in exporter.usage(backbone, task)],
         lineage=lineage,
-        reference=samples.read(evaluation).count,
+        reference=reference.count,
     )
     (out / "card.md").write_text(text, encoding="utf-8")
     (out / "datasheet.md").write_text(datasheet.datasheet(evidence), encoding="utf-8")

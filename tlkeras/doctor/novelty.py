@@ -37,7 +37,8 @@ class Novelty:
         self._rows = _directions(reference)
         # Each row is its own nearest one, which does not count.
         own = np.sort(_distances(self._rows, self._rows), axis=1)[:, 1 : NEIGHBOURS + 1]
-        self._own = np.sort(own.mean(axis=1))
+        self.own = np.sort(own.mean(axis=1))
+        """The distance of each row of the reference to the rest of it, the least first."""
 
     def distances(self, rows: np.ndarray) -> np.ndarray:
         """Returns the mean distance of each row to its nearest in the reference, float64 [m]."""
@@ -52,8 +53,19 @@ class Novelty:
         https://arxiv.org/abs/2104.08279), nearly, as each row of the reference has one row less to
         be near to.
         """
-        further = len(self._own) - np.searchsorted(self._own, self.distances(rows))
-        return (further + 1) / (len(self._own) + 1)
+        further = len(self.own) - np.searchsorted(self.own, self.distances(rows))
+        return (further + 1) / (len(self.own) + 1)
+
+    def threshold(self, share: float) -> float | None:
+        """Returns the distance from which on a row has at most a share, see `shares`.
+
+        None if the reference is too small for that any row has so little.
+        """
+        further = int(share * (len(self.own) + 1) + 1e-9) - 1
+        if further < 0:
+            return None
+        # Beyond it lie no more rows of the reference than that; just behind the next nearer one.
+        return float(np.nextafter(self.own[len(self.own) - further - 1], np.inf))
 
 
 def _directions(rows: np.ndarray) -> np.ndarray:
