@@ -208,7 +208,7 @@ def _fitted(fits: Mapping[str, Mapping[str, float]]) -> Table:
         "The plain head has the penalty that is best for the test examples, so it looks a little "
         "better than one chosen otherwise."
     )
-    return Table("What the heads know else", columns, rows, note)
+    return Table("Beside a plain head", columns, rows, note)
 
 
 def _too_few(attack: Attack) -> Iterator[str]:
