@@ -38,6 +38,8 @@ from tlkeras.recipes.probe import Probe
 from tlkeras.training import shadows
 from tlkeras.training.features import Cache
 
+NETWORK = "mobilenet_v2(alpha=1.0, size=160, weights='{}')"
+
 Row = dict[str, Any]
 
 
@@ -58,7 +60,7 @@ def main() -> None:
     ways: dict[str, Recipe] = {"probe": Probe(), "epochs": FineTune(FineTune().phases[:1])}
     ways |= {f"private {epsilon:g}": Private(epsilon) for epsilon in options.epsilons}
     file = options.weights / "MobileNetV2_1.0_224_notop.weights.h5"
-    network = spec.parse(f"mobilenet_v2(alpha=1.0, size=160, weights='{file}')", Backbone)
+    network = spec.parse(NETWORK.format(file), Backbone)
     with tempfile.TemporaryDirectory() as work:
         place = options.work or Path(work)
         data = examples(options.data / options.set, network, place / "examples")

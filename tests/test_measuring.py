@@ -1,0 +1,72 @@
+"""The programs that measure groups, privacy, heat and doubt run, in this process, on few pictures.
+
+On so little data what they print means nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import draw
+
+from tlkeras.measures import membership
+from tlkeras.training import shadows
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "groups": ("--ways probe", {"COUNTS": {"train": 40, "val": 20, "test": 40}}, ["worst"]),
+    "explain": (
+        "--cases shapes --count=40 --shown=2",
+        {},
+        ["pointing", "deletion", "insertion by chance", "correlation, head shuffled"],
+    ),
+    "doubt": (
+        "--sets flower_photos --recipes probe --data={0}",
+        {"OTHERS": ("flower_photos", "dogcat"), "SIZE": 32},
+        ["accuracy", "temperature", "novelty dogcat"],
+    ),
+    "private": (
+        "--epsilons 100 --data={0} --weights={0}",
+        {"NETWORK": "starter(size=32)"},
+        ["train", "test", "attacks"],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn pictures where photos are wanted."""
+    place = tmp_path_factory.mktemp("measuring")
+    for name in ("flower_photos", "dogcat"):
+        draw(place / name, 40)
+    return place
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_a_measuring_program_appends_its_results_and_finds_them_again(
+    name, place, tmp_path, monkeypatch, capsys
+):
+    told, constants, figures = CASES[name]
+    monkeypatch.syspath_prepend(FOLDER)
+    monkeypatch.setattr(shadows, "HEADS", 2)
+    monkeypatch.setattr(membership, "_DRAWS", 20)
+    module = importlib.import_module(name)
+    for constant, value in constants.items():
+        monkeypatch.setattr(module, constant, value)
+    results = tmp_path / "results.jsonl"
+    command = f"{name}.py --results={results} --runs=1 {told.format(place)}"
+    monkeypatch.setattr(sys, "argv", command.split())
+    module.main()
+    written = results.read_text()
+    rows = [json.loads(line) for line in written.splitlines()]
+    assert {*figures} <= {*rows[-1]}
+    capsys.readouterr()
+    module.main()
+    assert results.read_text() == written
+    assert capsys.readouterr().out.count("|") > 10
