@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--runs", type=int, default=3, help="with seeds 1, 2, …")
     parser.add_argument("--count", type=int, default=600, help="examples of each set")
-    parser.add_argument("--shown", type=int, default=100, help="test examples that are explained")
+    parser.add_argument("--shown", type=int, default=60, help="test examples that are explained")
     options = parser.parse_args()
     text = options.results.read_text(encoding="utf-8") if options.results.exists() else ""
     rows: list[Row] = [json.loads(line) for line in text.splitlines()]
@@ -256,6 +256,7 @@ class Case:
         read = [records.values(x, kinds) for x in Records(data.folder, "test").between(0, count)]
         self.identities = [identity for identity, _ in read]
         self.values = [values for _, values in read]
+        self.run = tf.function(vector.predicted(self.model), autograph=False)
         self.every = explanation.explainer(self.model)(self.values)
         """None or one of each example."""
         self.told = [one for told in self.every for one in told]
@@ -294,7 +295,7 @@ class Case:
         self, every: Sequence[np.ndarray], kept: Callable[[Any, np.ndarray], Any], is_kept: bool
     ) -> float:
         """Returns the mean probability of the class while places are taken away or added."""
-        found, run = [], tf.function(vector.predicted(self.model), autograph=False)
+        found = []
         for values, each, one in zip(self.values, every, self.told, strict=True):
             order = np.argsort(-each, kind="stable")
             changed = []
@@ -303,7 +304,7 @@ class Case:
                 chosen[order[: round(share * len(each))]] = True
                 changed.append(kept(values, chosen == is_kept))
             label = self.model.classes.index(one.of)
-            answers = run(self.model.backbone.preprocess(stacked(changed)))
+            answers = self.run(self.model.backbone.preprocess(stacked(changed)))
             found.append(np.asarray(answers["probabilities"])[:, label].mean())
         return float(np.mean(found))
 

@@ -31,7 +31,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         ["accuracy", "temperature", "novelty dogcat"],
     ),
     "private": (
-        "--epsilons 100 --data={0} --weights={0}",
+        "--epsilons 8 --data={0} --weights={0}",
         {"NETWORK": "starter(size=32)"},
         ["train", "test", "attacks"],
     ),
