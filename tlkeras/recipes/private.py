@@ -63,7 +63,7 @@ class Private(Recipe, name="private"):
             "statistics of the training split in the pushed folder, and the ranges of numbers that "
             "an int8 export takes from training examples.",
             "What attacks find of who was in the training is in no pushed folder, because it would "
-            "tell of training examples: `tlkeras attack` with the same flags shows it.",
+            "tell of training examples: tlkeras attack with the same flags shows it.",
         )
 
     def views(self, folder):

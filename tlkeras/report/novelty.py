@@ -29,19 +29,18 @@ def views(reference: np.ndarray, split: str) -> Sequence[View]:
     places = np.unique(np.linspace(0, count - 1, _POINTS).round().astype(int))
     lines = {f"{split} split": [[float(known.own[i]), 1 - i / count] for i in places]}
     if (drawn := known.threshold(_DRAWN)) is not None:
-        lines[f"unlike it, {100 * _DRAWN:g} %"] = [[drawn, 0.0], [drawn, 1.0]]
+        lines[f"threshold of {100 * _DRAWN:g} %"] = [[drawn, 0.0], [drawn, 1.0]]
     note = (
         f"Each of {count:,} examples of the {split} split by the mean distance of the direction of "
-        f"its features to the {novelty.NEIGHBOURS} nearest others. `bulk_inferrer --novelty` "
-        "compares new examples with them, which needs no label."
+        f"its features to the {novelty.NEIGHBOURS} nearest others. With bulk_inferrer --novelty "
+        "new examples are compared with these, which needs no label. The thresholds are set by "
+        "these examples alone, so many of which lie beyond. New ones of the same distribution do "
+        "so about as often; more of them say that the data have changed. Training examples set "
+        "none: the model may be fitted to them, and any new example would then look far from them. "
+        "What is near is not therefore right, nor what is far wrong."
     )
     rows = [(share, known.threshold(share)) for share in _SHARES]
-    how = (
-        "The thresholds are set by these examples alone: so many of them lie beyond. New ones of "
-        "the same distribution do so about as often; more of them say that the data have changed. "
-        "Training examples set none, because the model was fitted to them: any new example would "
-        "look far from them. What is near is not therefore right, nor what is far wrong."
-    )
+    how = "Set by the examples above; empty where they are too few for it."
     return (
         Curve("How usual examples are", "distance", "share at least so far", lines, note),
         Table("From where on an example is strange", ["novelty_p", "distance"], rows, how),
