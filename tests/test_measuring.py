@@ -16,12 +16,13 @@ from conftest import draw
 
 from tlkeras.measures import membership
 from tlkeras.training import shadows
+from tlkeras.training.solve import Solve
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
-    "groups": ("--ways probe", {"COUNTS": {"train": 40, "val": 20, "test": 40}}, ["worst"]),
+    "groups": ("--ways probe", {"COUNTS": {"train": 20, "val": 8, "test": 20}}, ["worst"]),
     "explain": (
-        "--cases shapes --count=40 --shown=2",
+        "--cases shapes --count=40 --shown=1",
         {},
         ["pointing", "deletion", "insertion by chance", "correlation, head shuffled"],
     ),
@@ -56,6 +57,7 @@ def test_a_measuring_program_appends_its_results_and_finds_them_again(
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.setattr(shadows, "HEADS", 2)
     monkeypatch.setattr(membership, "_DRAWS", 20)
+    monkeypatch.setattr(Solve, "strengths", (0.3, 0.01))
     module = importlib.import_module(name)
     for constant, value in constants.items():
         monkeypatch.setattr(module, constant, value)
