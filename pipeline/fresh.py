@@ -97,7 +97,7 @@ def process() -> Executor:
 def _context() -> Any:
     context = multiprocessing.get_context(_START)
     if _START == "forkserver":
-        context.set_forkserver_preload(["pipeline.libraries", __name__])
+        context.set_forkserver_preload(["pipeline.libraries", "pipeline.__main__"])
     return context
 
 

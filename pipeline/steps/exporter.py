@@ -33,6 +33,7 @@ def exports(
     fresh.start()  # It imports the libraries beside the work here.
     data = Data(examples, backbone, task)
     fitted, samples = evaluator.loaded(model, data), data.singles("train")
+    evaluator.release()
     origin = Origin(name, product.contents(model), details)
     for exporter in exporters:
         print(f"  {exporter}")

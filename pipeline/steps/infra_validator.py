@@ -27,7 +27,7 @@ from tlkeras.measures import measures
 from tlkeras.measures.measures import Scalar
 from tlkeras.task import Task
 
-CALLED = 32  # Test examples on which every endpoint is called.
+CALLED = 16  # Test examples on which every endpoint is called.
 AHEAD = 4  # Batches in memory, so that no export waits for a slower one.
 THREADS = (1, 2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,7 +162,18 @@ def _tracked(backbone: Backbone) -> Any:
     return backbone.tokenizer.tracked if backbone.tokenizer else None
 
 
+_LOADED: weakref.WeakValueDictionary[tuple[Path, int], Any] = weakref.WeakValueDictionary()
+
+
 def _loaded(folder: Path) -> Any:
+    """Returns a SavedModel; the same one as long as another caller holds it."""
+    key = folder.resolve(), (folder / "saved_model.pb").stat().st_mtime_ns
+    if (held := _LOADED.get(key)) is None:
+        held = _LOADED[key] = _read(folder)
+    return held
+
+
+def _read(folder: Path) -> Any:
     """Returns a SavedModel, also one with a tokenizer of KerasHub."""
     try:
         return tf.saved_model.load(folder)
