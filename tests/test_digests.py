@@ -38,6 +38,7 @@ tlkeras.measures.confusions tlkeras.measures.checks
 tlkeras.training.temperature
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
+tlkeras.model.constants
 pipeline.steps.resolver
 tlkeras.model.vector tlkeras.doctor.answers tlkeras.doctor.samples tlkeras.doctor.traits
 tlkeras.doctor.reference
@@ -78,8 +79,8 @@ MODULES = {
     """,
     "resolver": VERSIONS,
     "evaluator": JUDGED,
-    "exporter": f"{JUDGED} pipeline.steps.evaluator",
-    "infra_validator": f"{JUDGED} pipeline.steps.evaluator",
+    "exporter": f"{JUDGED} pipeline.steps.evaluator pipeline.fresh",
+    "infra_validator": f"{JUDGED} pipeline.steps.evaluator pipeline.fresh",
     "model_card": f"""
         {KINDS} tlkeras.backbone tlkeras.task tlkeras.exporter tlkeras.measures.measures
         pipeline.product {PAGE} tlkeras.doctor.statistics tlkeras.doctor.samples

@@ -5,13 +5,14 @@ import functools
 import io
 import json
 import shutil
+from concurrent.futures import Executor, Future
 
 import numpy as np
 import pytest
 from conftest import COLOURS
 from PIL import Image
 
-from pipeline import flags, product
+from pipeline import flags, fresh, product
 from pipeline.config import Config
 from pipeline.step import NotBlessed
 from pipeline.steps import exporter, infra_validator, model_card, pusher, resolver
@@ -216,35 +217,45 @@ def test_outputs_of_another_number_are_one_message(products, tmp_path):
         judged(other, tmp_path / "out")
 
 
-def test_an_export_that_serves_no_numbers_is_named(products, tmp_path, monkeypatch):
-    def directly(function, exporter, *arguments):
-        return function(exporter, *arguments)
+class Here(Executor):
+    """Runs in this process what the step runs in a fresh one."""
 
-    def load(self, out):
+    def submit(self, function, /, *arguments, **named):
+        found = Future()
+        try:
+            found.set_result(function(*arguments, **named))
+        except ValueError as error:
+            found.set_exception(error)
+        return found
+
+
+@pytest.fixture
+def here(monkeypatch):
+    monkeypatch.setattr(fresh, "process", Here)
+    fresh._loaded.cache_clear()
+    yield
+    fresh._loaded.cache_clear()
+
+
+def test_an_export_that_serves_no_numbers_is_named(products, tmp_path, monkeypatch, here):
+    def load_on(self, out, threads):
         return lambda inputs: {"probabilities": np.full([len(inputs), 3], np.nan, np.float32)}
 
-    monkeypatch.setattr(infra_validator, "_fresh", directly)
-    monkeypatch.setattr(TFLite, "load", load)
+    monkeypatch.setattr(TFLite, "load_on", load_on)
     with pytest.raises(
         NotBlessed, match=r"^tflite serves outputs that cannot be measured: .*not finite"
     ):
         judged(products, tmp_path / "out")
 
 
-def here(function, exporter, *rest):
-    """Runs in this process what the step runs in a fresh one."""
-    return function(exporter, *rest)
-
-
 @pytest.mark.parametrize("number", [2.0, np.nan])
-def test_an_endpoint_of_other_numbers_is_a_reason(products, tmp_path, monkeypatch, number):
+def test_an_endpoint_of_other_numbers_is_a_reason(products, tmp_path, monkeypatch, here, number):
     values = []
 
     def endpoints(self, out, kinds):
         assert kinds == BACKBONE.raw()
         return {"off": lambda one: values.append(one) or {"probabilities": np.full((1, 3), number)}}
 
-    monkeypatch.setattr(infra_validator, "_fresh", here)
     monkeypatch.setattr(TFLite, "endpoints", endpoints)
     row = judged(products, tmp_path / "out")
     assert not row["difference"] < 1 and "differs from Keras by" in row["reasons"][0]
@@ -253,17 +264,18 @@ def test_an_endpoint_of_other_numbers_is_a_reason(products, tmp_path, monkeypatc
     assert all(Image.open(io.BytesIO(one["image"])).size == (28, 24) for one in values)
 
 
-def test_an_endpoint_of_another_shape_is_one_message(products, tmp_path, monkeypatch):
+def test_an_endpoint_of_another_shape_is_one_message(products, tmp_path, monkeypatch, here):
     def endpoints(self, out, kinds):
         return {"off": lambda values: {"probabilities": np.zeros([1, 2], np.float32)}}
 
-    monkeypatch.setattr(infra_validator, "_fresh", here)
     monkeypatch.setattr(TFLite, "endpoints", endpoints)
     with pytest.raises(NotBlessed, match=r"^tflite serves other outputs at off: .*shape \(1, 2\)"):
         judged(products, tmp_path / "out")
 
 
-def test_every_batch_is_compared_with_what_keras_served_for_it(products, tmp_path, monkeypatch):
+def test_every_batch_is_compared_with_what_keras_served_for_it(
+    products, tmp_path, monkeypatch, here
+):
     from ai_edge_litert import interpreter
 
     threads = []
@@ -274,13 +286,12 @@ def test_every_batch_is_compared_with_what_keras_served_for_it(products, tmp_pat
             super().__init__(**options)
 
     monkeypatch.setattr(interpreter, "Interpreter", Watched)
-    monkeypatch.setattr(infra_validator, "_fresh", here)
     monkeypatch.setattr(infra_validator, "Data", functools.partial(Data, batch_size=4))
     row = judged(products, tmp_path / "out")
     value = measures.read(products["evaluation"]).score.value
     assert (row["value"], row["agreement"]) == (value, 1)
     assert row["difference"] < 1e-4
-    assert threads[-2:] == [1, 2]
+    assert threads == [1, 2, None]  # The last for `Exporter.facts`.
     other = changed(products, tmp_path, "evaluation")
     path = other["evaluation"] / "served" / "probabilities.npy"
     np.save(path, np.roll(np.load(path), 1, axis=-1))

@@ -44,7 +44,7 @@ tlkeras.doctor.reference
 tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths
 tlkeras.model.block_flags
 tlkeras.model.pyramid
-tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail
+tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail tlkeras.model.constants
 tlkeras.model.transfer_model tlkeras.model.one_tower tlkeras.model.vector
 tlkeras.measures.measures tlkeras.measures.checks tlkeras.measures.estimates
 tlkeras.measures.ranking tlkeras.measures.confusions tlkeras.measures.calibration
@@ -93,6 +93,7 @@ tlkeras.report.bom tlkeras.report.croissant
 tlkeras
 pipeline.code pipeline.log pipeline.product pipeline.step pipeline.version
 pipeline.signing
+pipeline.libraries pipeline.fresh
 pipeline.option
 pipeline.steps.example_gen pipeline.steps.statistics_gen pipeline.steps.schema_gen
 pipeline.steps.trainer pipeline.steps.example_validator pipeline.steps.pusher

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import Tiny, Wordy, weights_of
 
+from pipeline import fresh
 from pipeline.config import Config
 from pipeline.steps import infra_validator
 from tlkeras import spec
@@ -445,14 +446,11 @@ def test_an_export_of_one_tower_is_judged_beside_the_other_one_s_rows(data, tmp_
         np.save(tmp_path / "evaluation" / "served" / f"{name}.npy", rows)
     exporter = spec.parse("tower(side='picture', to=saved_model)", Exporter)
     exporter.write(model, None, tmp_path / "exports")
-    texts = (
-        exporter.full(),
-        tmp_path / "exports",
-        data.folder,
-        data.backbone.full(),
-        data.task.full(),
-    )
-    row, _ = infra_validator._judged(*texts, "test", tmp_path / "evaluation" / "served")
+    kept = tmp_path / "evaluation" / "served"
+    with fresh.Loaded(exporter, tmp_path / "exports", 2) as process:
+        judged = infra_validator._Judged(exporter, tmp_path / "exports", process, data, kept)
+        infra_validator._judge([judged], data, "test")
+        row = judged.row()
     tally = RetrievalTally()
     first = 0
     for (_, target), each in zip(data.batches("test"), served, strict=True):

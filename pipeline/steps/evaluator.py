@@ -120,7 +120,8 @@ def loaded(model: Path, data: Data) -> TransferModel:
     Raises:
         ValueError: It was fitted with another backbone, task or classes.
     """
-    fitted = TransferModel.load(model)
+    path = model / "model.keras"
+    fitted = _read(model, path.stat().st_mtime_ns if path.exists() else 0)
     try:
         fitted.require(data)
     except ValueError as error:
@@ -128,6 +129,17 @@ def loaded(model: Path, data: Data) -> TransferModel:
             f"{model}: {error} Give the same flags and examples as to the trainer."
         ) from None
     return fitted
+
+
+@functools.lru_cache(maxsize=1)
+def _read(model: Path, _: int) -> TransferModel:
+    """Returns the model of a product as of a time: exports finds that of evaluation here."""
+    return TransferModel.load(model)
+
+
+def release() -> None:
+    """Frees the memory of the model that `loaded` returned, when no step needs it any more."""
+    _read.cache_clear()
 
 
 def require_blessed(evaluation: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import product
+from pipeline import fresh, product
 from pipeline.step import Step
 from pipeline.steps import evaluator
 from tlkeras.backbone import Backbone
@@ -30,8 +30,10 @@ def exports(
     """Writes every export, and ``labels.txt`` with one class name a line."""
     evaluator.require_blessed(evaluation)
     require_distinct(exporters)
+    fresh.start()  # It imports the libraries beside the work here.
     data = Data(examples, backbone, task)
     fitted, samples = evaluator.loaded(model, data), data.singles("train")
+    evaluator.release()
     origin = Origin(name, product.contents(model), details)
     for exporter in exporters:
         print(f"  {exporter}")

@@ -1,25 +1,23 @@
-"""InfraValidator: loads every export in a fresh process and judges it on the test split.
+"""InfraValidator: loads every export in fresh processes and judges it on the test split.
 
 It judges alone: the pusher pushes nothing where it found a reason.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import collections
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from pipeline import fresh
 from pipeline.step import NotBlessed, Step
 from pipeline.steps import evaluator
-from tlkeras import files, spec
+from tlkeras import files
 from tlkeras.backbone import Backbone
 from tlkeras.data import records
 from tlkeras.data.batches import Data
@@ -29,14 +27,9 @@ from tlkeras.measures import measures
 from tlkeras.measures.measures import Scalar
 from tlkeras.task import Task
 
-TIMED = 50  # Examples timed one at a time, after five to warm up.
-CALLED = 32  # Test examples on which every endpoint is called.
+CALLED = 16  # Test examples on which every endpoint is called.
+AHEAD = 4  # Batches in memory, so that no export waits for a slower one.
 THREADS = (1, 2)
-
-# Elsewhere the libraries of the system forbid it.
-_START = "forkserver" if sys.platform == "linux" else "spawn"
-
-T = TypeVar("T")
 
 
 @Step
@@ -56,21 +49,35 @@ def infra_blessing(
     ``infra.json`` holds a row for each: its primary measure, the largest difference from Keras, the
     share of equal answers, bytes, the time of one example on one thread and on two, the facts of
     its format, and the ``reasons`` against a push, if there are any.
+
+    Every export is loaded in a fresh process for each number of threads. This process prepares the
+    examples, once for all of them.
     """
+    fresh.start()
     found = measures.read(evaluation)
     data = Data(examples, backbone, task)
     _require_labels(exports / "labels.txt", data.classes)
-    rows = []
-    for exporter in exporters:
-        arguments = (exporter.full(), exports, examples, backbone.full(), task.full())
-        row, inputs = _fresh(_judged, *arguments, found.split, evaluation / "served")
-        for threads in THREADS:
-            timed = _fresh(_timed, exporter.full(), exports, inputs, threads)
-            suffix = "" if threads == 1 else f"_{threads}_threads"
-            row |= {f"{name}_ms{suffix}": value for name, value in timed.items()}
+    with contextlib.ExitStack() as stack:
+        loaded = {
+            exporter: [stack.enter_context(fresh.Loaded(exporter, exports, n)) for n in THREADS]
+            for exporter in exporters
+        }
+        judged = [
+            _Judged(exporter, exports, processes[-1], data, evaluation / "served")
+            for exporter, processes in loaded.items()
+        ]
+        _judge(judged, data, found.split)
+        rows = [one.row() for one in judged]
+        # Only now, so that no other process takes part of the time.
+        inputs = next(data.singles(found.split).batch(1).take(1).as_numpy_iterator())
+        for row, processes in zip(rows, loaded.values(), strict=True):
+            for threads, process in zip(THREADS, processes, strict=True):
+                suffix = "" if threads == 1 else f"_{threads}_threads"
+                timed = process.timed(inputs)
+                row |= {f"{name}_ms{suffix}": value for name, value in timed.items()}
+    for exporter, row in zip(exporters, rows, strict=True):
         allowed = exporter.max_drop if max_export_drop is None else max_export_drop
         row["reasons"] = _reasons(exporter, row, found.score, allowed)
-        rows.append(row)
     files.write_json(out / "infra.json", rows)
     bad = sum(bool(row["reasons"]) for row in rows)
     print(f"  {len(rows) - bad} of {len(rows)} exports are as good as Keras, or nearly")
@@ -83,27 +90,6 @@ def _require_labels(path: Path, classes: tuple[str, ...]) -> None:
             f"{path} names {len(labels)} classes, {', '.join(labels[:5])} …; the examples have "
             f"{len(classes)}, {', '.join(classes[:5])} …. Export the model that was fitted to them."
         )
-
-
-def _fresh(function: Callable[..., T], exporter: str, *arguments: Any) -> T:
-    """Returns what a function of an exporter returns in a new process, on the processor.
-
-    So nothing of the process that wrote the export is left in memory, and a crash is a message. The
-    libraries are imported once, by a server that runs nothing and from which the processes fork.
-    """
-    context = multiprocessing.get_context(_START)
-    if _START == "forkserver":
-        context.set_forkserver_preload(["tensorflow", __name__])
-    with ProcessPoolExecutor(1, context, initializer=_without_gpus) as pool:
-        try:
-            return pool.submit(function, exporter, *arguments).result()
-        except BrokenProcessPool:
-            raise NotBlessed(f"The process that loaded {exporter} crashed.") from None
-
-
-def _without_gpus() -> None:
-    """Hides the GPUs: the parent process holds their memory, and times are of a processor."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 
 def _reasons(
@@ -125,53 +111,102 @@ def _reasons(
     return reasons
 
 
-def _judged(
-    exporter_text: str,
-    exports: Path,
-    examples: Path,
-    backbone_text: str,
-    task_text: str,
-    split: str,
-    kept: Path,
-) -> tuple[dict[str, Any], Any]:
-    """Returns the row of one export, and the inputs of one example to time it with."""
-    exporter = spec.parse(exporter_text, Exporter)
-    backbone = spec.parse(backbone_text, Backbone)
-    task = spec.parse(task_text, Task)
-    data = Data(examples, backbone, task)
-    predict = exporter.load(exports)
-    every = {path.stem: np.load(path, mmap_mode="r") for path in kept.glob("*.npy")}
-    expected = {name: every[name] for name in exporter.serves or every}
-    tally, first = task.tally(data.classes), 0
-    differences, agreement = [0.0], []
-    try:
-        for inputs, target in data.batches(split).as_numpy_iterator():
-            served = predict(inputs)
-            count = evaluator.count(target)
-            wanted = {name: array[first : first + count] for name, array in expected.items()}
+class _Judged:
+    """One export, judged batch by batch."""
+
+    def __init__(
+        self, exporter: Exporter, exports: Path, process: fresh.Loaded, data: Data, kept: Path
+    ) -> None:
+        """Begins with no example; `kept` holds what Keras served for all of them."""
+        self._exporter, self._exports, self._data = exporter, exports, data
+        self.process = process
+        self._every = {path.stem: np.load(path, mmap_mode="r") for path in kept.glob("*.npy")}
+        names = exporter.serves or self._every
+        self._expected = {name: self._every[name] for name in names}
+        self._tally = data.task.tally(data.classes)
+        self._differences, self._agreement = [0.0], []
+
+    def add(self, target: Any, served: Mapping[str, Any], first: int) -> None:
+        """Adds what the export served for a batch."""
+        task, last = self._data.task, first + evaluator.count(target)
+        wanted = {name: array[first:last] for name, array in self._expected.items()}
+        # What a part of a network does not serve is as Keras served it.
+        others = {
+            name: array[first:last]
+            for name, array in self._every.items()
+            if name not in self._expected
+        }
+        try:
             found = _kept(task, served, wanted)
-            differences += _differences(wanted, found)
-            agreement.extend(task.agree(wanted, found))
-            # What a part of a network does not serve is as Keras served it.
-            others = {name: every[name][first : first + count] for name in every.keys() - expected}
-            tally.add(target, {**others, **served}, first)
-            first += count
-        value = tally.measures().score.value
-    except ValueError as error:
-        raise NotBlessed(f"{exporter} serves outputs that cannot be measured: {error}") from None
-    differences += _endpoint_differences(exporter, exports, data, split, expected)
-    files = [path for name in exporter.files() for path in _files(exports / name)]
-    row = {
-        "export": str(exporter),
-        "files": list(exporter.files()),
-        "bytes": sum(path.stat().st_size for path in files),
-        "primary": task.primary,
-        "value": value,
-        "difference": float(np.max(differences)),
-        "agreement": float(np.mean(agreement)),
-        **exporter.facts(exports),
-    }
-    return row, next(data.singles(split).batch(1).take(1).as_numpy_iterator())
+            self._differences += _differences(wanted, found)
+            self._agreement.extend(task.agree(wanted, found))
+            self._tally.add(target, {**others, **served}, first)
+        except ValueError as error:
+            raise self._unmeasured(error) from None
+
+    def add_calls(self, endpoint: str, answers: Sequence[Mapping[str, Any]]) -> None:
+        """Adds what clients get at an endpoint for the first examples, one at a time."""
+        for i, answer in enumerate(answers):
+            wanted = {name: array[i : i + 1] for name, array in self._expected.items()}
+            try:
+                found = _kept(self._data.task, answer, wanted)
+            except ValueError as error:
+                raise NotBlessed(
+                    f"{self._exporter} serves other outputs at {endpoint}: {error}"
+                ) from None
+            self._differences += _differences(wanted, found)
+
+    def row(self) -> dict[str, Any]:
+        """Returns what is known of the export, but for its times and the reasons against it."""
+        try:
+            value = self._tally.measures().score.value
+        except ValueError as error:
+            raise self._unmeasured(error) from None
+        paths = [path for name in self._exporter.files() for path in _files(self._exports / name)]
+        return {
+            "export": str(self._exporter),
+            "files": list(self._exporter.files()),
+            "bytes": sum(path.stat().st_size for path in paths),
+            "primary": self._data.task.primary,
+            "value": value,
+            "difference": float(np.max(self._differences)),
+            "agreement": float(np.mean(self._agreement)),
+            **self.process.facts(),
+        }
+
+    def _unmeasured(self, error: ValueError) -> NotBlessed:
+        return NotBlessed(f"{self._exporter} serves outputs that cannot be measured: {error}")
+
+
+def _judge(judged: Sequence[_Judged], data: Data, split: str) -> None:
+    """Adds every example to all of them; the processes run beside each other."""
+    kinds = data.backbone.raw()
+    rows = Records(data.folder, split).between(0, CALLED)
+    examples = [records.values(row, kinds)[1] for row in rows]
+    calls = [one.process.called(kinds, examples) for one in judged]
+    for target, first, served in _in_flight(judged, data.batches(split)):
+        for one, future in zip(judged, served, strict=True):
+            one.add(target, one.process.result(future), first)
+    for one, future in zip(judged, calls, strict=True):
+        for endpoint, answers in one.process.result(future).items():
+            one.add_calls(endpoint, answers)
+
+
+def _in_flight(
+    judged: Sequence[_Judged], batches: Any
+) -> Iterator[tuple[Any, int, list[Future[dict[str, Any]]]]]:
+    """Yields each batch's target, the number of its first example, and what exports serve for it.
+
+    The next batches are under way then.
+    """
+    waiting: collections.deque[Any] = collections.deque()
+    first = 0
+    for inputs, target in batches.as_numpy_iterator():
+        waiting.append((target, first, [one.process.serve(inputs) for one in judged]))
+        first += evaluator.count(target)
+        if len(waiting) == AHEAD:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _kept(
@@ -201,41 +236,6 @@ def _differences(
         if array.dtype.kind == "f":
             largest = max(1.0, float(np.abs(array).max(initial=0.0)))
             yield float(np.abs(array - found[name]).max(initial=0.0)) / largest
-
-
-def _endpoint_differences(
-    exporter: Exporter,
-    exports: Path,
-    data: Data,
-    split: str,
-    expected: Mapping[str, np.ndarray],
-) -> list[float]:
-    """Returns the differences of what clients get for the first examples from Keras."""
-    kinds = data.backbone.raw()
-    rows = Records(data.folder, split)
-    examples = [records.values(row, kinds)[1] for row in rows.between(0, CALLED)]
-    differences = []
-    for name, call in exporter.endpoints(exports, kinds).items():
-        for i, values in enumerate(examples):
-            wanted = {output: array[i : i + 1] for output, array in expected.items()}
-            try:
-                found = _kept(data.task, call(values), wanted)
-            except ValueError as error:
-                raise NotBlessed(f"{exporter} serves other outputs at {name}: {error}") from None
-            differences += _differences(wanted, found)
-    return differences
-
-
-def _timed(exporter_text: str, exports: Path, inputs: Any, threads: int) -> dict[str, float]:
-    """Returns the median and the 95th percentile, in milliseconds, of one example at a time."""
-    predict = spec.parse(exporter_text, Exporter).load_on(exports, threads)
-    seconds = []
-    for _ in range(TIMED + 5):
-        start = time.perf_counter()
-        predict(inputs)
-        seconds.append(time.perf_counter() - start)
-    p50, p95 = np.percentile(seconds[5:], [50, 95])
-    return {"p50": 1e3 * float(p50), "p95": 1e3 * float(p95)}
 
 
 def _files(path: Path) -> list[Path]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,8 +83,7 @@ class Browser(Exporter, name="browser"):
         (folder / "npm" / "LICENSE").write_text(_licence(), encoding="utf-8")
         for path in PAGE.iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
-        with tempfile.TemporaryDirectory() as saved:
-            network = litert.converted(litert.converter(litert.saved(model, Path(saved))))
+        network = litert.exact(litert.saved(model))
         (folder / "model.tflite").write_bytes(network)
         about = {
             "classes": model.classes if shows["labelled"] else [],

@@ -79,7 +79,7 @@ class TFLite(Exporter, name="tflite"):
         self.fits(model)
         (name,) = self.files()
         with _beside(out / name) as folder:
-            file = _KINDS[self.quantize].file(folder, model, samples)
+            file = _KINDS[self.quantize].file(model, samples)
             file = litert.written(litert.parsed(file))
             (folder / name).write_bytes(litert_metadata.described(file, model, origin))
             (folder / name).replace(out / name)
@@ -122,51 +122,50 @@ def _whole(path: Path) -> Path:
 class _Kind(NamedTuple):
     """The function that writes a file, and the bounds of its difference from Keras.
 
-    The function takes an empty folder, the model and the samples for calibration.
+    The function takes the model and the samples for calibration.
     """
 
-    file: Callable[[Path, TransferModel, Any], bytes]
+    file: Callable[[TransferModel, Any], bytes]
     tolerance: float
     max_drop: float = 0.01
 
 
-def _saved(model: TransferModel, folder: Path) -> Path:
+def _saved(model: TransferModel) -> Path:
     is_bert = bert_inputs.vocabulary(model.backbone, model.task)
-    names = bert_inputs.NAMES if is_bert else ()
-    return litert.saved(model, folder / "saved", names)
+    return litert.saved(model, bert_inputs.NAMES if is_bert else ())
 
 
-def _none(folder: Path, model: TransferModel, samples: Any) -> bytes:
-    return litert.converted(litert.converter(_saved(model, folder)))
+def _none(model: TransferModel, samples: Any) -> bytes:
+    return litert.exact(_saved(model))
 
 
-def _dynamic(folder: Path, model: TransferModel, samples: Any) -> bytes:
-    return litert.converted(_eight_bits(_saved(model, folder)))
+def _dynamic(model: TransferModel, samples: Any) -> bytes:
+    return litert.converted(_eight_bits(_saved(model)))
 
 
-def _float16(folder: Path, model: TransferModel, samples: Any) -> bytes:
-    converter = litert.converter(_saved(model, folder))
+def _float16(model: TransferModel, samples: Any) -> bytes:
+    converter = litert.converter(_saved(model))
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
     return litert.converted(converter)
 
 
-def _int8(folder: Path, model: TransferModel, samples: Any) -> bytes:
+def _int8(model: TransferModel, samples: Any) -> bytes:
     if samples is None or not any(True for _ in samples.take(1)):
         raise ValueError(
             "tflite(quantize='int8') sets its ranges by training examples, and there are none; "
             "give it some, or take quantize='dynamic' or 'float16', which need none."
         )
     if not model.task.needs_float:
-        return _integers(litert.saved(model, folder / "saved"), samples, _spans(model), tf.uint8)
-    network, tail = litert.saved_halves(model, folder)
+        return _integers(litert.saved(model), samples, _spans(model), tf.uint8)
+    network, tail = litert.saved_halves(model)
     file = _integers(network, samples, _spans(model), tf.float32)
-    return joined(file, litert.converted(litert.converter(tail)))
+    return joined(file, litert.exact(tail))
 
 
 def _integers(saved: Path, samples: Any, spans: Mapping[str, Any], outputs: Any) -> bytes:
     """Returns a network in integers alone, but for the type of its outputs."""
-    exact = litert.converted(litert.converter(saved))
+    exact = litert.exact(saved)
     names = litert.inputs(exact)
     converter = _eight_bits(saved)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

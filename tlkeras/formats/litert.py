@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tlkeras.exporter import Predict
 from tlkeras.formats import bert_inputs, signature
-from tlkeras.frameworks import keras, muted, tf
-from tlkeras.model import precision, tail
+from tlkeras.frameworks import muted, tf
+from tlkeras.model import constants, graph, precision, tail
 
 if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
@@ -45,8 +48,8 @@ _FLOAT_ONLY = {
 _ALIGNMENT = 16
 
 
-def saved(model: TransferModel, folder: Path, names: Sequence[str] = ()) -> Path:
-    """Returns `folder`, now a SavedModel in float32 that serves one preprocessed example.
+def saved(model: TransferModel, names: Sequence[str] = ()) -> Path:
+    """Returns a SavedModel in float32 that serves one preprocessed example; see `_made`.
 
     With `names` the only input has the first of them; inputs like it have the others, for clients
     that send more than the network reads.
@@ -63,28 +66,68 @@ def saved(model: TransferModel, folder: Path, names: Sequence[str] = ()) -> Path
         outputs = network(signature.unnamed(read, network), training=False)
         return model.task.served(outputs)
 
-    return _exported(serve, specs, [network], folder)
+    return _made(model, "_".join(["whole", *names]), serve, specs, [network])
 
 
-def saved_halves(model: TransferModel, folder: Path) -> tuple[Path, Path]:
-    """Returns two SavedModels in float32 beside each other: the network, and its tail."""
+def saved_halves(model: TransferModel) -> tuple[Path, Path]:
+    """Returns two SavedModels in float32: the network, and its tail; see `_made`."""
     cut = tail.halves(model)
 
     def network(inputs: dict[str, Any]) -> dict[str, Any]:
         return cut.network(signature.unnamed(inputs, model.full))
 
     return (
-        _exported(network, signature.specs(model, batch=1), cut.models, folder / "network"),
-        _exported(cut.tail, cut.crossing, cut.models, folder / "tail"),
+        _made(model, "network", network, signature.specs(model, batch=1), cut.models),
+        _made(model, "tail", cut.tail, cut.crossing, cut.models),
     )
 
 
-def _exported(serve: Any, specs: dict[str, Any], models: Sequence[Any], folder: Path) -> Path:
-    archive: Any = keras.export.ExportArchive()
-    for each in models:
-        archive.track(each)
-    archive.add_endpoint(_SIGNATURE, serve, input_signature=[specs])
-    archive.write_out(folder, verbose=False)
+def _made(
+    model: TransferModel, name: str, serve: Any, specs: dict[str, Any], networks: Sequence[Any]
+) -> Path:
+    """Returns a SavedModel of a function, its weights constants.
+
+    All that is converted from a model shares it. It is gone with the model, and made anew when the
+    weights have changed.
+    """
+    folder = _kept(model) / name
+    if not folder.exists():
+        weights = constants.read(networks)
+
+        def constant(inputs: dict[str, Any]) -> dict[str, Any]:
+            with constants.scope(weights):
+                return serve(inputs)
+
+        traced = tf.function(constant, input_signature=[specs], autograph=False)
+        partial = folder.with_suffix(".partial")
+        signatures = {_SIGNATURE: traced.get_concrete_function()}
+        tf.saved_model.save(tf.Module(), str(partial), signatures)
+        partial.rename(folder)
+    return folder
+
+
+class _Kept(NamedTuple):
+    """The folder of what is made of a model, as long as it has the weights of this digest."""
+
+    digest: str
+    folder: Path
+    remove: Callable[[], object]
+
+
+_KEPT: weakref.WeakKeyDictionary[TransferModel, _Kept] = weakref.WeakKeyDictionary()
+
+
+def _kept(model: TransferModel) -> Path:
+    """Returns the folder of what is made of a model with the weights that it has now."""
+    digest = f"{model.task.full()} {graph.digest(model.full)}"
+    before = _KEPT.get(model)
+    if before and before.digest == digest:
+        return before.folder
+    if before:
+        before.remove()
+    folder = Path(tempfile.mkdtemp())
+    remove = weakref.finalize(model, shutil.rmtree, folder, ignore_errors=True)
+    _KEPT[model] = _Kept(digest, folder, remove)
     return folder
 
 
@@ -99,6 +142,14 @@ def converted(converter: Any) -> bytes:
     """Returns the file that a converter makes."""
     with muted():  # The converter prints its options.
         return converter.convert()
+
+
+def exact(saved: Path) -> bytes:
+    """Returns the file of a SavedModel in float32, converted once."""
+    file = saved.with_suffix(".tflite")
+    if not file.exists():
+        file.write_bytes(converted(converter(saved)))
+    return file.read_bytes()
 
 
 def load(path: Path, threads: int | None = None) -> Predict:

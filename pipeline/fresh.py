@@ -1,0 +1,150 @@
+"""Exports, each loaded in a fresh process: nothing of the process that wrote them is in memory.
+
+A server that runs nothing imports the libraries once, and the processes fork from it. So a process
+more costs hundredths of a second, and no export finds what another one has loaded or registered.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.step import NotBlessed
+from tlkeras import spec
+from tlkeras.exporter import Exporter, Predict
+from tlkeras.kind import Kind
+
+WARM_UP, TIMED = 5, 50
+"""Calls with one example at a time: the first ones are not timed."""
+
+# Elsewhere the libraries of the system forbid it.
+_START = "forkserver" if sys.platform == "linux" else "spawn"
+
+
+def start() -> None:
+    """Starts the server, which imports the libraries while this process goes on."""
+    _context()
+    if _START == "forkserver":
+        importlib.import_module("multiprocessing.forkserver").ensure_running()
+
+
+class Loaded:
+    """An export in a process of its own, on so many threads; it ends with the context."""
+
+    def __init__(self, exporter: Exporter, exports: Path, threads: int) -> None:
+        """Begins to load the export; errors come with the first result."""
+        self._exporter = exporter
+        self._key = (exporter.full(), exports, threads)
+        self._process = process()
+        self._opened = self._process.submit(_open, *self._key)
+
+    def __enter__(self) -> Loaded:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends the process, after the call that it is at."""
+        self._process.shutdown(cancel_futures=True)
+
+    def serve(self, inputs: Any) -> Future[dict[str, Any]]:
+        """Begins to run a batch; see `Exporter.load`."""
+        return self._process.submit(_served, *self._key, inputs)
+
+    def result(self, future: Future[Any]) -> Any:
+        """Returns what the process has found.
+
+        Raises:
+            NotBlessed: The process crashed.
+            ValueError: The export cannot be loaded.
+        """
+        try:
+            self._opened.result()
+            return future.result()
+        except BrokenProcessPool:
+            raise NotBlessed(f"The process that loaded {self._exporter} crashed.") from None
+
+    def facts(self) -> dict[str, Any]:
+        """Returns `Exporter.facts`."""
+        return self.result(self._process.submit(_facts, *self._key))
+
+    def called(
+        self, kinds: Mapping[str, Kind], examples: Sequence[Mapping[str, Any]]
+    ) -> Future[dict[str, list[dict[str, Any]]]]:
+        """Begins to call every one of `Exporter.endpoints` with each of these raw examples."""
+        return self._process.submit(_called, *self._key, kinds, examples)
+
+    def timed(self, inputs: Any) -> dict[str, float]:
+        """Returns the median and the 95th percentile, in milliseconds, of one example at a time."""
+        return self.result(self._process.submit(_timed, *self._key, inputs))
+
+
+def process() -> Executor:
+    """Returns a fresh process without GPUs that runs one call after another."""
+    return ProcessPoolExecutor(1, _context(), initializer=_without_gpus)
+
+
+def _context() -> Any:
+    context = multiprocessing.get_context(_START)
+    if _START == "forkserver":
+        context.set_forkserver_preload(["pipeline.libraries", "pipeline.__main__"])
+    return context
+
+
+def _without_gpus() -> None:
+    """Hides the GPUs, where no server has done so."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+
+
+@functools.cache
+def _loaded(exporter: str, exports: Path, threads: int) -> tuple[Exporter, Predict]:
+    """Returns what this process has loaded, once."""
+    found = spec.parse(exporter, Exporter)
+    return found, found.load_on(exports, threads)
+
+
+def _open(exporter: str, exports: Path, threads: int) -> None:
+    _loaded(exporter, exports, threads)
+
+
+def _served(exporter: str, exports: Path, threads: int, inputs: Any) -> dict[str, Any]:
+    _, predict = _loaded(exporter, exports, threads)
+    return predict(inputs)
+
+
+def _facts(exporter: str, exports: Path, threads: int) -> dict[str, Any]:
+    found, _ = _loaded(exporter, exports, threads)
+    return found.facts(exports)
+
+
+def _called(
+    exporter: str,
+    exports: Path,
+    threads: int,
+    kinds: Mapping[str, Kind],
+    examples: Sequence[Mapping[str, Any]],
+) -> dict[str, list[dict[str, Any]]]:
+    found, _ = _loaded(exporter, exports, threads)
+    endpoints = found.endpoints(exports, kinds)
+    return {name: [call(values) for values in examples] for name, call in endpoints.items()}
+
+
+def _timed(exporter: str, exports: Path, threads: int, inputs: Any) -> dict[str, float]:
+    _, predict = _loaded(exporter, exports, threads)
+    seconds = []
+    for _ in range(WARM_UP + TIMED):
+        start = time.perf_counter()
+        predict(inputs)
+        seconds.append(time.perf_counter() - start)
+    p50, p95 = np.percentile(seconds[WARM_UP:], [50, 95])
+    return {"p50": 1e3 * float(p50), "p95": 1e3 * float(p95)}
