@@ -12,6 +12,7 @@ from pipeline.order import STEPS
 
 KINDS = """
 tlkeras.spec tlkeras.frameworks tlkeras.files tlkeras.kind tlkeras.data.records
+tlkeras.wire
 tlkeras.doctor.defects
 """
 PARTS = f"{KINDS} tlkeras.data.parts"
