@@ -15,7 +15,7 @@ tlkeras.spec tlkeras.frameworks tlkeras.files tlkeras.kind tlkeras.data.records
 tlkeras.wire
 tlkeras.doctor.defects
 """
-PARTS = f"{KINDS} tlkeras.data.parts"
+PARTS = f"{KINDS} tlkeras.data.parts tlkeras.data.workers"
 MODEL = f"""
 {KINDS} tlkeras.hardware tlkeras.backbone tlkeras.task tlkeras.augment tlkeras.data.reading
 tlkeras.data.batches tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths
@@ -46,7 +46,7 @@ tlkeras.doctor.reference
 MODULES = {
     "example_gen": f"""
         {PARTS} tlkeras.images.decoding tlkeras.images.metadata tlkeras.images.signatures
-        tlkeras.images.png tlkeras.source tlkeras.folders
+        tlkeras.images.png tlkeras.images.opening tlkeras.source tlkeras.folders
         tlkeras.data.splits tlkeras.data.id_list tlkeras.data.planning tlkeras.data.findings
         tlkeras.data.ingest
         tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.duplicates

@@ -39,6 +39,9 @@ from tlkeras.source import Derived, Source
 # Examples of a part: many enough that its files are no burden, few enough to share the work evenly.
 _PART = 512
 
+# From so many parts on processes are faster than threads, their start counted.
+_MANY = 6
+
 # The file of a part with a line for each of its examples, and the name of its records.
 _FOUND, _ALL = "found.jsonl", "all"
 
@@ -174,7 +177,7 @@ def _read(
     reading = _Reading(source, plan.info, len(order), excluded)
     with contextlib.ExitStack() as stack:
         stack.enter_context(decoding.quiet())
-        done = runner.run(reading, -(-len(order) // _PART), folder, "reading")
+        done = runner.run(reading, -(-len(order) // _PART), folder, "reading", _MANY)
         for number, part in enumerate(stack.enter_context(contextlib.closing(done))):
             found = [*_rows(part)]
             expected = order[number * _PART : (number + 1) * _PART]
