@@ -49,12 +49,12 @@ MODULES = {
         tlkeras.images.png tlkeras.images.opening tlkeras.source tlkeras.folders
         tlkeras.data.splits tlkeras.data.id_list tlkeras.data.planning tlkeras.data.findings
         tlkeras.data.ingest
-        tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.duplicates
+        tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.samples tlkeras.doctor.duplicates
     """,
-    "statistics_gen": f"{PARTS} {SUMMARIES}",
+    "statistics_gen": f"{KINDS} {SUMMARIES}",
     "schema_gen": f"tlkeras.files {SCHEMAS}",
     "example_validator": f"""
-        {MODEL} {PARTS} {PAGE} {SUMMARIES} {SCHEMAS}
+        {MODEL} {PAGE} {SUMMARIES} {SCHEMAS}
         pipeline.steps.statistics_gen pipeline.steps.schema_gen
         pipeline.steps.trainer pipeline.code tlkeras.recipe
         tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features

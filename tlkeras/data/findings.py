@@ -39,6 +39,8 @@ class Ready:
         brightest: The largest value of its 16-bit picture, or -1.
         sha256: See `Row`.
         traits: See `Row`.
+        numbers: See `Row`.
+        words: See `Row`.
     """
 
     identity: str
@@ -48,6 +50,8 @@ class Ready:
     brightest: int = -1
     sha256: str = ""
     traits: Mapping[str, traits.Traits] = dataclasses.field(default_factory=dict)
+    numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    words: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 class Findings:
@@ -75,7 +79,8 @@ class Findings:
         if each.defect:
             self._broken.append(Defect(identity, sides[identity], each.defect, each.reason))
             return
-        row = Row(identity, sides[identity], [*labels], each.sha256, each.traits)
+        seen = (each.traits, each.numbers, each.words)
+        row = Row(identity, sides[identity], [*labels], each.sha256, *seen)
         self._lines.write(f"{row.line()}\n")
         self._copies.add(identity, each.digest, each.traits)
         if each.brightest >= 0:

@@ -218,8 +218,7 @@ def brightest(encoded: bytes) -> int:
 
 def size(encoded: bytes) -> tuple[int, int]:
     """Returns the height and width of a standard picture, from its header."""
-    with Image.open(io.BytesIO(encoded), formats=signatures.READ) as image:
-        return image.height, image.width
+    return metadata.size(encoded)
 
 
 def sizes(file: Path) -> tuple[tuple[int, int], tuple[int, int], int]:
