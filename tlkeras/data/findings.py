@@ -60,6 +60,7 @@ class Findings:
     def __init__(self, plan: Plan, out: Path) -> None:
         """Opens the file of traits."""
         self._plan, self._out = plan, out
+        self._ids = iter(plan.sides)
         self._broken: list[Defect] = []
         self._deep, self._brightest = 0, 0
         self._copies = Copies(plan.info.features)
@@ -74,8 +75,9 @@ class Findings:
         self._lines.close()
 
     def add(self, each: Ready, labels: Sequence[int]) -> None:
-        """Takes the next example."""
-        sides, identity = self._plan.sides, each.identity
+        """Takes the next example of the plan."""
+        # Equal to its own id, which would be in memory twice.
+        sides, identity = self._plan.sides, next(self._ids)
         if each.defect:
             self._broken.append(Defect(identity, sides[identity], each.defect, each.reason))
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import math
 import posixpath
 from collections import Counter
@@ -91,7 +92,7 @@ def oddities(traits: Iterable[tuple[str, Traits]]) -> Iterator[tuple[str, str, s
     The commonest mode of the data is no defect, whatever it is.
     """
     modes: Counter[str] = Counter()
-    areas, ratios = [], []
+    areas, ratios = array.array("d"), array.array("d")
     for _, each in traits:
         modes[_mode(each)] += 1
         height, width = _sides(each)

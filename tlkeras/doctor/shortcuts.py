@@ -126,10 +126,10 @@ def _fisher(right: int, positive: int, own: int, others: int) -> float:
     """
     from scipy import special
 
-    def ways(count: float, chosen: np.ndarray) -> np.ndarray:
+    def ways(count: float, chosen: Any) -> Any:
         rest = special.gammaln(chosen + 1) + special.gammaln(count - chosen + 1)
         return special.gammaln(count + 1) - rest
 
     hits = np.arange(right, min(own, positive) + 1, dtype=np.float64)
     drawn = ways(own, hits) + ways(others, positive - hits)
-    return float(np.exp(special.logsumexp(drawn) - ways(own + others, np.float64(positive))))
+    return float(np.exp(special.logsumexp(drawn) - ways(own + others, positive)))
