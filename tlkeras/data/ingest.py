@@ -40,7 +40,7 @@ from tlkeras.source import Derived, Source
 _PART = 512
 
 # From so many parts on processes are faster than threads, their start counted.
-_MANY = 6
+_MANY = 8
 
 # The file of a part with a line for each of its examples, and the name of its records.
 _FOUND, _ALL = "found.jsonl", "all"
