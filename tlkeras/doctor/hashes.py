@@ -60,7 +60,7 @@ def picture(grey: Image.Image) -> str:
 
 @functools.cache
 def _cosines() -> np.ndarray:
-    """Returns the lowest cosines as rows, float64 [frequencies, pixels], as `scipy.fft.dct` does."""
+    """Returns the lowest cosines as rows, float64 [frequencies, pixels] (DCT-II)."""
     steps = np.outer(np.arange(_SIDE), 2 * np.arange(_PIXELS) + 1)
     return 2 * np.cos(np.pi * steps / (2 * _PIXELS))
 
