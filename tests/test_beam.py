@@ -1,4 +1,4 @@
-"""The same products whoever did the work: threads of this process, or one of Beam's runners."""
+"""The same products whoever did the work: threads, processes, or one of Beam's runners."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def made(place: Path, *flags: str) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The examples and statistics of the digits, four and three parts, done by threads."""
+    """The examples and statistics of the digits, four parts, done by threads."""
     return made(tmp_path_factory.mktemp("threads"))
 
 
@@ -66,7 +66,7 @@ def test_every_runner_makes_the_same_bytes(name: str, expected: dict[str, bytes]
 
 
 @pytest.mark.slow
-def test_bulk_inference_through_the_portability_api_gives_the_same_bytes(tmp_path: Path):
+def test_bulk_inference_by_every_runner_gives_the_same_bytes(tmp_path: Path):
     pictures = draw(tmp_path / "pictures", 12)
     run(
         *("-m", "pipeline", f"--source={pictures}", f"--root={tmp_path}/runs", "--name=colours"),
@@ -74,14 +74,16 @@ def test_bulk_inference_through_the_portability_api_gives_the_same_bytes(tmp_pat
         "--recipe=fine_tune(phases=[phase(epochs=1)])",
     )
     found = []
-    for runner in ("auto", "PortableRunner"):
+    ways = {"auto": ("-m", "pipeline"), "PortableRunner": ("-m", "pipeline"), "many": ("-c", MANY)}
+    for name, way in ways.items():
+        options = RUNNERS.get(name, "")
         run(
-            *("-m", "pipeline", "bulk_inferrer", f"--data={pictures}", f"--beam_runner={runner}"),
-            *(f"--exports={tmp_path}/saved_models/colours/1", f"--out={tmp_path / runner}"),
-            f"--beam_options={RUNNERS.get(runner, '')}",
+            *(*way, "bulk_inferrer", f"--data={pictures}", f"--out={tmp_path / name}"),
+            f"--exports={tmp_path}/saved_models/colours/1",
+            *([f"--beam_runner={name}", f"--beam_options={options}"] if options else []),
         )
-        found.append(files(tmp_path / runner))
-    assert found[0] == found[1] and found[0]["predictions.jsonl"].count(b"\n") == 36
+        found.append(files(tmp_path / name))
+    assert found[0] == found[1] == found[2] and found[0]["predictions.jsonl"].count(b"\n") == 36
 
 
 def test_a_runner_that_beam_does_not_know_is_one_clear_message(tmp_path: Path):
@@ -90,19 +92,19 @@ def test_a_runner_that_beam_does_not_know_is_one_clear_message(tmp_path: Path):
     assert "Traceback" not in str(failed.value)
 
 
-AUTO = """
-import atexit, sys
+MANY = """
+import sys
 from pipeline.__main__ import main
-from tlkeras.data import parts
+from tlkeras.data import ingest, parts
 
-parts._WORTH_BEAM = 1
-atexit.register(lambda: print("beam", "apache_beam" in sys.modules))
+ingest._MANY = 1
+parts.Runner.run.__defaults__ = (1,)
+assert "apache_beam" not in sys.modules
 main()
 """
 
 
 @pytest.mark.slow
-def test_very_many_parts_are_done_by_beam_unasked(expected: dict[str, bytes], tmp_path: Path):
-    told = run("-c", AUTO, f"--root={tmp_path}", "--to=statistics")
-    assert told.splitlines()[-1] == "beam True"
+def test_very_many_parts_are_done_by_processes_unasked(expected: dict[str, bytes], tmp_path: Path):
+    run("-c", MANY, f"--root={tmp_path}", "--to=statistics")
     assert files(tmp_path) == expected

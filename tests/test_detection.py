@@ -14,7 +14,7 @@ import pytest
 from conftest import Tiny
 from PIL import Image
 
-from tlkeras import spec
+from tlkeras import spec, wire
 from tlkeras.boxes import assignment, geometry, suppression
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
@@ -424,9 +424,8 @@ def test_clients_get_boxes_in_pixels_of_their_pictures(model, exported):
     for place, (picture, answer) in enumerate(zip(pictures, answers, strict=True)):
         sides = [*picture.shape[:2], *picture.shape[:2]]
         one = loaded.signatures["serving_default"](image=tf.constant(picture[None]))
-        feature = IMAGE.put(encoded[place])
-        sent = tf.train.Example(features=tf.train.Features(feature={"image": feature}))
-        two = loaded.signatures["examples"](examples=tf.constant([sent.SerializeToString()]))
+        sent = wire.example({"image": IMAGE.put(encoded[place])})
+        two = loaded.signatures["examples"](examples=tf.constant([sent]))
         for name in ("pixels", "names", "scores", "count"):
             for found in (one[name][0], two[name][0], rows[name][place]):
                 if name == "names":

@@ -12,9 +12,10 @@ from pipeline.order import STEPS
 
 KINDS = """
 tlkeras.spec tlkeras.frameworks tlkeras.files tlkeras.kind tlkeras.data.records
+tlkeras.wire
 tlkeras.doctor.defects
 """
-PARTS = f"{KINDS} tlkeras.data.parts"
+PARTS = f"{KINDS} tlkeras.data.parts tlkeras.data.workers"
 MODEL = f"""
 {KINDS} tlkeras.hardware tlkeras.backbone tlkeras.task tlkeras.augment tlkeras.data.reading
 tlkeras.data.batches tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths
@@ -47,15 +48,15 @@ tlkeras.doctor.reference
 MODULES = {
     "example_gen": f"""
         {PARTS} tlkeras.images.decoding tlkeras.images.metadata tlkeras.images.signatures
-        tlkeras.images.png tlkeras.source tlkeras.folders
+        tlkeras.images.png tlkeras.images.opening tlkeras.source tlkeras.folders
         tlkeras.data.splits tlkeras.data.id_list tlkeras.data.planning tlkeras.data.findings
         tlkeras.data.ingest
-        tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.duplicates
+        tlkeras.doctor.sets tlkeras.doctor.traits tlkeras.doctor.samples tlkeras.doctor.duplicates
     """,
-    "statistics_gen": f"{PARTS} {SUMMARIES}",
+    "statistics_gen": f"{KINDS} {SUMMARIES}",
     "schema_gen": f"tlkeras.files {SCHEMAS}",
     "example_validator": f"""
-        {MODEL} {PARTS} {PAGE} {SUMMARIES} {SCHEMAS}
+        {MODEL} {PAGE} {SUMMARIES} {SCHEMAS}
         pipeline.steps.statistics_gen pipeline.steps.schema_gen
         pipeline.steps.trainer pipeline.code tlkeras.recipe
         tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features

@@ -17,7 +17,7 @@ from tlkeras.data import ingest, reading, records
 from tlkeras.data.records import Info
 from tlkeras.data.splits import Split
 from tlkeras.doctor import defects, duplicates, traits
-from tlkeras.images import decoding
+from tlkeras.images import opening
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
@@ -125,6 +125,7 @@ def test_traits_are_those_that_numpy_measures(pictures: Path):
     for name, format, mode in (("a/000.jpg", "JPEG", "RGB"), ("a/strip.png", "PNG", "RGB")):
         data = (pictures / "data" / name).read_bytes()
         with Image.open(pictures / "data" / name) as image:
+            image.draft("L", None)  # Of a JPEG the coded luma, which its colours round.
             grey = np.asarray(image.convert("L"), np.float64)
         row, found = rows[name], rows[name].traits["image"]
         inner = np.zeros(grey.shape, bool)
@@ -138,10 +139,11 @@ def test_traits_are_those_that_numpy_measures(pictures: Path):
 
 
 def test_a_picture_is_decoded_once(monkeypatch: pytest.MonkeyPatch):
-    opened, decoded = decoding._opened, []
-    monkeypatch.setattr(decoding, "_opened", lambda data: (decoded.append(data), opened(data))[1])
-    ImageKind().examined(dirty.encoded(dirty.scene(0), "WEBP"))
-    assert len(decoded) == 1
+    load, decoded = opening.loaded, []
+    monkeypatch.setattr(opening, "loaded", lambda *given: (decoded.append(given), load(*given))[1])
+    for number, format in enumerate(("WEBP", "JPEG", "PNG"), start=1):
+        ImageKind().examined(dirty.encoded(dirty.scene(0), format))
+        assert len(decoded) == number
 
 
 def _spoilt(folder: Path, bad: int, count: int = 40) -> Folder:

@@ -144,3 +144,13 @@ def test_empty_lone_and_one_sided_classes_are_told():
         ("d", "train", "class of one split"),
     ]
     assert [each.defect for each in classes.odd("ab", {"train": (1, 3)})] == ["lone class"]
+
+
+@pytest.mark.parametrize(
+    ("right", "positive", "own", "others"),
+    [(0, 5, 10, 20), (7, 9, 12, 30), (40, 60, 50, 50), (900, 1000, 1500, 8000), (3, 3, 3, 100_000)],
+)
+def test_the_chance_of_a_shortcut_is_that_of_fishers_exact_test(right, positive, own, others):
+    table = [[right, positive - right], [own - right, others - positive + right]]
+    expected = stats.fisher_exact(table, alternative="greater").pvalue
+    assert shortcuts._fisher(right, positive, own, others) == pytest.approx(expected, rel=1e-8)

@@ -221,6 +221,7 @@ def test_the_parts_of_the_work_leave_no_trace(tmp_path: Path, monkeypatch: pytes
     rows = labelled(60)
     for size in (512, 7):
         monkeypatch.setattr(ingest, "_PART", size)
+        monkeypatch.setattr(ingest, "_MANY", 99)  # Other processes do not have the table of `Made`.
         write(source(rows), tmp_path / f"{size}", validation=20, test=20)
     whole, parts = (
         {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()}
@@ -231,6 +232,7 @@ def test_the_parts_of_the_work_leave_no_trace(tmp_path: Path, monkeypatch: pytes
 
 def test_finished_parts_of_a_killed_run_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ingest, "_PART", 5)
+    monkeypatch.setattr(ingest, "_MANY", 99)
     expected, _ = write(source(labelled(40)), tmp_path / "whole")
     parts, read = tmp_path / "parts", []
 

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = """
 tlkeras.spec tlkeras.frameworks tlkeras.terminal tlkeras.folders tlkeras.files tlkeras.shipped
+tlkeras.wire
 tlkeras.hardware
 tlkeras.doctor.defects tlkeras.doctor.traits tlkeras.doctor.sets tlkeras.doctor.bands
 tlkeras.doctor.hashes
@@ -18,7 +19,7 @@ tlkeras.doctor.sketches tlkeras.doctor.pictures tlkeras.doctor.texts
 tlkeras.doctor.drift tlkeras.doctor.novelty tlkeras.doctor.samples tlkeras.doctor.statistics
 tlkeras.doctor.schemas
 tlkeras.images.pixels tlkeras.images.geometry tlkeras.images.drawing tlkeras.images.signatures
-tlkeras.images.png tlkeras.images.metadata tlkeras.images.decoding
+tlkeras.images.png tlkeras.images.metadata tlkeras.images.opening tlkeras.images.decoding
 tlkeras.images.masks tlkeras.images.framing tlkeras.images.heat
 tlkeras.boxes.geometry tlkeras.boxes.suppression tlkeras.boxes.assignment tlkeras.boxes.overlay
 tlkeras.texts.tables tlkeras.texts.characters tlkeras.texts.rows tlkeras.texts.wordpiece
@@ -37,7 +38,7 @@ tlkeras.data.columns tlkeras.data.cells tlkeras.data.tables tlkeras.data.index
 tlkeras.medical.screen tlkeras.medical.confidentiality tlkeras.medical.encodings
 tlkeras.medical.dicom_file tlkeras.medical.dicom_picture tlkeras.medical.labels
 tlkeras.medical.scans tlkeras.medical.volumes
-tlkeras.data.records tlkeras.data.parts tlkeras.data.planning
+tlkeras.data.records tlkeras.data.workers tlkeras.data.parts tlkeras.data.planning
 tlkeras.data.findings tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches tlkeras.data.groups
 tlkeras.doctor.reference

@@ -335,3 +335,39 @@ def test_a_deep_colour_that_is_transparent_is_laid_on_white():
     deep.save(buffer, "PNG", transparency=1799)
     assert Image.open(io.BytesIO(buffer.getvalue())).info["transparency"] == 1799
     assert seen(buffer.getvalue())[0, :, 0].tolist() == [255, 3000 >> 8]
+
+
+LARGE = {
+    "baseline": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 4},
+}
+
+
+def decodes(decode: Callable[[bytes], object], data: bytes) -> bool:
+    try:
+        decode(data)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("way", LARGE)
+def test_a_fault_of_a_reduced_picture_is_found_as_that_of_the_whole(way: str, mode: str):
+    noise = np.random.default_rng(0).integers(0, 256, (34, 45, 3), np.uint8)
+    picture = Image.fromarray(noise).resize((720, 540), Image.Resampling.BICUBIC).convert(mode)
+    data = encoded(picture, "JPEG", quality=90, **LARGE[way])
+    found = decoding.examined(data)
+    assert found.standard == data and (found.height, found.width) == (540, 720)
+    assert (found.mode, found.grey.size) == (mode, (360, 270))
+    halved = picture.convert("L").resize((360, 270), Image.Resampling.BOX)
+    assert np.abs(np.asarray(found.grey, int) - np.asarray(halved)).mean() < 2
+
+    def whole(data: bytes) -> None:
+        Image.open(io.BytesIO(data)).load()
+
+    for cut in np.linspace(2, len(data) - 40, 24, dtype=int):
+        ended = data[:cut] + b"\xff\xd9"  # The end alone does not tell that something is missing.
+        assert decodes(whole, ended) == decodes(decoding.examined, ended)
+        assert not decodes(decoding.examined, data[:cut])

@@ -8,9 +8,11 @@ from conftest import Tiny
 from PIL import Image
 
 from pipeline.steps import example_gen, example_validator, schema_gen, statistics_gen
+from tlkeras.data import ingest, records
 from tlkeras.data.splits import Split
-from tlkeras.doctor import traits
+from tlkeras.doctor import samples, traits
 from tlkeras.recipes.fine_tune import FineTune
+from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
@@ -110,14 +112,21 @@ def test_a_reader_of_the_statistics_finds_what_tfdv_and_facets_draw(products):
             assert sum(bucket.sample_count for bucket in buckets) == dataset.num_examples
 
 
-def test_the_parts_of_the_work_leave_no_trace(products, tmp_path, monkeypatch):
-    monkeypatch.setattr(statistics_gen, "_PART", 7)
-    statistics_gen.statistics.run(tmp_path, examples=products["examples"])
-    assert [path.name for path in tmp_path.iterdir()] == [statistics_gen.FILE]
-    read = [
-        (place / statistics_gen.FILE).read_bytes() for place in (tmp_path, products["statistics"])
-    ]
-    assert read[0] == read[1]
+@pytest.mark.parametrize("data", ["shapes", "notes"])
+def test_what_reading_counts_is_what_the_records_hold(data, tmp_path):
+    info = ingest.write_examples(
+        Embedded(data=data, count=30), Split(), tmp_path, lambda text: None
+    )
+    rows = {row.identity: row for row in traits.read(tmp_path)}
+    for split, count in info.counts.items():
+        for record in records.Records(tmp_path, split).between(0, count):
+            identity, values = records.values(record, info.features)
+            row = rows[identity]
+            numbers, words = samples.of_values(values, info.features, info.classes)
+            told = [samples.of_traits(key, found)[0] for key, found in row.traits.items()]
+            counted = {**row.numbers, **{name: x for each in told for name, x in each.items()}}
+            assert row.split == split and row.words == words
+            assert {name: counted[name] for name in numbers} == pytest.approx(numbers)
 
 
 def test_the_schema_holds_the_classes_and_ranges_of_train(products):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import pickle
@@ -13,6 +14,25 @@ from pathlib import Path
 import pytest
 
 from tlkeras.data.parts import Runner
+
+
+@dataclasses.dataclass(frozen=True)
+class Sent:
+    """A part that other processes can get."""
+
+    wrong: int = -1
+    odd: int = -1
+    dead: int = -1
+
+    def __call__(self, number: int, out: Path) -> None:
+        print("no answer to anybody")
+        (out / "number").write_text(f"{number} {os.getpid()}")
+        if number == self.wrong:
+            raise ValueError("Part three\nis broken.")
+        if number == self.odd:
+            raise KeyError("seven")
+        if number == self.dead:
+            os._exit(9)
 
 
 class Doing:
@@ -122,3 +142,32 @@ def test_options_without_a_runner_are_refused():
 
 def test_a_runner_is_a_value():
     assert pickle.loads(pickle.dumps(Runner("a", "b"))) == Runner("a", "b")
+
+
+def test_many_parts_are_done_by_processes_in_order(tmp_path):
+    done = Runner().run(Sent(), 30, tmp_path / "parts", "doing", many=30)
+    told = [tuple(map(int, (part / "number").read_text().split())) for part in done]
+    assert [number for number, _ in told] == [*range(30)]
+    workers = {process for _, process in told}
+    assert os.getpid() not in workers and len(workers) <= (os.cpu_count() or 1)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_job_that_no_other_process_can_get_is_done_by_threads(tmp_path):
+    part = Doing()  # Its lock cannot be pickled.
+    done = Runner().run(part, 8, tmp_path / "parts", "doing", many=1)
+    assert numbers(done) == list(range(8)) and sorted(part.numbers) == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("part", "error", "message"),
+    [
+        (Sent(wrong=3), ValueError, r"^Part three\nis broken\.$"),
+        (Sent(odd=5), KeyError, "seven"),
+        (Sent(dead=4), RuntimeError, r"^A worker process ended with status 9\."),
+    ],
+    ids=["wrong", "odd", "dead"],
+)
+def test_what_fails_in_a_process_fails_here(part, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        list(Runner().run(part, 8, tmp_path / "parts", "doing", many=1))

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from tlkeras import wire
 from tlkeras.doctor.defects import Unusable
 from tlkeras.frameworks import tf
 from tlkeras.spec import Spec
@@ -116,8 +117,8 @@ class Kind(Spec, plugins="tlkeras.kinds"):
         return iter(())
 
     @abc.abstractmethod
-    def put(self, value: Any) -> Any:
-        """Returns the `tf.train.Feature` of a standard value; equal values give equal bytes."""
+    def put(self, value: Any) -> bytes:
+        """Returns a standard value as an encoded `tf.train.Feature`, see `wire`."""
 
     @abc.abstractmethod
     def taken(self, held: Sequence[Any]) -> Any:
@@ -195,8 +196,8 @@ class Kind(Spec, plugins="tlkeras.kinds"):
 class Encoded(Kind):
     """A kind whose standard values are bytes, such as those of a picture file."""
 
-    def put(self, value: bytes) -> Any:
-        return bytes_feature(value)
+    def put(self, value: bytes) -> bytes:
+        return wire.bytes_feature([value])
 
     def taken(self, held: Sequence[Any]) -> bytes:
         (value,) = held
@@ -209,8 +210,8 @@ class Encoded(Kind):
 class Written(Kind):
     """A kind whose standard values are str; decoded they are UTF-8, string []."""
 
-    def put(self, value: str) -> Any:
-        return bytes_feature(value.encode("utf-8", "surrogateescape"))
+    def put(self, value: str) -> bytes:
+        return wire.bytes_feature([value.encode("utf-8", "surrogateescape")])
 
     def taken(self, held: Sequence[Any]) -> str:
         (value,) = held
@@ -231,21 +232,6 @@ def require_unicode(text: str) -> None:
         raise Unusable(
             "not UTF-8", f"has {what} in line {line}, which is not UTF-8; save it in UTF-8"
         ) from None
-
-
-def bytes_feature(value: bytes) -> Any:
-    """Returns the feature of one string of bytes."""
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def integers_feature(values: Sequence[int]) -> Any:
-    """Returns the feature of whole numbers."""
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=map(operator.index, values)))
-
-
-def numbers_feature(values: Sequence[float]) -> Any:
-    """Returns the feature of numbers, kept as float32."""
-    return tf.train.Feature(float_list=tf.train.FloatList(value=values))
 
 
 def finite(value: Any) -> float:

@@ -39,6 +39,8 @@ class Ready:
         brightest: The largest value of its 16-bit picture, or -1.
         sha256: See `Row`.
         traits: See `Row`.
+        numbers: See `Row`.
+        words: See `Row`.
     """
 
     identity: str
@@ -48,6 +50,8 @@ class Ready:
     brightest: int = -1
     sha256: str = ""
     traits: Mapping[str, traits.Traits] = dataclasses.field(default_factory=dict)
+    numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    words: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
 
 class Findings:
@@ -56,6 +60,7 @@ class Findings:
     def __init__(self, plan: Plan, out: Path) -> None:
         """Opens the file of traits."""
         self._plan, self._out = plan, out
+        self._ids = iter(plan.sides)
         self._broken: list[Defect] = []
         self._deep, self._brightest = 0, 0
         self._copies = Copies(plan.info.features)
@@ -70,12 +75,14 @@ class Findings:
         self._lines.close()
 
     def add(self, each: Ready, labels: Sequence[int]) -> None:
-        """Takes the next example."""
-        sides, identity = self._plan.sides, each.identity
+        """Takes the next example of the plan."""
+        # Equal to its own id, which would be in memory twice.
+        sides, identity = self._plan.sides, next(self._ids)
         if each.defect:
             self._broken.append(Defect(identity, sides[identity], each.defect, each.reason))
             return
-        row = Row(identity, sides[identity], [*labels], each.sha256, each.traits)
+        seen = (each.traits, each.numbers, each.words)
+        row = Row(identity, sides[identity], [*labels], each.sha256, *seen)
         self._lines.write(f"{row.line()}\n")
         self._copies.add(identity, each.digest, each.traits)
         if each.brightest >= 0:

@@ -28,7 +28,7 @@ from tlkeras.data.parts import Runner
 from tlkeras.data.planning import Plan
 from tlkeras.data.records import Info
 from tlkeras.data.splits import Split
-from tlkeras.doctor import defects
+from tlkeras.doctor import defects, samples
 from tlkeras.doctor.defects import Unusable
 from tlkeras.doctor.duplicates import Copies
 from tlkeras.doctor.traits import Traits
@@ -38,6 +38,9 @@ from tlkeras.source import Derived, Source
 
 # Examples of a part: many enough that its files are no burden, few enough to share the work evenly.
 _PART = 512
+
+# From so many parts on processes are faster than threads, their start counted.
+_MANY = 8
 
 # The file of a part with a line for each of its examples, and the name of its records.
 _FOUND, _ALL = "found.jsonl", "all"
@@ -171,10 +174,10 @@ def _read(
 ) -> Generator[tuple[Ready, bytes]]:
     """Yields every example with its record, which is empty if it cannot be used."""
     order = list(plan.sides)
-    reading = _Reading(source, plan.info, len(order), excluded)
+    reading = _Reading(source, plan.info, len(order), _PART, excluded)
     with contextlib.ExitStack() as stack:
         stack.enter_context(decoding.quiet())
-        done = runner.run(reading, -(-len(order) // _PART), folder, "reading")
+        done = runner.run(reading, -(-len(order) // _PART), folder, "reading", _MANY)
         for number, part in enumerate(stack.enter_context(contextlib.closing(done))):
             found = [*_rows(part)]
             expected = order[number * _PART : (number + 1) * _PART]
@@ -270,10 +273,12 @@ class _Reading:
     plan: Info
     count: int
     """The number of all examples."""
+    size: int
+    """The number of those of a part."""
     excluded: frozenset[str]
 
     def __call__(self, number: int, out: Path) -> None:
-        start, stop = number * _PART, (number + 1) * _PART
+        start, stop = number * self.size, (number + 1) * self.size
         # The last part reads one more, to notice an example that came since.
         examples = self.source.between(start, stop if stop < self.count else stop + 1)
         with contextlib.closing(_Holding(out)) as holding:
@@ -300,12 +305,17 @@ def _prepared(identity: str, features: Mapping[str, Any], plan: Info) -> tuple[R
     seen = b"\0".join(inputs) if inputs else record
     pictures = (features[key] for key, kind in kinds.items() if kind.meaning == "image")
     first = next(iter(kinds))
+    numbers, words = samples.of_values(standard, kinds, plan.classes)
+    # What traits tell of the source's own value counts more than the same of its standard form.
+    told = {f"{key}.{name}" for key, (_, traits) in found.items() for name in traits}
     return Ready(
         identity,
         digest=hashlib.sha256(seen).hexdigest(),
         brightest=max(map(decoding.brightest, pictures), default=-1),
         sha256=_origin(features[first], standard[first], kinds[first]),
         traits={key: traits for key, (_, traits) in found.items() if traits},
+        numbers={name: value for name, value in numbers.items() if name not in told},
+        words=words,
     ), record
 
 

@@ -1,4 +1,4 @@
-"""Runner: runs a job in numbered parts, in threads of this process or on Apache Beam.
+"""Runner: runs a job in numbered parts, in threads or processes of this machine or on Apache Beam.
 
 A part is a function of its number alone and writes its result into a folder of its own. So every
 runner gives the same parts, in any order and after any retry. This process joins them in order of
@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tlkeras import terminal
+from tlkeras.data import workers
 
 Part = Callable[[int, Path], None]
 """Writes the result of the part of a number into an empty folder.
@@ -35,9 +36,8 @@ _END = object()
 # Beam logs the start and the end of its processes as errors; the user's options override this.
 _QUIET = "--default_sdk_harness_log_level=ERROR"
 
-# With fewer parts, Beam does not make up for the start of its processes: on two cores, threads read
-# 34 parts of small photos in half the time.
-_WORTH_BEAM = 400
+MANY = 400
+"""From so many parts on processes pay for their start whatever the job is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Runner:
     """Runs the parts of a job.
 
     Attributes:
-        name: The name of a Beam runner; ``auto``: threads of this process, and for many parts
-            Beam's DirectRunner with a process per core.
+        name: The name of a Beam runner; ``auto``: threads of this process, one a core, and for many
+            parts as many processes.
         options: The command-line options of the Beam runner, ``--parallelism=8``.
     """
 
@@ -59,7 +59,9 @@ class Runner:
             # The options may hold a secret, so the message does not repeat them.
             raise ValueError("The options of Beam are for a runner: name it, too.")
 
-    def run(self, part: Part, count: int, folder: Path, label: str) -> Generator[Path]:
+    def run(
+        self, part: Part, count: int, folder: Path, label: str, many: int = MANY
+    ) -> Generator[Path]:
         """Yields the folder of every part in order of the numbers; removes it afterwards.
 
         Args:
@@ -68,6 +70,7 @@ class Runner:
             folder: The temporary folder of the results, a path on all machines. Results of a
                 killed run are reused.
             label: The label of the progress bar.
+            many: From how many parts on ``auto`` starts processes.
 
         Raises:
             ValueError: A part raised it; of several the first by number.
@@ -80,10 +83,10 @@ class Runner:
             _drop(failed.parent)
         todo = [number for number in range(count) if not _place(folder, number).exists()]
         do = functools.partial(_do, part, folder)
-        if self.name == "auto" and len(todo) < _WORTH_BEAM:
-            progress = _by_threads(do, todo)
-        else:
+        if self.name != "auto":
             progress = self._by_beam(do, todo)
+        else:
+            progress = _by_threads(do, todo) if len(todo) < many else _by_processes(do, todo)
         with contextlib.closing(progress):
             for number in terminal.shown(range(count), count, label):
                 out = _place(folder, number)
@@ -110,11 +113,8 @@ class Runner:
             from apache_beam.options.pipeline_options import PipelineOptions
         finally:
             logging.disable(before)
-        name, options = self.name, [_QUIET, *shlex.split(self.options)]
-        if name == "auto":
-            name = "DirectRunner"
-            options += ["--direct_running_mode=multi_processing", "--direct_num_workers=0"]
-        with beam.Pipeline(name, PipelineOptions(options)) as pipeline:
+        options = PipelineOptions([_QUIET, *shlex.split(self.options)])
+        with beam.Pipeline(self.name, options) as pipeline:
             _ = pipeline | beam.Create(todo) | beam.Reshuffle() | beam.Map(do)
         yield
 
@@ -135,6 +135,15 @@ def _by_threads(do: Callable[[int], None], todo: list[int]) -> Generator[None]:
                 yield
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _by_processes(do: Callable[[int], None], todo: list[int]) -> Generator[None]:
+    """Yields as `_by_threads`, each of whose threads waits for a process; without, if none can."""
+    try:
+        with workers.started(do, os.cpu_count() or 1) as sent:
+            yield from _by_threads(sent, todo)
+    except workers.Unsendable:
+        yield from _by_threads(do, todo)
 
 
 def _drop(part: Path) -> None:

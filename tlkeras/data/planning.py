@@ -34,6 +34,8 @@ class Plan:
 
         A split that loses all its examples is not in it.
         """
+        if not ids:
+            return self.info
         kept = [identity not in ids for identity in self.sides]
         sides = [side for side, keeps in zip(self.sides.values(), kept, strict=True) if keeps]
         labels = [numbers for numbers, keeps in zip(self.labels, kept, strict=True) if keeps]
@@ -51,6 +53,8 @@ class Plan:
         Raises:
             ValueError: None is left, or none for training.
         """
+        if not ids:
+            return self
         sides = {identity: side for identity, side in self.sides.items() if identity not in ids}
         if splits.TRAIN not in sides.values():
             left = f"the {len(sides):,} others are in {' and '.join(sorted({*sides.values()}))}"
@@ -91,8 +95,7 @@ def planned(
             raise ValueError(
                 f"{source} has the class {name!r}; the name of a class is one line of UTF-8."
             )
-    examples = [(identity, tuple(numbers)) for identity, numbers in source.labels()]
-    ids, labels = [each for each, _ in examples], [numbers for _, numbers in examples]
+    ids, labels = _listed(source)
     _require_sound(source, ids, labels, classes)
     given, named = map(source.split, ids), map(source.stays_with, ids)
     sides = splits.assigned(split, ids, labels, [*given], [*named], twins)
@@ -114,6 +117,19 @@ def planned(
             split=split.full(),
         ),
     )
+
+
+def _listed(source: Source) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Returns the ids of all examples and the numbers of their classes; equal ones are one tuple.
+
+    With a million examples, each object that all of them have is a good part of the memory.
+    """
+    ids, labels, known = [], [], dict[tuple[int, ...], tuple[int, ...]]()
+    for identity, named in source.labels():
+        numbers = tuple(named)
+        ids.append(identity)
+        labels.append(known.setdefault(numbers, numbers))
+    return ids, labels
 
 
 def _counts(sides: Sequence[str]) -> dict[str, int]:

@@ -13,18 +13,17 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from tlkeras import files, spec
+from tlkeras import files, spec, wire
 from tlkeras.frameworks import tf
-from tlkeras.kind import Kind, bytes_feature
+from tlkeras.kind import Kind
 
 _SHARD_BYTES = 128 * 2**20
 
-# A TFRecord is the length of the data with a checksum, the data, and the checksum of the data.
-_BEFORE, _AFTER = 12, 4
+_BUFFER = 2**18  # Bytes that are written at once.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +74,8 @@ def info(folder: Path) -> Info:
 
 def encode(identity: str, features: Mapping[str, Any], kinds: Mapping[str, Kind]) -> bytes:
     """Returns the record of one example of standard values; equal examples have equal bytes."""
-    feature = {"id": bytes_feature(identity.encode("utf-8", "surrogateescape"))}
-    feature |= {key: kind.put(features[key]) for key, kind in kinds.items()}
-    example = tf.train.Example(features=tf.train.Features(feature=feature))
-    return example.SerializeToString(deterministic=True)
+    put = {"id": wire.bytes_feature([identity.encode("utf-8", "surrogateescape")])}
+    return wire.example(put | {key: kind.put(features[key]) for key, kind in kinds.items()})
 
 
 def decode(record: Any, kinds: Mapping[str, Kind], least: int | None = None) -> dict[str, Any]:
@@ -119,9 +116,9 @@ class Writer:
             self._file.close()
             self._shard, self._offset = self._shard + 1, 0
             self._file = self._opened()
-        self._file.write(record)
-        self._rows.extend((self._shard, self._offset + _BEFORE, len(record)))
-        self._offset += _BEFORE + len(record) + _AFTER
+        self._file.write(wire.record(record))
+        self._rows.extend((self._shard, self._offset + wire.BEFORE, len(record)))
+        self._offset += wire.BEFORE + len(record) + wire.AFTER
 
     def close(self) -> None:
         """Ends the last shard and writes the index."""
@@ -129,8 +126,8 @@ class Writer:
         rows = np.array(self._rows, np.int64).reshape(-1, 3)
         np.save(_index(self._folder, self._split), rows)
 
-    def _opened(self) -> Any:
-        return tf.io.TFRecordWriter(str(_shard(self._folder, self._split, self._shard)))
+    def _opened(self) -> BinaryIO:
+        return _shard(self._folder, self._split, self._shard).open("wb", _BUFFER)
 
 
 def remove(folder: Path, split: str) -> None:

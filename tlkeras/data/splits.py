@@ -16,6 +16,9 @@ TRAIN, VALIDATION, TEST = "train", "validation", "test"
 # A class with fewer groups has none to spare for all three splits.
 _GROUPS_TO_LEND = 5
 
+# The class of examples without one.
+_UNLABELLED = (-1,)
+
 _WORDS = {
     "train": TRAIN,
     "training": TRAIN,
@@ -163,9 +166,10 @@ def assigned(
     sides = {group: _side(spot, shares) for group, spot in spots.items()}
     ordered = sorted(spots, key=lambda group: (spots[group], group))
     wanted = [name for name, share in shares.items() if share]
-    members = _by_class(ordered, groups, labels)
+    classes = _classes(groups, labels)
+    members = _by_class(ordered, classes)
     _keep(sides, members)
-    _lend(sides, members, wanted)
+    _lend(sides, members, classes, wanted)
     return [
         own or TRAIN if group is None else sides[group]
         for group, own in zip(groups, given, strict=True)
@@ -174,12 +178,14 @@ def assigned(
 
 def _joined(
     ids: Sequence[str], groups: Sequence[str | None], twins: Mapping[str, str]
-) -> list[str | None]:
+) -> Sequence[str | None]:
     """Returns the groups, those that copies connect under the name of one of them.
 
     That one is chosen by a hash that has no part in `_spot`: the least spot of several would bring
     more of them into the test than its share. So a side depends on nothing but copies.
     """
+    if not twins:
+        return groups
     sets = Sets()
     for identity, group in zip(ids, groups, strict=True):
         if group is not None and identity in twins:
@@ -211,17 +217,23 @@ def _side(spot: float, shares: Mapping[str, float]) -> str:
     return TRAIN
 
 
-def _by_class(
-    ordered: Sequence[str], groups: Sequence[str | None], labels: Sequence[Sequence[int]]
-) -> dict[int, list[str]]:
-    """Returns the groups of every class, by its number, each list in the given order.
-
-    Examples without a class are of the class -1.
-    """
-    classes: dict[str, set[int]] = {}
+def _classes(
+    groups: Sequence[str | None], labels: Sequence[Sequence[int]]
+) -> dict[str, Sequence[int]]:
+    """Returns the numbers of the classes of every group, each once; -1 is of examples without."""
+    found: dict[str, Sequence[int]] = {}
     for group, numbers in zip(groups, labels, strict=True):
         if group is not None:
-            classes.setdefault(group, set()).update(numbers or [-1])
+            held, own = found.get(group, ()), numbers or _UNLABELLED
+            # Most groups are one example of one class, whose numbers many share.
+            if held is not own:
+                plain = not held and len(own) == 1
+                found[group] = own if plain else tuple(dict.fromkeys((*held, *own)))
+    return found
+
+
+def _by_class(ordered: Sequence[str], classes: Mapping[str, Sequence[int]]) -> dict[int, list[str]]:
+    """Returns the groups of every class, by its number, each list in the given order."""
     members: dict[int, list[str]] = {}
     for group in ordered:
         for number in classes[group]:
@@ -237,16 +249,15 @@ def _keep(sides: dict[str, str], members: Mapping[int, Sequence[str]]) -> None:
 
 
 def _lend(
-    sides: dict[str, str], members: Mapping[int, Sequence[str]], wanted: Sequence[str]
+    sides: dict[str, str],
+    members: Mapping[int, Sequence[str]],
+    classes: Mapping[str, Sequence[int]],
+    wanted: Sequence[str],
 ) -> None:
     """Moves a group of training to each split with a share that has none of a class, in place."""
     training = {
         label: sum(sides[group] == TRAIN for group in groups) for label, groups in members.items()
     }
-    labels_of: dict[str, list[int]] = {}
-    for label, groups in members.items():
-        for group in groups:
-            labels_of.setdefault(group, []).append(label)
     for groups in members.values():
         for name in wanted:
             if len(groups) < _GROUPS_TO_LEND or any(sides[group] == name for group in groups):
@@ -255,9 +266,9 @@ def _lend(
             spare = (
                 group
                 for group in groups
-                if sides[group] == TRAIN and all(training[x] > 1 for x in labels_of[group])
+                if sides[group] == TRAIN and all(training[x] > 1 for x in classes[group])
             )
             if (group := next(spare, None)) is not None:
                 sides[group] = name
-                for label in labels_of[group]:
+                for label in classes[group]:
                     training[label] -= 1

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -45,9 +46,8 @@ class Copies:
         self._kind = next(iter(kinds.values()))
         self._keys = [key for key, kind in kinds.items() if kind == self._kind]
         self._ids: list[str] = []
-        self._digests: list[bytes] = []
-        self._hashed: list[int] = []
-        self._hashes = bytearray()
+        self._digests, self._hashes = bytearray(), bytearray()
+        self._hashed = array.array("q")
 
     def add(
         self, identity: str, digest: str, traits: Mapping[str, Mapping[str, float | str]]
@@ -58,7 +58,7 @@ class Copies:
             self._hashed.append(len(self._ids))
             self._hashes += bytes.fromhex("".join(found))
         self._ids.append(identity)
-        self._digests.append(bytes.fromhex(digest))
+        self._digests += bytes.fromhex(digest)
 
     def groups(self) -> list[tuple[list[str], bool, float]]:
         """Returns the ids of every group, whether all are equal, and the largest distance."""
@@ -70,6 +70,7 @@ class Copies:
         members: dict[int, list[int]] = {}
         for number in sorted(copied):
             members.setdefault(sets.root(number), []).append(number)
+        digests = self._words()
         furthest: dict[int, float] = {}
         for one, _, distance in pairs:
             root = sets.root(one)
@@ -78,7 +79,7 @@ class Copies:
         return [
             (
                 [self._ids[number] for number in each],
-                len({self._digests[number] for number in each}) == 1,
+                bool((digests[each] == digests[each[0]]).all()),
                 furthest.get(root, 0.0),
             )
             for each, root in found
@@ -89,21 +90,33 @@ class Copies:
         for one, other in self._equal():
             yield self._ids[one], self._ids[other]
 
+    def _words(self) -> np.ndarray:
+        """Returns the digests as numbers, uint64 [examples, 4]."""
+        return np.frombuffer(self._digests, np.uint64).reshape(len(self._ids), -1)
+
     def _equal(self) -> Iterator[tuple[int, int]]:
-        first: dict[bytes, int] = {}
-        for number, digest in enumerate(self._digests):
-            if (one := first.setdefault(digest, number)) != number:
-                yield one, number
+        """Yields the first of every set of equal examples with each of its copies, in order."""
+        if not self._ids:
+            return
+        digests = self._words()
+        order = np.lexsort(digests.T)  # It is stable.
+        same = (digests[order[1:]] == digests[order[:-1]]).all(axis=1)
+        starts = np.flatnonzero(np.concatenate([[True], ~same]))
+        firsts = np.repeat(order[starts], np.diff(starts, append=len(order)))
+        copied = np.flatnonzero(firsts != order)
+        for place in copied[np.argsort(order[copied])]:
+            yield int(firsts[place]), int(order[place])
 
     def _pairs(self) -> Iterable[tuple[int, int, float]]:
         """Yields the near copies that are not equal, by the numbers of the examples."""
         if not self._hashed:
             return
         shape = (len(self._hashed), len(self._keys), -1)
-        hashes = np.frombuffer(bytes(self._hashes), np.uint8).reshape(shape)
+        hashes = np.frombuffer(self._hashes, np.uint8).reshape(shape)
+        digests = self._words()
         for one, other, distance in self._kind.copies(hashes):
             first, second = self._hashed[one], self._hashed[other]
-            if self._digests[first] != self._digests[second]:
+            if (digests[first] != digests[second]).any():
                 yield first, second, distance
 
 

@@ -71,23 +71,23 @@ class _Fit:
 
     Attributes:
         origin: Is subtracted of all features, [channels].
-        root: The inverse of the lower Cholesky factor of the covariance, [channels, channels].
-        means: Of the classes, whitened, [classes, channels].
+        factor: The lower Cholesky factor of the covariance, [channels, channels].
+        means: Of the classes, whitened, [channels, classes].
         priors: The logarithms of the shares of the classes, [classes].
     """
 
     origin: np.ndarray
-    root: np.ndarray
+    factor: np.ndarray
     means: np.ndarray
     priors: np.ndarray
 
     def judged(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the logits of the classes, [n, classes], and distances, [n]."""
-        white = (features - self.origin) @ self.root.T
+        white = _solved(self.factor, (features - self.origin).T)
         squares = (
-            np.square(white).sum(axis=1)[:, None]
-            - 2 * white @ self.means.T
-            + np.square(self.means).sum(axis=1)
+            np.square(white).sum(axis=0)[:, None]
+            - 2 * white.T @ self.means
+            + np.square(self.means).sum(axis=0)
         )
         nearest = np.sqrt(np.maximum(squares.min(axis=1, initial=np.inf), 0))
         return self.priors - squares / 2, nearest
@@ -134,8 +134,16 @@ def _fit(origin: np.ndarray, gram: np.ndarray, sums: np.ndarray, counts: np.ndar
     spread *= 1 - _SHRINKAGE
     spread[np.diag_indices(len(spread))] += _SHRINKAGE * mean_variance
     factor = linalg.cholesky(spread, lower=True, overwrite_a=True, check_finite=False)
-    root = linalg.solve_triangular(factor, np.eye(len(factor)), lower=True, check_finite=False)
-    return _Fit(origin, root, means @ root.T, np.log(counts / counts.sum()))
+    return _Fit(origin, factor, _solved(factor, means.T), np.log(counts / counts.sum()))
+
+
+def _solved(factor: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Returns the whitened columns; an inverse would take longer than all columns of most data."""
+    from scipy import linalg
+
+    return linalg.solve_triangular(
+        factor, columns, lower=True, overwrite_b=True, check_finite=False
+    )
 
 
 def _probabilities(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

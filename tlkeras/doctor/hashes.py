@@ -47,20 +47,22 @@ def picture(grey: Image.Image) -> str:
     # Means of areas are a good part of the time faster than the filter of `imagehash.phash`.
     small = grey.resize((_PIXELS, _PIXELS), Image.Resampling.BOX)
     pixels = np.asarray(small, np.float64)
-    plain = edge(pixels).std() < _PLAIN_BORDER
+    border = edge(pixels)
+    # Whole numbers: both sums are exact.
+    plain = border @ border / len(border) - (border.sum() / len(border)) ** 2 < _PLAIN_BORDER**2
     # Only these frequencies of all are made: a third of the time of `imagehash.phash`. Those that
     # a symmetric picture lacks are 0, not what rounding leaves of them.
-    low = np.round(_cosines() @ pixels @ _cosines().T, _DIGITS)
-    middle = np.partition(low.ravel(), _MIDDLE)[_MIDDLE].mean()
+    low = (_cosines() @ pixels @ _cosines().T).round(_DIGITS)
+    below, above = np.partition(low, _MIDDLE, axis=None)[_MIDDLE[0] : _MIDDLE[1] + 1].tolist()
+    middle = (below + above) / 2
     return f"{plain:02x}{np.packbits(low > middle).tobytes().hex()}"
 
 
 @functools.cache
 def _cosines() -> np.ndarray:
-    """Returns the lowest cosines as rows, float64 [frequencies, pixels]."""
-    from scipy import fft
-
-    return np.asarray(fft.dct(np.eye(_PIXELS), axis=0))[:_SIDE]
+    """Returns the lowest cosines as rows, float64 [frequencies, pixels] (DCT-II)."""
+    steps = np.outer(np.arange(_SIDE), 2 * np.arange(_PIXELS) + 1)
+    return 2 * np.cos(np.pi * steps / (2 * _PIXELS))
 
 
 def edge(pixels: np.ndarray) -> np.ndarray:

@@ -123,11 +123,11 @@ def judged(
 
 def _accused(labels: np.ndarray, probabilities: np.ndarray) -> tuple[list[Suspect], list[str]]:
     """Returns the suspects, or none and a remark if the models know too little to accuse."""
-    from scipy import stats
+    from scipy import special
 
     right = int((probabilities.argmax(axis=1) == labels).sum())
     most = np.bincount(labels).max() / len(labels)
-    if stats.binom.sf(right - 1, len(labels), most) < _CHANCE:
+    if special.bdtrc(right - 1, len(labels), most) < _CHANCE:
         return suspects.found(labels, probabilities), []
     return [], [
         f"Labels are not examined: on the features of the backbone, a model of other examples is "

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import array
 import math
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from tlkeras.doctor import hashes
 from tlkeras.doctor.traits import Traits
+
+if TYPE_CHECKING:
+    from tlkeras.images.decoding import Examined
 
 ENDINGS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -53,28 +57,27 @@ _POWERS = np.arange(256.0) ** np.arange(3)[:, None]
 _DIGITS = 3  # Of means and deviations, more than a report shows.
 
 
-def traits(encoded: bytes, opened: Image.Image, plain: Image.Image) -> dict[str, float | str]:
+def traits(encoded: bytes, found: Examined) -> dict[str, float | str]:
     """Returns the traits of a picture.
 
     ``format`` and ``mode`` are Pillow's; ``height`` and ``width`` are upright, in pixels;
     ``bytes`` is the size of the file; ``brightness``, ``contrast`` (a standard deviation) and
-    ``border`` (of the outermost pixels) are of its grey in [0, 255]; ``hash`` is hexadecimal, empty
-    for a blank picture and for a small one.
+    ``border`` (of the outermost pixels) are of its grey in [0, 255], of a plain JPEG the luma that
+    is coded in it; ``hash`` is hexadecimal, empty for a blank picture and for a small one.
 
     Args:
         encoded: The file.
-        opened: The picture as Pillow opened it.
-        plain: The same with 8 bits a channel, upright, RGB or grey.
+        found: What its decoding gave.
     """
-    grey = plain.convert("L")
+    grey = found.grey
     count, total, squares = (_POWERS @ grey.histogram()).tolist()
     mean = total / count
     deviation = math.sqrt(max(squares / count - mean**2, 0.0))
     return {
-        "format": opened.format or "",
-        "mode": opened.mode,
-        "height": plain.height,
-        "width": plain.width,
+        "format": found.format,
+        "mode": found.mode,
+        "height": found.height,
+        "width": found.width,
         "bytes": len(encoded),
         "brightness": round(mean, _DIGITS),
         "contrast": round(deviation, _DIGITS),
@@ -89,7 +92,7 @@ def oddities(traits: Iterable[tuple[str, Traits]]) -> Iterator[tuple[str, str, s
     The commonest mode of the data is no defect, whatever it is.
     """
     modes: Counter[str] = Counter()
-    areas, ratios = [], []
+    areas, ratios = array.array("d"), array.array("d")
     for _, each in traits:
         modes[_mode(each)] += 1
         height, width = _sides(each)

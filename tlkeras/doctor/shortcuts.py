@@ -119,7 +119,17 @@ def _shares(counts: np.ndarray) -> np.ndarray:
 
 
 def _fisher(right: int, positive: int, own: int, others: int) -> float:
-    """Returns the probability of so many right ones or more, by Fisher's exact test."""
-    from scipy import stats
+    """Returns the probability of so many right ones or more, by Fisher's exact test.
 
-    return float(stats.hypergeom.sf(right - 1, own + others, own, positive))
+    It is the sum of the upper terms of a hypergeometric distribution. `scipy.stats` has it, and
+    its import takes longer than all that is tested here.
+    """
+    from scipy import special
+
+    def ways(count: float, chosen: Any) -> Any:
+        rest = special.gammaln(chosen + 1) + special.gammaln(count - chosen + 1)
+        return special.gammaln(count + 1) - rest
+
+    hits = np.arange(right, min(own, positive) + 1, dtype=np.float64)
+    drawn = ways(own, hits) + ways(others, positive - hits)
+    return float(np.exp(special.logsumexp(drawn) - ways(own + others, positive)))

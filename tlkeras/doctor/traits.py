@@ -28,6 +28,8 @@ class Row:
         labels: The numbers of its classes, those of the first feature that names any.
         sha256: Of the file of the first input, also of a scan, or of the UTF-8 of a text.
         traits: By feature, what `Kind.traits` returned; features without traits are left out.
+        numbers: By column, what else `Kind.summary` counts of its standard values.
+        words: By feature that names classes, their names.
     """
 
     identity: str
@@ -35,6 +37,8 @@ class Row:
     labels: Sequence[int]
     sha256: str
     traits: Mapping[str, Traits]
+    numbers: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    words: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
 
     def line(self) -> str:
         """Returns the line of the file, without its end."""
@@ -44,6 +48,8 @@ class Row:
             "labels": self.labels,
             "sha256": self.sha256,
             "traits": self.traits,
+            "numbers": self.numbers,
+            "words": self.words,
         }
         return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
 
@@ -52,7 +58,7 @@ def read(examples: Path) -> Generator[Row]:
     """Yields the rows of a folder of examples, one in memory at a time.
 
     Raises:
-        ValueError: The examples are of a version of tlkeras that wrote no traits.
+        ValueError: The examples are of a version of tlkeras that wrote none, or fewer of them.
     """
     try:
         file = (examples / FILE).open(encoding="utf-8", errors="surrogateescape")
@@ -65,4 +71,8 @@ def read(examples: Path) -> Generator[Row]:
 
 def parsed(row: Mapping[str, Any]) -> Row:
     """Returns the row of a line's JSON object."""
-    return Row(row["id"], row["split"], row["labels"], row["sha256"], row["traits"])
+    fields = ("id", "split", "labels", "sha256", "traits", "numbers", "words")
+    try:
+        return Row(*(row[field] for field in fields))
+    except KeyError as error:
+        raise ValueError(f"A line of {FILE} has no {error}; write the examples again.") from None

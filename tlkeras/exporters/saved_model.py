@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tlkeras import wire
 from tlkeras.exporter import UNSTATED, Exporter, Predict, existing
 from tlkeras.formats import signature, usage
 from tlkeras.frameworks import tf
@@ -287,8 +288,8 @@ def _sent(entrance: Entrance, value: Any) -> Any:
 
 def _example(kinds: Mapping[str, Kind], values: Mapping[str, Any]) -> Any:
     """Returns the tf.Example of standard values."""
-    feature = {key: kind.put(values[key]) for key, kind in kinds.items()}
-    return tf.train.Example(features=tf.train.Features(feature=feature))
+    put = wire.example({key: kind.put(values[key]) for key, kind in kinds.items()})
+    return tf.train.Example.FromString(put)
 
 
 def _requests(model: str, kinds: Mapping[str, Kind], rates: bool) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Metadata: what picture files hold beside their pixels, taken out without a new encoding.
+"""Metadata: what picture files hold beside their pixels, read or taken out without a new encoding.
 
 A camera writes the place, the owner and serial numbers into its files; an editor writes comments
 and a second, small picture. No decoder needs them. So only what changes the decoded pixels stays,
@@ -17,7 +17,8 @@ _JPEG, _PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 # Chunks of a PNG without which its first picture is another one, or none.
 _CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 
-# Markers of a JPEG (ITU T.81, table B.1).
+# Markers of a JPEG (ITU T.81, table B.1). Those of frames have the size; some of their row do not.
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SCAN, _END, _COMMENT = 0xDA, 0xD9, 0xFE
 _APPLICATIONS = range(0xE0, 0xF0)
 _ALONE = 0x01  # A marker without a length, for the use of encoders.
@@ -53,6 +54,19 @@ def stripped(encoded: bytes) -> bytes | None:
         return None
     made = b"".join(parts)
     return encoded if made == encoded else made
+
+
+def size(encoded: bytes) -> tuple[int, int]:
+    """Returns the height and width of a sound PNG or JPEG, from its header alone."""
+    if encoded.startswith(_PNG):
+        return int.from_bytes(encoded[20:24], "big"), int.from_bytes(encoded[16:20], "big")
+    place = len(_JPEG)
+    while (kind := encoded[place + 1]) not in _FRAMES:
+        # A marker may be preceded by more of its first byte.
+        is_filled = kind == 0xFF
+        place += 1 if is_filled else 2 + (encoded[place + 2] << 8 | encoded[place + 3])
+    height, width = encoded[place + 5 : place + 7], encoded[place + 7 : place + 9]
+    return int.from_bytes(height, "big"), int.from_bytes(width, "big")
 
 
 def _chunks(encoded: bytes) -> Iterator[bytes]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tlkeras import wire
 from tlkeras.frameworks import tf
-from tlkeras.kind import Kind, finite, numbers_feature
+from tlkeras.kind import Kind, finite
 
 
 class Boxes(Kind, name="boxes"):
@@ -22,7 +23,7 @@ class Boxes(Kind, name="boxes"):
         return boxes
 
     def put(self, value):
-        return numbers_feature([side for box in value for side in box])
+        return wire.numbers_feature([side for box in value for side in box])
 
     def taken(self, held):
         return [tuple(held[start : start + 4]) for start in range(0, len(held), 4)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tlkeras import wire
 from tlkeras.frameworks import tf
-from tlkeras.kind import Kind, integers_feature, whole
+from tlkeras.kind import Kind, whole
 
 
 class Flags(Kind, name="flags"):
@@ -16,7 +17,7 @@ class Flags(Kind, name="flags"):
         return flags
 
     def put(self, value):
-        return integers_feature(value)
+        return wire.integers_feature(value)
 
     def taken(self, held):
         return list(held)

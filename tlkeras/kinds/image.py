@@ -36,8 +36,8 @@ class Image(Encoded, name="image"):
         return decoding.standard(value)
 
     def examined(self, value):
-        standard, opened, plain = decoding.examined(value)
-        return standard, pictures.traits(value, opened, plain)
+        found = decoding.examined(value)
+        return found.standard, pictures.traits(value, found)
 
     def traits(self, value, standard):
         return self.examined(value)[1]

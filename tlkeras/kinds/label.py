@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tlkeras import wire
 from tlkeras.frameworks import tf
-from tlkeras.kind import Kind, integers_feature, whole
+from tlkeras.kind import Kind, whole
 
 
 class Label(Kind, name="label"):
@@ -17,7 +18,7 @@ class Label(Kind, name="label"):
         return whole(value)
 
     def put(self, value):
-        return integers_feature([value])
+        return wire.integers_feature([value])
 
     def taken(self, held):
         (value,) = held

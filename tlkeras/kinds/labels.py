@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tlkeras import wire
 from tlkeras.frameworks import tf
-from tlkeras.kind import Kind, integers_feature, whole
+from tlkeras.kind import Kind, whole
 
 
 class Labels(Kind, name="labels"):
@@ -17,7 +18,7 @@ class Labels(Kind, name="labels"):
         return [whole(each) for each in value]
 
     def put(self, value):
-        return integers_feature(value)
+        return wire.integers_feature(value)
 
     def taken(self, held):
         return list(held)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tlkeras import wire
 from tlkeras.frameworks import tf
-from tlkeras.kind import Kind, finite, numbers_feature
+from tlkeras.kind import Kind, finite
 
 
 class Number(Kind, name="number"):
@@ -13,7 +14,7 @@ class Number(Kind, name="number"):
         return finite(value)
 
     def put(self, value):
-        return numbers_feature([value])
+        return wire.numbers_feature([value])
 
     def taken(self, held):
         (value,) = held

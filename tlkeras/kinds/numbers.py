@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from tlkeras import wire
 from tlkeras.frameworks import tf
-from tlkeras.kind import Kind, finite, numbers_feature
+from tlkeras.kind import Kind, finite
 
 
 class Numbers(Kind, name="numbers"):
@@ -13,7 +14,7 @@ class Numbers(Kind, name="numbers"):
         return [finite(each) for each in value]
 
     def put(self, value):
-        return numbers_feature(value)
+        return wire.numbers_feature(value)
 
     def taken(self, held):
         return list(held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tlkeras import wire
 from tlkeras.frameworks import tf
 from tlkeras.kind import Entrance, Kind, require_unicode
 
@@ -28,8 +29,7 @@ class Words(Kind, name="words"):
         return words
 
     def put(self, value):
-        encoded = [word.encode("utf-8", "surrogateescape") for word in value]
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=encoded))
+        return wire.bytes_feature([word.encode("utf-8", "surrogateescape") for word in value])
 
     def taken(self, held):
         return [word.decode("utf-8", "surrogateescape") for word in held]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
+import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tlkeras import folders
 from tlkeras.data import class_folders
@@ -51,21 +53,19 @@ class Folder(Source, name="folder"):
         return self._read(self._listed[start:stop])
 
     def labels(self):
-        for picture in self._files():
-            yield picture.identity, [self._numbers[picture.label]]
+        for identity, label in self._files():
+            yield identity, [self._numbers[label]]
 
     def fingerprint(self):
-        return stamp((each.identity, self.path / each.identity) for each in self._files())
+        return stamp((identity, self.path / identity) for identity, _ in self._files())
 
     def split(self, identity):
-        parts = identity.split("/")
-        names = ("/".join(parts[:depth]) for depth in range(1, len(parts)))
-        return next((self._splits[name] for name in names if name in self._splits), None)
+        return self._splits.get(self._inside(identity))
 
     def remarks(self):
-        taken = {picture.identity for picture in self._files()}
-        every = folders.walk(self.path, self.path)
-        left = [name for file in every if (name := self._name(file)) not in taken]
+        self._places()  # It says what is wrong with the whole folder.
+        every = folders.scan(self.path, self.path)
+        left = [name for name, item in every if not (self._is_example(item) and self._inside(name))]
         told = []
         if left:
             told.append(
@@ -78,49 +78,56 @@ class Folder(Source, name="folder"):
 
     def left_out(self):
         for place in self._places():
-            for file in folders.walk(place.folder, self.path):
-                if not self._is_example(file):
-                    yield self._name(file), *_left_out(file, self._suffixes)
+            for name, item in folders.scan(place.folder, self.path):
+                if not self._is_example(item):
+                    reason = _left_out(Path(item), self._suffixes)
+                    yield f"{self._name(place.folder)}/{name}", *reason
 
     @functools.cached_property
     def _splits(self) -> dict[str, str | None]:
         """The split of every folder of pictures, by its path below the source's."""
         return {self._name(place.folder): place.split for place in self._places()}
 
+    def _inside(self, name: str) -> str:
+        """Returns the class folder that a path below the source's lies in, or an empty text."""
+        end = name.find("/")
+        while end > 0 and name[:end] not in self._splits:
+            end = name.find("/", end + 1)
+        return name[: max(end, 0)]
+
     @functools.cached_property
-    def _listed(self) -> list[_Picture]:
-        """Every picture, listed once for all the parts that a worker reads."""
+    def _listed(self) -> list[tuple[str, str]]:
+        """Every file with its class, listed once for all the parts that a worker reads."""
         return list(self._files())
 
-    def _read(self, pictures: Iterable[_Picture]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for picture in pictures:
-            features = {
-                self._key: content(_KINDS[self._key], self.path / picture.identity),
-                "label": self._numbers[picture.label],
-            }
-            yield picture.identity, features
+    def _read(self, files: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+        key = self._key
+        for identity, label in files:
+            value = content(_KINDS[key], self.path / identity)
+            yield identity, {key: value, "label": self._numbers[label]}
 
     @functools.cached_property
     def _numbers(self) -> dict[str, int]:
         """The numbers of the classes, listed once for all the parts that a worker reads."""
         return {name: number for number, name in enumerate(self.classes())}
 
-    def _files(self) -> Iterator[_Picture]:
-        """Yields every picture, class folder by class folder."""
+    def _files(self) -> Iterator[tuple[str, str]]:
+        """Yields the path of every example below the source's, and its class, folder by folder."""
         for place in self._places():
-            empty = True
-            for file in folders.walk(place.folder, self.path):
-                if self._is_example(file):
+            base, empty = self._name(place.folder), True
+            for name, item in folders.scan(place.folder, self.path):
+                if self._is_example(item):
                     empty = False
-                    yield _Picture(self._name(file), place.label)
+                    yield f"{base}/{name}", place.label
             if empty:
                 raise ValueError(
                     f"The class folder {place.folder} has no {_CALLED[self._key]} "
                     f"({', '.join(self._suffixes)}); fill or remove it.{self._mixture()}"
                 )
 
-    def _is_example(self, file: Path) -> bool:
-        return file.suffix.lower() in self._suffixes and file.is_file()
+    def _is_example(self, item: os.DirEntry[str]) -> bool:
+        ending = posixpath.splitext(item.name)[1].lower()
+        return ending in self._suffixes and folders.is_file(item)
 
     @functools.cached_property
     def _key(self) -> str:
@@ -174,8 +181,3 @@ def _left_out(file: Path, suffixes: Sequence[str]) -> tuple[str, str]:
         return "wrong ending", f"{expected}; it is {found}"
     told = f"; it is {found}" if found else ""
     return "unsupported format", f"{expected}{told}"
-
-
-class _Picture(NamedTuple):
-    identity: str
-    label: str
