@@ -59,7 +59,8 @@ MODULES = {
         {MODEL} {PAGE} {SUMMARIES} {SCHEMAS}
         pipeline.steps.statistics_gen pipeline.steps.schema_gen
         pipeline.steps.trainer pipeline.code tlkeras.recipe
-        tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features
+        tlkeras.training.feature_store tlkeras.training.engine tlkeras.training.frozen
+        tlkeras.training.features
         tlkeras.training.loop tlkeras.training.replicated tlkeras.training.trainable
         tlkeras.training.adapters tlkeras.training.layer_decay tlkeras.training.rate_finder
         tlkeras.training.balance tlkeras.training.worst_cell tlkeras.data.groups
@@ -75,7 +76,8 @@ MODULES = {
     """,
     "trainer": f"""
         {MODEL} tlkeras.recipe
-        tlkeras.training.feature_store tlkeras.training.frozen tlkeras.training.features
+        tlkeras.training.feature_store tlkeras.training.engine tlkeras.training.frozen
+        tlkeras.training.features
         tlkeras.training.temperature pipeline.code
     """,
     "resolver": VERSIONS,

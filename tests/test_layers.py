@@ -64,7 +64,8 @@ tlkeras.losses.detection tlkeras.losses.language_modeling tlkeras.losses.regress
 tlkeras.losses.retrieval tlkeras.losses.segmentation tlkeras.losses.tagging
 tlkeras.training.adapters tlkeras.training.worst_cell tlkeras.training.balance
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
-tlkeras.training.frozen tlkeras.training.features tlkeras.training.loop
+tlkeras.training.engine tlkeras.training.frozen tlkeras.training.features
+tlkeras.training.loop
 tlkeras.training.rate_finder
 tlkeras.training.layer_decay tlkeras.training.phase tlkeras.training.linear
 tlkeras.training.head_alone tlkeras.training.entropy tlkeras.training.privacy

@@ -10,8 +10,10 @@ after the last whole shard.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
+import math
 import os
 import re
 import resource
@@ -30,6 +32,33 @@ _GONE = re.compile(r"\.[0-9a-f]{32}\.gone$")
 
 LENGTH = 512
 """Rows of a shard: few, so that a kill loses little, and a multiple of the usual batch sizes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """A folder of activations, which any number of fits and processes may share.
+
+    Attributes:
+        folder: A folder for the cache alone.
+        gigabytes: The maximal size. New activations replace the least recently used ones.
+        code: The digest of the code of backbone and task; a change invalidates the cache. Without
+            it, a change of a user's `preprocess` or `target` needs another folder.
+    """
+
+    folder: Path
+    gigabytes: float = 20.0
+    code: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a size that is negative or not finite."""
+        object.__setattr__(self, "folder", Path(self.folder))
+        if not 0 <= self.gigabytes < math.inf:
+            raise ValueError(f"Cache.gigabytes is {self.gigabytes}, expected a number from 0 on.")
+
+    @property
+    def limit(self) -> int:
+        """The maximal bytes."""
+        return int(self.gigabytes * 1e9)
 
 
 class Rows:

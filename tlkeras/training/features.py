@@ -5,8 +5,9 @@ activations are memory-mapped arrays; one batch is in memory at a time. Activati
 into the cache are computed in every epoch, inside the training graph. Texts have no padding on
 disk, and in a batch no more than the longest of them needs.
 
-Cached activations equal those of training up to rounding. The last bits of a row depend on the
-processor, the number of threads and its batch; none of these is in the key.
+Cached activations equal those of training up to rounding. `engine` says what computes them. The
+last bits of a row depend on the processor, in TensorFlow also on the number of threads and on its
+batch; none of these is in the key.
 """
 
 from __future__ import annotations
@@ -16,11 +17,9 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 import os
 import weakref
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,31 +29,10 @@ from tlkeras.data.batches import Data
 from tlkeras.frameworks import as_written, keras, tf, untuned
 from tlkeras.model import folding, graph, lengths
 from tlkeras.model.transfer_model import TransferModel
-from tlkeras.training import feature_store, frozen
+from tlkeras.training import engine, feature_store, frozen
+from tlkeras.training.engine import Engine
+from tlkeras.training.feature_store import Cache
 from tlkeras.training.frozen import LENGTHS, TARGETS, Axes, Tap
-
-
-@dataclasses.dataclass(frozen=True)
-class Cache:
-    """A folder of activations, which any number of fits and processes may share.
-
-    Attributes:
-        folder: A folder for the cache alone.
-        gigabytes: The maximal size. New activations replace the least recently used ones.
-        code: The digest of the code of backbone and task; a change invalidates the cache. Without
-            it, a change of a user's `preprocess` or `target` needs another folder.
-    """
-
-    folder: Path
-    gigabytes: float = 20.0
-    code: str = ""
-
-    def __post_init__(self) -> None:
-        """Raises ValueError for a size that is negative or not finite."""
-        object.__setattr__(self, "folder", Path(self.folder))
-        if not 0 <= self.gigabytes < math.inf:
-            raise ValueError(f"Cache.gigabytes is {self.gigabytes}, expected a number from 0 on.")
-
 
 # The keys of a batch of features. Keras takes the batch size from the tensor whose name sorts
 # first, so that one needs a row for every example.
@@ -218,13 +196,28 @@ def at(
     Raises:
         ValueError: The disk is full, or an activation is too large for the type.
     """
+    with_engine = functools.partial(_at, model, data, taps, cache, dtype)
+    try:
+        return with_engine(engine.chosen(model, data, cache))
+    except engine.Refused as error:
+        return with_engine(engine.refuse(model, cache, str(error)))
+
+
+def _at(
+    model: TransferModel,
+    data: Data,
+    taps: Collection[Tap],
+    cache: Cache,
+    dtype: str,
+    runs: Engine,
+) -> dict[Tap, Features]:
     prefixes = {block: model.split_at(block)[0] for block in {tap.block: None for tap in taps}}
     varies = lengths.vary(model.backbone, model.body)
     axes = {
         block: lengths.axes(prefix) if varies else [()] * len(prefix.outputs)
         for block, prefix in prefixes.items()
     }
-    names = _names(model, data, taps, prefixes, cache.code, dtype)
+    names = _names(model, data, taps, prefixes, cache.code, dtype, runs.key)
     if not varies:
         names = {tap: name for tap, name in names.items() if tap.block != LENGTHS}
     entries = [*names.values()] if hardware.is_chief() else []
@@ -235,10 +228,10 @@ def at(
             sizes = {}
             for tap in taps:
                 own = known.get(_of(tap, LENGTHS))
-                sizes[tap] = _sizes(data, tap, prefixes[tap.block].output, dtype, axes, own)
+                sizes[tap] = frozen.sizes(data, tap, prefixes[tap.block].output, dtype, axes, own)
                 targets = _of(tap, TARGETS)
-                sizes[targets] = _sizes(data, targets, data.targets, "float32", {}, None)
-            _fill(data, prefixes, names, sizes, cache, dtype, axes, known)
+                sizes[targets] = frozen.sizes(data, targets, data.targets, "float32", {}, None)
+            _fill(data, prefixes, names, sizes, cache, dtype, axes, known, runs)
             hardware.meet("features that all workers have written")
             rows = {tap: feature_store.Rows(cache.folder / names[tap]) for tap in sizes}
             hardware.meet("features that all workers have opened")  # Now others may evict them.
@@ -283,7 +276,7 @@ def _lengths(data: Data, names: Mapping[Tap, str], cache: Cache) -> dict[Tap, np
     sizes = {tap: np.full(data.count(tap.split), 4) for tap in names if tap.block == LENGTHS}
     if not sizes:
         return {}
-    _fill(data, {}, names, sizes, cache, "float32", {}, {})
+    _fill(data, {}, names, sizes, cache, "float32", {}, {}, Engine())
     hardware.meet("lengths that all workers have written")
     rows = {tap: feature_store.Rows(cache.folder / names[tap]) for tap in sizes}
     return {
@@ -302,18 +295,24 @@ def _fill(
     dtype: str,
     axes: Axes,
     known: Mapping[Tap, np.ndarray],
+    runs: Engine,
 ) -> None:
     """Writes this worker's share of the missing rows, as far as the cache has room."""
     missing = _missing(data, names, sizes, cache)
     passes: dict[Tap, dict[Tap, feature_store.Writer]] = {}
     for tap, (start, stop) in missing.items():
         if start < stop or stop < data.count(tap.split):
-            _print_size(data, tap, int(sizes[tap][:stop].sum()), stop)
+            frozen.print_size(data, tap, int(sizes[tap][:stop].sum()), stop)
         begin, end = feature_store.part(start, stop, *hardware.part())
         if begin < end:
             writer = feature_store.Writer(cache.folder / names[tap], begin, end)
             passes.setdefault(_of(tap, TARGETS), {})[tap] = writer
-    forward = functools.cache(functools.partial(frozen.forward, prefixes, bool(known)))
+    if passes and runs.reason:
+        print(f"  TensorFlow runs the frozen layers: {runs.reason}")
+    make: Any = functools.partial(frozen.forward, prefixes, bool(known))
+    if runs.key:
+        make = functools.partial(engine.litert, prefixes, cache)
+    forward = functools.cache(make)
     for view, writers in passes.items():
         frozen.run(data, forward, writers, dtype, axes, known.get(_of(view, LENGTHS)))
 
@@ -325,7 +324,7 @@ def _missing(
     ranges: dict[Tap, tuple[int, int]] = dict.fromkeys(sizes, (0, 0))
     if hardware.is_chief():
         wanted = {names[tap]: each for tap, each in sizes.items()}
-        granted = feature_store.granted(cache.folder, wanted, int(cache.gigabytes * 1e9))
+        granted = feature_store.granted(cache.folder, wanted, cache.limit)
         # Activations are useless without their targets, and targets without any activations.
         stops: dict[Tap, int] = collections.Counter()
         for tap in (tap for tap in sizes if tap.block != TARGETS):
@@ -347,25 +346,6 @@ def _missing(
     }
 
 
-def _print_size(data: Data, tap: Tap, size: int, cached: int) -> None:
-    count = data.count(tap.split)
-    if tap.block not in (TARGETS, LENGTHS):
-        view = f", view {tap.view}" if tap.augments else ""
-        rest = "" if cached == count else f" of {count:,}; every epoch computes the others"
-        print(
-            f"  features of {tap.split} at {tap.block}{view}: {size / 1e6:,.1f} MB in "
-            f"the cache, {cached:,} examples{rest}"
-        )
-
-
-def _sizes(
-    data: Data, tap: Tap, tensors: Any, dtype: str, axes: Axes, known: np.ndarray | None
-) -> np.ndarray:
-    """Returns the bytes of every example of a split on disk."""
-    long = axes.get(tap.block, [()] * len(keras.tree.flatten(tensors)))
-    return np.broadcast_to(frozen.row_bytes(tensors, dtype, long, known), [data.count(tap.split)])
-
-
 def _names(
     model: TransferModel,
     data: Data,
@@ -373,13 +353,14 @@ def _names(
     prefixes: Mapping[str, keras.Model],
     code: str,
     dtype: str,
+    engine: str = "",
 ) -> dict[Tap, str]:
     """Returns the content keys of activations, targets and lengths, by tap."""
     networks = {block: graph.digest(prefix) for block, prefix in prefixes.items()}
     # Targets have the width of all classes, also of classes that occur only in another split.
     task = [model.task.full(), *map(str, keras.tree.flatten(data.targets))]
     always = [model.backbone.full(), code, tf.__version__, keras.__version__, feature_store.LENGTH]
-    names = {}
+    names, made = {}, [engine] if engine else []
     for tap in taps:
         # The seed matters only for augmentations.
         draws = (
@@ -387,7 +368,11 @@ def _names(
         )
         records = data.digest(tap.split)
         common = [*always, records, data.exact, *draws]
-        keys = {_of(tap, TARGETS): task, _of(tap, LENGTHS): [], tap: [networks[tap.block], dtype]}
+        keys = {
+            _of(tap, TARGETS): task,
+            _of(tap, LENGTHS): [],
+            tap: [networks[tap.block], dtype, *made],
+        }
         for each, own in keys.items():
             digest = hashlib.sha256(json.dumps([*common, *own]).encode()).hexdigest()
             names[each] = entry(each.split, each.block, records, digest)

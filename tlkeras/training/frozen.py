@@ -99,6 +99,14 @@ def forward(prefixes: Mapping[str, keras.Model], varies: bool, blocks: tuple[str
     return run.get_concrete_function()
 
 
+def sizes(
+    data: Data, tap: Tap, tensors: Any, dtype: str, axes: Axes, known: np.ndarray | None
+) -> np.ndarray:
+    """Returns the bytes of every example of a split on disk."""
+    long = axes.get(tap.block, [()] * len(keras.tree.flatten(tensors)))
+    return np.broadcast_to(row_bytes(tensors, dtype, long, known), [data.count(tap.split)])
+
+
 def row_bytes(tensors: Any, dtype: str, axes: list[tuple[int, ...]], known: Any) -> Any:
     """Returns the bytes of an example on disk; of every one, int64 [n], if lengths are `known`."""
     total: Any = 0
@@ -111,6 +119,18 @@ def row_bytes(tensors: Any, dtype: str, axes: list[tuple[int, ...]], known: Any)
         numbers = lengths.sizes(shape, long, known) if long else math.prod(shape)
         total += numbers * (tf.as_dtype(dtype).size if kind.is_floating else kind.size)
     return total
+
+
+def print_size(data: Data, tap: Tap, size: int, cached: int) -> None:
+    """Prints how much of the activations at a tap the cache holds."""
+    count = data.count(tap.split)
+    if tap.block not in (TARGETS, LENGTHS):
+        view = f", view {tap.view}" if tap.augments else ""
+        rest = "" if cached == count else f" of {count:,}; every epoch computes the others"
+        print(
+            f"  features of {tap.split} at {tap.block}{view}: {size / 1e6:,.1f} MB in "
+            f"the cache, {cached:,} examples{rest}"
+        )
 
 
 def narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
@@ -137,7 +157,7 @@ def narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
 
 def _whole(activations: Mapping[str, Any], dtype: str) -> dict[str, list[Any]]:
     return {
-        block: [narrowed(tensor.numpy(), dtype) for tensor in keras.tree.flatten(tensors)]
+        block: [narrowed(np.asarray(tensor), dtype) for tensor in keras.tree.flatten(tensors)]
         for block, tensors in activations.items()
     }
 
