@@ -80,6 +80,9 @@ _TUNED = FineTune(
 )
 _TASK = Classification()
 
+FOLLOWED = "pointing, answered by the square"
+"""Of the pictures whose answer is the class of the square: other answers do not rest on it."""
+
 # So many blocks before the head are shuffled with it.
 _SHUFFLED = {"correlation, head shuffled": 0, "correlation, last block as well": 1}
 
@@ -172,7 +175,12 @@ def shortcut(options: Any, seed: int, work: Path) -> Row:
     case = Case(Starter(), Planted(options.count, seed), options, seed, work, recipe=_TUNED)
     corners = np.array([planted(identity, seed)[1:] for identity in case.identities]) / SIDE
     boxes = np.concatenate([corners, corners + SQUARE / SIDE], axis=1)
-    return case.pointing([masked([box]) for box in boxes]) | case.checked(places_kept)
+    right = [masked([box]) for box in boxes]
+    own = [case.model.classes[planted(identity, seed)[0]] for identity in case.identities]
+    hits = [mask[peak(one)] for one, mask in zip(case.told, right, strict=True)]
+    followed = [one.of == name for one, name in zip(case.told, own, strict=True)]
+    rests = {FOLLOWED: float(np.mean(np.array(hits)[followed]))}
+    return case.pointing(right) | rests | case.checked(places_kept)
 
 
 def words(options: Any, seed: int, work: Path) -> Row:
@@ -217,7 +225,15 @@ def show(rows: list[Row]) -> None:
     print("\n| data | check | heat | by chance | runs |\n|---|---|---|---|---|")
     for name in dict.fromkeys(row["data"] for row in rows):
         own = [row for row in rows if row["data"] == name]
-        for check in ("accuracy", "told", "pointing", "deletion", "insertion", *_SHUFFLED):
+        for check in (
+            "accuracy",
+            "told",
+            "pointing",
+            FOLLOWED,
+            "deletion",
+            "insertion",
+            *_SHUFFLED,
+        ):
             if any(check in row for row in own):
                 cells = [spread(own, check), spread(own, f"{check} by chance")]
                 print(f"| {name} | {check} | {' | '.join(cells)} | {len(own)} |")

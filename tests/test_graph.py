@@ -157,6 +157,41 @@ def test_folding_norms_changes_nothing_but_the_rounding(order, folded):
     np.testing.assert_allclose(folding.run(model, PIXELS), expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("options", "with_norm"),
+    [
+        ({"filters": 3, "padding": "same"}, True),
+        ({"filters": 6, "activation": "gelu"}, False),
+        ({"filters": 6, "strides": 2, "use_bias": False}, True),
+        ({"filters": 3, "dilation_rate": 2, "activation": "relu"}, True),
+    ],
+)
+def test_a_convolution_with_a_group_for_each_channel_runs_as_a_depthwise_one(options, with_norm):
+    inputs = keras.Input([20, 20, 3])
+    layer = keras.layers.Conv2D(kernel_size=5, groups=3, **options)
+    norm = keras.layers.BatchNormalization(gamma_initializer="random_normal")
+    x = layer(inputs)
+    model = keras.Model(inputs, norm(x) if with_norm else x)
+    if layer.use_bias:
+        layer.bias.assign(np.arange(1.0, 1.0 + options["filters"]))
+
+    def values(run):
+        with tf.GradientTape() as tape:
+            outputs = run(tf.constant(PIXELS))
+            loss = tf.reduce_sum(tf.sin(outputs))
+        return outputs, tape.gradient(loss, layer.kernel.value)
+
+    graph_of = tf.function(lambda x: folding.run(model, x)).get_concrete_function(PIXELS)
+    operations = {each.type for each in graph_of.graph.get_operations()}
+    assert "DepthwiseConv2dNative" in operations and not operations & {"Conv2D", "PartitionedCall"}
+    for found, expected in zip(
+        values(lambda x: folding.run(model, x)),
+        values(lambda x: model(x, training=False)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_a_run_inside_a_layer_rounds_as_one_outside():
     with computing_in("mixed_bfloat16"):
         inputs = keras.Input([8, 8, 3])
