@@ -175,10 +175,18 @@ def test_a_second_equal_run_does_nothing_and_imports_no_tensorflow(pushed, pictu
     assert [p.name for p in (place / "saved_models" / "colours").glob("[0-9]*")] == ["1"]
 
 
-def test_a_command_imports_with_keras_only_what_it_uses(pushed, pictures):
+def test_pictures_are_read_and_written_without_tensorflow(pushed, pictures):
     place, _ = pushed
     other = "--split=split(test=4)"
-    _, modules = imported(command(pictures, place, RECIPE, other, "--to=examples"))
+    ended, modules = imported(command(pictures, place, RECIPE, other, "--to=examples"))
+    assert "examples" in ended.stdout and "PIL" in modules
+    assert not modules & {"tensorflow", "keras", "sklearn", "scipy", "matplotlib", "cv2"}
+
+
+def test_a_command_imports_with_keras_only_what_it_uses():
+    used = "frameworks.is_command = True; frameworks.keras.Model; import sys; print(*sys.modules)"
+    ended = run([sys.executable, "-c", f"from tlkeras import frameworks; {used}"])
+    modules = {name.partition(".")[0] for name in ended.stdout.split()}
     assert {"tensorflow", "keras"} <= modules
     assert not modules & {"sklearn", "scipy", "matplotlib", "cv2"}
 

@@ -26,9 +26,7 @@ def read(models: Iterable[keras.Model], most: float = math.inf) -> Weights:
     """
     variables = {id(each): each for model in models for each in model.variables}.values()
     return [
-        (variable, variable.numpy())
-        for variable in variables
-        if variable.dtype == "float32" and math.prod(variable.shape) <= most
+        (variable, variable.numpy()) for variable in variables if math.prod(variable.shape) <= most
     ]
 
 
