@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from conftest import assert_near
@@ -168,7 +170,7 @@ def test_folding_norms_changes_nothing_but_the_rounding(order, folded):
 )
 def test_a_convolution_with_a_group_for_each_channel_runs_as_a_depthwise_one(options, with_norm):
     inputs = keras.Input([20, 20, 3])
-    layer = keras.layers.Conv2D(kernel_size=5, groups=3, **options)
+    layer: Any = keras.layers.Conv2D(kernel_size=5, groups=3, **options)
     norm = keras.layers.BatchNormalization(gamma_initializer="random_normal")
     x = layer(inputs)
     model = keras.Model(inputs, norm(x) if with_norm else x)

@@ -89,10 +89,12 @@ def _convolved(convolution: Any, norm: Any, inputs: Any) -> Any:
 
 def _is_of_channels(operation: Any) -> bool:
     """Returns whether each group of a convolution has one input channel: it is depthwise."""
+    if type(operation) is not keras.layers.Conv2D:
+        return False
+    kernel: Any = operation.kernel
     return (
-        type(operation) is keras.layers.Conv2D
-        and operation.groups > 1
-        and operation.kernel.shape[2] == 1
+        operation.groups > 1
+        and kernel.shape[2] == 1
         and operation.data_format == "channels_last"
         and operation.strides[0] == operation.strides[1]
     )
