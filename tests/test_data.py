@@ -1,11 +1,13 @@
 """Batches, their order and what is read for them."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
 from conftest import Tiny
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from tlkeras.augments.colour import Color
 from tlkeras.augments.mixing import MixUp
@@ -118,3 +120,17 @@ def test_large_jpegs_give_nearly_the_same_inputs_where_they_need_not_be_exact(tm
     assert {each["image"].shape for each in reduced._examples("train", None)} == {(240, 320, 3)}
     whole, part = (columns(data.batches("train"))[0] for data in (exact, reduced))
     assert 0 < np.abs(whole - part).max() < 3
+
+
+def test_the_embedded_digits_are_those_of_scikit_learn():
+    pictures, labels = load_digits(return_X_y=True)
+    examples = dict(Embedded().examples())
+    assert len(examples) == len(labels)
+    for number in (0, 1, 1_000, len(labels) - 1):
+        example = examples[f"digit-{number:04d}"]
+        assert example["label"] == labels[number]
+        image = np.asarray(
+            Image.open(io.BytesIO(example["image"])).resize((8, 8), Image.Resampling.BOX)
+        )
+        assert np.corrcoef(image.ravel(), pictures[number])[0, 1] > 0.95
+    assert [label for (label,) in dict(Embedded().labels()).values()] == [*labels]

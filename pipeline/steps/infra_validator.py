@@ -63,7 +63,7 @@ def infra_blessing(
             for exporter in exporters
         }
         judged = [
-            _Judged(exporter, exports, processes[-1], data, evaluation / "served")
+            _Judged(exporter, exports, processes, data, evaluation / "served")
             for exporter, processes in loaded.items()
         ]
         _judge(judged, data, found.split)
@@ -115,11 +115,17 @@ class _Judged:
     """One export, judged batch by batch."""
 
     def __init__(
-        self, exporter: Exporter, exports: Path, process: fresh.Loaded, data: Data, kept: Path
+        self,
+        exporter: Exporter,
+        exports: Path,
+        processes: Sequence[fresh.Loaded],
+        data: Data,
+        kept: Path,
     ) -> None:
         """Begins with no example; `kept` holds what Keras served for all of them."""
         self._exporter, self._exports, self._data = exporter, exports, data
-        self.process = process
+        # Calls of the endpoints, one example at a time, run beside the batches.
+        self.endpoints, self.process = processes[0], processes[-1]
         self._every = {path.stem: np.load(path, mmap_mode="r") for path in kept.glob("*.npy")}
         names = exporter.serves or self._every
         self._expected = {name: self._every[name] for name in names}
@@ -183,12 +189,12 @@ def _judge(judged: Sequence[_Judged], data: Data, split: str) -> None:
     kinds = data.backbone.raw()
     rows = Records(data.folder, split).between(0, CALLED)
     examples = [records.values(row, kinds)[1] for row in rows]
-    calls = [one.process.called(kinds, examples) for one in judged]
+    calls = [one.endpoints.called(kinds, examples) for one in judged]
     for target, first, served in _in_flight(judged, data.batches(split)):
         for one, future in zip(judged, served, strict=True):
             one.add(target, one.process.result(future), first)
     for one, future in zip(judged, calls, strict=True):
-        for endpoint, answers in one.process.result(future).items():
+        for endpoint, answers in one.endpoints.result(future).items():
             one.add_calls(endpoint, answers)
 
 

@@ -132,11 +132,10 @@ def _digit(source: Embedded, number: int) -> dict[str, Any]:
 
 @functools.cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn import datasets
-
-    digits: Any = datasets.load_digits(return_X_y=True)
-    pictures, labels = digits
-    return pictures.reshape(-1, 8, 8), labels
+    """Returns what `sklearn.datasets.load_digits` reads; its import takes seconds."""
+    package = importlib.metadata.distribution("scikit-learn")
+    table = np.loadtxt(package.locate_file("sklearn/datasets/data/digits.csv.gz"), delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
 def _shape(source: Embedded, number: int) -> dict[str, Any]:
