@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from tlkeras.frameworks import uncollected
+
 ROOTS = ("tlkeras", "pipeline")
 """The packages of the project; a digest follows only imports from these."""
 
@@ -56,31 +58,43 @@ def reached(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> dict[str, s
     return digests
 
 
-class _Bare(ast.NodeTransformer):
-    """Drops statements without effect: bare texts, docstrings and type-checking imports."""
+def _bare(tree: ast.AST) -> Iterator[ast.stmt]:
+    """Drops statements without effect: bare texts, docstrings and type-checking imports.
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if text else self.generic_visit(node)
+    Yields the others; it looks into statements alone, because no expression holds one.
+    """
+    for field in ("body", "orelse", "finalbody"):
+        if isinstance(statements := getattr(tree, field, None), list):
+            statements[:] = [kept for each in statements for kept in _with_effect(each)]
+            for each in statements:
+                yield each
+                yield from _bare(each)
+    for part in (*getattr(tree, "handlers", ()), *getattr(tree, "cases", ())):
+        yield from _bare(part)
 
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
-        self.generic_visit(node)
-        match node.test:
-            case ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING"):
-                return node.orelse
-            case _:
-                return node
+
+def _with_effect(statement: ast.stmt) -> list[ast.stmt]:
+    """Returns nothing of a bare text, and of ``if TYPE_CHECKING:`` what is done otherwise."""
+    match statement:
+        case ast.Expr(value=ast.Constant(value=str())):
+            return []
+        case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
+            return [kept for each in statement.orelse for kept in _with_effect(each)]
+        case _:
+            return [statement]
 
 
 @functools.cache
 def _parsed(source: bytes, file: str) -> tuple[str, list[tuple[int, str, str | None]]]:
     """Returns the digest of a source and its imports as (level, module, name)."""
-    tree = _Bare().visit(ast.parse(source, file))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), list(_imports(tree))
+    with uncollected():
+        tree = ast.parse(source, file)
+        imports = [*_imports(_bare(tree))]
+        return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
 
 
-def _imports(tree: ast.AST) -> Iterator[tuple[int, str, str | None]]:
-    for node in ast.walk(tree):
+def _imports(statements: Iterable[ast.stmt]) -> Iterator[tuple[int, str, str | None]]:
+    for node in statements:
         if isinstance(node, ast.Import):
             yield from ((0, alias.name, None) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -50,6 +50,7 @@ __all__ = [
     "keras_hub",
     "muted",
     "tf",
+    "uncollected",
     "untuned",
     "writing",
 ]
@@ -62,7 +63,7 @@ _COUNTS = "object_name_uids"  # Where Keras 3.15 counts the layers without a nam
 
 # Keras and TensorFlow import these packages for features that no command uses, such as plots or
 # wrappers for scikit-learn; they took a fifth of the start.
-_UNUSED = ("cv2", "matplotlib", "scipy", "sklearn")
+_UNUSED = ("cv2", "matplotlib", "pandas", "scipy", "sklearn")
 
 PARALLEL = min(os.cpu_count() or 1, 16)
 """Parallel calls of a map over examples; each call holds one picture at full resolution."""
@@ -99,7 +100,7 @@ def _import_tensorflow() -> None:
         raise ValueError(
             f"The backend of Keras is {backend}; tlkeras runs on TensorFlow: unset KERAS_BACKEND."
         )
-    with _without(_UNUSED if is_command else ()), _uncollected():
+    with _without(_UNUSED if is_command else ()), uncollected():
         if _LEVEL in os.environ:
             importlib.import_module("tensorflow")
         else:
@@ -108,6 +109,10 @@ def _import_tensorflow() -> None:
             with muted():
                 importlib.import_module("tensorflow").config.list_physical_devices()
             del os.environ[_LEVEL]  # Child processes would take it for the user's.
+        if is_command:
+            # Imported objects are never garbage, and their last collection takes a second at exit.
+            # Other processes also hold objects of their user, so they freeze none.
+            gc.freeze()
     if is_command:
         # Keras 3.15 writes this cache under one name and reads it under another. So it creates an
         # extra layer, metric or optimizer for each one that it saves or loads.
@@ -147,19 +152,13 @@ def _without(packages: Iterable[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Disables garbage collection during an import; a command also freezes all objects.
-
-    Imported objects are never garbage, and their last collection takes a second at exit. Other
-    processes also hold objects of their user, so they freeze none.
-    """
+def uncollected() -> Iterator[None]:
+    """Disables garbage collection while many objects are made that are no garbage."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if is_command:
-            gc.freeze()
         if was_enabled:
             gc.enable()
 
