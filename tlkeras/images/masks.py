@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import colorsys
 import io
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
-
-from tlkeras.frameworks import tf
 
 IGNORE = 255
 
@@ -29,15 +25,6 @@ def nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         for new, old in zip(size, mask.shape, strict=True)
     )
     return mask[rows[:, None], columns]
-
-
-def sampled(masks: Any, size: Sequence[int]) -> Any:
-    """Returns masks [b, h, w, …] at another size: of each cell the pixel in the middle."""
-    rows, columns = (
-        np.floor((np.arange(new) + 0.5) * old / new).astype(np.int32)
-        for new, old in zip(size, masks.shape[1:3], strict=True)
-    )
-    return tf.gather(tf.gather(masks, rows, axis=1), columns, axis=2)
 
 
 def overlay(mask: np.ndarray) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tlkeras.frameworks import keras, tf
-from tlkeras.images import masks
 from tlkeras.images.masks import VALUES
 
 
 class PixelLoss(keras.losses.Loss):
-    """The mean cross entropy of the pixels of the logits plus the soft Dice loss, of each picture.
+    """The mean cross entropy of the pixels of a mask plus the soft Dice loss, of each picture.
+
+    The logits are enlarged to the size of the mask, as they are where they are served: compared at
+    their own stride of 4, edges lie half a pixel off, and drawn shapes lose 2 points of mean IoU.
 
     The soft Dice of a class is ``(2 sum(p t) + 1) / (sum(p) + sum(t) + 1)`` (Milletari et al. 2016,
     https://arxiv.org/abs/1606.04797), the loss its mean distance from 1 over the classes in the
@@ -23,7 +25,7 @@ class PixelLoss(keras.losses.Loss):
         super().__init__(name="pixel_loss", dtype="float32")
 
     def call(self, y_true, y_pred):
-        labels, weights = _parts(y_true, y_pred)
+        labels, weights, y_pred = _parts(y_true, y_pred)
         known = tf.cast(labels < y_pred.shape[-1], y_pred.dtype)
         true = tf.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
         logs = tf.nn.log_softmax(y_pred)
@@ -43,7 +45,7 @@ class PixelLoss(keras.losses.Loss):
 
 
 class MeanIoU(keras.metrics.Metric):
-    """The mean intersection over union of the classes that occur, over all pixels of the logits."""
+    """The mean intersection over union of the classes that occur, over all pixels of the masks."""
 
     def __init__(self) -> None:
         """Begins with no pixel."""
@@ -55,7 +57,7 @@ class MeanIoU(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds the pixels of pictures, those of weight 0 left out."""
         classes = y_pred.shape[-1]
-        labels, _ = _parts(y_true, y_pred)
+        labels, _, y_pred = _parts(y_true, y_pred)
         known = tf.cast(labels < classes, tf.float32)[..., None]
         if sample_weight is not None:
             known *= tf.cast(sample_weight > 0, tf.float32)[:, None, None, None]
@@ -77,10 +79,10 @@ class MeanIoU(keras.metrics.Metric):
         return tf.cast(mean, tf.float32)
 
 
-def _parts(targets: Any, outputs: Any) -> tuple[Any, Any]:
-    """Returns classes, int32, and weights, float32, both [b, h, w], of the pixels of outputs."""
-    sampled = masks.sampled(targets, outputs.shape[1:3])
+def _parts(targets: Any, outputs: Any) -> tuple[Any, Any, Any]:
+    """Returns classes, int32, and weights, both [b, h, w], and logits [b, h, w, 1 + classes]."""
+    logits = tf.image.resize(outputs, targets.shape[1:3])
     if len(targets.shape) == 3:
-        return tf.cast(sampled, tf.int32), tf.ones_like(sampled, tf.float32)
-    labels, weights = tf.unstack(sampled, axis=-1)
-    return tf.cast(labels, tf.int32), weights
+        return tf.cast(targets, tf.int32), tf.ones_like(targets, tf.float32), logits
+    labels, weights = tf.unstack(targets, axis=-1)
+    return tf.cast(labels, tf.int32), weights, logits

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from tlkeras.frameworks import keras, tf
-from tlkeras.images import masks
 from tlkeras.images.masks import IGNORE, VALUES
 from tlkeras.measures.segmentation import BACKGROUND, SegmentationTally
 from tlkeras.model import decoder
@@ -59,12 +58,11 @@ class Segmentation(Task, name="segmentation"):
         ]
 
     def weighted(self, target, class_weights):
-        """Returns float32 [b, h / 4, w / 4, 2], the class of every pixel and its weight, and ones.
+        """Returns float32 [b, h, w, 2], the class of every pixel and its weight, and ones.
 
         One weight for a whole picture could not tell its classes apart.
         """
-        size = [-(-side // STRIDE) for side in target.shape[1:3]]
-        labels = tf.cast(masks.sampled(target, size), tf.int32)
+        labels = tf.cast(target, tf.int32)
         # Nothing is said of the pixels of other numbers.
         weights = tf.gather(tf.pad(class_weights, [[0, VALUES - class_weights.shape[0]]]), labels)
         pairs = tf.stack([tf.cast(labels, tf.float32), weights], axis=-1)
