@@ -85,8 +85,9 @@ def main() -> None:
     name = chosen(options.device)
     if options.one:
         case = json.loads(options.one)
-        keras.config.set_dtype_policy(case["precision"])
-        print(json.dumps(SIDES[case["side"]](case, options.examples, options.seconds)))
+        with computing_in(case["precision"]):
+            found = SIDES[case["side"]](case, options.examples, options.seconds)
+        print(json.dumps(found))
         return
     if options.pictures < BATCH or options.pictures % BATCH:
         parser.error(f"--pictures={options.pictures}, expected a multiple of {BATCH}.")
@@ -152,21 +153,24 @@ def of_tlkeras(case: Row, examples: Path, seconds: float) -> Row:
     backbone, task = backbone_of(case), Classification()
     data = Data(examples, backbone, task, batch_size=BATCH)
     data.targets  # noqa: B018 - It caches them; a batch of features needs them in a graph.
-    with computing_in(case["precision"]):
-        model = TransferModel(backbone, task, data.classes)
-        cut = model.chosen(HALF)[0]
-        prefix, suffix = model.split_at(cut)
-        with tempfile.TemporaryDirectory() as folder:
-            found = {"frozen": kept(model, data, Path(folder), seconds)}
-            tap = Tap("train", cut)
-            rows = features.at(model, data, [tap], Cache(Path(folder) / "cut"), "float16")[tap]
-            model.train_only(model.chosen(HALF))
-            half = trainable(suffix, lambda each: features.entrance(prefix, each, "float16"))
-            feed = lambda epoch: rows.batches(data.order("train", epoch))  # noqa: E731
-            found["half"] = fitted(half, task, feed, data, seconds, ON_FEATURES)
-        model.train_only(model.chosen("all"))
-        feed = functools.partial(data.shuffled, "train")
-        found["full"] = fitted(trainable(model.full), task, feed, data, seconds, 1)
+    model = TransferModel(backbone, task, data.classes)
+    cut = model.chosen(HALF)[0]
+    prefix, suffix = model.split_at(cut)
+    tap = Tap("train", cut)
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"frozen": kept(model, data, Path(folder), seconds)}
+        cache = Cache(Path(folder) / "cut")
+        rows = features.at(model, data, [tap], cache, "float16")[tap]
+        model.train_only(model.chosen(HALF))
+        half = trainable(suffix, lambda inputs: features.entrance(prefix, inputs, "float16"))
+
+        def feed(epoch: int) -> Any:
+            return rows.batches(data.order("train", epoch))
+
+        found["half"] = fitted(half, task, feed, data, seconds, ON_FEATURES)
+    model.train_only(model.chosen("all"))
+    shuffled = functools.partial(data.shuffled, "train")
+    found["full"] = fitted(trainable(model.full), task, shuffled, data, seconds, 1)
     return found
 
 
