@@ -1,4 +1,4 @@
-"""The programs that measure groups, privacy, heat and doubt run, in this process, on few pictures.
+"""The programs that measure groups, privacy, heat, doubt and cards run on few pictures.
 
 On so little data what they print means nothing.
 """
@@ -35,6 +35,12 @@ CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         "--epsilons 8 --data={0} --weights={0}",
         {"NETWORK": "starter(size=32)"},
         ["train", "test", "attacks"],
+    ),
+    "gpu": (
+        "--device=cpu --networks mobilenet_v2 --precisions float32 --pictures=64 --size=32"
+        " --seconds=0",
+        {},
+        ["card", "frozen", "half", "full"],
     ),
 }
 
