@@ -66,7 +66,7 @@ Row = dict[str, Any]
 
 def main() -> None:
     """Measures the missing runs, then shows all."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Memory and seconds of large networks.")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--runs", type=int, default=3)
