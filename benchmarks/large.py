@@ -11,8 +11,8 @@ made-up examples, batches of 32. Every run is a process of its own, and the ways
 
 `seconds` count from the start of the process to its end, without the writing of the examples; `mb`
 is the peak of memory. Keras takes long over ConvNeXt's grouped convolutions: with ConvNeXt-Tiny the
-way ``forward`` took 384 s, ``fit`` 29 s. Every result is appended to ``--results``; the same command resumes with the
-missing runs. At the end it prints a Markdown table of medians.
+way ``forward`` took 384 s, ``fit`` 29 s. Every result is appended to ``--results``; the same
+command resumes with the missing runs. At the end it prints a Markdown table of medians.
 """
 
 from __future__ import annotations
