@@ -183,7 +183,8 @@ def fit(data: Data, folder: Path) -> None:
     from tlkeras.training.phase import Phase
 
     model = TransferModel(data.backbone, data.task, data.classes)
-    FineTune((Phase(),)).fit(model, data, folder / "fit")
+    # Random weights of EfficientNetV2-L give activations that float16 cannot hold.
+    FineTune((Phase(),), cache="float32").fit(model, data, folder / "fit")
 
 
 def show(rows: list[Row]) -> None:
