@@ -114,8 +114,9 @@ def start_child(way: str, network: str, folder: str) -> Any:
         stdout=subprocess.DEVNULL,
     )
     _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)  # Else it counts as running.
     if status:
-        raise SystemExit(f"{way} of {network} ended with {os.waitstatus_to_exitcode(status)}.")
+        raise SystemExit(f"{way} of {network} ended with {process.returncode}.")
     return usage
 
 
