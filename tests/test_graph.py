@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -266,3 +267,16 @@ def test_a_model_one_of_whose_inputs_crosses_a_cut_can_still_be_written():
     assert model.get_config() == before and prefix.get_config()
     x = {name: np.random.default_rng(i).normal(size=(2, 4)) for i, name in enumerate(model.input)}
     np.testing.assert_array_equal(suffix(prefix(x)), model(x))
+
+
+def test_the_digest_copies_no_whole_table(monkeypatch):
+    inputs = keras.Input([], dtype="int32")
+    network = keras.Model(inputs, keras.layers.Embedding(20_000, 64)(inputs))
+    whole = graph.digest(network)
+    monkeypatch.setattr(graph, "_PIECE", 1000)
+    tracemalloc.start()
+    pieces = graph.digest(network)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert pieces == whole
+    assert most < 1_000_000  # The table has 5,120,000 bytes.

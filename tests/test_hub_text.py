@@ -20,7 +20,7 @@ from tlkeras.backbone import Backbone
 from tlkeras.backbones import hub_text
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
-from tlkeras.frameworks import keras_hub, tf
+from tlkeras.frameworks import keras, keras_hub, tf
 from tlkeras.model import folding, lengths, precision
 from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.tasks.classification import Classification
@@ -581,6 +581,24 @@ def test_the_members_are_listed_without_keras_hub():
         "assert not {'keras_hub', 'tensorflow', 'safetensors'} & {*sys.modules}\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_network_that_is_only_cloned_never_has_values(tmp_path, monkeypatch):
+    checkpoints.write("bert", tmp_path)
+    cloned: list[Any] = []
+    rebuilt = hub_text.checkpoints.rebuilt
+
+    def noted(network: Any, changes: Any) -> Any:
+        cloned.append(network)
+        return rebuilt(network, changes)
+
+    monkeypatch.setattr(hub_text.checkpoints, "rebuilt", noted)
+    built = made("bert", None, configuration=tmp_path).build()
+    with keras.StatelessScope():
+        pass  # At its end Keras draws all values that variables wait for.
+    (network,) = cloned
+    assert {each._value is None for each in network.variables} == {True}
+    assert {each._value is None for each in built.variables} == {False}
 
 
 def test_positions_are_as_many_as_the_folder_says(tmp_path):

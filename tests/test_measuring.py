@@ -78,3 +78,19 @@ def test_a_measuring_program_appends_its_results_and_finds_them_again(
     module.main()
     assert results.read_text() == written
     assert capsys.readouterr().out.count("|") > 10
+
+
+@pytest.mark.slow
+def test_the_memory_of_large_networks_is_told_by_network_and_way(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    module = importlib.import_module("large")
+    monkeypatch.setattr(module, "NETWORKS", {"small": "mobilenet_v2(weights=None, size=32)"})
+    results = tmp_path / "results.jsonl"
+    monkeypatch.setattr(sys, "argv", ["large.py", f"--results={results}", "--runs=1"])
+    module.main()
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    assert [row["way"] for row in rows] == ["import", "forward", "fit"]
+    assert rows[0]["mb"] < rows[1]["mb"]
+    module.main()
+    assert results.read_text().count("\n") == 3
+    assert "| small |" in capsys.readouterr().out

@@ -52,6 +52,7 @@ __all__ = [
     "tf",
     "uncollected",
     "untuned",
+    "without_values",
     "writing",
 ]
 
@@ -60,6 +61,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 _COUNTS = "object_name_uids"  # Where Keras 3.15 counts the layers without a name.
+_WITHOUT = "uninitialized_variables"  # Where it lists the variables that wait for their values.
 
 # Keras and TensorFlow import these packages for features that no command uses, such as plots or
 # wrappers for scikit-learn; they took a fifth of the start.
@@ -128,7 +130,7 @@ def counted_afresh() -> Iterator[None]:
     before it. Layers that are built later do not take these names.
     """
     keras.Model  # noqa: B018 - Its first use imports Keras in the way that is set up here.
-    state: Any = importlib.import_module("keras.src.backend.common.global_state")
+    state = _state()
     before = state.get_global_attribute(_COUNTS) or {}
     state.set_global_attribute(_COUNTS, collections.defaultdict(int))
     try:
@@ -137,6 +139,26 @@ def counted_afresh() -> Iterator[None]:
         own = state.get_global_attribute(_COUNTS)
         for name, count in before.items():
             own[name] = max(own[name], count)
+
+
+@contextlib.contextmanager
+def without_values() -> Iterator[None]:
+    """Leaves the variables of networks that are built in this context without values.
+
+    Such a network can only be cloned. Its values would take as much memory as those of the clone,
+    and their draw as much time. A build with values may follow at once.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        before = [*(_state().get_global_attribute(_WITHOUT) or [])]
+        try:
+            yield
+        finally:
+            # Keras would draw the new ones at the end of its next scope.
+            _state().set_global_attribute(_WITHOUT, before)
+
+
+def _state() -> Any:
+    return importlib.import_module("keras.src.backend.common.global_state")
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 import numpy as np
 
 from tlkeras.backbone import Backbone
-from tlkeras.frameworks import keras, keras_hub
+from tlkeras.frameworks import keras, keras_hub, without_values
 from tlkeras.model import graph
 from tlkeras.texts import checkpoints, decoders, encoders, folders, hub_files, hub_pieces, inputs
 from tlkeras.texts.bytepairs import BytePairs
@@ -149,7 +149,9 @@ class HubText(Backbone):
             layout = self.family.layout
             settings = checkpoints.settings(self._folder, layout)
             self._require_padding(settings)
-            network = self._on_own_inputs(self._constructor(**checkpoints.sizes(settings, layout)))
+            with without_values():  # `rebuilt` draws others.
+                made = self._constructor(**checkpoints.sizes(settings, layout))
+                network = self._on_own_inputs(made)
             network = checkpoints.rebuilt(network, checkpoints.changes(settings, layout))
             self._load(network)
         network.name = self.name

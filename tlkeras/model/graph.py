@@ -17,6 +17,9 @@ import numpy as np
 
 from tlkeras.frameworks import keras
 
+# Weights that a digest copies at a time.
+_PIECE = 1 << 22
+
 
 def cut(model: keras.Model, layers: Collection[keras.Layer]) -> tuple[keras.Model, keras.Model]:
     """Returns ``(prefix, suffix)``: the model up to the end of these layers, and the rest.
@@ -147,5 +150,13 @@ def digest(network: keras.Model) -> str:
     sha256 = hashlib.sha256(json.dumps(plain(config), default=str).encode())
     for variable in network.variables:
         if variable.name != "seed_generator_state":
-            sha256.update(np.ascontiguousarray(variable.numpy()).tobytes())
+            for piece in _pieces(variable):
+                sha256.update(piece.tobytes())
     return sha256.hexdigest()
+
+
+def _pieces(variable: Any) -> Iterator[np.ndarray]:
+    """Yields the values of a variable in order; a copy of a whole table would take much memory."""
+    values = keras.ops.reshape(variable.value, [-1])
+    for start in range(0, values.shape[0], _PIECE):
+        yield keras.ops.convert_to_numpy(values[start : start + _PIECE])

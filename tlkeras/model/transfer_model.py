@@ -54,6 +54,8 @@ class TransferModel:
         inputs: The symbolic inputs by name; of pictures ``{"image": [b, size, size, 3]}``.
         trainable: Block name to bool, readable and settable. Compile after a change.
         seed: The seed of the head's initial weights.
+        traced: What fits have traced of these networks, by all that it depends on but the values
+            of variables. The next fit finds it there.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class TransferModel:
         self.head: keras.Model = head
         self.full: keras.Model = full
         self.blocks: dict[str, list[keras.Layer]] = backbone.blocks(body)
+        self.traced: dict[Any, Any] = {}
 
     @property
     def inputs(self) -> dict[str, Any]:

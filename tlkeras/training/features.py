@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import weakref
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -231,7 +231,10 @@ def _at(
                 sizes[tap] = frozen.sizes(data, tap, prefixes[tap.block].output, dtype, axes, own)
                 targets = _of(tap, TARGETS)
                 sizes[targets] = frozen.sizes(data, targets, data.targets, "float32", {}, None)
-            _fill(data, prefixes, names, sizes, cache, dtype, axes, known, runs)
+            make: Any = functools.partial(frozen.forward, model, prefixes, bool(known))
+            if runs.key:
+                make = functools.cache(functools.partial(engine.litert, prefixes, cache))
+            _fill(data, make, names, sizes, cache, dtype, axes, known, runs.reason)
             hardware.meet("features that all workers have written")
             rows = {tap: feature_store.Rows(cache.folder / names[tap]) for tap in sizes}
             hardware.meet("features that all workers have opened")  # Now others may evict them.
@@ -276,7 +279,7 @@ def _lengths(data: Data, names: Mapping[Tap, str], cache: Cache) -> dict[Tap, np
     sizes = {tap: np.full(data.count(tap.split), 4) for tap in names if tap.block == LENGTHS}
     if not sizes:
         return {}
-    _fill(data, {}, names, sizes, cache, "float32", {}, {}, Engine())
+    _fill(data, lambda blocks: lambda inputs: {}, names, sizes, cache, "float32", {}, {}, "")
     hardware.meet("lengths that all workers have written")
     rows = {tap: feature_store.Rows(cache.folder / names[tap]) for tap in sizes}
     return {
@@ -288,16 +291,19 @@ def _lengths(data: Data, names: Mapping[Tap, str], cache: Cache) -> dict[Tap, np
 
 def _fill(
     data: Data,
-    prefixes: Mapping[str, keras.Model],
+    forward: Callable[[tuple[str, ...]], Any],
     names: Mapping[Tap, str],
     sizes: Mapping[Tap, np.ndarray],
     cache: Cache,
     dtype: str,
     axes: Axes,
     known: Mapping[Tap, np.ndarray],
-    runs: Engine,
+    reason: str,
 ) -> None:
-    """Writes this worker's share of the missing rows, as far as the cache has room."""
+    """Writes this worker's share of the missing rows, as far as the cache has room.
+
+    `forward` is that of `frozen.run`, and `reason` why TensorFlow runs it.
+    """
     missing = _missing(data, names, sizes, cache)
     passes: dict[Tap, dict[Tap, feature_store.Writer]] = {}
     for tap, (start, stop) in missing.items():
@@ -307,12 +313,8 @@ def _fill(
         if begin < end:
             writer = feature_store.Writer(cache.folder / names[tap], begin, end)
             passes.setdefault(_of(tap, TARGETS), {})[tap] = writer
-    if passes and runs.reason:
-        print(f"  TensorFlow runs the frozen layers: {runs.reason}")
-    make: Any = functools.partial(frozen.forward, prefixes, bool(known))
-    if runs.key:
-        make = functools.partial(engine.litert, prefixes, cache)
-    forward = functools.cache(make)
+    if passes and reason:
+        print(f"  TensorFlow runs the frozen layers: {reason}")
     for view, writers in passes.items():
         frozen.run(data, forward, writers, dtype, axes, known.get(_of(view, LENGTHS)))
 

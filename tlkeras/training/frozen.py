@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import folding, lengths
 from tlkeras.training import feature_store
+
+if TYPE_CHECKING:
+    from tlkeras.model.transfer_model import TransferModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,14 +83,26 @@ def run(
         start += len(columns[TARGETS][0])
 
 
-def forward(prefixes: Mapping[str, keras.Model], varies: bool, blocks: tuple[str, ...]) -> Any:
+def forward(
+    model: TransferModel,
+    prefixes: Mapping[str, keras.Model],
+    varies: bool,
+    blocks: tuple[str, ...],
+) -> Any:
     """Returns a function from a batch of inputs to the activations before each of the blocks.
 
-    One graph has all of them as outputs, so shared layers run once. If the length `varies`, the
-    function takes inputs of any.
+    The model keeps it. One graph has all of them as outputs, so shared layers run once. If the
+    length `varies`, the function takes inputs of any.
     """
     if not blocks:
         return lambda inputs: {}
+    key = ("frozen", varies, *blocks)
+    if key not in model.traced:
+        model.traced[key] = _traced(prefixes, varies, blocks)
+    return model.traced[key]
+
+
+def _traced(prefixes: Mapping[str, keras.Model], varies: bool, blocks: tuple[str, ...]) -> Any:
     inputs = prefixes[blocks[0]].input
     network = keras.Model(inputs, {block: prefixes[block].output for block in blocks})
     signature = keras.tree.map_structure(

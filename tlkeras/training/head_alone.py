@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tlkeras import hardware
 from tlkeras.augment import Augment
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import lengths
 from tlkeras.model.transfer_model import HEAD
 from tlkeras.spec import Spec
 from tlkeras.training import loop
@@ -102,7 +101,7 @@ class HeadAlone(Spec):
         """Sets the head if that is better than what it was; the chief does, and all load it."""
         if loop.resumed(trained, folder) is None and hardware.is_chief():
             balance: Balance | None = trained.balance
-            head, summarized = LinearHead(model, self.member, balance), _summarized(trained)
+            head, summarized = self._head(model, balance), trained.summarized
             weigh, ones = (balance.fixed, _ones) if balance else (None, None)
             rows = Rows(functools.partial(train, first), summarized, head, weigh)
             checked = Rows(lambda: validation, summarized, head, ones) if validation else None
@@ -122,6 +121,15 @@ class HeadAlone(Spec):
         assert state is not None  # The chief has written it.
         return state
 
+    def _head(self, model: TransferModel, balance: Balance | None) -> LinearHead:
+        """Returns the head of a model, with the functions that an earlier fit has traced."""
+        if balance:
+            return LinearHead(model, self.member, balance)
+        key = ("linear head", self.member)
+        if key not in model.traced:
+            model.traced[key] = LinearHead(model, self.member)
+        return model.traced[key]
+
 
 def require_label(task: Task, asker: str) -> None:
     """Raises ValueError unless a task has one label of each example; `asker` is who needs it."""
@@ -135,15 +143,3 @@ def require_label(task: Task, asker: str) -> None:
 def _ones(cells: Any) -> Any:
     """Returns weights of validation examples: all count equally in their loss."""
     return tf.ones(tf.shape(cells))
-
-
-def _summarized(trained: Any) -> Callable[[Any], Any]:
-    """Returns a function of the inputs of a batch that gives what the head gets.
-
-    Texts come as long as the longest of their batch; here all are whole.
-    """
-    return tf.function(
-        lambda inputs: lengths.restored(trained.before(inputs), trained.network.input),
-        autograph=False,
-        reduce_retracing=True,
-    )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -45,6 +46,43 @@ class Trained(keras.Model):
         self.factors = balance.variables if balance else []
         self.balance = balance
         self.built = True
+        self._compiled_for = ""
+
+    def start(
+        self, optimizer: Any, loss: Any, metrics: Any, steps_per_execution: int, **options: Any
+    ) -> None:
+        """Compiles the model; if that changes no constant of its graph, it only starts anew.
+
+        The rate is a variable, but those of a schedule are constants. Loss and metrics are always
+        the same.
+        """
+        config = {**optimizer.get_config(), "name": "", "steps": steps_per_execution}
+        if is_number := isinstance(rate := config["learning_rate"], float):
+            config["learning_rate"] = "a variable"
+        wanted = json.dumps([type(optimizer).__name__, config])
+        if wanted != self._compiled_for or self.dtype_policy.name == "mixed_float16":
+            self.compile(
+                optimizer, loss, metrics=metrics, steps_per_execution=steps_per_execution, **options
+            )
+            self._compiled_for = wanted
+            return
+        # So begin all of the optimizers; only that of float16 has a scale that is not 0.
+        for variable in self.optimizer.variables:
+            variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
+        if is_number:
+            self.optimizer.learning_rate = rate
+
+    @functools.cached_property
+    def summarized(self) -> Any:
+        """A function of the inputs of a batch that gives what the network gets.
+
+        Texts come as long as the longest of their batch; here all are whole.
+        """
+        return tf.function(
+            lambda inputs: lengths.restored(self.before(inputs), self.network.input),
+            autograph=False,
+            reduce_retracing=True,
+        )
 
     def compile(self, *arguments: Any, **options: Any) -> None:
         # Keras uses XLA on a GPU. It compiles anew for every number of cached rows in a batch, and

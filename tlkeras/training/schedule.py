@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 # Measured: at 8, an epoch of a head takes half of its time at 1; at 32 hardly less.
 _STEPS_ON_FEATURES = 8
+
+# Trained weights up to which a model keeps its optimizer for another fit: with Adam's, 256 MB.
+_MOST = 32e6
 
 Part = Phase | HeadAlone
 """What a schedule consists of."""
@@ -96,7 +100,7 @@ def fit(
         }
         is_fast = any(tap.split == "train" for tap in feeds)
         balanced = Balance(cells, group_dro, model.task) if cells else None
-        trained = _behind_frozen(model, start, cache, adapters, balanced)
+        trained = _trained(model, phase, (number, start, cache), adapters, balanced)
         known = _lengths(model, data, start, feeds)
         train = functools.partial(_train, own, phase, start, feeds, known, cells)
         if class_weights is not None:
@@ -152,9 +156,9 @@ def _compiled(
     phase: Part,
     steps_at_once: int,
 ) -> None:
-    """Compiles the trained part of a model with a new optimizer of a phase."""
+    """Lets the trained part of a model start with a new optimizer of a phase."""
     with hardware.scope():
-        trained.compile(
+        trained.start(
             optimizer=phase.compiled_optimizer(
                 phase.epochs * data.steps("train"),
                 layer_decay.factors(model, phase.layer_decay, adapters),
@@ -300,6 +304,32 @@ def _starts(model: TransferModel, phases: Sequence[Part]) -> list[str]:
     order = [*model.blocks, HEAD]
     places = [order.index(next(iter(model.chosen(phase.unfreeze)), HEAD)) for phase in phases]
     return [order[min(places[: number + 1])] for number in range(len(places))]
+
+
+def _trained(
+    model: TransferModel,
+    phase: Part,
+    place: tuple[int, str, str],
+    adapters: Adapters | None,
+    balance: Balance | None,
+) -> Any:
+    """Returns `_behind_frozen`, the one of an earlier fit if nothing in its graph has changed.
+
+    Args:
+        model: The model, whose flags are set.
+        phase: The phase.
+        place: Its number, its start and the type of the cache.
+        adapters: Those of this fit alone.
+        balance: That of this fit alone.
+    """
+    _, start, dtype = place
+    size = sum(math.prod(each.shape) for each in model.full.trainable_variables)
+    if adapters or balance or hardware.replicas() > 1 or size > _MOST:
+        return _behind_frozen(model, start, dtype, adapters, balance)
+    key = (*place, *model.chosen(phase.unfreeze), phase.batch_norm, phase.layer_decay)
+    if key not in model.traced:
+        model.traced[key] = _behind_frozen(model, start, dtype)
+    return model.traced[key]
 
 
 def _behind_frozen(
