@@ -64,7 +64,8 @@ def _bare(tree: ast.AST) -> Iterator[ast.stmt]:
     Yields the others; it looks into statements alone, because no expression holds one.
     """
     for field in ("body", "orelse", "finalbody"):
-        if isinstance(statements := getattr(tree, field, None), list):
+        statements: list[ast.stmt] | ast.expr = getattr(tree, field, [])
+        if isinstance(statements, list):
             statements[:] = [kept for each in statements for kept in _with_effect(each)]
             for each in statements:
                 yield each

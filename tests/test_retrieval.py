@@ -448,7 +448,7 @@ def test_an_export_of_one_tower_is_judged_beside_the_other_one_s_rows(data, tmp_
     exporter.write(model, None, tmp_path / "exports")
     kept = tmp_path / "evaluation" / "served"
     with fresh.Loaded(exporter, tmp_path / "exports", 2) as process:
-        judged = infra_validator._Judged(exporter, tmp_path / "exports", process, data, kept)
+        judged = infra_validator._Judged(exporter, tmp_path / "exports", [process], data, kept)
         infra_validator._judge([judged], data, "test")
         row = judged.row()
     tally = RetrievalTally()

@@ -157,6 +157,6 @@ def digest(network: keras.Model) -> str:
 
 def _pieces(variable: Any) -> Iterator[np.ndarray]:
     """Yields the values of a variable in order; a copy of a whole table would take much memory."""
-    values = keras.ops.reshape(variable.value, [-1])
+    values: Any = keras.ops.reshape(variable.value, [-1])
     for start in range(0, values.shape[0], _PIECE):
         yield keras.ops.convert_to_numpy(values[start : start + _PIECE])

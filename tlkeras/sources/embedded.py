@@ -134,7 +134,8 @@ def _digit(source: Embedded, number: int) -> dict[str, Any]:
 def _digits() -> tuple[np.ndarray, np.ndarray]:
     """Returns what `sklearn.datasets.load_digits` reads; its import takes seconds."""
     package = importlib.metadata.distribution("scikit-learn")
-    table = np.loadtxt(package.locate_file("sklearn/datasets/data/digits.csv.gz"), delimiter=",")
+    file = str(package.locate_file("sklearn/datasets/data/digits.csv.gz"))
+    table = np.loadtxt(file, delimiter=",")
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)
 
 
