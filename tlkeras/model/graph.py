@@ -155,7 +155,7 @@ def digest(network: keras.Model) -> str:
     return sha256.hexdigest()
 
 
-def _pieces(variable: Any) -> Iterator[np.ndarray]:
+def _pieces(variable: Any) -> Iterator[Any]:
     """Yields the values of a variable in order; a copy of a whole table would take much memory."""
     values: Any = keras.ops.reshape(variable.value, [-1])
     for start in range(0, values.shape[0], _PIECE):
