@@ -177,7 +177,7 @@ def of_tlkeras(case: Row, examples: Path, seconds: float) -> Row:
 def kept(model: TransferModel, data: Data, folder: Path, seconds: float) -> Row:
     """Returns the figures of the frozen pass."""
     tap, count = Tap("train", HEAD), data.count("train")
-    network = frozen.forward({HEAD: model.body}, False, (HEAD,))
+    network = frozen.forward(model, {HEAD: model.body}, False, (HEAD,))
     numbers = itertools.count()
 
     def writer() -> Any:

@@ -102,26 +102,25 @@ def measured(way: str, network: str) -> Row:
         text = network.format(folder=folder)
         start_child("examples", text, folder)
         start = time.perf_counter()
-        usage = start_child(way, text, folder)
-        return {"seconds": time.perf_counter() - start, "mb": usage.ru_maxrss / 1024}
+        peak = start_child(way, text, folder)
+        return {"seconds": time.perf_counter() - start, "mb": peak}
 
 
-def start_child(way: str, network: str, folder: str) -> Any:
-    """Returns what a process that runs one way has used."""
-    process = subprocess.Popen(
+def start_child(way: str, network: str, folder: str) -> float:
+    """Returns the peak of memory in MB of a process that runs one way."""
+    process = subprocess.run(
         [sys.executable, __file__, *sys.argv[1:], "--one", way, network, folder],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)  # Else it counts as running.
-    if status:
+    if process.returncode:
         raise SystemExit(f"{way} of {network} ended with {process.returncode}.")
-    return usage
+    return float(process.stdout.splitlines()[-1])
 
 
 def one(way: str, network: str, folder: Path) -> None:
-    """Runs one way in this process."""
+    """Runs one way in this process, and prints the peak of its memory in MB."""
     if way == "import":
         import keras  # noqa: F401
         import tensorflow  # noqa: F401
@@ -131,6 +130,10 @@ def one(way: str, network: str, folder: Path) -> None:
         forward(read(network, folder))
     else:
         fit(read(network, folder), folder)
+    # Linux begins `ru_maxrss` with the memory of the process that started this one.
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (kilobytes,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    print(int(kilobytes) / 1024)
 
 
 def examples(network: str, folder: Path) -> None:

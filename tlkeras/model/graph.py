@@ -13,8 +13,6 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from tlkeras.frameworks import keras
 
 # Weights that a digest copies at a time.
