@@ -104,10 +104,10 @@ CASES = {
         "mobilenet_v2(size=320, weights='{weights}')",
     ),
     "shapes boxes": Case(
-        "embedded(data='shapes')", "detection", [drawn(10)], "starter", batch_size=16
+        "embedded(data='shapes')", "detection", [drawn(6)], "starter", batch_size=16
     ),
     "shapes masks": Case(
-        "embedded(data='shapes')", "segmentation", [drawn(14)], "starter", batch_size=16
+        "embedded(data='shapes')", "segmentation", [drawn(8)], "starter", batch_size=16
     ),
 }
 
