@@ -258,6 +258,42 @@ def test_gradients_reach_the_kernels_as_without_folding_and_norms_that_learn_are
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("options", [{}, {"scale": False, "center": False, "momentum": 0.5}])
+def test_a_norm_that_learns_gives_and_keeps_what_keras_does(options, precision):
+    with computing_in(precision):
+        inputs = keras.Input([20, 20, 3])
+        norm = keras.layers.BatchNormalization(**options)
+        model = keras.Model(inputs, norm(keras.layers.Conv2D(6, 3, name="conv")(inputs)))
+    weights = [np.random.default_rng(2).uniform(0.5, 2, each.shape) for each in model.weights]
+
+    def run(call):
+        model.set_weights(weights)
+        with tf.GradientTape() as tape:
+            outputs = call(model, PIXELS, training=True)
+            loss = tf.reduce_mean(tf.sin(tf.cast(outputs, tf.float32)))
+        variables = [variable.value for variable in model.trainable_variables]
+        return outputs, [*tape.gradient(loss, variables), norm.moving_mean, norm.moving_variance]
+
+    outputs, found = run(folding.run)
+    like_keras, expected = run(lambda called, pixels, training: called(pixels, training=training))
+    assert outputs.dtype == like_keras.dtype
+    near = {"rtol": 1e-4, "atol": 1e-5} if precision == "float32" else {"rtol": 0.05, "atol": 0.02}
+    np.testing.assert_allclose(*map(np.float32, (outputs, like_keras)), **near)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.float32(one), np.float32(other), **near)
+
+
+def test_a_norm_in_training_is_one_operation():
+    model = convolutions("conv", "norm", "relu")
+    graph_of = tf.function(lambda x: folding.run(model, x, training=True))
+    operations = [
+        each.type for each in graph_of.get_concrete_function(PIXELS).graph.get_operations()
+    ]
+    assert operations.count("FusedBatchNormV3") == 1
+    assert not {"Mean", "Rsqrt", "SquaredDifference"} & set(operations)
+
+
 def test_a_model_one_of_whose_inputs_crosses_a_cut_can_still_be_written():
     one, other = keras.Input([4], name="one"), keras.Input([4], name="other")
     first = keras.layers.Dense(4, name="first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tlkeras.frameworks import keras, tf
@@ -25,17 +26,25 @@ class PixelLoss(keras.losses.Loss):
         super().__init__(name="pixel_loss", dtype="float32")
 
     def call(self, y_true, y_pred):
-        labels, weights, y_pred = _parts(y_true, y_pred)
-        known = tf.cast(labels < y_pred.shape[-1], y_pred.dtype)
-        true = tf.one_hot(labels, y_pred.shape[-1], dtype=y_pred.dtype)
-        logs = tf.nn.log_softmax(y_pred)
+        labels, weights, logits = _parts(y_true, y_pred)
+        # Classes before pixels: sums over two or three last channels are slow on a processor.
+        pixels = math.prod(logits.shape[1:3])
+        logits, labels, weights = (
+            tf.reshape(each, [-1, math.prod(each.shape[1:]) // pixels, pixels])
+            for each in (tf.transpose(logits, [0, 3, 1, 2]), labels, weights)
+        )
+        known = tf.cast(labels < logits.shape[1], logits.dtype)
+        true = tf.cast(labels == tf.range(logits.shape[1])[:, None], logits.dtype)
+        logits -= tf.stop_gradient(tf.reduce_max(logits, axis=1, keepdims=True))
+        powers = tf.exp(logits)
+        whole = tf.reduce_sum(powers, axis=1, keepdims=True)
         entropy = tf.math.divide_no_nan(
-            -tf.reduce_sum(weights[..., None] * true * logs, axis=[1, 2, 3]),
+            tf.reduce_sum(weights * true * (tf.math.log(whole) - logits), axis=[1, 2]),
             tf.reduce_sum(known, axis=[1, 2]),
         )
-        found = tf.exp(logs) * known[..., None]
+        found = powers * (known / whole)
         both, all_true, all_found = (
-            tf.reduce_sum(each, axis=[1, 2]) for each in (found * true, true, found)
+            tf.reduce_sum(each, axis=2) for each in (found * true, true, found)
         )
         dice = (2 * both + 1) / (all_true + all_found + 1)
         present = tf.cast(all_true > 0, dice.dtype)
@@ -57,17 +66,21 @@ class MeanIoU(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds the pixels of pictures, those of weight 0 left out."""
         classes = y_pred.shape[-1]
-        labels, _, y_pred = _parts(y_true, y_pred)
-        known = tf.cast(labels < classes, tf.float32)[..., None]
+        labels, _, logits = _parts(y_true, y_pred)
+        is_counted = labels < classes
         if sample_weight is not None:
-            known *= tf.cast(sample_weight > 0, tf.float32)[:, None, None, None]
-        true = tf.one_hot(labels, classes) * known
-        found = tf.one_hot(tf.argmax(y_pred, axis=-1), classes) * known
-        both, either = (
-            tf.reduce_sum(each, axis=[0, 1, 2]) for each in (true * found, tf.maximum(true, found))
+            is_counted &= (sample_weight > 0)[:, None, None]
+        found = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        both, true, found = (
+            _counts(tf.where(which, each, classes), classes)
+            for which, each in (
+                (is_counted & (labels == found), labels),
+                (is_counted, labels),
+                (is_counted, found),
+            )
         )
-        new = tf.pad(tf.cast(tf.stack([both, either]), tf.float64), [[0, 0], [0, VALUES - classes]])
-        self.pixels.assign(self.pixels + new)
+        new = tf.cast(tf.stack([both, true + found - both]), tf.float64)
+        self.pixels.assign(self.pixels + tf.pad(new, [[0, 0], [0, VALUES - classes]]))
 
     def result(self):
         """Returns 0 if there was no pixel."""
@@ -77,6 +90,12 @@ class MeanIoU(keras.metrics.Metric):
             tf.cast(tf.math.count_nonzero(either), tf.float64),
         )
         return tf.cast(mean, tf.float32)
+
+
+def _counts(numbers: Any, classes: int) -> Any:
+    """Returns how many pixels have each number below `classes`, int32 [classes]."""
+    flat = tf.reshape(numbers, [-1])
+    return tf.math.bincount(flat, minlength=classes + 1, maxlength=classes + 1)[:classes]
 
 
 def _parts(targets: Any, outputs: Any) -> tuple[Any, Any, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import hashlib
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -155,6 +156,9 @@ def digest(network: keras.Model) -> str:
 
 def _pieces(variable: Any) -> Iterator[Any]:
     """Yields the values of a variable in order; a copy of a whole table would take much memory."""
+    if math.prod(variable.shape) <= _PIECE:
+        yield keras.ops.convert_to_numpy(variable.value)
+        return
     values: Any = keras.ops.reshape(variable.value, [-1])
     for start in range(0, values.shape[0], _PIECE):
         yield keras.ops.convert_to_numpy(values[start : start + _PIECE])

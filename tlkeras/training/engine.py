@@ -47,6 +47,9 @@ _ROWS = 4
 # How far features may be from TensorFlow's, of the largest one.
 _TOLERANCE = 1e-5
 
+# How the names of entries begin that hold why LiteRT was refused.
+_REFUSED = "refused"
+
 
 class Refused(Exception):
     """LiteRT cannot run a network, or it gives other numbers than TensorFlow."""
@@ -204,7 +207,8 @@ def _reasons(model: TransferModel, cache: Cache) -> Iterator[str]:
     size = sum(math.prod(each.shape) * each.dtype.size for each in _variables(model.body))
     if size > _MOST:
         yield f"weights of {size / 1e6:,.0f} MB would be in memory several times"
-    if said := _stored(cache, _refusal(model)):
+    # Without an entry of any network there is no reason to digest this one.
+    if any(cache.folder.glob(f"{_REFUSED}-*")) and (said := _stored(cache, _refusal(model))):
         yield said.decode()
 
 
@@ -218,7 +222,7 @@ def _version() -> str:
 
 
 def _refusal(model: TransferModel) -> str:
-    return _entry("refused", model.body)
+    return _entry(_REFUSED, model.body)
 
 
 def _entry(kind: str, network: keras.Model) -> str:
