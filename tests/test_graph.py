@@ -278,10 +278,10 @@ def test_a_norm_that_learns_gives_and_keeps_what_keras_does(options, precision):
     outputs, found = run(folding.run)
     like_keras, expected = run(lambda called, pixels, training: called(pixels, training=training))
     assert outputs.dtype == like_keras.dtype
-    near = {"rtol": 1e-4, "atol": 1e-5} if precision == "float32" else {"rtol": 0.05, "atol": 0.02}
-    np.testing.assert_allclose(*map(np.float32, (outputs, like_keras)), **near)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(np.float32(one), np.float32(other), **near)
+    rtol, atol = (1e-4, 1e-5) if precision == "float32" else (0.05, 0.02)
+    for one, other in zip([outputs, *found], [like_keras, *expected], strict=True):
+        one, other = (np.asarray(each).astype(np.float32) for each in (one, other))
+        np.testing.assert_allclose(one, other, rtol, atol)
 
 
 def test_a_norm_in_training_is_one_operation():

@@ -117,10 +117,11 @@ def _of_channels(convolution: Any, inputs: Any) -> Any:
 
 def _is_of_batches(operation: Any) -> bool:
     """Returns whether a norm takes its statistics from each batch of maps in training."""
+    if type(operation) is not keras.layers.BatchNormalization or not operation.trainable:
+        return False
+    spec: Any = operation.input_spec
     return (
-        type(operation) is keras.layers.BatchNormalization
-        and operation.trainable
-        and operation.input_spec.ndim == 4
+        spec.ndim == 4
         and operation.axis in (-1, 3)
         and operation.activity_regularizer is None
         and not operation.synchronized

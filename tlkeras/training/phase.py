@@ -10,6 +10,7 @@ from tlkeras.augment import Augment
 from tlkeras.frameworks import keras
 from tlkeras.spec import Spec
 from tlkeras.training import layer_decay, loop
+from tlkeras.training.fused import fused
 from tlkeras.training.rate_finder import Sweep
 
 if TYPE_CHECKING:
@@ -93,10 +94,10 @@ class Phase(Spec, name="phase"):
         elif warm:
             rate = keras.optimizers.schedules.PolynomialDecay(0.0, warm, rate)
         decay = self.weight_decay
-        kind = getattr(keras.optimizers, _OPTIMIZERS[self.optimizer])
+        kind = _kind(self.optimizer)
         options: dict[str, Any] = {"learning_rate": rate, "global_clipnorm": self.clip or None}
         if self.layer_decay < 1:
-            kind = keras.optimizers.Adam if self.optimizer == "adamw" else kind
+            kind = _kind("adam") if self.optimizer == "adamw" else kind
             return layer_decay.scaled(kind, factors or {}, decay, **options)
         # AdamW requires a number; for the others 0 would compute without effect.
         return kind(**options, weight_decay=decay if self.optimizer == "adamw" else decay or None)
@@ -146,3 +147,9 @@ class Phase(Spec, name="phase"):
             folder=folder,
             callbacks=callbacks,
         )
+
+
+def _kind(optimizer: str) -> Any:
+    """Returns the class of an optimizer."""
+    kind: Any = getattr(keras.optimizers, _OPTIMIZERS[optimizer])
+    return fused(kind) if issubclass(kind, keras.optimizers.Adam) else kind
