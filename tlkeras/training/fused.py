@@ -14,7 +14,6 @@ from tlkeras import hardware
 from tlkeras.frameworks import keras, tf
 
 
-@functools.cache
 def fused(kind: Any) -> Any:
     """Returns `keras.optimizers.Adam` or `AdamW` with fused steps; its variables are the same.
 
