@@ -56,6 +56,7 @@ from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 from tlkeras.training import feature_store, features, frozen
 from tlkeras.training.features import Cache, Tap
+from tlkeras.training.phase import Phase
 from tlkeras.training.trainable import trainable
 
 BATCH, CLASSES = 64, 10
@@ -202,7 +203,7 @@ def fitted(
 ) -> Row:
     """Returns the figures of epochs, each a `fit` as in the loop of tlkeras."""
     model.compile(
-        optimizer=keras.optimizers.Adam(1e-5),
+        optimizer=Phase(epochs=1, learning_rate=1e-5).compiled_optimizer(1),
         loss=task.loss(),
         metrics=task.metrics(),
         steps_per_execution=at_once,

@@ -32,6 +32,7 @@ from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 from tlkeras.training import features, schedule
+from tlkeras.training.phase import Phase
 
 SIZE = 160
 BATCHES = (8, 16, 32, 64)
@@ -138,7 +139,8 @@ def shares(
     """Returns the figures of `waiting` for training from a block on, `at_once` steps a call."""
     model.train_only([] if start == "head" else model.blocks_from(start))
     trained = schedule._behind_frozen(model, start, "float16")
-    trained.compile("adam", model.task.loss(), steps_per_execution=at_once)
+    optimizer = Phase(epochs=1).compiled_optimizer(1)
+    trained.compile(optimizer, model.task.loss(), steps_per_execution=at_once)
     fit = functools.partial(trained.fit, shuffle=False, verbose=0)
     memory = functools.partial(fit, batches().cache())
     took = least({"epoch": lambda: fit(batches()), "memory": memory}, rounds)

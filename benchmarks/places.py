@@ -221,7 +221,9 @@ def plain(case: Case, seed: int, work: Path, known: Row | None) -> Row:
     for phase in recipe.phases:
         model.train_only(model.chosen(phase.unfreeze), batch_norm=False)
         steps = phase.epochs * data.steps("train")
-        optimizer = phase.compiled_optimizer(steps)
+        fused = phase.compiled_optimizer(steps)
+        plain: Any = type(fused).__base__
+        optimizer = plain.from_config(fused.get_config())
         model.full.compile(optimizer, model.task.loss(), metrics=model.task.metrics())
         for _ in range(phase.epochs):
             batches: Any = data.shuffled("train", epochs, phase.augment)
