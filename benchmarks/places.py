@@ -106,9 +106,7 @@ CASES = {
     "shapes boxes": Case(
         "embedded(data='shapes')", "detection", [drawn(6)], "starter", batch_size=16
     ),
-    "shapes masks": Case(
-        "embedded(data='shapes')", "segmentation", [drawn(8)], "starter", batch_size=16
-    ),
+    "shapes masks": Case("embedded(data='shapes')", "segmentation", [drawn(7)], "starter"),
 }
 
 

@@ -162,8 +162,8 @@ def test_patience_counts_epochs_without_a_better_one(tmp_path):
 def test_only_the_last_and_the_best_weights_stay_on_disk(tmp_path):
     fit(make(), tmp_path, epochs=6)
     state = json.loads((tmp_path / "state.json").read_text())
-    names = {f"epoch{epoch:04d}.weights.h5" for epoch in (6, state["best_epoch"])}
-    assert {path.name for path in tmp_path.glob("*.h5")} == names
+    names = {f"epoch{epoch:04d}.npz" for epoch in (6, state["best_epoch"])}
+    assert {path.name for path in tmp_path.glob("*.npz")} == names
 
 
 def test_a_loss_that_is_not_finite_ends_the_fit_with_advice(tmp_path):
