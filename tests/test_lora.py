@@ -16,6 +16,7 @@ from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
+from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.recipes.lora import Lora
 from tlkeras.tasks.classification import Classification
 from tlkeras.training import layer_decay, schedule
@@ -170,3 +171,17 @@ def test_a_network_without_dense_layers_is_refused_before_the_training(recorded,
 def test_a_wrong_recipe_is_refused_when_written(text, message):
     with pytest.raises(ValueError, match=message):
         spec.parse(text, Recipe)
+
+
+def test_a_fit_after_one_with_low_rank_changes_is_that_of_a_new_model(data, tmp_path):
+    model, fresh = make(data), make(data)
+    start = model.full.get_weights()
+    phases = (Phase(epochs=1), Phase(epochs=1, unfreeze=0.5))
+    whole = FineTune(phases)
+    whole.fit(model, data, tmp_path / "first")
+    lora(*phases).fit(model, data, tmp_path / "changed")
+    model.full.set_weights(start)
+    logs = whole.fit(model, data, tmp_path / "again")
+    assert logs == whole.fit(fresh, data, tmp_path / "fresh")
+    for one, other in zip(model.full.get_weights(), fresh.full.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
