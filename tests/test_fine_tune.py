@@ -120,7 +120,7 @@ def test_a_fit_killed_in_the_second_phase_ends_like_an_unbroken_one(
         pass
 
     def kill(epoch, logs):
-        if epoch == 1 and len(list((tmp_path / "broken" / "phase1").glob("*.h5"))):
+        if epoch == 1 and len(list((tmp_path / "broken" / "phase1").glob("*.npz"))):
             raise Killed
 
     recipe = FineTune((Phase(epochs=2), Phase(epochs=4, unfreeze=0.5, learning_rate=1e-3)))

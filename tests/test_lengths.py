@@ -216,7 +216,7 @@ def test_a_killed_fit_ends_like_an_unbroken_one(data, tmp_path):
         pass
 
     def kill(epoch, logs):
-        if epoch == 1 and len(list((tmp_path / "broken" / "phase0").glob("*.h5"))):
+        if epoch == 1 and len(list((tmp_path / "broken" / "phase0").glob("*.npz"))):
             raise Killed
 
     data = dataclasses.replace(data, backbone=ToyText(dropout=0.2))

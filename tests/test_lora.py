@@ -127,7 +127,7 @@ def test_a_killed_fit_ends_like_an_unbroken_one(data, tmp_path):
         pass
 
     def kill(epoch, logs):
-        if epoch == 1 and list((tmp_path / "broken" / "phase1").glob("*.h5")):
+        if epoch == 1 and list((tmp_path / "broken" / "phase1").glob("*.npz")):
             raise Killed
 
     recipe = lora(Phase(epochs=1, unfreeze="layer_2"), Phase(epochs=2, unfreeze="all"))

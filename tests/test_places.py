@@ -54,7 +54,7 @@ def test_a_killed_fit_of_places_ends_like_an_unbroken_one(data, tmp_path):
     unbroken, expected = fitted(data, tmp_path / "unbroken")
 
     def kill(epoch, logs):
-        if list((tmp_path / "broken" / "phase1").glob("*.h5")):
+        if list((tmp_path / "broken" / "phase1").glob("*.npz")):
             raise Killed
 
     with pytest.raises(Killed):
