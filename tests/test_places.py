@@ -77,13 +77,18 @@ def test_only_the_chosen_blocks_and_the_head_move(data, tmp_path):
 
 
 def test_the_best_epoch_is_that_of_the_metric_and_not_of_the_loss(data, tmp_path):
-    """A head that learns far too fast: after its best epoch it only gets surer."""
-    recipe = "fine_tune(phases=[phase(epochs=8, learning_rate=0.1, unfreeze='all')])"
-    model, logs = fitted(data, tmp_path, recipe)
+    """Each rate is a chance that the two differ; which one does is left to the processor."""
     name = f"val_{TASKS[str(data.task)]}"
-    scores = [(-log[name], log["val_loss"]) for log in logs]
-    assert scores.index(min(scores)) != min(range(8), key=lambda i: logs[i]["val_loss"])
-    (state,) = [json.loads(path.read_text()) for path in tmp_path.rglob("state.json")]
+    for rate in (0.01, 0.003, 0.1, 0.03):
+        folder = tmp_path / str(rate)
+        recipe = f"fine_tune(phases=[phase(epochs=8, learning_rate={rate}, unfreeze='all')])"
+        model, logs = fitted(data, folder, recipe)
+        scores = [(-log[name], log["val_loss"]) for log in logs]
+        if scores.index(min(scores)) != min(range(8), key=lambda i: logs[i]["val_loss"]):
+            break
+    else:
+        pytest.fail("At every rate the best epoch of the metric is that of the loss.")
+    (state,) = [json.loads(path.read_text()) for path in folder.rglob("state.json")]
     assert state["best_epoch"] == 1 + scores.index(min(scores))
     metric, loss = data.task.metrics()[0], data.task.loss()
     model.full.compile(loss=loss, metrics=[metric])
