@@ -220,8 +220,8 @@ def plain(case: Case, seed: int, work: Path, known: Row | None) -> Row:
         model.train_only(model.chosen(phase.unfreeze), batch_norm=False)
         steps = phase.epochs * data.steps("train")
         fused = phase.compiled_optimizer(steps)
-        plain: Any = type(fused).__base__
-        optimizer = plain.from_config(fused.get_config())
+        kind: Any = type(fused).__base__  # That of Keras: every case has Adam or AdamW.
+        optimizer = kind.from_config(fused.get_config())
         model.full.compile(optimizer, model.task.loss(), metrics=model.task.metrics())
         for _ in range(phase.epochs):
             batches: Any = data.shuffled("train", epochs, phase.augment)

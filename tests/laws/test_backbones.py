@@ -35,7 +35,7 @@ from tlkeras.model.pyramid import STRIDES
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.retrieval import Retrieval
 
-# Small networks, of every kind of block at least one; the others are built in the slow tests.
+# Small networks that are quick to build; the others of a table are built in the slow tests alone.
 QUICK = (
     "convnext_tiny",
     "efficientnet_lite0",

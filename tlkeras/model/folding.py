@@ -136,22 +136,19 @@ def _of_batch(norm: Any, inputs: Any) -> Any:
     forward and backward on a processor (Keras 3.15).
     """
     inputs = keras.ops.cast(inputs, "float32")
-    ones = tf.ones_like(norm.moving_mean)
-    found = tf.raw_ops.FusedBatchNormV3(
-        x=inputs,
-        scale=keras.ops.convert_to_tensor(norm.gamma) if norm.scale else ones,
-        offset=keras.ops.convert_to_tensor(norm.beta) if norm.center else tf.zeros_like(ones),
-        mean=ones,
-        variance=ones,
+    outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        inputs,
+        scale=norm.gamma if norm.scale else tf.ones_like(norm.moving_mean),
+        offset=norm.beta if norm.center else tf.zeros_like(norm.moving_mean),
         epsilon=norm.epsilon,
         is_training=True,
     )
     # Keras averages the variance of the pixels themselves, this is the estimate from a sample.
-    count = tf.cast(tf.size(inputs) / tf.size(ones), tf.float32)
-    variance = found.batch_variance * ((count - 1) / count)
-    for moving, value in ((norm.moving_mean, found.batch_mean), (norm.moving_variance, variance)):
+    count = tf.cast(tf.size(inputs) / tf.size(mean), tf.float32)
+    variance *= (count - 1) / count
+    for moving, value in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
         moving.assign(moving * norm.momentum + value * (1 - norm.momentum))
-    return keras.ops.cast(found.y, norm.compute_dtype)
+    return keras.ops.cast(outputs, norm.compute_dtype)
 
 
 def _linear(convolution: Any, inputs: Any, kernel: Any) -> Any:
