@@ -24,7 +24,11 @@ RECIPES = {
     ),
     "schedule": (
         SECOND.format("schedule='cosine', warmup=0.3, optimizer='sgd'"),
-        SECOND.format("schedule='cosine', warmup=0.3, optimizer='sgd'"),
+        SECOND.format("schedule='cosine', warmup=0.3, optimizer='sgd', learning_rate=1e-2"),
+    ),
+    "another length": (
+        SECOND.format("schedule='cosine'"),
+        SECOND.format("schedule='cosine', learning_rate=0.1").replace("epochs=2", "epochs=3"),
     ),
     "probe": ("probe(strengths=[0.1, 0.01])", "probe(strengths=[0.1, 0.01])"),
 }

@@ -11,6 +11,7 @@ from tlkeras.frameworks import keras
 from tlkeras.spec import Spec
 from tlkeras.training import layer_decay, loop
 from tlkeras.training.fused import fused
+from tlkeras.training.planned import planned
 from tlkeras.training.rate_finder import Sweep
 
 if TYPE_CHECKING:
@@ -86,13 +87,14 @@ class Phase(Spec, name="phase"):
         `factors` of the learning rate, by the id of the variable, are those of `layer_decay`.
         """
         rate: Any = self.learning_rate
-        warm = round(self.warmup * steps)
+        schedules, warm = keras.optimizers.schedules, self.warmup
         if self.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(
-                0.0 if warm else rate, max(steps - warm, 1), 0.0, "cosine", rate, warm
+            start = 0.0 if warm else 1.0
+            rate = planned(
+                schedules.CosineDecay(start, 1 - warm, 0.0, "cosine", 1.0, warm), rate, steps
             )
         elif warm:
-            rate = keras.optimizers.schedules.PolynomialDecay(0.0, warm, rate)
+            rate = planned(schedules.PolynomialDecay(0.0, warm, 1.0), rate, steps)
         decay = self.weight_decay
         kind = _kind(self.optimizer)
         options: dict[str, Any] = {"learning_rate": rate, "global_clipnorm": self.clip or None}

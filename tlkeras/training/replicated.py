@@ -53,8 +53,7 @@ class Trained(keras.Model):
     ) -> None:
         """Compiles the model; if that changes no constant of its graph, it only starts anew.
 
-        The rate is a variable, but those of a schedule are constants. Loss and metrics are always
-        the same.
+        The rate is a variable, or those of its plan are. Loss and metrics are always the same.
         """
         config = {**optimizer.get_config(), "name": "", "steps": steps_per_execution}
         if is_number := isinstance(rate := config["learning_rate"], float):
@@ -71,6 +70,8 @@ class Trained(keras.Model):
             variable.assign(keras.ops.zeros(variable.shape, variable.dtype))
         if is_number:
             self.optimizer.learning_rate = rate
+        else:
+            self.optimizer._learning_rate.become(optimizer._learning_rate)
 
     @functools.cached_property
     def summarized(self) -> Any:
