@@ -74,7 +74,7 @@ class Adapted(HeadAlone, name="adapted"):
         (others,) = beside
         source, target = head.features(rows), head.features(others)
         order = np.random.default_rng(seed).permutation(len(target))
-        rated, count = self._rating(head, rows, checked, others, target)
+        rated, count = self._rating(head, checked, others, target)
         found: list[tuple[Candidate, Weights]] = []
         for weight in self.weights:
             move = _MOVES[self.method](source, target, weight)
@@ -82,7 +82,7 @@ class Adapted(HeadAlone, name="adapted"):
             labelled = _rows(head, moved, rows.targets)
             aligned = Aligned(head, labelled, moved, target[order], seed)
             for strength, weights in _FITS[self.method](aligned, self.strengths, weight):
-                score = rated(weights, strength, move)
+                score = rated(weights, move)
                 print(f"  strength {strength:g}, weight {weight:g}  score {score:.4f}")
                 found.append((Candidate(score, strength, weight), weights))
         best, weights = found[_chosen([candidate for candidate, _ in found], count)]
@@ -90,26 +90,19 @@ class Adapted(HeadAlone, name="adapted"):
         return weights
 
     def _rating(
-        self, head: LinearHead, rows: Rows, checked: Rows | None, others: Rows, target: np.ndarray
-    ) -> tuple[Callable[[Weights, float, Move], float], int]:
+        self, head: LinearHead, checked: Rows | None, others: Rows, target: np.ndarray
+    ) -> tuple[Callable[[Weights, Move], float], int]:
         """Returns the score of a candidate, and of how many examples it is an estimate.
 
         The latter is 0 if the score is all that counts. Only an oracle reads the target's labels.
         """
         if self.oracle:
-            labels = others.targets.argmax(axis=-1)
-            return lambda weights, strength, move: _accuracy(weights, target, labels), 0
+            named = others.targets.argmax(axis=-1)
+            return lambda weights, move: _accuracy(weights, target, named), 0
         if checked is None:  # Of one candidate alone; `Adapt` refuses more.
-            return lambda weights, strength, move: 1.0, 0
+            return lambda weights, move: 1.0, 0
         inputs, labels = head.features(checked), checked.targets.argmax(axis=-1)
-        every, classes = np.ones(len(target), np.float32), np.eye(rows.targets.shape[1])
-
-        def reverse(weights: Weights, strength: float, move: Move) -> float:
-            named = classes[_logits(weights, target).argmax(axis=-1)]
-            back = Problem(head, _rows(head, target, named))
-            return _accuracy(back.minimum(strength, every, weights, ROUGH), move(inputs), labels)
-
-        return reverse, len(labels)
+        return lambda weights, move: _accuracy(weights, move(inputs), labels), len(labels)
 
 
 def _chosen(candidates: Sequence[Candidate], count: int) -> int:
