@@ -28,10 +28,10 @@ from pathlib import Path
 from typing import Any
 
 RECIPE = (
-    "fine_tune(phases=[solve, phase(epochs=int(3, 6), learning_rate=log(1e-5, 1e-2), "
-    "unfreeze='block_16', schedule='cosine')])"
+    "fine_tune(phases=[solve, phase(epochs=5, learning_rate=log(3e-5, 3e-3), "
+    "unfreeze='block_14', schedule='cosine')])"
 )
-TASK = "classification(dropout=choice(0.0, 0.2, 0.5))"
+TASK = "classification(dropout=choice(0.0, 0.2))"
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ far. The scores that it has to reach are in its key, so that a trial is a functi
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,9 @@ FILE = "trial.json"
 
 # One of so many goes on; Li et al. use 4, Optuna and Ray Tune 3 or 4.
 FACTOR = 3
+
+# So many networks stay for further trials: a range in the task, such as dropout, needs a few.
+_NETWORKS = 4
 
 _SCORES, _START = "scores.json", "start.json"
 
@@ -53,13 +57,14 @@ def trial(
     stops. A score is the first of `loop.scored`: smaller is better. A trial whose loss is not
     finite has the score None.
     """
-    data = Data(examples, backbone, task, batch_size, seed, exact=False)
+    data = _data(examples, backbone, task, batch_size, seed)
     shared = trainer.cache(features, feature_cache_gb, backbone, task)
     folder = out / "_scratch"
-    metric = next((each.name for each in task.metrics()), None)
+    metric = next((each.name for each in task.metrics(data.classes)), None)
     watch = _watch(folder, metric, json.loads(bars))
     with computing_in(precision):
-        model = TransferModel(backbone, task, data.classes, seed)
+        model, start = _network(backbone, task, data.classes, seed, precision)
+        model.full.set_weights(start)
         try:
             logs = recipe.fit(model, data, folder, [watch], shared)
         except (_Behind, loop.Diverged):
@@ -76,6 +81,20 @@ def trial(
         "epochs": len(logs) or loop.finished(folder) + 1,
     }
     files.write_json(out / FILE, found)
+
+
+@functools.lru_cache(_NETWORKS)
+def _data(examples: Path, backbone: Backbone, task: Task, batch_size: int, seed: int) -> Data:
+    return Data(examples, backbone, task, batch_size, seed, exact=False)
+
+
+@functools.lru_cache(_NETWORKS)
+def _network(
+    backbone: Backbone, task: Task, classes: tuple[str, ...], seed: int, precision: Precision
+) -> tuple[TransferModel, list[Any]]:
+    """Returns a model, with what fits have traced of it, and the weights that a fit starts from."""
+    model = TransferModel(backbone, task, classes, seed)
+    return model, model.full.get_weights()
 
 
 class _Behind(Exception):

@@ -240,6 +240,27 @@ def test_an_epoch_has_the_same_number_after_a_kill_and_solved_heads_do_not_count
     assert json.loads((tmp_path / "scores.json").read_text()) == {"1": 0.5, "3": 0.5}
 
 
+def test_trials_share_a_network_and_equal_those_of_new_ones(pictures, tmp_path, monkeypatch):
+    text = (
+        "fine_tune(phases=[solve, phase(epochs=int(1, 2), schedule='cosine', unfreeze='block3', "
+        "learning_rate=log(1e-4, 1e-2))])"
+    )
+    built, build = [], Tiny.build
+    monkeypatch.setattr(Tiny, "build", lambda self: [built.append(self), build(self)][1])
+    found = []
+    for root in ("shared", "new"):
+        trial._network.cache_clear()
+        if root == "new":
+            monkeypatch.setattr(trial, "_network", trial._network.__wrapped__)
+        config = config_of(tmp_path / root, pictures)
+        assert search.main({"recipe": Template("recipe", text)}, config, Settings(trials=3)) == 0
+        (file,) = tmp_path.glob(f"{root}/search/*/search.json")
+        found.append((json.loads(file.read_text()), len(built)))
+    (shared, once), (new, both) = found
+    assert shared == new
+    assert (once, both) == (1, 4)
+
+
 def test_a_search_without_validation_split_is_refused(pictures, tmp_path):
     config = config_of(tmp_path, pictures, split=Split(validation=0, test=20))
     with pytest.raises(ValueError, match="validation split, and there is none"):
