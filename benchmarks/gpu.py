@@ -205,7 +205,7 @@ def fitted(
     model.compile(
         optimizer=Phase(epochs=1, learning_rate=1e-5).compiled_optimizer(1),
         loss=task.loss(),
-        metrics=task.metrics(),
+        metrics=task.metrics(data.classes),
         steps_per_execution=at_once,
     )
     epochs = itertools.count()

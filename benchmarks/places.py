@@ -222,7 +222,7 @@ def plain(case: Case, seed: int, work: Path, known: Row | None) -> Row:
         fused = phase.compiled_optimizer(steps)
         kind: Any = type(fused).__base__  # That of Keras: every case has Adam or AdamW.
         optimizer = kind.from_config(fused.get_config())
-        model.full.compile(optimizer, model.task.loss(), metrics=model.task.metrics())
+        model.full.compile(optimizer, model.task.loss(), metrics=model.task.metrics(model.classes))
         for _ in range(phase.epochs):
             batches: Any = data.shuffled("train", epochs, phase.augment)
             log = model.full.fit(batches, validation_data=data.batches("validation"))
@@ -329,7 +329,7 @@ def made(case: Case, seed: int, work: Path) -> tuple[TransferModel, Data]:
 
 def metric(case: Case) -> str:
     """Returns the name of the metric that chooses an epoch."""
-    return next(iter(spec.parse(case.task, Task).metrics())).name
+    return next(iter(spec.parse(case.task, Task).metrics(()))).name
 
 
 def product(root: Path, step: str) -> Path:

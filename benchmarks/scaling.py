@@ -84,7 +84,9 @@ def _phase(start: str, unfreeze: Any) -> dict[str, float]:
     trained = trainable(network)
     with hardware.scope():
         trained.compile(
-            optimizer=keras.optimizers.SGD(1e-3), loss=task.loss(), metrics=task.metrics()
+            optimizer=keras.optimizers.SGD(1e-3),
+            loss=task.loss(),
+            metrics=task.metrics(model.classes),
         )
     random = np.random.default_rng(0)
     rows = BATCH // hardware.part()[1]

@@ -87,7 +87,9 @@ def measured(model: TransferModel, data: Data) -> tuple[Any, Any]:
     trained = trainable(model.full)
     with hardware.scope():
         trained.compile(
-            optimizer=keras.optimizers.SGD(), loss=data.task.loss(), metrics=data.task.metrics()
+            optimizer=keras.optimizers.SGD(),
+            loss=data.task.loss(),
+            metrics=data.task.metrics(data.classes),
         )
     told = trained.evaluate(own, verbose=0, return_dict=True)
     return trained.predict(own, verbose=0), np.array([*told.values()])

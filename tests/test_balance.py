@@ -140,7 +140,7 @@ def test_group_dro_killed_in_an_epoch_ends_like_an_unbroken_one(data: Data, tmp_
 
 def test_the_worst_cell_is_the_least_of_those_with_examples():
     cells = Cells(("a", "b", "c"), {"train": np.array([0, 1, 2], np.int32)})
-    (metric,) = Balance(cells, 0.0, TASK).metrics()
+    (metric,) = Balance(cells, 0.0, TASK, ()).metrics()
     assert metric.name == "worst_accuracy"
     for rows in ([0, 1, 2], [3, 4]):
         own = np.array([1, 0, 0, 1, -1], np.int32)[rows]  # None of cell 2; the last has no cell.
@@ -154,7 +154,7 @@ def test_the_worst_cell_is_the_least_of_those_with_examples():
 
 def test_a_task_without_a_mean_over_examples_is_judged_by_its_loss():
     cells = Cells(("a", "b"), {"train": np.array([0, 1], np.int32)})
-    made = Balance(cells, 0.0, spec.parse("segmentation", Task))
+    made = Balance(cells, 0.0, spec.parse("segmentation", Task), ())
     assert made.metric == "worst_negative_loss"
 
 

@@ -97,7 +97,7 @@ def test_group_dro_weighs_whole_pictures_by_the_losses_of_their_cells(task: Task
     target = tf.constant(masks(6, 64, 4) if task.member == "segmentation" else boxes(6, 4, 4))
     numbers, step_size = np.array([0, 0, 0, 0, 1, 1], np.int32), 0.7
     cells = Cells(NAMES, {"train": np.array([0] * 30 + [1] * 10, np.int32)})
-    balance = Balance(cells, step_size, task)
+    balance = Balance(cells, step_size, task, CLASSES)
     loss = task.loss()
     # The loss of a picture is its own: it is the same without the others.
     alone = np.array([loss.call(target[i : i + 1], outputs[i : i + 1])[0] for i in range(6)])

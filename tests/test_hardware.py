@@ -413,7 +413,7 @@ def test_a_step_compiles_with_the_fixed_shapes_that_a_tpu_needs(data):
     silent: Any = 0
 
     def compiled(model):
-        loss, metrics = data.task.loss(), data.task.metrics()
+        loss, metrics = data.task.loss(), data.task.metrics(data.classes)
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, metrics=metrics)
         return model
 

@@ -285,7 +285,7 @@ def test_tags_of_words_and_their_loss_are_those_of_whole_inputs(tmp_path):
     short = functools.partial(lengths.shortened, data.backbone)
     losses = []
     for trained in (trainable(model.full, short), trainable(model.full)):
-        trained.compile(loss=data.task.loss(), metrics=data.task.metrics())
+        trained.compile(loss=data.task.loss(), metrics=data.task.metrics(data.classes))
         losses.append(trained.evaluate(data.batches("test"), verbose=0, return_dict=True))
     assert losses[0]["loss"] == pytest.approx(losses[1]["loss"], rel=1e-5)
     assert losses[0]["accuracy"] == losses[1]["accuracy"]

@@ -107,7 +107,7 @@ def test_what_is_merged_gives_the_loss_of_what_was_trained(data, tmp_path):
     model = make(data)
     logs = lora(Phase(epochs=1, learning_rate=0.01, unfreeze="all")).fit(model, data, tmp_path)
     trained = trainable(model.full)
-    trained.compile(loss=data.task.loss(), metrics=data.task.metrics())
+    trained.compile(loss=data.task.loss(), metrics=data.task.metrics(data.classes))
     found = trained.evaluate(data.batches("validation"), verbose=0, return_dict=True)
     assert found["loss"] == pytest.approx(logs[-1]["val_loss"], rel=1e-4)
 

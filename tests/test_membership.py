@@ -209,7 +209,7 @@ def test_the_step_attacks_a_model_and_writes_a_page(task, recorded, shapes, tmp_
     assert isinstance(table, Table) and isinstance(curve, Curve) and isinstance(fits, Table)
     own, plain = (dict(zip(fits.columns, row, strict=True)) for row in fits.rows)
     assert (own["head"], plain["head"]) == ("this model", "a plain head")
-    metric: Any = task.metrics()[0]
+    metric: Any = task.metrics(data.classes)[0]
     for inputs, target in data.batches("test"):
         metric.update_state(target, model.full(inputs, training=False))
     assert own[f"test {metric.name}"] == pytest.approx(float(metric.result()), abs=1e-3)

@@ -187,7 +187,7 @@ def test_the_head_learns_each_label_on_its_own():
     head.fit(*steps, batch_size=64, shuffle=False, verbose=0)
     outputs = head(numbers)
     right = (np.asarray(task.served(outputs)["probabilities"]) >= 0.5) == target
-    (accuracy,) = task.metrics()
+    (accuracy,) = task.metrics(())
     accuracy.update_state(target, outputs)
     assert np.mean(right) == pytest.approx(np.asarray(accuracy.result()))
     assert np.mean(right) > 0.95

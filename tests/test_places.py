@@ -90,7 +90,7 @@ def test_the_best_epoch_is_that_of_the_metric_and_not_of_the_loss(data, tmp_path
         pytest.fail("At every rate the best epoch of the metric is that of the loss.")
     (state,) = [json.loads(path.read_text()) for path in folder.rglob("state.json")]
     assert state["best_epoch"] == 1 + scores.index(min(scores))
-    metric, loss = data.task.metrics()[0], data.task.loss()
+    metric, loss = data.task.metrics(data.classes)[0], data.task.loss()
     model.full.compile(loss=loss, metrics=[metric])
     silent: Any = 0
     told = model.full.evaluate(data.batches("validation"), verbose=silent, return_dict=True)

@@ -215,7 +215,7 @@ def test_numbers_of_any_size_train_alike():
             outputs = head(summaries)
             found = np.asarray(task.served(outputs)["number"])
             expected = oracle.r2_score(numbers, found), oracle.mean_absolute_error(numbers, found)
-            for metric, value in zip(task.metrics(), expected, strict=True):
+            for metric, value in zip(task.metrics(()), expected, strict=True):
                 metric.update_state(numbers, outputs)
                 assert np.asarray(metric.result()) == pytest.approx(value, rel=1e-3)
                 metric.update_state(numbers, outputs, sample_weight=np.zeros(64))

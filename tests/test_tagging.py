@@ -17,6 +17,7 @@ from sklearn.metrics import confusion_matrix
 
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import keras, tf
+from tlkeras.losses import tagging
 from tlkeras.measures import measures as shapes
 from tlkeras.measures.entities import Scheme, overlapping
 from tlkeras.measures.measures import Gallery, Mark, Matrix, Measures, Table
@@ -364,10 +365,44 @@ def test_the_loss_is_of_the_words_that_are_seen_and_metrics_too():
     outputs = outputs_of(probabilities, [True, False, True, True])
     target = np.array([[0, 1, 0, -1, -1, 0, 0, 0]])
     assert lost(target, outputs) == pytest.approx(-np.log(0.7) - np.log(0.1), rel=1e-6)
-    (accuracy,) = Tagging().metrics()
-    accuracy.update_state(target, outputs)
-    accuracy.update_state(target, outputs, sample_weight=[0.0])
+    f1, accuracy = Tagging().metrics(("B-x", "I-x", "O"))
+    for metric in (f1, accuracy):
+        metric.update_state(target, outputs)
+        metric.update_state(target, outputs, sample_weight=[0.0])
     assert np.asarray(accuracy.result()) == 0.5
+    assert np.asarray(f1.result()) == pytest.approx(2 / 3)  # Of two entities one is found.
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("B-x", "B-y", "I-x", "I-y", "O"),
+        ("B-x", "E-x", "E-y", "I-x", "I-y", "O", "S-x", "B-y"),
+        ("noun", "verb", "O"),
+    ],
+)
+def test_the_f1_of_training_is_that_of_the_strict_entities_of_all_sentences(classes):
+    random, scheme = np.random.default_rng(0), Scheme(classes)
+    metric = tagging.EntityF1(classes)
+    right = found = true = 0
+    for words in (1, 7, 12):
+        tags = random.integers(0, len(classes), (40, words))
+        lengths = random.integers(0, words + 1, 40)
+        seen = np.arange(words) < lengths[:, None]
+        seen &= random.random(seen.shape) < 0.9
+        guesses = np.where(random.random(tags.shape) < 0.3, tags[::-1], tags)
+        outputs = np.where(
+            seen[..., None], np.log(0.9 * np.eye(len(classes))[guesses] + 0.01), -1e4
+        )
+        marked = np.where(np.arange(words) < lengths[:, None], tags, -1)
+        target = np.concatenate([marked, np.full((40, 1), -1), np.zeros((40, len(classes)))], 1)
+        metric.update_state(target.astype(np.int32), tf.constant(outputs, tf.float32))
+        for own, guess, is_seen in zip(tags, guesses, seen, strict=True):
+            spans = [{*scheme.strict([*np.where(is_seen, each, -1)])} for each in (own, guess)]
+            right += len(spans[0] & spans[1])
+            true, found = true + len(spans[0]), found + len(spans[1])
+    assert 0 < right < min(true, found)
+    assert np.asarray(metric.result()) == pytest.approx(2 * right / (true + found), rel=1e-6)
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_sentences():

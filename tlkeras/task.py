@@ -140,8 +140,11 @@ class Task(Spec, plugins="tlkeras.tasks"):
         """Returns the loss of targets and outputs."""
 
     @abc.abstractmethod
-    def metrics(self) -> Sequence[keras.metrics.Metric]:
-        """Returns new metrics to show while training; of the first, larger is better."""
+    def metrics(self, classes: Sequence[str]) -> Sequence[keras.metrics.Metric]:
+        """Returns new metrics to show while training; of the first, larger is better.
+
+        `classes` are the names of the classes.
+        """
 
     def rated(self, target: Any, outputs: Any) -> tuple[Any, Any]:
         """Returns the logits [n, k] of every decision in a batch, and the right places, int [n].

@@ -104,7 +104,7 @@ class Amount(Task, name="amount"):
     def loss(self):
         return keras.losses.MeanSquaredError()
 
-    def metrics(self):
+    def metrics(self, classes):
         return []
 
     def served(self, outputs):

@@ -131,7 +131,7 @@ def model(task, data):
     made = TransferModel(data.backbone, task, data.classes)
     task.initialize(made.head, data.targets_of("train"))
     made.train_only([])
-    made.full.compile("adam", loss=task.loss(), metrics=task.metrics())
+    made.full.compile("adam", loss=task.loss(), metrics=task.metrics(made.classes))
     silent: Any = 0
     logs = made.full.fit(data.batches("train"), shuffle=False, verbose=silent).history
     assert np.isfinite(logs["loss"][0])

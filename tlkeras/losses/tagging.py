@@ -1,10 +1,12 @@
-"""The loss of the words of a sentence, and their accuracy."""
+"""The loss of the words of a sentence, their accuracy, and F1 of the entities."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from tlkeras.frameworks import keras
+from tlkeras.measures.entities import OUTSIDE, Scheme
 from tlkeras.measures.tagging import ABSENT
 
 
@@ -30,6 +32,80 @@ class WordAccuracy(keras.metrics.Mean):
         if sample_weight is not None:
             weights = weights * keras.ops.reshape(sample_weight, [-1, 1])
         super().update_state(keras.ops.equal(tags, best), weights)
+
+
+class _Entities(NamedTuple):
+    """Of each word, [b, words]: whether an entity begins there, its last word, and its type."""
+
+    begins: Any
+    lasts: Any
+    kinds: Any
+
+
+class EntityF1(keras.metrics.Metric):
+    """The strict F1 of the entities among the words that the network sees, all types together.
+
+    The entities are those of `Scheme.strict`. A sentence of weight 0 has no part.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        """Begins with no sentence."""
+        super().__init__(name="entity_f1", dtype="float32")
+        scheme = Scheme(classes)
+        letters, kinds = [OUTSIDE, *scheme.letters], [len(scheme.types), *scheme.type_of]
+        self._letters: list[int] = [(OUTSIDE + "BIES").index(letter) for letter in letters]
+        self._kinds, self._closes = kinds, scheme.closes
+        self.right, self.found, self.true = (
+            self.add_variable((), "zeros", name=name) for name in ("right", "found", "true")
+        )
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds the sentences of a batch."""
+        tags, is_counted = _seen(y_true, y_pred)
+        best = keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32")
+        true, found = (
+            self._entities(keras.ops.where(is_counted, each, -1)) for each in (tags, best)
+        )
+        both: Any = keras.ops.logical_and(true.begins, found.begins)
+        both = both & (true.lasts == found.lasts) & (true.kinds == found.kinds)
+        for variable, which in (
+            (self.right, both),
+            (self.found, found.begins),
+            (self.true, true.begins),
+        ):
+            count: Any = keras.ops.sum(keras.ops.cast(which, "float32"), axis=-1)
+            if sample_weight is not None:
+                count = count * keras.ops.cast(keras.ops.reshape(sample_weight, [-1]), "float32")
+            variable.assign(variable + keras.ops.sum(count))
+
+    def result(self):
+        """Returns 0 if there is no entity."""
+        total = self.found + self.true
+        return keras.ops.divide_no_nan(2 * self.right, total)
+
+    def _entities(self, tags: Any) -> _Entities:
+        """Returns the entities of tags, int32 [b, words]; -1 is in none."""
+        ops: Any = keras.ops
+        letters, kinds = (
+            ops.take(ops.array(each), tags + 1) for each in (self._letters, self._kinds)
+        )
+        _, begin, inner, end, single = range(5)
+        # A word goes on with the entity of the word before it, or nothing does.
+        goes_on: Any = (letters[:, 1:] == inner) | (letters[:, 1:] == end)
+        goes_on = goes_on & ((letters[:, :-1] == begin) | (letters[:, :-1] == inner))
+        goes_on = goes_on & (kinds[:, 1:] == kinds[:, :-1])
+        is_last = ops.logical_not(ops.pad(goes_on, [[0, 0], [0, 1]]))
+        is_first = ops.logical_not(ops.pad(goes_on, [[0, 0], [1, 0]]))
+        places = ops.arange(ops.shape(tags)[1], dtype="int32")
+        # Of every word the next that ends a group, itself included: pairs of words, but no loop.
+        is_end = is_last[:, None, :] & (places[None, None, :] >= places[None, :, None])
+        far = ops.shape(tags)[1]
+        lasts: Any = ops.min(ops.where(is_end, places[None, None, :], far), axis=-1)
+        closing = ops.take_along_axis(letters, ops.minimum(lasts, far - 1), axis=1)
+        opened = letters == begin
+        if self._closes:
+            opened = opened & (closing == end)
+        return _Entities(is_first & (opened | (letters == single)), lasts, kinds)
 
 
 def _seen(target: Any, outputs: Any) -> tuple[Any, Any]:

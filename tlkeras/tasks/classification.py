@@ -69,7 +69,7 @@ class Classification(Task, name="classification"):
             from_logits=True, label_smoothing=self.label_smoothing
         )
 
-    def metrics(self):
+    def metrics(self, classes):
         return [keras.metrics.CategoricalAccuracy(name="accuracy")]
 
     def rated(self, target, outputs):

@@ -125,7 +125,7 @@ class Detection(Task, name="detection"):
 
         return detection.DetectionLoss()
 
-    def metrics(self):
+    def metrics(self, classes):
         from tlkeras.losses import detection
 
         return [detection.AP50(self)]

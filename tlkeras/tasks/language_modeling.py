@@ -77,7 +77,7 @@ class LanguageModeling(Task, name="language_modeling"):
 
         return language_modeling.TextLoss()
 
-    def metrics(self):
+    def metrics(self, classes):
         from tlkeras.losses import language_modeling
 
         return [

@@ -42,7 +42,7 @@ class Multilabel(Task, name="multilabel"):
     def loss(self):
         return keras.losses.BinaryCrossentropy(from_logits=True)
 
-    def metrics(self):
+    def metrics(self, classes):
         return [keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")]
 
     def rated(self, target, outputs):

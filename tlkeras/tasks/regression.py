@@ -55,7 +55,7 @@ class Regression(Task, name="regression"):
 
         return regression.SquaredError()
 
-    def metrics(self):
+    def metrics(self, classes):
         from tlkeras.losses import regression
 
         return [

@@ -84,7 +84,7 @@ class Retrieval(Task, name="retrieval"):
 
         return retrieval.OBJECTIVES[self.objective](name=self.objective)
 
-    def metrics(self):
+    def metrics(self, classes):
         from tlkeras.losses import retrieval
 
         return [retrieval.BatchRecall(name="batch_recall")]

@@ -86,7 +86,7 @@ class Segmentation(Task, name="segmentation"):
 
         return segmentation.PixelLoss()
 
-    def metrics(self):
+    def metrics(self, classes):
         from tlkeras.losses import segmentation
 
         return [segmentation.MeanIoU()]

@@ -76,10 +76,10 @@ class Tagging(Task, name="tagging"):
 
         return tagging.SentenceLoss()
 
-    def metrics(self):
+    def metrics(self, classes):
         from tlkeras.losses import tagging
 
-        return [tagging.WordAccuracy(name="accuracy")]
+        return [tagging.EntityF1(classes), tagging.WordAccuracy(name="accuracy")]
 
     def rated(self, target, outputs):
         """Returns the logarithms of probabilities of the words that have a tag and are seen."""

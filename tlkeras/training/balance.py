@@ -119,10 +119,11 @@ class Balance:
     batch, and with factors of 1 both ways are one.
     """
 
-    def __init__(self, cells: Cells, step_size: float, task: Task) -> None:
+    def __init__(self, cells: Cells, step_size: float, task: Task, classes: Sequence[str]) -> None:
         """Begins with factors of 1."""
         self._fixed = tf.constant(cells.weights)
-        self._step_size, self._loss, self._task = step_size, task.loss(), task
+        self._step_size, self._loss = step_size, task.loss()
+        self._task, self._classes = task, classes
         with hardware.scope():
             ones = np.ones(len(cells.names), np.float32)
             self.variables: list[keras.Variable] = (
@@ -161,7 +162,7 @@ class Balance:
 
     def _measured(self) -> keras.metrics.Metric:
         """Returns the task's first metric if it is a mean over examples, else the negative loss."""
-        metrics = [*self._task.metrics()]
+        metrics = [*self._task.metrics(self._classes)]
         if metrics and isinstance(metrics[0], keras.metrics.MeanMetricWrapper):
             return metrics[0]
         return keras.metrics.MeanMetricWrapper(

@@ -83,7 +83,7 @@ def fit(
     ]
     cached = _cached(model, data, todo, shared or Cache(folder / "features"), cache, beside)
     class_weights = _class_weights(data) if class_weight == "balanced" else None
-    metric = next((metric.name for metric in model.task.metrics()), None)
+    metric = next((metric.name for metric in model.task.metrics(model.classes)), None)
     logs: list[dict[str, Any]] = []
     first, state = 0, loop.State()
     for number, (phase, start) in enumerate(zip(phases, starts, strict=True)):
@@ -99,7 +99,7 @@ def fit(
             if tap in cached
         }
         is_fast = any(tap.split == "train" for tap in feeds)
-        balanced = Balance(cells, group_dro, model.task) if cells else None
+        balanced = Balance(cells, group_dro, model.task, model.classes) if cells else None
         trained = _trained(model, phase, (number, start, cache), adapters, balanced)
         known = _lengths(model, data, start, feeds)
         train = functools.partial(_train, own, phase, start, feeds, known, cells)
@@ -164,7 +164,7 @@ def _compiled(
                 layer_decay.factors(model, phase.layer_decay, adapters),
             ),
             loss=model.task.loss(),
-            metrics=model.task.metrics(),
+            metrics=model.task.metrics(model.classes),
             steps_per_execution=steps_at_once,
             **({"weighted_metrics": trained.balance.metrics()} if trained.balance else {}),
         )
