@@ -67,7 +67,7 @@ tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_
 tlkeras.training.engine tlkeras.training.frozen tlkeras.training.features
 tlkeras.training.loop
 tlkeras.training.rate_finder
-tlkeras.training.layer_decay tlkeras.training.fused tlkeras.training.phase
+tlkeras.training.layer_decay tlkeras.training.fused tlkeras.training.planned tlkeras.training.phase
 tlkeras.training.linear
 tlkeras.training.head_alone tlkeras.training.entropy tlkeras.training.privacy
 tlkeras.training.noisy_descent tlkeras.training.descriptions tlkeras.training.solve
