@@ -62,8 +62,8 @@ MODULES = {
         tlkeras.training.feature_store tlkeras.training.engine tlkeras.training.frozen
         tlkeras.training.features
         tlkeras.training.loop tlkeras.training.replicated tlkeras.training.trainable
-        tlkeras.training.adapters tlkeras.training.layer_decay tlkeras.training.fused tlkeras.training.planned
-        tlkeras.training.rate_finder
+        tlkeras.training.adapters tlkeras.training.layer_decay tlkeras.training.fused
+        tlkeras.training.planned tlkeras.training.rate_finder
         tlkeras.training.balance tlkeras.training.worst_cell tlkeras.data.groups
         tlkeras.kinds.group tlkeras.kinds.label
         tlkeras.training.phase tlkeras.training.linear tlkeras.training.head_alone
