@@ -3,9 +3,9 @@
 The rest of a head has no weights, such as dropout or the logarithm of the softmax. All here runs in
 inference mode, so the loss is a function of kernel and bias alone, without chance.
 
-What comes before the dense layer is computed once for all evaluations. Its own products are those
-of NumPy: with few units they took a third of the time of TensorFlow's (2,385 rows of 1,280 channels
-and five units, two cores of an AMD EPYC without AVX-512: 3.5 ms in place of 9.4 forth and back).
+What comes before the dense layer is computed once for all evaluations, and its own products are
+those of NumPy: with few units TensorFlow's take longer. Seven strengths of `solve` on 2,320 rows of
+1,280 channels and five classes took 1.1 s in place of 1.9 (two cores of an AMD EPYC with AVX2).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Chunk:
     inputs: np.ndarray
     others: list[Any]
     targets: Any
-    weights: Any
+    weights: np.ndarray
     cells: Any = None
 
     @property
@@ -118,8 +118,9 @@ class Rows:
 
     def _joined(self, first: int, parts: list[Any]) -> Chunk:
         columns: Any = keras.tree.map_structure(lambda *each: tf.concat(each, 0), *parts)
-        summaries, *others = columns
-        return Chunk(first, *self._head.entered(summaries), *others)
+        summaries, targets, weights, *cells = columns
+        entered = self._head.entered(summaries)
+        return Chunk(first, *entered, targets, np.asarray(weights, np.float32), *cells)
 
 
 class LinearHead:
@@ -220,7 +221,7 @@ class LinearHead:
                 )
                 loss += float(found)
                 inputs, slope = _flat(chunk.inputs), _flat(np.asarray(slope))
-                kernel_slope += inputs.T @ slope
+                kernel_slope += (slope.T @ inputs).T  # Faster than ``inputs.T @ slope``.
                 bias_slope += slope.sum(axis=0, dtype=np.float64)
         total = counted.sum()
         if not np.isfinite(loss):
