@@ -219,9 +219,7 @@ def plain(case: Case, seed: int, work: Path, known: Row | None) -> Row:
     for phase in recipe.phases:
         model.train_only(model.chosen(phase.unfreeze), batch_norm=False)
         steps = phase.epochs * data.steps("train")
-        fused = phase.compiled_optimizer(steps)
-        kind: Any = type(fused).__base__  # That of Keras: every case has Adam or AdamW.
-        optimizer = kind.from_config(fused.get_config())
+        optimizer = unfused(phase.compiled_optimizer(steps))
         model.full.compile(optimizer, model.task.loss(), metrics=model.task.metrics(model.classes))
         for _ in range(phase.epochs):
             batches: Any = data.shuffled("train", epochs, phase.augment)
@@ -325,6 +323,14 @@ def made(case: Case, seed: int, work: Path) -> tuple[TransferModel, Data]:
     examples = product(work / f"runs{seed}", "examples")
     data = Data(examples, backbone, task, case.batch_size, seed=seed)
     return TransferModel(backbone, task, data.classes, seed), data
+
+
+def unfused(optimizer: Any) -> Any:
+    """Returns Keras's own Adam or AdamW with the settings of ours; every case has one of them."""
+    config = optimizer.get_config()
+    if isinstance(config["learning_rate"], dict):  # A plan is none of Keras's own schedules.
+        config["learning_rate"] = optimizer._learning_rate
+    return type(optimizer).__base__.from_config(config)
 
 
 def metric(case: Case) -> str:

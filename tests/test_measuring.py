@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from conftest import draw
 
+from tlkeras.frameworks import keras, tf
 from tlkeras.measures import membership
 from tlkeras.training import shadows
+from tlkeras.training.phase import Phase
 from tlkeras.training.solve import Solve
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -52,6 +54,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("flower_photos", "dogcat"):
         draw(place / name, 40)
     return place
+
+
+@pytest.mark.parametrize("options", [{}, {"schedule": "cosine", "warmup": 0.25}])
+def test_the_plain_loop_has_the_optimizer_of_keras_with_the_rates_of_ours(options, monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    places = importlib.import_module("places")
+    ours = Phase(optimizer="adamw", learning_rate=0.1, **options).compiled_optimizer(8)
+    plain = places.unfused(ours)
+    assert type(plain) is keras.optimizers.AdamW
+    rates = []
+    for optimizer in (ours, plain):
+        variable = keras.Variable([1.0])
+        for _ in range(4):
+            optimizer.apply([tf.ones([1])], [variable])
+            rates.append(float(optimizer.learning_rate))
+    assert rates[:4] == rates[4:]
 
 
 @pytest.mark.slow
