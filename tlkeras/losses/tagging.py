@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from tlkeras.frameworks import keras
-from tlkeras.measures.entities import OUTSIDE, Scheme
+from tlkeras.frameworks import keras, tf
+from tlkeras.measures import spans
+from tlkeras.measures.entities import Scheme
 from tlkeras.measures.tagging import ABSENT
 
 
@@ -51,10 +52,7 @@ class EntityF1(keras.metrics.Metric):
     def __init__(self, classes: Sequence[str]) -> None:
         """Begins with no sentence."""
         super().__init__(name="entity_f1", dtype="float32")
-        scheme = Scheme(classes)
-        letters, kinds = [OUTSIDE, *scheme.letters], [len(scheme.types), *scheme.type_of]
-        self._letters: list[int] = [(OUTSIDE + "BIES").index(letter) for letter in letters]
-        self._kinds, self._closes = kinds, scheme.closes
+        self._scheme = Scheme(classes)
         self.right, self.found, self.true = (
             self.add_variable((), "zeros", name=name) for name in ("right", "found", "true")
         )
@@ -85,27 +83,14 @@ class EntityF1(keras.metrics.Metric):
 
     def _entities(self, tags: Any) -> _Entities:
         """Returns the entities of tags, int32 [b, words]; -1 is in none."""
-        ops: Any = keras.ops
-        letters, kinds = (
-            ops.take(ops.array(each), tags + 1) for each in (self._letters, self._kinds)
-        )
-        _, begin, inner, end, single = range(5)
-        # A word goes on with the entity of the word before it, or nothing does.
-        goes_on: Any = (letters[:, 1:] == inner) | (letters[:, 1:] == end)
-        goes_on = goes_on & ((letters[:, :-1] == begin) | (letters[:, :-1] == inner))
-        goes_on = goes_on & (kinds[:, 1:] == kinds[:, :-1])
-        is_last = ops.logical_not(ops.pad(goes_on, [[0, 0], [0, 1]]))
-        is_first = ops.logical_not(ops.pad(goes_on, [[0, 0], [1, 0]]))
-        places = ops.arange(ops.shape(tags)[1], dtype="int32")
+        letters, kinds, is_first, is_last = spans.groups(tags, self._scheme)
+        count = tf.shape(tags)[1]
+        places = tf.range(count)
         # Of every word the next that ends a group, itself included: pairs of words, but no loop.
         is_end = is_last[:, None, :] & (places[None, None, :] >= places[None, :, None])
-        far = ops.shape(tags)[1]
-        lasts: Any = ops.min(ops.where(is_end, places[None, None, :], far), axis=-1)
-        closing = ops.take_along_axis(letters, ops.minimum(lasts, far - 1), axis=1)
-        opened = letters == begin
-        if self._closes:
-            opened = opened & (closing == end)
-        return _Entities(is_first & (opened | (letters == single)), lasts, kinds)
+        lasts = tf.reduce_min(tf.where(is_end, places[None, None, :], count), axis=-1)
+        ends = tf.gather(letters, tf.minimum(lasts, count - 1), batch_dims=1)
+        return _Entities(is_first & spans.allowed(letters, ends, self._scheme), lasts, kinds)
 
 
 def _seen(target: Any, outputs: Any) -> tuple[Any, Any]:

@@ -6,12 +6,46 @@ What `Scheme.strict` finds in a list, in core TensorFlow operations, of all sent
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tlkeras.frameworks import tf
 from tlkeras.measures.entities import OUTSIDE, Scheme
 
 _NOWHERE = -1  # Behind the last entity of a sentence.
+
+_OTHER, _BEGIN, _INSIDE, _END, _SINGLE = range(5)
+"""The letters of BIOES as numbers; O is the first."""
+
+
+class Groups(NamedTuple):
+    """The words of sentences in groups, of which those that the scheme allows are entities.
+
+    All are [b, words]: the letters and the types, int32, and whether a word is the first and the
+    last of its group, bool. A word goes on with the group of the word before it, or nothing does.
+    """
+
+    letters: Any
+    kinds: Any
+    is_first: Any
+    is_last: Any
+
+
+def groups(tags: Any, scheme: Scheme) -> Groups:
+    """Returns the groups of tags, int32 [b, words]; -1 is in no entity."""
+    numbers = [(OUTSIDE + "BIES").index(letter) for letter in (OUTSIDE, *scheme.letters)]
+    letters = tf.gather(tf.constant(numbers), tags + 1)
+    kinds = tf.gather(tf.constant([len(scheme.types), *scheme.type_of]), tags + 1)
+    goes_on = (letters[:, 1:] == _INSIDE) | (letters[:, 1:] == _END)
+    goes_on &= (letters[:, :-1] == _BEGIN) | (letters[:, :-1] == _INSIDE)
+    goes_on &= kinds[:, 1:] == kinds[:, :-1]
+    is_first = tf.pad(~goes_on, [[0, 0], [1, 0]], constant_values=True)
+    is_last = tf.pad(~goes_on, [[0, 0], [0, 1]], constant_values=True)
+    return Groups(letters, kinds, is_first, is_last)
+
+
+def allowed(firsts: Any, lasts: Any, scheme: Scheme) -> Any:
+    """Returns which groups are entities, by the letters of their first and last words."""
+    return (firsts == _SINGLE) | ((firsts == _BEGIN) & ((lasts == _END) | (not scheme.closes)))
 
 
 def entities(probabilities: Any, is_word: Any, scheme: Scheme) -> dict[str, Any]:
@@ -23,21 +57,9 @@ def entities(probabilities: Any, is_word: Any, scheme: Scheme) -> dict[str, Any]
         scheme: How the classes name entities.
     """
     tags = tf.where(is_word, tf.argmax(probabilities, axis=-1, output_type=tf.int32), -1)
-    letters = tf.gather(tf.constant([OUTSIDE, *scheme.letters]), tags + 1)
-    kinds = tf.gather(tf.constant([len(scheme.types), *scheme.type_of]), tags + 1)
-
-    def among(of: Any, *wanted: str) -> Any:
-        return tf.reduce_any([of == letter for letter in wanted], axis=0)
-
-    # A word goes on with the entity of the word before it, or nothing does.
-    goes_on = among(letters[:, 1:], "I", "E") & among(letters[:, :-1], "B", "I")
-    goes_on &= kinds[:, 1:] == kinds[:, :-1]
-    is_first = tf.pad(~goes_on, [[0, 0], [1, 0]], constant_values=True)
-    is_last = tf.pad(~goes_on, [[0, 0], [0, 1]], constant_values=True)
-    # So words are in groups, and an entity is one that begins and ends as the scheme has it.
+    letters, kinds, is_first, is_last = groups(tags, scheme)
     firsts, lasts = tf.where(is_first), tf.where(is_last)
-    begins, ends = (tf.gather_nd(letters, each) for each in (firsts, lasts))
-    whole = (begins == "S") | ((begins == "B") & ((ends == "E") | (not scheme.closes)))
+    whole = allowed(tf.gather_nd(letters, firsts), tf.gather_nd(letters, lasts), scheme)
     firsts, lasts = firsts[whole], lasts[whole]
     sentences, starts, stops = firsts[:, 0], firsts[:, 1], lasts[:, 1] + 1
     best = tf.pad(tf.reduce_max(probabilities, axis=-1), [[0, 0], [1, 0]])

@@ -78,13 +78,13 @@ def behind_weights(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return segment(model, model.input, crossing), segment(model, crossing, model.output)
 
 
-def inputs_beside(model: keras.Model, layer: keras.Layer) -> list[Any]:
-    """Returns the inputs of a model that its outputs need otherwise than for a layer."""
+def inputs_beside(model: keras.Model, layer: keras.Layer) -> list[int]:
+    """Returns the places of the inputs that a model's outputs need otherwise than for a layer."""
     needed = {id(tensor) for tensor in model.outputs}
     for node in reversed(nodes(model)):
         if node.operation is not layer and needed.intersection(map(id, node.output_tensors)):
             needed.update(id(tensor) for tensor in node.input_tensors)
-    return [tensor for tensor in model.inputs if id(tensor) in needed]
+    return [place for place, tensor in enumerate(model.inputs) if id(tensor) in needed]
 
 
 def segment(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:

@@ -69,7 +69,10 @@ class Adapt(Recipe, name="adapt"):
                 "Labels of the target chose among the candidates (adapt.oracle), so the measures "
                 "tell what the method could reach, not what it reaches without such labels.",
             )
-        return ("The validation split of the source chose among the candidates of adapt.",)
+        return (
+            "Of the candidates of adapt the validation split of the source chose one, without "
+            "labels of the target.",
+        )
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
         _require(self, model, data)

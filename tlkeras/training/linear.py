@@ -147,7 +147,8 @@ class LinearHead:
     def entered(self, summaries: Any) -> tuple[np.ndarray, list[Any]]:
         """Returns `Chunk.inputs` and `Chunk.others` of summaries."""
         inputs = self._inner(summaries, training=False)
-        return np.asarray(inputs, np.float32), self._beside(keras.tree.flatten(summaries))
+        flat = keras.tree.flatten(summaries)
+        return np.asarray(inputs, np.float32), [flat[place] for place in self._others]
 
     def inputs(self, rows: Rows) -> Iterator[tuple[Chunk, np.ndarray]]:
         """Yields every chunk with what the dense layer gets of it, float64 [n, …, channels]."""
@@ -269,14 +270,9 @@ class LinearHead:
         return keras.Model(self.model.head.input, self.layer.input)
 
     @functools.cached_property
-    def _others(self) -> list[Any]:
-        """The inputs of the head that its outputs need beside those of the dense layer."""
+    def _others(self) -> list[int]:
+        """The places of the inputs of the head that come after the dense layer, too."""
         return graph.inputs_beside(self.model.head, self.layer)
-
-    def _beside(self, summaries: Sequence[Any]) -> list[Any]:
-        needed = {id(each) for each in self._others}
-        pairs = zip(self.model.head.inputs, summaries, strict=True)
-        return [summary for spec, summary in pairs if id(spec) in needed]
 
     def _tail(self, logits: Any, others: Sequence[Any]) -> Any:
         """Returns the outputs of the head in inference mode, of the type that the logits have."""
@@ -287,7 +283,8 @@ class LinearHead:
     @functools.cached_property
     def _after(self) -> Any:
         head = self.model.head
-        return graph.segment(head, [self.layer.output, *self._others], head.output)
+        others = [head.inputs[place] for place in self._others]
+        return graph.segment(head, [self.layer.output, *others], head.output)
 
     @functools.cached_property
     def _slope(self) -> Any:
