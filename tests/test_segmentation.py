@@ -78,6 +78,34 @@ def test_the_loss_is_cross_entropy_and_dice_of_the_pixels_that_count():
     np.testing.assert_allclose(loss(target, outputs), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_gradient_of_the_loss_is_that_of_its_formula(weighted: bool):
+    target = tf.constant(drawn())
+    if weighted:
+        target, _ = TASK.weighted(target, tf.constant([0.5, 1.0, 4.0]))
+    outputs, upstream = tf.Variable(logits()), tf.constant([1.0, -2.0, 0.5])
+    made: Any = PixelLoss()
+    with tf.GradientTape(persistent=True) as tape:
+        ours = made.call(target, outputs)
+        labels, weights = (
+            tf.unstack(target, axis=-1) if weighted else (target, tf.ones([3, 32, 32]))
+        )
+        hot = tf.one_hot(tf.cast(labels, tf.int32), 3)
+        chances = tf.nn.softmax(tf.image.resize(outputs, [32, 32]))
+        known = tf.reduce_sum(hot, axis=-1)
+        entropies = weights * tf.reduce_sum(-hot * tf.math.log(chances), axis=-1)
+        found, true, both = (
+            tf.reduce_sum(each * known[..., None], axis=[1, 2])
+            for each in (chances, hot, chances * hot)
+        )
+        lost = tf.where(true > 0, 1 - (2 * both + 1) / (found + true + 1), 0)
+        dice = tf.reduce_sum(lost, axis=1) / tf.reduce_sum(tf.cast(true > 0, tf.float32), axis=1)
+        theirs = tf.reduce_sum(entropies, axis=[1, 2]) / tf.reduce_sum(known, axis=[1, 2]) + dice
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    expected = tape.gradient(theirs, outputs, upstream)
+    np.testing.assert_allclose(tape.gradient(ours, outputs, upstream), expected, atol=1e-6)
+
+
 def test_a_class_that_is_neither_in_mask_nor_answer_is_right():
     sure = np.full([1, 8, 8, 3], -30, "float32")
     sure[..., 0] = 30
