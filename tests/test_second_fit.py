@@ -16,6 +16,7 @@ from tlkeras.recipe import Recipe
 pytestmark = pytest.mark.equality
 
 SECOND = "fine_tune(phases=[phase(epochs=2), phase(epochs=2, unfreeze='block3', {})])"
+DECAYED = "optimizer='adamw', layer_decay=0.5, learning_rate=0.1"
 RECIPES = {
     "head": ("fine_tune(phases=[phase(epochs=2)])", "fine_tune(phases=[phase(epochs=2)])"),
     "another rate": (
@@ -67,12 +68,21 @@ def test_a_second_fit_traces_nothing_anew_and_equals_that_of_a_new_model(
         assert np.array_equal(one, other)
 
 
-def test_a_fit_with_other_constants_in_its_graph_is_traced_anew(data, tmp_path, traced):
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("clip=1.0", "clip=0.01, layer_decay=0.5"),
+        (f"{DECAYED}, weight_decay=0.5", f"{DECAYED}, weight_decay=0.01"),
+    ],
+)
+def test_a_fit_with_other_constants_in_its_graph_is_traced_anew(
+    given, wanted, data, tmp_path, traced
+):
     model, fresh = (TransferModel(Tiny(), data.task, data.classes, seed=3) for _ in range(2))
     start = model.full.get_weights()
-    spec.parse(SECOND.format("clip=1.0"), Recipe).fit(model, data, tmp_path / "first")
+    spec.parse(SECOND.format(given), Recipe).fit(model, data, tmp_path / "first")
     model.full.set_weights(start)
-    other = spec.parse(SECOND.format("clip=0.01, layer_decay=0.5"), Recipe)
+    other = spec.parse(SECOND.format(wanted), Recipe)
     traced.clear()
     logs = other.fit(model, data, tmp_path / "other")
     assert traced

@@ -37,6 +37,9 @@ def scaled(kind: Any, factors: Mapping[int, float], weight_decay: float, **optio
     """
 
     class Scaled(kind):
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "weight_decay": weight_decay}
+
         def build(self, variables: Any) -> None:
             super().build(variables)
             self.factors = [factors[id(variable)] for variable in variables]
