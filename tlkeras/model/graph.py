@@ -141,14 +141,14 @@ def _before(nodes: Sequence[Any], layers: Collection[keras.Layer]) -> set[int]:
 def digest(network: keras.Model) -> str:
     """Returns the digest of the layers, their connections and their weights.
 
-    It ignores the state of dropout's generators, Keras's numbers in layer names and ``trainable``:
-    a frozen prefix always runs in inference mode.
+    It ignores the state of dropout's generators, Keras's numbers in layer names, ``trainable`` and
+    the momentum of norms: a frozen prefix always runs in inference mode.
     """
     names = {each.name: f"layer {place}" for place, each in enumerate(network.operations)}
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):
-            left_out = ("shared_object_id", "trainable")
+            left_out = ("shared_object_id", "trainable", "momentum")
             return {key: plain(item) for key, item in value.items() if key not in left_out}
         if isinstance(value, (list, tuple)):
             return [plain(item) for item in value]
