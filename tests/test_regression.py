@@ -257,6 +257,29 @@ def test_the_scale_is_that_of_the_training_numbers_and_survives_a_file(tmp_path)
     np.testing.assert_array_equal(loaded.served(inputs)["number"], model.served(inputs)["number"])
 
 
+def test_a_second_fit_on_other_numbers_is_that_of_a_new_model(tmp_path):
+    parts = []
+    for name, source in (("small", Grey()), ("large", Grey(1000.0, 500.0))):
+        ingest.write_examples(source, Split(validation=20, test=20), tmp_path / name)
+        parts.append(Data(tmp_path / name, Tiny(), Regression(), batch_size=16))
+    model, fresh = (TransferModel(Tiny(), Regression(), (), seed=3) for _ in range(2))
+    recipe, start = FineTune((Phase(epochs=1),)), model.full.get_weights()
+    recipe.fit(model, parts[0], tmp_path / "first")
+    model.full.set_weights(start)
+    logs = recipe.fit(model, parts[1], tmp_path / "second")
+    assert logs == recipe.fit(fresh, parts[1], tmp_path / "fresh")
+    inputs, _ = next(iter(parts[1].batches("test")))
+    np.testing.assert_array_equal(model.served(inputs)["number"], fresh.served(inputs)["number"])
+
+
+def test_equal_numbers_are_refused_before_the_training(tmp_path):
+    ingest.write_examples(Grey(5.0, 0.0), Split(validation=20, test=20), tmp_path / "examples")
+    data = Data(tmp_path / "examples", Tiny(), Regression(), batch_size=16)
+    model = TransferModel(Tiny(), Regression(), ())
+    with pytest.raises(ValueError, match=r"all \d+ training numbers are 5\. Read"):
+        FineTune().fit(model, data, tmp_path / "fit")
+
+
 def test_answers_agree_within_a_percent():
     one, other = ({"number": np.array(rows)} for rows in ([[100.0], [100.0]], [[100.9], [102.0]]))
     assert Regression().agree(one, other).tolist() == [True, False]

@@ -10,7 +10,7 @@ import os
 import random
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -154,6 +154,24 @@ class TransferModel:
         names = list(self.blocks)
         before = [layer for name in names[: names.index(block)] for layer in self.blocks[name]]
         return graph.cut(self.full, before)
+
+    def initialize(self, targets: Iterable[Any]) -> None:
+        """Sets what the head knows of the training targets before a fit; see `Task.initialize`.
+
+        Keras's `Normalization` is in a graph with the numbers that it has when that is traced. So
+        other numbers mean that all graphs are forgotten.
+        """
+        before = self._scales()
+        self.task.initialize(self.head, targets)
+        if self._scales() != before:
+            self.traced.clear()
+            vars(self).pop("_short", None)
+
+    def _scales(self) -> list[bytes]:
+        layers = self.head.layers
+        scales: list[Any] = [each for each in layers if type(each) is keras.layers.Normalization]
+        numbers = [number for each in scales for number in (each.mean, each.variance)]
+        return [keras.ops.convert_to_numpy(number).tobytes() for number in numbers]
 
     def served(self, inputs: Any) -> dict[str, Any]:
         """Returns the task's served outputs of a batch of preprocessed inputs."""

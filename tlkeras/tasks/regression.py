@@ -47,8 +47,18 @@ class Regression(Task, name="regression"):
         return keras.layers.Normalization(every, invert=True, dtype="float32", name=_SCALE)(x)
 
     def initialize(self, head, targets):
-        """Sets mean and deviation of the numbers."""
-        head.get_layer(_SCALE).adapt(np.stack([*targets]).astype(np.float64))
+        """Sets mean and deviation of the numbers.
+
+        Raises:
+            ValueError: All numbers are equal.
+        """
+        numbers = np.stack([*targets]).astype(np.float64)
+        if not np.ptp(numbers):
+            raise ValueError(
+                f"regression finds nothing to learn: all {len(numbers):,} training numbers are "
+                f"{numbers.flat[0]:g}. Read another column as the number, or add examples."
+            )
+        head.get_layer(_SCALE).adapt(numbers)
 
     def loss(self):
         from tlkeras.losses import regression

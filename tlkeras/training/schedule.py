@@ -75,7 +75,7 @@ def fit(
         asker = f"{recipe.member}.{'group_dro' if group_dro else 'balance'}"
         cells = balancing.cells(data, asker, [each for part in phases for each in part.augment])
     _claim(folder, recipe, model, data, starts, beside)
-    model.task.initialize(model.head, data.targets_of("train"))
+    model.initialize(data.targets_of("train"))
     todo = [
         (phase, start)
         for number, (phase, start) in enumerate(zip(phases, starts, strict=True))
