@@ -58,7 +58,7 @@ def trial(
     finite has the score None.
     """
     data = _data(examples, backbone, task, batch_size, seed)
-    shared = trainer.cache(features, feature_cache_gb, backbone, task)
+    shared = trainer.cache(features, feature_cache_gb, backbone, task, recipe)
     folder = out / "_scratch"
     metric = next((each.name for each in task.metrics(data.classes)), None)
     watch = _watch(folder, metric, json.loads(bars))

@@ -255,7 +255,7 @@ def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):
     def name(model=None, data=data, tap=tap, cache=cache, dtype="float16"):
         model = model or make()
         prefixes = {tap.block: model.split_at(tap.block)[0]}
-        return features._names(model, data, [tap], prefixes, cache.code, dtype)[tap]
+        return features._names(model, data, [tap], prefixes, cache, dtype)[tap]
 
     heavier = make()
     heavier.body.get_layer("block1_conv").bias.assign_add(np.full(8, 1e-3))
@@ -272,11 +272,13 @@ def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):
         name(tap=dataclasses.replace(flipped, view=1)),
         name(tap=flipped, data=dataclasses.replace(data, seed=1)),
         name(cache=Cache(tmp_path, code="changed")),
+        name(tap=flipped, cache=Cache(tmp_path, augments="changed")),
         name(model=TransferModel(Tiny(size=48), Classification(), "abc"), data=data),
     ]
     assert len({*names}) == len(names)
-    # What lies behind the tap, the seed and the order do not.
+    # What lies behind the tap, the seed and the order do not, nor do unused augmentations.
     assert name() == name(model=later) == name(data=dataclasses.replace(data, seed=1, batch_size=2))
+    assert name() == name(cache=Cache(tmp_path, augments="changed"))
 
 
 def test_a_network_made_anew_in_the_same_process_is_the_same():

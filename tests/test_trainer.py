@@ -9,6 +9,7 @@ import pytest
 from conftest import Tiny
 
 from pipeline.steps import trainer
+from tlkeras.augments.geometric import Flip
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
 from tlkeras.model.transfer_model import TransferModel
@@ -73,12 +74,14 @@ def test_the_fit_is_given_what_the_flags_say(recorded, tmp_path, monkeypatch):
 
     monkeypatch.setattr(FineTune, "fit", fit)
     monkeypatch.setattr(trainer.code, "digest", lambda modules: " ".join(sorted(modules)))
-    trained(recorded, tmp_path, "out", seed=5, batch_size=4, feature_cache_gb=2.0)
+    recipe = FineTune((Phase(epochs=2, views=2, augment=(Flip(),)),))
+    trained(recorded, tmp_path, "out", recipe=recipe, seed=5, batch_size=4, feature_cache_gb=2.0)
     data, shared = seen["data"], seen["shared"]
     assert (data.seed, data.batch_size, seen["folder"]) == (5, 4, tmp_path / "out" / "_scratch")
     assert (shared.folder, shared.gigabytes) == (tmp_path / "features", 2.0)
     modules = {Tiny.__module__, Classification.__module__, "tlkeras.training.features"}
     assert {*shared.code.split()} >= modules
+    assert shared.augments == Flip.__module__
     expected = TransferModel(Tiny(), Classification(), data.classes, seed=5)
     kernels = (each.head.get_weights()[0] for each in (seen["model"], expected))
     np.testing.assert_array_equal(*kernels)

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline import code
 from pipeline.step import Place, Runtime, Step
 from tlkeras import files, hardware
+from tlkeras.augment import Augment
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
 from tlkeras.model.transfer_model import Precision, TransferModel, computing_in
@@ -46,7 +47,7 @@ def model(
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     if calibrate:
         temperature.require(task, data)
-    shared = cache(features, feature_cache_gb, backbone, task)
+    shared = cache(features, feature_cache_gb, backbone, task, recipe)
     with computing_in(precision):
         trained = TransferModel(backbone, task, data.classes, seed)
         for exporter in exporters:
@@ -70,7 +71,18 @@ def model(
             files.write_json(out / "views.json", views)
 
 
-def cache(features: Path, feature_cache_gb: float, backbone: Backbone, task: Task) -> Cache:
-    """Returns the cache of features in a folder that all trainings share, of this code alone."""
+def cache(
+    features: Path,
+    feature_cache_gb: float,
+    backbone: Backbone,
+    task: Task,
+    recipe: Recipe | None = None,
+) -> Cache:
+    """Returns the cache of features in a folder that all trainings share, of this code alone.
+
+    A recipe whose augmentations change the pictures is needed for their features.
+    """
     modules = {type(backbone).__module__, type(task).__module__, "tlkeras.training.features"}
-    return Cache(features, feature_cache_gb, code.digest(modules))
+    specs = recipe.specs() if recipe else ()
+    drawn = {type(each).__module__ for each in specs if isinstance(each, Augment)}
+    return Cache(features, feature_cache_gb, code.digest(modules), code.digest(drawn))

@@ -217,7 +217,7 @@ def _at(
         block: lengths.axes(prefix) if varies else [()] * len(prefix.outputs)
         for block, prefix in prefixes.items()
     }
-    names = _names(model, data, taps, prefixes, cache.code, dtype, runs.key)
+    names = _names(model, data, taps, prefixes, cache, dtype, runs.key)
     if not varies:
         names = {tap: name for tap, name in names.items() if tap.block != LENGTHS}
     entries = [*names.values()] if hardware.is_chief() else []
@@ -353,7 +353,7 @@ def _names(
     data: Data,
     taps: Collection[Tap],
     prefixes: Mapping[str, keras.Model],
-    code: str,
+    cache: Cache,
     dtype: str,
     engine: str = "",
 ) -> dict[Tap, str]:
@@ -361,15 +361,19 @@ def _names(
     networks = {block: graph.digest(prefix) for block, prefix in prefixes.items()}
     # Targets have the width of all classes, also of classes that occur only in another split.
     task = [model.task.full(), *map(str, keras.tree.flatten(data.targets))]
-    always = [model.backbone.full(), code, tf.__version__, keras.__version__, feature_store.LENGTH]
+    always = [
+        model.backbone.full(),
+        cache.code,
+        tf.__version__,
+        keras.__version__,
+        feature_store.LENGTH,
+    ]
     names, made = {}, [engine] if engine else []
     for tap in taps:
         # The seed matters only for augmentations.
-        draws = (
-            [[each.full() for each in tap.augments], tap.view, data.seed] if tap.augments else []
-        )
+        draws = [cache.augments, [each.full() for each in tap.augments], tap.view, data.seed]
         records = data.digest(tap.split)
-        common = [*always, records, data.exact, *draws]
+        common = [*always, records, data.exact, *(draws if tap.augments else [])]
         keys = {
             _of(tap, TARGETS): task,
             _of(tap, LENGTHS): [],
