@@ -171,7 +171,7 @@ class TransferModel:
         layers = self.head.layers
         scales: list[Any] = [each for each in layers if type(each) is keras.layers.Normalization]
         numbers = [number for each in scales for number in (each.mean, each.variance)]
-        return [keras.ops.convert_to_numpy(number).tobytes() for number in numbers]
+        return [np.asarray(number).tobytes() for number in numbers]
 
     def served(self, inputs: Any) -> dict[str, Any]:
         """Returns the task's served outputs of a batch of preprocessed inputs."""
