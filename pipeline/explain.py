@@ -78,7 +78,9 @@ def explanations(
     explain = explanation.explainer(model, MOST)
     new = batch.of_folder(data.absolute(), model.backbone)
     gallery: list[tuple[Shown, Sequence[Explanation]]] = []
-    with decoding.quiet(), (out / FILE).open("w", encoding="utf-8") as file:
+    # Bytes of a file name that are not UTF-8 become JSON's own escapes.
+    lines = (out / FILE).open("w", encoding="utf-8", errors="backslashreplace")
+    with decoding.quiet(), lines as file:
         for example, told in _explained(new, model.backbone, explain, batch_size):
             row = {"error": example.problem} if example.problem else _written(example, told, out)
             file.write(json.dumps({"id": example.identity, **row}, ensure_ascii=False) + "\n")

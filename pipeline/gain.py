@@ -19,6 +19,7 @@ from tlkeras import files
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
+from tlkeras.kinds.image import Image
 from tlkeras.model import block_flags
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.source import Source
@@ -132,17 +133,35 @@ class Others(Spec, name="others"):
 
 
 def main(config: Config, others: Others) -> int:
-    """Prints the gain in one line for each source."""
-    for source in (config.source, *others.more_sources):
-        products = store.run(PIPELINE, config.replace(source=source), store.Store(config.root))
+    """Prints the gain in one line for each source.
+
+    Raises:
+        ValueError: Before anything runs: a network reads something else than one picture.
+    """
+    configs = [config.replace(source=each) for each in (config.source, *others.more_sources)]
+    for own in configs:
+        _require_pictures(own)
+    for own in configs:
+        products = store.run(PIPELINE, own, store.Store(config.root))
         result = files.read_json(products["gain"] / "gain.json")
         transfer, scratch = result["transfer"], result["scratch"]
         print(
-            f"\nGain of transfer on {source}, {result['labels']} labels and {STEPS} steps: "
+            f"\nGain of transfer on {own.source}, {result['labels']} labels and {STEPS} steps: "
             f"{result['split']} accuracy {transfer:.3f} against {scratch:.3f} from random weights, "
             f"{100 * (transfer - scratch):+.1f} points."
         )
     return 0
+
+
+def _require_pictures(config: Config) -> None:
+    backbone: Any = config.backbone
+    kinds = backbone.raw()
+    if [*kinds.values()] != [Image()]:
+        read = ", ".join(f"{key!r} ({kind})" for key, kind in kinds.items())
+        raise ValueError(
+            f"gain trains on shifted pictures, and of {config.source} {backbone} reads {read}; "
+            "give a source of pictures, or compare few labels of any data with few_shot."
+        )
 
 
 def command(argv: Sequence[str]) -> NoReturn:

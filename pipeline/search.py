@@ -88,7 +88,8 @@ def main(templates: Mapping[str, Template], config: Config, settings: Settings) 
     """Makes the trials, prints their table and the best one as flags.
 
     Raises:
-        ValueError: There is no range, a value of one cannot be, or there is no validation split.
+        ValueError: There is no range, a value of one cannot be, there is no validation split, or
+            the trials would have different metrics.
     """
     templates = {name: template for name, template in templates.items() if template.ranges}
     if not templates:
@@ -97,14 +98,16 @@ def main(templates: Mapping[str, Template], config: Config, settings: Settings) 
             "--recipe='fine_tune(phases=[phase(learning_rate=log(1e-5, 1e-2))])'; it may stand in "
             f"{', '.join(f'--{name}' for name in SEARCHED)}."
         )
-    require_possible(templates, config)
+    ends = possible(templates, config)
     optuna = _optuna()
     place = store.Store(config.root)
     products = store.run(PIPELINE[:1], config, place)
-    if not records.info(products["examples"]).counts.get("validation"):
+    info = records.info(products["examples"])
+    if not info.counts.get("validation"):
         raise ValueError(
             "A search compares its trials on the validation split, and there is none; set --split."
         )
+    _require_one_metric(ends, info.classes)
     rows = [*_trials(optuna, templates, config, settings, place, products)]
     made = place.make(search, {"found": json.dumps([dataclasses.asdict(row) for row in rows])}, {})
     best = best_of(rows)
@@ -114,12 +117,33 @@ def main(templates: Mapping[str, Template], config: Config, settings: Settings) 
     return 0
 
 
-def require_possible(templates: Mapping[str, Template], config: Config) -> None:
-    """Raises ValueError for a range with an end or a choice that its field does not take."""
-    for name, template in templates.items():
-        for place, each in template.ranges.items():
-            for end in each.ends:
-                _config(config, {name: template.filled({**template.first, place: end})})
+def possible(templates: Mapping[str, Template], config: Config) -> list[Config]:
+    """Returns the options of every end and choice of the ranges, each with the first of the others.
+
+    Raises:
+        ValueError: A field does not take one.
+    """
+    return [
+        _config(config, {name: template.filled({**template.first, place: end})})
+        for name, template in templates.items()
+        for place, each in template.ranges.items()
+        for end in each.ends
+    ]
+
+
+def _require_one_metric(ends: Sequence[Config], classes: Sequence[str]) -> None:
+    """Raises ValueError if trials would be scored by different metrics."""
+    scored: dict[str, str] = {}
+    for each in ends:
+        recipe: Any = each.recipe
+        task: Any = each.task
+        metric = recipe.metric(task, classes) or "loss"
+        scored.setdefault(metric, f"{recipe} for {task} by {metric}")
+    if len(scored) > 1:
+        raise ValueError(
+            "A search compares its trials by one metric, and these choose their epochs by several: "
+            f"{'; '.join(scored.values())}. Search in each alone."
+        )
 
 
 def _config(config: Config, texts: Mapping[str, str]) -> Config:

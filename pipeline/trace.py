@@ -29,6 +29,9 @@ SavedModels = Annotated[Path, "The folder of the pushed models."]
 LEFT_OUT, PREDICTED = "quarantine", "predicted"
 """What stands for the split of an example that was left out, or of one that was predicted alone."""
 
+IDS = {"predictions": "predictions.jsonl", "explanations": "explanations.jsonl"}
+"""By step, the file of a product whose lines have the ids of what was predicted."""
+
 CACHE, LIST, REST, VERSION = "features", "quarantine", "rest of a killed run", "version"
 """The kinds of `Sight` that are no product."""
 
@@ -240,9 +243,9 @@ def _listed(root: Path) -> Iterator[tuple[Path, list[Row]]]:
 
 
 def _predicted(path: Path, manifest: Mapping[str, Any]) -> Iterator[Row]:
-    """Yields the examples of a product of bulk_inferrer, by the ids that it has written."""
-    file = path / "predictions.jsonl"
-    if manifest["step"] == "predictions" and file.exists():
+    """Yields the examples of a product in `IDS`, by the ids that it has written."""
+    name = IDS.get(manifest["step"])
+    if name and (file := path / name).exists():
         with file.open(encoding="utf-8", errors="surrogateescape") as lines:
             for line in lines:
                 yield Row(digest_of(json.loads(line)["id"]), PREDICTED)

@@ -60,7 +60,7 @@ def trial(
     data = _data(examples, backbone, task, batch_size, seed)
     shared = trainer.cache(features, feature_cache_gb, backbone, task, recipe)
     folder = out / "_scratch"
-    metric = next((each.name for each in task.metrics(data.classes)), None)
+    metric = recipe.metric(task, data.classes)
     watch = _watch(folder, metric, json.loads(bars))
     with computing_in(precision):
         model, start = _network(backbone, task, data.classes, seed, precision)

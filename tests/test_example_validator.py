@@ -17,7 +17,9 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
+from tlkeras.sources.yolo import YOLO
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
 from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.training import features, schedule
 
@@ -130,6 +132,22 @@ def test_a_task_without_one_class_an_example_computes_no_features(tmp_path, caps
     assert not (tmp_path / "features").exists()
     assert not {"suspected label", "outlier", "shortcut"} & {e["defect"] for e in defects(made)}
     assert "not examined" not in capsys.readouterr().out
+
+
+def test_a_split_without_a_labelled_example_is_told_and_stops_nothing(tmp_path):
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for number in range(3):
+            picture = tmp_path / "yolo" / "images" / split / f"{split}{number}.png"
+            label = tmp_path / "yolo" / "labels" / split / f"{split}{number}.txt"
+            for path in (picture, label):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(0, 255, (20, 20, 3), np.uint8)).save(picture)
+            label.write_text("0 0.5 0.5 0.2 0.2\n" if split == "train" else "")
+    (tmp_path / "yolo" / "data.yaml").write_text("names: [cat]\n")
+    made = examined(tmp_path, YOLO(tmp_path / "yolo"), Detection())
+    (told,) = [each for each in defects(made) if each["defect"] == "missing value"]
+    assert told["reason"] == "no test example of cat."
 
 
 def test_a_cache_without_room_is_told_and_stops_nothing(pictures, tmp_path, capsys):

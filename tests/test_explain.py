@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -79,6 +80,16 @@ def test_every_picture_gets_heat_of_its_likeliest_classes(pictures, recorded, tm
         by_id["red/000.png"]["explanations"], first["explanations"], strict=True
     ):
         np.testing.assert_allclose(found["heat"], wanted["heat"], atol=1e-4)
+
+
+def test_a_file_name_of_any_bytes_is_explained_under_its_id(pictures, tmp_path):
+    version(tmp_path / "exports", Tiny(), Classification())
+    strange = os.fsdecode(b"y\xff.png")
+    (tmp_path / "data").mkdir()
+    shutil.copy(pictures / "red" / "000.png", tmp_path / "data" / strange)
+    (row,) = explained(tmp_path / "out", tmp_path / "exports", tmp_path / "data")
+    assert row["id"] == strange
+    assert all((tmp_path / "out" / each["picture"]).exists() for each in row["explanations"])
 
 
 def test_every_text_gets_the_weights_of_its_words(tmp_path):

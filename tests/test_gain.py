@@ -124,6 +124,14 @@ def test_a_flag_that_the_gain_does_not_read_is_refused(capsys):
     assert "Unknown command line flag 'recipe'" in capsys.readouterr().err
 
 
+def test_data_that_are_no_pictures_are_refused_before_anything_runs(pictures, tmp_path):
+    split = Split(validation=20, test=20)
+    config = Config(source=Folder(pictures), split=split, root=tmp_path / "runs")
+    with pytest.raises(ValueError, match=r"gain trains on shifted pictures, .* 'text' \(text\)"):
+        gain.main(config, gain.Others((Embedded(data="notes", count=20),)))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_the_gain_is_told_in_a_line_for_each_source(pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gain, "train", lambda *given: None)
     split = Split(validation=20, test=20)

@@ -104,6 +104,19 @@ def test_predictions_elsewhere_are_found_by_the_log_and_by_their_ids(made, tmp_p
     assert row == ["predictions", "predicted", "predicted", "runs/answers"]
 
 
+def test_explanations_are_found_by_their_ids(made, tmp_path, capsys):
+    @Step
+    def explanations(out: Path, *, data: Path) -> None:
+        (out / "explanations.jsonl").write_text(json.dumps({"id": "of/a/file.png"}) + "\n")
+
+    place = tmp_path / "place"
+    shutil.copytree(made[0], place, symlinks=True)
+    (tmp_path / "new").mkdir()
+    store.make(explanations, place / "runs" / "explained", {}, {"data": tmp_path / "new"})
+    (row,) = seen(place, capsys, id="of/a/file.png")
+    assert row == ["explanations", "predicted", "predicted", "runs/explained"]
+
+
 def test_of_a_version_without_its_examples_nobody_can_tell(made, tmp_path, capsys):
     place, first, second = made
     shutil.copytree(place, tmp_path / "place", symlinks=True)

@@ -13,15 +13,22 @@ import optuna
 import pytest
 from absl import flags as absl_flags
 from conftest import Tiny
+from test_groups import written
 
 from pipeline import flags, search, store, trial
 from pipeline.config import Config
 from pipeline.ranges import Template
 from pipeline.search import Settings
 from tlkeras import spec
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
+from tlkeras.recipes.fine_tune import FineTune, Phase
+from tlkeras.recipes.probe import Probe
 from tlkeras.sources.folder import Folder
+from tlkeras.tasks.classification import Classification
 
 TESTS = Path(__file__).parent
 RECIPE = "fine_tune(phases=[phase(epochs=3, learning_rate=log(1e-4, 10))])"
@@ -78,6 +85,13 @@ def test_written_numbers_have_three_digits_and_stay_in_the_range():
 def test_a_range_that_cannot_be_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         Template("recipe", text)
+
+
+@pytest.fixture
+def sites(tmp_path):
+    """A table of pictures with groups."""
+    parts = {"near": {"train": 22, "val": 12}, "far": {"train": 7, "val": 9}}
+    return written(tmp_path / "sites", parts, group="site")
 
 
 def config_of(tmp_path, pictures, **options):
@@ -259,6 +273,44 @@ def test_trials_share_a_network_and_equal_those_of_new_ones(pictures, tmp_path, 
     (shared, once), (new, both) = found
     assert shared == new
     assert (once, both) == (1, 4)
+
+
+def test_a_trial_is_scored_by_the_metric_that_chooses_the_epoch(sites, tmp_path):
+    ingest.write_examples(sites, Split(0, 0), tmp_path / "examples")
+    phases = (Phase(epochs=4, learning_rate=0.1),)
+    for recipe, metric in (
+        (FineTune(phases, balance="group"), "worst_accuracy"),
+        (FineTune(phases, group_dro=0.1), "worst_accuracy"),
+        (Probe((0.1,), balance="group"), "worst_accuracy"),
+        (FineTune(phases), "accuracy"),
+    ):
+        data = Data(tmp_path / "examples", Tiny(), Classification(), 16, 0)
+        out = tmp_path / str(recipe)
+        out.mkdir()
+        options = {"batch_size": 16, "seed": 0, "precision": "float32", "feature_cache_gb": 1.0}
+        trial.trial.run(
+            out,
+            examples=data.folder,
+            backbone=data.backbone,
+            task=data.task,
+            recipe=recipe,
+            bars="{}",
+            features=out / "features",
+            **options,
+        )
+        model = TransferModel(data.backbone, data.task, data.classes, 0)
+        logs = recipe.fit(model, data, out / "fit")
+        found = json.loads((out / trial.FILE).read_text())
+        assert found["measure"] == f"val_{metric}"
+        assert found["score"] == min([-log[f"val_{metric}"], log["val_loss"]] for log in logs)
+
+
+def test_trials_of_different_metrics_are_refused_before_any_training(sites, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "_trials", None)
+    config = config_of(tmp_path, tmp_path, source=sites, split=Split(0, 0))
+    template = Template("recipe", "fine_tune(group_dro=uniform(0.0, 0.1))")
+    with pytest.raises(ValueError, match=r"by one metric, and .* by accuracy; .* by worst_accurac"):
+        search.main({"recipe": template}, config, Settings(trials=2))
 
 
 def test_a_search_without_validation_split_is_refused(pictures, tmp_path):

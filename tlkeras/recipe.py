@@ -12,6 +12,7 @@ from tlkeras.spec import Spec
 if TYPE_CHECKING:
     from tlkeras.data.batches import Data
     from tlkeras.model.transfer_model import TransferModel
+    from tlkeras.task import Task
     from tlkeras.training.features import Cache
 
 
@@ -48,6 +49,13 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
         than those of the head.
         """
         return ()
+
+    def metric(self, task: Task, classes: Sequence[str]) -> str | None:
+        """Returns the name of the metric whose best validation value chooses the epoch.
+
+        None stands for the loss.
+        """
+        return next((each.name for each in task.metrics(classes)), None)
 
     def remarks(self) -> Sequence[str]:
         """Returns what a reader of the report has to know of how the weights came about."""

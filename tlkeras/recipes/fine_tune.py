@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tlkeras.recipe import Recipe
-from tlkeras.training import schedule
+from tlkeras.training import balance, schedule
 from tlkeras.training.phase import Phase
 from tlkeras.training.solve import Solve
 
@@ -42,8 +42,7 @@ class FineTune(Recipe, name="fine_tune"):
     def validate(self):
         self.require(len(self.phases) > 0, "phases", "at least one phase")
         self.require(self.group_dro >= 0, "group_dro", "a step size, or 0 for none")
-        is_balanced = self.balance == "group" or self.group_dro > 0
-        if is_balanced and self.class_weight == "balanced":
+        if self._is_balanced and self.class_weight == "balanced":
             raise ValueError(
                 "fine_tune.class_weight beside balance or group_dro, whose cells are of one class "
                 "and group: they balance classes, too; use class_weight='none'."
@@ -52,6 +51,15 @@ class FineTune(Recipe, name="fine_tune"):
             raise ValueError(
                 f"fine_tune.group_dro with {alone[0]}, which makes no steps; use balance='group'."
             )
+
+    @property
+    def _is_balanced(self) -> bool:
+        return self.balance == "group" or self.group_dro > 0
+
+    def metric(self, task, classes):
+        if self._is_balanced:
+            return balance.worst(task, classes)
+        return super().metric(task, classes)
 
     def parts(self):
         return self.phases if self.cache == "float16" else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tlkeras.recipe import Recipe
-from tlkeras.training import schedule
+from tlkeras.training import balance, schedule
 from tlkeras.training.solve import Solve
 
 
@@ -27,6 +27,11 @@ class Probe(Recipe, name="probe"):
 
     def _solve(self) -> Solve:
         return Solve(self.strengths, self.folds)
+
+    def metric(self, task, classes):
+        if self.balance == "group":
+            return balance.worst(task, classes)
+        return super().metric(task, classes)
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
         return schedule.fit(

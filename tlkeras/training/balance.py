@@ -133,13 +133,14 @@ class Balance:
     @property
     def metric(self) -> str:
         """The name of the metric of the worst cell."""
-        return f"worst_{self._measured().name}"
+        return worst(self._task, self._classes)
 
     def metrics(self) -> Sequence[keras.metrics.Metric]:
         """Returns new metrics whose sample weights are the numbers of cells."""
         from tlkeras.training.worst_cell import WorstCell
 
-        return [WorstCell(self.metric, [self._measured() for _ in range(len(self._fixed))])]
+        own = [_measured(self._task, self._classes) for _ in range(len(self._fixed))]
+        return [WorstCell(self.metric, own)]
 
     def fixed(self, numbers: Any) -> Any:
         """Returns the weights of examples by the numbers of their cells, float32 [b]."""
@@ -160,11 +161,17 @@ class Balance:
             weights *= tf.gather(factors.value, numbers)
         return weights
 
-    def _measured(self) -> keras.metrics.Metric:
-        """Returns the task's first metric if it is a mean over examples, else the negative loss."""
-        metrics = [*self._task.metrics(self._classes)]
-        if metrics and isinstance(metrics[0], keras.metrics.MeanMetricWrapper):
-            return metrics[0]
-        return keras.metrics.MeanMetricWrapper(
-            lambda targets, outputs: -self._loss.call(targets, outputs), name="negative_loss"
-        )
+
+def worst(task: Task, classes: Sequence[str]) -> str:
+    """Returns the name of the metric of the worst cell."""
+    return f"worst_{_measured(task, classes).name}"
+
+
+def _measured(task: Task, classes: Sequence[str]) -> keras.metrics.Metric:
+    """Returns the task's first metric if it is a mean over examples, else the negative loss."""
+    metrics, loss = [*task.metrics(classes)], task.loss()
+    if metrics and isinstance(metrics[0], keras.metrics.MeanMetricWrapper):
+        return metrics[0]
+    return keras.metrics.MeanMetricWrapper(
+        lambda targets, outputs: -loss.call(targets, outputs), name="negative_loss"
+    )

@@ -83,7 +83,6 @@ def fit(
     ]
     cached = _cached(model, data, todo, shared or Cache(folder / "features"), cache, beside)
     class_weights = _class_weights(data) if class_weight == "balanced" else None
-    metric = next((metric.name for metric in model.task.metrics(model.classes)), None)
     logs: list[dict[str, Any]] = []
     first, state = 0, loop.State()
     for number, (phase, start) in enumerate(zip(phases, starts, strict=True)):
@@ -118,7 +117,7 @@ def fit(
             train,
             _in_order(own, "validation", start, feeds, cells),
             beside=_in_order(own, beside, start, feeds) if beside else None,
-            metric=balanced.metric if balanced else metric,
+            metric=recipe.metric(model.task, model.classes),
             start=state,
             first=first,
             seed=data.seed,
