@@ -148,8 +148,13 @@ def _say(text: str) -> None:
 
 def _forgotten(root: Path) -> set[str]:
     """Returns the digests of the ids that the log says were forgotten."""
+    return {each for entry in _entries(root) for each in entry["ids"]}
+
+
+def _entries(root: Path) -> list[dict[str, Any]]:
+    """Returns what the log says of each forget; a store may have no log."""
     entries = log.read(root).entries if (root / log.FILE).exists() else []
-    return {each for entry in entries if "forgotten" in entry for each in entry["forgotten"]["ids"]}
+    return [entry["forgotten"] for entry in entries if "forgotten" in entry]
 
 
 def _is_known(root: Path, ids: Iterable[str]) -> bool:
@@ -193,8 +198,7 @@ def _carry_out(root: Path, plan: Mapping[str, Any]) -> None:
     for row in plan["marked"]:
         _mark(root / row["path"], row, plan)
     name = f"{plan['certificate']}.json"
-    logged = [e["forgotten"]["certificate"] for e in log.read(root).entries if "forgotten" in e]
-    if name not in logged:
+    if name not in {each["certificate"] for each in _entries(root)}:
         _log(root, certificate.write(root, plan), plan)
     (root / JOURNAL).unlink()
 

@@ -21,6 +21,7 @@ USES = {
     "validation": "chooses among fits, trains none",
     "test": "measures, trains nothing",
     "target": "training, without its label",
+    "target_test": "measures, trains nothing",
     trace.LEFT_OUT: "left out: trains and measures nothing",
     trace.PREDICTED: "predicted",
 }

@@ -65,11 +65,14 @@ def trial(
     with computing_in(precision):
         model, start = _network(backbone, task, data.classes, seed, precision)
         model.full.set_weights(start)
+        logs: list[dict[str, Any]] = []
         try:
             logs = recipe.fit(model, data, folder, [watch], shared)
-        except (_Behind, loop.Diverged):
-            logs = []
-    scores = _scores(folder)
+            scores = _scores(folder)
+        except _Behind:
+            scores = _scores(folder)
+        except loop.Diverged:
+            scores = {}  # What it had before is no bar for sound trials.
     finals = [[*loop.scored(log, metric, 0)] for log in logs if "val_loss" in log]
     if logs and not finals:
         raise ValueError(f"{recipe} measures nothing on the validation split to compare.")

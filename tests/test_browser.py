@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ import tarfile
 import numpy as np
 import pytest
 from conftest import Tiny, Wordy
+from test_texts import PAIRS
 
 from tlkeras import spec
 from tlkeras.exporter import Exporter
@@ -111,6 +113,20 @@ def test_every_task_and_input_has_a_script_of_the_page(backbone, task, module, s
     assert {f"{module}.js", f"{shows}.js"} <= {path.name for path in browser.PAGE.iterdir()}
     assert [*settings["tensors"]] == [*model.inputs]
     assert output["threshold"] == (0.5 if isinstance(task, Multilabel) else None)
+
+
+@pytest.mark.parametrize("change", [{"cut": "qwen2"}, {"composed": True}, {"whole_words": True}])
+def test_byte_pairs_that_the_script_would_cut_otherwise_are_refused(change, monkeypatch):
+    def preprocess(wordy, example):
+        return inputs.preprocess(wordy.tokenizer, example, "text", wordy.length)
+
+    model = TransferModel(Wordy(input="text"), Classification(), ("a", "b"))
+    monkeypatch.setattr(Wordy, "preprocess", preprocess)
+    monkeypatch.setattr(Wordy, "tokenizer", PAIRS)
+    assert page_inputs.settings(model)["module"] == "text"
+    monkeypatch.setattr(Wordy, "tokenizer", dataclasses.replace(PAIRS, **change))
+    with pytest.raises(ValueError, match="wordy does otherwise"):
+        page_inputs.settings(model)
 
 
 def test_characters_that_no_piece_has_are_told_as_one_strange_letter():

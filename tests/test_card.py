@@ -188,6 +188,7 @@ def test_a_card_of_any_task_has_its_scalars_tables_and_remarks():
         [
             Table("Hard words", ["word", "loss"], [["a|b", 9.5], ["_c_", None]], "A note."),
             Table("No rows", ["word"], []),
+            Table("Groups", ["measure", "iPhone|12"], [["loss", 1.5]]),
             Matrix("Drawn", ["a"], [[1]]),
             Gallery("Drawn, too", []),
         ],
@@ -199,6 +200,7 @@ def test_a_card_of_any_task_has_its_scalars_tables_and_remarks():
     assert "| perplexity | 7.5000 | 7.0000 to 8.0000 | less |" in evaluation
     assert "### Hard words\n\n| word | loss |\n| --- | --- |\n| a\\|b | 9.5000 |" in evaluation
     assert "| \\_c\\_ |  |\n\nA note." in evaluation
+    assert "| measure | iPhone\\|12 |\n| --- | --- |\n| loss | 1.5000 |" in evaluation
     assert "No rows" not in text and "Drawn" not in text
     assert "- It is weak." in section(text, "Limitations")
 

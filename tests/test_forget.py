@@ -272,6 +272,14 @@ def test_the_same_list_again_changes_nothing(place, gone, capsys):
     assert "2 ids were forgotten before" in capsys.readouterr().out
 
 
+def test_a_store_without_a_log_gets_its_certificate_all_the_same(place, gone, capsys):
+    (place / "runs" / log.FILE).unlink()
+    assert forget.main(settings(place, [*gone])) == 0
+    assert "Certificate" in capsys.readouterr().out
+    assert not (place / "runs" / forget.JOURNAL).exists()
+    assert [entry for entry in log.read(place / "runs").entries if "forgotten" in entry]
+
+
 def test_a_dry_run_prints_and_changes_nothing(place, gone, capsys):
     before = everything(place)
     assert forget.main(settings(place, [*gone], dry_run=True)) == 0

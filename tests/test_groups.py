@@ -206,6 +206,8 @@ def test_less_is_better_loses_by_the_part_of_the_better_value(grouped: Path):
     assert not [*found.too_far(0.5)] and "worse by 0.5000" in next(found.too_far(0.4))
     assert found.scalars()["gap_sex"].value == 1.0
     assert found.scalars()["worst_error_sex"].value == 3.0
+    table, _ = found.views()
+    assert [row[0] for row in table.rows] == ["m", "f"] and not table.weakest
 
 
 @pytest.mark.parametrize(

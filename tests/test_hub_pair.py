@@ -19,6 +19,7 @@ from tlkeras.exporter import Exporter
 from tlkeras.frameworks import keras_hub, tf
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.texts import towers
 
 NAMES = ("clip", "siglip")
 of_both = pytest.mark.parametrize("name", NAMES)
@@ -193,6 +194,17 @@ def test_the_picture_tower_is_exported_to_equal_outputs(name, exporter, tmp_path
     expected = model.task.served(model.full(inputs))
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value, atol=format_.tolerance)
+
+
+def test_pixels_are_scaled_only_where_the_folder_says_so(tmp_path):
+    pairs.write("clip", tmp_path)
+    file = tmp_path / "preprocessor_config.json"
+    told = json.loads(file.read_text())
+    assert towers.pictures(tmp_path, pairs.SIZE)[1:] != ((1 / 255,) * 3, (0.0,) * 3)
+    file.write_text(json.dumps({**told, "do_normalize": False}))
+    assert towers.pictures(tmp_path, pairs.SIZE)[1:] == ((1 / 255,) * 3, (0.0,) * 3)
+    file.write_text(json.dumps({**told, "do_normalize": False, "do_rescale": False}))
+    assert towers.pictures(tmp_path, pairs.SIZE)[1:] == ((1.0,) * 3, (0.0,) * 3)
 
 
 @of_both

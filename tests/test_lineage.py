@@ -12,6 +12,7 @@ from pipeline import forget, lineage, store, trace
 from pipeline.forget import Forget
 from pipeline.lineage import Lineage
 from pipeline.step import Step
+from pipeline.steps import evaluator
 from tlkeras.data.id_list import IdList
 
 MADE = ("card", "evaluation", "examples", "exports", "infra_blessing", "model", "pushed")
@@ -147,6 +148,10 @@ def test_what_cannot_be_found_is_one_clear_message(made, changes, message):
     given = {"root": place / "runs", "saved_models": place / "saved_models", **changes}
     with pytest.raises(ValueError, match=message):
         lineage.main(Lineage(**given))
+
+
+def test_every_split_has_a_word_for_its_use():
+    assert {"train", *evaluator._SPLITS, "target", evaluator._TARGET} <= {*lineage.USES}
 
 
 def test_a_digest_stands_for_an_id_with_any_bytes():

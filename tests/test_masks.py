@@ -206,6 +206,15 @@ def test_a_mask_drawn_on_a_turned_photo_as_stored_is_turned_with_it(tmp_path):
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row["mask"]))), upright)
 
 
+def test_an_orientation_that_is_none_turns_neither_picture_nor_mask(tmp_path):
+    put(tmp_path, {"1.png": NUMBERS}, ())
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    pixels = NUMBERS[..., None].repeat(3, axis=-1) * np.uint8(80)
+    Image.fromarray(pixels).save(tmp_path / "images/1.png", exif=exif)
+    np.testing.assert_array_equal(numbers(source(tmp_path, names=THREE))[0], NUMBERS)
+
+
 @pytest.mark.parametrize(
     ("mask", "fields", "message"),
     [

@@ -136,6 +136,15 @@ def test_without_a_range_in_the_header_that_of_the_whole_data_is_shown(tmp_path)
     assert own.tolist() == [[255, 102], [255, 51], [255, 0]]
 
 
+def test_the_extent_of_a_volume_is_of_its_numbers_alone(tmp_path):
+    values = np.full([2, 3, 4], np.nan, np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "none.nii")
+    values[:, :, 1:] = np.linspace(800, 3000, 18, dtype=np.float32).reshape(2, 3, 3)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "head.nii")
+    assert Volume(tmp_path / "head.nii", "axial").extent() == (800.0, 3000.0)
+    assert Volume(tmp_path / "none.nii", "axial").extent() == (0.0, 0.0)
+
+
 def test_the_middle_slice_alone_is_asked_for(tmp_path):
     source = NIfTI(folder(tmp_path / "data"), slices="middle", axis="sagittal")
     assert [*seen(source)][:2] == ["ill/3.nii.gz#2", "ill/4.nii.gz#2"]

@@ -280,6 +280,13 @@ def test_equal_numbers_are_refused_before_the_training(tmp_path):
         FineTune().fit(model, data, tmp_path / "fit")
 
 
+def test_numbers_that_keras_cannot_scale_are_refused(tmp_path):
+    task, summary = Regression(), keras.Input([4])
+    head: Any = keras.Model(summary, task.head(summary, 0))
+    with pytest.raises(ValueError, match="deviate by 1.0e-09 .* give them in a smaller unit"):
+        task.initialize(head, np.array([[1e-9], [3e-9]]))
+
+
 def test_answers_agree_within_a_percent():
     one, other = ({"number": np.array(rows)} for rows in ([[100.0], [100.0]], [[100.9], [102.0]]))
     assert Regression().agree(one, other).tolist() == [True, False]

@@ -29,6 +29,7 @@ from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.recipes.probe import Probe
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
+from tlkeras.training import loop
 
 TESTS = Path(__file__).parent
 RECIPE = "fine_tune(phases=[phase(epochs=3, learning_rate=log(1e-4, 10))])"
@@ -238,6 +239,35 @@ def test_a_trial_whose_loss_is_not_finite_is_a_bad_one(pictures, tmp_path):
     rows = json.loads(file.read_text())["trials"]
     assert {row["score"] is None for row in rows if "1e+38" in row["flags"]["recipe"]} <= {True}
     assert any(row["score"] for row in rows)
+
+
+def test_a_trial_that_diverges_later_is_no_bar_for_others(pictures, tmp_path, monkeypatch):
+    def diverge(recipe, model, data, folder, callbacks, shared):
+        (watch,) = callbacks
+        watch.on_epoch_end(0, {"loss": 1.0, "val_loss": 0.1, "val_accuracy": 0.9})
+        raise loop.Diverged("The loss is nan.")
+
+    config = config_of(tmp_path, pictures)
+    store.run(search.PIPELINE[:1], config, store.Store(tmp_path))
+    (examples,) = tmp_path.glob("examples/*/")
+    monkeypatch.setattr(FineTune, "fit", diverge)
+    out = tmp_path / "out"
+    (out / "_scratch").mkdir(parents=True)
+    trial.trial.run(
+        out,
+        examples=examples,
+        backbone=Tiny(),
+        task=Classification(),
+        recipe=FineTune(),
+        batch_size=16,
+        seed=0,
+        precision="float32",
+        bars="{}",
+        feature_cache_gb=1.0,
+        features=tmp_path / "features",
+    )
+    found = json.loads((out / trial.FILE).read_text())
+    assert (found["score"], found["scores"]) == (None, {})
 
 
 def test_an_epoch_has_the_same_number_after_a_kill_and_solved_heads_do_not_count(tmp_path):

@@ -363,6 +363,13 @@ def test_a_folder_gives_the_tokenizer_that_was_saved_in_it(tmp_path):
     assert folders.wordpiece(tmp_path) == WordPiece(WORDS.vocabulary, padding="[UNK]")
 
 
+def test_an_empty_file_of_merges_is_named(tmp_path):
+    (tmp_path / "vocab.json").write_text(json.dumps({"a": 0}))
+    (tmp_path / "merges.txt").write_text("")
+    with pytest.raises(ValueError, match=r"merges\.txt is empty; fetch it"):
+        folders.byte_pairs(tmp_path)
+
+
 def test_a_folder_gives_the_byte_pairs_that_were_saved_in_it(tmp_path):
     ids = {piece: i for i, piece in enumerate(PAIRS.vocabulary)}
     (tmp_path / "vocab.json").write_text(json.dumps(ids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,15 @@ def test_files_that_cannot_be_read_are_told_one_by_one(version, tmp_path):
     wrong = judged(version, data, tmp_path / "out")
     assert "2 of 92 examples cannot be read: red/a.png: is none of" in wrong[""]
     assert "red/b.png" in (tmp_path / "out" / "validation.html").read_text()
+
+
+def test_a_broken_file_whose_name_is_no_text_is_told(version, tmp_path):
+    data = draw(tmp_path / "new", 30, seed=7)
+    (Path(os.fsdecode(os.fsencode(data / "red") + b"/b\xfc.png"))).write_bytes(b"no picture")
+    (data / "red" / "a.png").write_bytes(b"no picture")
+    wrong = judged(version, data, tmp_path / "out")
+    assert "2 of 92 examples cannot be read: red/a.png" in wrong[""]
+    assert "\\udcfc.png: is none of" in wrong[""]
 
 
 def test_the_product_examples_and_a_table_are_judged_like_a_folder(version, examples, tmp_path):

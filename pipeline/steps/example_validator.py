@@ -236,7 +236,7 @@ def _against_train(
         yield name, "New value", f"{_listed(unseen)} in {split}, never in train."
     if missing := sorted(word for word in train if train[word] and not counts.get(word)):
         yield name, "Missing value", f"no {split} example of {_listed(missing)}."
-    if not any(counts.values()):  # No example of the split has a label.
+    if not (any(counts.values()) and any(train.values())):  # No example of a split has a label.
         return
     share = {
         word: counts[word] / sum(counts.values()) - train.get(word, 0) / sum(train.values())

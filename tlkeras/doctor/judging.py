@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras import terminal
 from tlkeras.doctor import answers, drift, samples, schemas, statistics
 from tlkeras.doctor.drift import LEAST_SIZE, LEVEL, Shift
 from tlkeras.doctor.samples import Gathering, Sample
@@ -169,7 +170,8 @@ def _unreadable(count: int, problems: Sequence[str]) -> Iterator[Finding]:
     total = count + len(problems)
     share = len(problems) / total
     found = f"{len(problems):,} of {total:,}"
-    sentence = f"{found} examples cannot be read: {_listed([*problems]) or 'none'}."
+    named = _listed([*map(terminal.printable, problems)]) or "none"  # Ids may hold any bytes.
+    sentence = f"{found} examples cannot be read: {named}."
     is_wrong = share > UNREADABLE
     anomaly = "LOW_SUPPORTED_IMAGE_FRACTION"
     expected = f"at most {UNREADABLE:.0%}"

@@ -82,7 +82,7 @@ def _read(reads: inputs.Input, probe: Mapping[str, Any]) -> Callable[..., Settin
     def described(model: TransferModel) -> Settings | None:
         backbone, shapes = model.backbone, [each.shape for each in model.inputs.values()]
         length, tokenizer = shapes[0][-1], backbone.tokenizer
-        is_read = type(tokenizer) in TOKENIZERS and list(backbone.raw()) == list(probe)
+        is_read = _has_script(tokenizer) and list(backbone.raw()) == list(probe)
         if not is_read or any(tuple(shape) != (None, length) for shape in shapes):
             return None
         prepared = backbone.preprocess(probe)
@@ -92,6 +92,13 @@ def _read(reads: inputs.Input, probe: Mapping[str, Any]) -> Callable[..., Settin
         return {"module": "text", "reads": reads, "length": length, "texts": len(probe)}
 
     return described
+
+
+def _has_script(tokenizer: Any) -> bool:
+    """Returns whether a script cuts texts as a tokenizer does; that of byte pairs is GPT-2's."""
+    if isinstance(tokenizer, BytePairs):
+        return tokenizer.cut == "gpt2" and not (tokenizer.composed or tokenizer.whole_words)
+    return type(tokenizer) in TOKENIZERS
 
 
 def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -192,7 +192,7 @@ def upright_size(encoded: bytes) -> tuple[int, int]:
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         raise ValueError(f"is damaged: {error}") from None
     height, width = image.height, image.width
-    return (width, height) if opening.orientation(image) >= 5 else (height, width)
+    return (width, height) if opening.orientation(image) in _QUARTERS else (height, width)
 
 
 def _numbers(image: Image.Image, encoded: bytes) -> np.ndarray:

@@ -218,6 +218,11 @@ class Found:
             )
             for (number, name), each in self.measured.items()
         ]
+        more_is_better = first.score.more_is_better
+        if (
+            not more_is_better
+        ):  # Tables of many rows show those of the smallest numbers, or the first.
+            rows.sort(key=lambda row: -row[2])
         measures = [
             *dict.fromkeys(name for each in self.measured.values() for name in each.scalars)
         ]
@@ -231,7 +236,7 @@ class Found:
                 [self.key, "examples", primary, "95 % interval", "compared"],
                 rows,
                 f"Groups of fewer than {LEAST} examples are not compared.",
-                weakest=primary,
+                weakest=primary if more_is_better else "",
             ),
             Table(
                 title,

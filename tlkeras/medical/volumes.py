@@ -133,13 +133,12 @@ class Volume:
 
     def extent(self) -> tuple[float, float]:
         """Returns the least and the largest finite value; zeros if there is none."""
-        ends = [0.0, 0.0]
+        ends = (math.inf, -math.inf)
         for number in range(self.slices):
             values = self.values(number)
             if (finite := values[np.isfinite(values)]).size:
-                least, most = float(finite.min()), float(finite.max())
-                ends = [min(ends[0], least), max(ends[1], most)] if number else [least, most]
-        return ends[0], ends[1]
+                ends = min(ends[0], float(finite.min())), max(ends[1], float(finite.max()))
+        return ends if ends[0] <= ends[1] else (0.0, 0.0)
 
     def _require_small(self, file: Path, sides: Sequence[int], axis: int) -> None:
         """Raises ValueError if a header claims more than its file has, or than memory takes."""

@@ -83,7 +83,7 @@ class _ClassNames(HeadAlone, name="class_names"):
                     "of it. Rename the classes, or use probe or fine_tune."
                 )
         if self.text is None:
-            if model.backbone.words([self.prompts[0].format("thing")]) is None:
+            if model.backbone.words([_said(self.prompts[0], "thing")]) is None:
                 raise ValueError(
                     f"zero_shot: the backbone {model.backbone.name} knows no words. Use one that "
                     "does, such as clip or siglip, or name a text network, "
@@ -124,6 +124,10 @@ class _ClassNames(HeadAlone, name="class_names"):
         return head.sharpened(weights, checked, counted)
 
 
+def _said(prompt: str, name: str) -> str:
+    return prompt.replace("{}", name)  # Other braces are text.
+
+
 def words_of(name: str) -> str:
     """Returns the name of a class as words, without an id of WordNet before it."""
     bare = re.sub(r"^n\d{8}[\W_]+", "", name)
@@ -136,7 +140,7 @@ def descriptions_of(
     rows_of: Callable[[Sequence[str]], np.ndarray | None],
 ) -> np.ndarray:
     """Returns a row of unit length for each class, float64 [classes, width]."""
-    found = rows_of([prompt.format(words_of(name)) for name in classes for prompt in prompts])
+    found = rows_of([_said(prompt, words_of(name)) for name in classes for prompt in prompts])
     assert found is not None  # `require_fit` has asked.
     rows = np.asarray(found, np.float64).reshape(len(classes), len(prompts), -1)
     return _unit(_unit(rows).mean(axis=1))

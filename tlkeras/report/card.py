@@ -103,8 +103,8 @@ def code(text: str) -> str:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Returns a table in Markdown; an empty text if it has no rows."""
-    cells = ([number(cell).replace("|", "\\|") for cell in row] for row in rows)
-    lines = [columns, ["---"] * len(columns), *cells]
+    names, *cells = ([number(cell).replace("|", "\\|") for cell in row] for row in (columns, *rows))
+    lines = [names, ["---"] * len(columns), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
 
 

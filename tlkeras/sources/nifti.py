@@ -219,4 +219,4 @@ def _range(source: NIfTI, stamped: str) -> tuple[float, float]:
             ends += [] if volume.shown else [volume.extent()]
         except ValueError:
             continue  # Each is named, with what is wrong, when it is read.
-    return min(low for low, _ in ends), max(high for _, high in ends)
+    return min((low for low, _ in ends), default=0.0), max((high for _, high in ends), default=0.0)

@@ -50,13 +50,19 @@ class Regression(Task, name="regression"):
         """Sets mean and deviation of the numbers.
 
         Raises:
-            ValueError: All numbers are equal.
+            ValueError: All numbers are equal, or so near that Keras takes them for equal.
         """
         numbers = np.stack([*targets]).astype(np.float64)
         if not np.ptp(numbers):
             raise ValueError(
                 f"regression finds nothing to learn: all {len(numbers):,} training numbers are "
                 f"{numbers.flat[0]:g}. Read another column as the number, or add examples."
+            )
+        if (deviation := numbers.std()) <= keras.config.epsilon():
+            raise ValueError(
+                f"The training numbers of regression deviate by {deviation:.1e} from their mean, "
+                f"and Keras scales none by less than {keras.config.epsilon():g}: give them in a "
+                "smaller unit."
             )
         head.get_layer(_SCALE).adapt(numbers)
 

@@ -141,6 +141,8 @@ def byte_pairs(folder: Path) -> BytePairs:
     else:
         vocabulary = _in_order(folder / "vocab.json", _json(folder / "vocab.json", needed=True))
         lines = _lines(folder / "merges.txt")
+        if not lines:
+            raise ValueError(f"{folder / 'merges.txt'} is empty; fetch it once more.")
         merges = lines[lines[0].startswith("#version") :]
     frame = (whole.get("post_processor") or {}).get("type")
     if frame == "RobertaProcessing" or _class(config) in _ROBERTA:

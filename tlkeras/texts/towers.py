@@ -184,8 +184,10 @@ def pictures(folder: Path, size: int) -> tuple[Framing, Values, Values]:
             f"{file} has size {found.get('size')}, crop_size {found.get('crop_size')}, resample "
             f"{found.get('resample')}; expected a resize to {size}, the network's input."
         )
-    factor = found.get("rescale_factor", 1 / 255)
-    mean, deviation = (np.array(found[f"image_{name}"]) for name in ("mean", "std"))
+    factor = found.get("rescale_factor", 1 / 255) if found.get("do_rescale", True) else 1.0
+    mean, deviation = np.zeros(3), np.ones(3)
+    if found.get("do_normalize", True):
+        mean, deviation = (np.array(found[f"image_{name}"]) for name in ("mean", "std"))
     crop = found.get("do_center_crop", False)
     scale, offset = factor / deviation, -mean / deviation
     return Framing(size, method, crop=crop), (*map(float, scale),), (*map(float, offset),)
