@@ -404,6 +404,40 @@ def test_every_number_of_a_mask_is_an_object(tmp_path):
         list(source.replace().examples())
 
 
+def instances(root: Path, pictures: tuple[str, ...], masks: dict[str, int]) -> Instances:
+    """Writes pictures, and masks of one object so many pixels wide."""
+    for name in pictures:
+        picture(root / "images" / name)
+    (root / "masks").mkdir()
+    for name, width in masks.items():
+        numbers = np.zeros([HEIGHT, WIDTH], np.uint8)
+        numbers[:5, :width] = 1
+        Image.fromarray(numbers).save(root / "masks" / name)
+    return Instances(root / "images", root / "masks")
+
+
+@pytest.mark.parametrize(
+    "masks, left",
+    [
+        ({"1_mask.png": 3, "2_mask.png": 4, "10_mask.png": 9}, "10_mask.png"),
+        ({"1.png": 3, "2.png": 4, "1-old.png": 9}, "1-old.png"),
+    ],
+)
+def test_a_mask_is_of_its_own_picture_and_of_no_other(masks, left, tmp_path):
+    source = instances(tmp_path, ("1.png", "2.png"), masks)
+    assert [boxes_of(source, place) for place in (0, 1)] == [[[0, 0, 5, 3]], [[0, 0, 5, 4]]]
+    assert told(source) == f"Masks have no picture of their own and are left out: 1, in {left}."
+
+
+@pytest.mark.parametrize(
+    "pictures, masks",
+    [(("a.jpg", "a.png"), {"a_mask.png": 1}), (("a.jpg",), {"a.png": 1, "a.tif": 1})],
+)
+def test_names_that_differ_in_their_suffix_alone_are_refused(pictures, masks, tmp_path):
+    with pytest.raises(ValueError, match=r"a\.\w+ and .*a\.\w+ differ in their suffix alone"):
+        list(instances(tmp_path, pictures, masks).examples())
+
+
 def test_a_bare_path_is_the_source_of_its_layout(tmp_path):
     voc(tmp_path / "one", {"a": SIZE + thing(1, 1, 9, 9)})
     coco(tmp_path / "two")
