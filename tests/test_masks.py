@@ -128,6 +128,11 @@ def test_the_background_of_a_table_of_colours_may_be_any_row(tmp_path):
         (("1.png", "10.png"), ("1_mask.png", "10_mask.png"), ()),
         (("train/1.png", "val/1.png"), ("train/1.png", "val/1.png"), ()),
         (("1.png", "2.png", "3.png"), ("1.png", "2.png"), ("1 pictures .* no mask .*: 3.png",)),
+        (
+            ("1.png", "2.png", "3.png"),
+            ("1_mask.png", "2_mask.png"),
+            ("1 pictures .* no mask .*: 3.png",),
+        ),
         (("1.png", "2.png"), ("1.png", "2.png", "x.png"), ("1 masks .* no picture .*: x.png",)),
     ],
 )

@@ -164,7 +164,7 @@ class Masks(Source, name="masks"):
         pictures, masks = _found(self.images), _found(self.masks)
         if self.images.absolute() == self.masks.absolute():
             pictures, masks = _beside(pictures, self.images)
-        endings = {_ending(name, masks) for name in pictures if name not in masks}
+        endings = {_ending(name, masks) for name in pictures if name not in masks} - {""}
         ending = endings.pop() if len(endings) == 1 and not pictures.keys() & masks.keys() else ""
         pairs, alone = [], []
         for name, file in pictures.items():
