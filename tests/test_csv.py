@@ -479,6 +479,19 @@ def test_a_picture_may_have_a_caption_in_each_of_several_lines(tmp_path: Path):
     assert source.fingerprint() != before
 
 
+def test_pictures_with_captions_may_be_in_files_of_splits(tmp_path: Path):
+    for number, name in enumerate(["train.csv", "test.csv"]):
+        table(tmp_path, f"image,said\npictures/{number}.jpg,a cat\n", name)
+    source = CSV(tmp_path, caption="said")
+    assert [(source.split(identity), row["image"]) for identity, row in source.examples()] == [
+        ("test", b"1"),
+        ("train", b"0"),
+    ]
+    before = source.fingerprint()
+    (tmp_path / "pictures" / "1.jpg").write_bytes(b"another")
+    assert source.fingerprint() != before
+
+
 @pytest.mark.parametrize(
     ("text", "fields", "message"),
     [
