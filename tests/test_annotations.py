@@ -290,6 +290,35 @@ def test_pictures_are_found_where_coco_has_them(tmp_path):
     assert len([*COCO(moved, tmp_path / "elsewhere").examples()]) == 2
 
 
+def test_backslashes_in_names_of_pictures_part_folders_wherever_they_lie(tmp_path):
+    images = [{"id": 0, "file_name": "train\\a.jpg"}]
+    source = coco(tmp_path, pictures=("train/a.jpg",), images=images)
+    assert [name for name, _ in source.examples()] == ["train/a.jpg"]
+    assert source.split("train/a.jpg") == "train"
+
+
+def test_a_folder_with_one_file_of_coco_and_its_pictures_is_read(tmp_path):
+    folder = tmp_path / "export/train"
+    for name in ("a.jpg", "b.jpg"):
+        picture(folder / name)
+    coco(tmp_path, pictures=()).path.rename(folder / "_annotations.coco.json")
+    assert Source.expand(str(folder)) == f"coco(path={str(folder)!r})"
+    source = COCO(folder)
+    assert [name for name, _ in source.examples()] == ["a.jpg", "b.jpg"]
+    assert source.fingerprint() == COCO(folder / "_annotations.coco.json").fingerprint()
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [((), "has no .json file; expected one"), (("a.json", "b.json"), "has a.json, b.json; expec")],
+)
+def test_a_folder_with_several_files_of_coco_or_none_is_refused(names, message, tmp_path):
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=message):
+        COCO(tmp_path).classes()
+
+
 def yolo(root: Path, text: str, names: str = "names: [cat, dog]\n") -> YOLO:
     picture(root / "images/train/a.jpg")
     picture(root / "images/val/b.jpg")
