@@ -392,6 +392,28 @@ def test_names_are_read_from_the_forms_of_yaml_that_people_use(names, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "names, expected",
+    [
+        ("names: ['cup, mug', 'plate']  # 'two'\nnc: 2\n", ("cup, mug", "plate")),
+        ("names: ['Player #1', \"Player #2\"]\n", ("Player #1", "Player #2")),
+        ("names: {1: 'a, b # c', 0: d}  # e\n", ("d", "a, b # c")),
+        ("names: [\n  'a, b', # c\n  'd # e',\n]\n", ("a, b", "d # e")),
+        ("names:\n- 'a # b'\n- c # d\n", ("a # b", "c")),
+        ("names:\n  0: 'a # b'\n  1: c # d\n", ("a # b", "c")),
+        ("names: ['it''s', cat's, dog's]  # x\n", ("it's", "cat's", "dog's")),
+        ("names: ['a' or 'b', c\\d, 'e\\n']\n", ("'a' or 'b'", "c\\d", "e\\n")),
+    ],
+)
+def test_quotes_keep_commas_and_comments_in_names_of_classes(names, expected, tmp_path):
+    assert yolo(tmp_path, "", names).classes() == expected
+
+
+def test_another_number_of_names_than_stated_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"data.yaml names 2 classes, and its nc is 3\."):
+        yolo(tmp_path, "", "nc: 3  # of them\nnames: [cat, dog]\n").classes()
+
+
+@pytest.mark.parametrize(
     "text, message",
     [
         ("2 0.5 0.5 0.1 0.1", "labels/train/a.txt line 1 has the class 2; data.yaml names 2"),
