@@ -122,6 +122,14 @@ def test_the_own_name_of_a_file_counts_before_the_one_in_it(tmp_path):
     assert boxes_of(source) == [[0, 0, 9, 9]]
 
 
+def test_a_file_of_a_picture_s_own_name_counts_before_one_that_only_names_it(tmp_path):
+    files = {"a1": f"<filename>b.jpg</filename>{SIZE}{thing(1, 1, 2, 2)}"}
+    source = voc(tmp_path, files | {"b": SIZE + thing(1, 1, 9, 9)})
+    assert boxes_of(source, 1) == [[0, 0, 9, 9]]
+    message = "Annotations are of a picture that has one and are left out: 1, in Annotations/a1.xml"
+    assert message in told(source)
+
+
 def test_annotations_without_a_picture_are_left_out(tmp_path):
     source = voc(tmp_path, {"a": SIZE + thing(1, 1, 9, 9), "lost": thing(1, 1, 2, 2, name="emu")})
     assert "Annotations have no picture and are left out: 1, in Annotations/lost.xml." in told(

@@ -130,7 +130,10 @@ class VOC(Source, name="voc"):
         for identity in pictures:
             by_stem.setdefault(Path(identity).stem, []).append(identity)
         found: dict[str, _File] = {}
-        for name, read in self._read.items():
+        # Files of the names of pictures come first.
+        for name, read in sorted(
+            self._read.items(), key=lambda item: Path(item[0]).stem not in by_stem
+        ):
             stems = (Path(name).stem, Path(read.picture.replace("\\", "/")).stem, read.picture)
             fitting = next((by_stem[stem] for stem in stems if stem in by_stem), [])
             beside = [each for each in fitting if Path(each).parent == Path(name).parent]
