@@ -341,6 +341,26 @@ def test_files_of_a_folder_are_its_splits(tmp_path: Path):
     assert len({*ids}) == 6 and ids[0].startswith("validation/")
 
 
+@pytest.mark.parametrize("name", ["latest.csv", "contest.csv", "invalid.csv", "pretrain.csv"])
+def test_a_word_that_only_ends_like_a_split_is_none(name: str, tmp_path: Path):
+    source = texts(tmp_path, "text,label\na,x\nb,y\n")
+    source.path.rename(tmp_path / name)
+    alone = CSV(tmp_path)
+    assert [alone.split(identity) for identity, _ in alone.labels()] == [None, None]
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("text,label\nc,x\n")
+    beside = CSV(tmp_path)
+    assert [beside.split(identity) for identity, _ in beside.labels()] == ["test", "train"]
+    assert beside.remarks() == [f"{tmp_path} has 1 other files, such as {name}; they are left out."]
+
+
+def test_words_that_only_end_like_splits_are_refused_together(tmp_path: Path):
+    for name in ("latest.csv", "invalid.csv"):
+        (tmp_path / name).write_text("text,label\na,x\n")
+    with pytest.raises(ValueError, match=r"has invalid.csv, latest.csv; expected one file, or"):
+        CSV(tmp_path).classes()
+
+
 def test_a_folder_of_tables_of_pictures_keeps_their_paths_as_ids(tmp_path: Path):
     for number, name in enumerate(["train.csv", "test.csv"]):
         table(tmp_path, f"image,label\npictures/{number}.jpg,a\n", name)
