@@ -435,6 +435,22 @@ def test_a_line_of_yolo_that_cannot_be_is_refused_by_its_number(text, message, t
         list(yolo(tmp_path, text).examples())
 
 
+@pytest.mark.parametrize("file", ["data.yaml", "labels/train/a.txt"])
+def test_a_file_of_yolo_that_is_not_utf_8_is_named(file, tmp_path):
+    source = yolo(tmp_path, "0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / file).write_bytes("# Größe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{file} cannot be read: line 1 .*0xf6.*Save it in UTF"):
+        list(source.examples())
+
+
+def test_a_list_of_voc_that_is_not_utf_8_is_named(tmp_path):
+    source = voc(tmp_path, {"a": SIZE + thing(1, 1, 9, 9)})
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_bytes("a\nGröße\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"train.txt cannot be read: line 2 has the byte 0xf6"):
+        list(source.examples())
+
+
 def test_boxes_beside_pictures_with_a_list_of_classes_are_read(tmp_path):
     picture(tmp_path / "a.jpg")
     (tmp_path / "a.txt").write_text("0 0.5 0.5 1.2 1\n")

@@ -282,6 +282,13 @@ def test_a_table_of_colours_that_is_wrong_is_named(table, message, tmp_path):
         source(tmp_path, colours=tmp_path / "t.csv").classes()
 
 
+def test_a_table_of_colours_that_is_not_utf_8_is_named(tmp_path):
+    put(tmp_path, {"1.png": NUMBERS})
+    (tmp_path / "t.csv").write_bytes("name,r,g,b\nGröße,1,2,3\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"t.csv cannot be read: line 2 has .*Save it in UTF-8"):
+        source(tmp_path, colours=tmp_path / "t.csv").classes()
+
+
 def test_folders_without_a_pair_are_refused(tmp_path):
     put(tmp_path, {"x.png": NUMBERS})
     with pytest.raises(ValueError, match=r"No picture in .* has a mask of its name .*: 1.png"):

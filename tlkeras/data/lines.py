@@ -51,6 +51,22 @@ def lines(file: Path, encoding: str, start: int = 0) -> Iterator[tuple[str, int]
         raise ValueError(f"{file} cannot be read: {error.strerror}.") from None
 
 
+def whole(file: Path) -> str:
+    """Returns a text in UTF-8, without the mark that may stand before it.
+
+    Raises:
+        ValueError: The file, and the line that is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{file} cannot be read: line {number} has the byte 0x{error.object[error.start]:02x}, "
+            "which is not UTF-8. Save it in UTF-8."
+        ) from None
+
+
 def _undecodable(
     file: Path, encoding: str, number: int, raw: bytes, error: UnicodeDecodeError
 ) -> str:

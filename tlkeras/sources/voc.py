@@ -21,7 +21,7 @@ from tlkeras.boxes.annotations import (
     examined,
 )
 from tlkeras.boxes.geometry import DIFFICULT
-from tlkeras.data import splits
+from tlkeras.data import lines, splits
 from tlkeras.images import decoding
 from tlkeras.source import Source
 
@@ -160,7 +160,7 @@ class VOC(Source, name="voc"):
         for split, file in named:
             if split is None:
                 continue
-            for line in file.read_text(encoding="utf-8-sig").split("\n"):
+            for line in lines.whole(file).split("\n"):
                 stem = line.strip()
                 if not stem:
                     continue

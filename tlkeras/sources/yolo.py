@@ -17,7 +17,7 @@ from tlkeras.boxes.annotations import (
     collected,
     examined,
 )
-from tlkeras.data import splits
+from tlkeras.data import lines, splits
 from tlkeras.images import decoding
 from tlkeras.source import Source
 
@@ -89,12 +89,11 @@ class YOLO(Source, name="yolo"):
 
     @functools.cached_property
     def _names(self) -> tuple[str, ...]:
-        text = self._settings.read_text(encoding="utf-8-sig")
-        lines = text.splitlines()
+        written = lines.whole(self._settings).splitlines()
         if self._settings.name in _LISTS:
-            names, count = [line.strip() for line in lines if line.strip()], None
+            names, count = [line.strip() for line in written if line.strip()], None
         else:
-            bare = [_COMMENT.sub(r"\1", line).rstrip() for line in lines]
+            bare = [_COMMENT.sub(r"\1", line).rstrip() for line in written]
             names, count = _names(bare), _count(bare)
         if not names or not all(names):
             raise ValueError(
@@ -157,7 +156,7 @@ class YOLO(Source, name="yolo"):
             ValueError: A line of it is wrong.
         """
         found, name = [], file.relative_to(self.path).as_posix()
-        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        for number, line in enumerate(lines.whole(file).split("\n"), start=1):
             if not line.strip():
                 continue
             place = f"{name} line {number}"
