@@ -166,6 +166,22 @@ def test_what_is_no_table_is_told_with_its_name(tmp_path: Path):
         CSV(path).classes()
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_cell_may_hold_a_long_text(quote: str, tmp_path: Path):
+    words = 100_000 * "a b "
+    source = texts(tmp_path, f"text,label\n{quote}{words}{quote},x\nc,y\n")
+    assert [row["text"] for row in rows(source)] == [words.strip(), "c"]
+
+
+@pytest.mark.parametrize(
+    ("more", "times"), [("a,x\n", 50_000), ('a "b,x\n', 50_000), ("a", 11_000_000)]
+)
+def test_a_quote_left_open_is_told_however_much_follows(more: str, times: int, tmp_path: Path):
+    source = texts(tmp_path, 'text,label\n"a,x\n' + times * more)
+    with pytest.raises(ValueError, match=r"is a quote left open\? Save it as CSV in UTF-8"):
+        source.classes()
+
+
 @pytest.mark.parametrize(
     ("written", "read", "message"),
     [
