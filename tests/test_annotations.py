@@ -122,6 +122,14 @@ def test_the_own_name_of_a_file_counts_before_the_one_in_it(tmp_path):
     assert boxes_of(source) == [[0, 0, 9, 9]]
 
 
+def test_a_file_of_a_picture_s_own_name_counts_before_one_that_only_names_it(tmp_path):
+    files = {"a1": f"<filename>b.jpg</filename>{SIZE}{thing(1, 1, 2, 2)}"}
+    source = voc(tmp_path, files | {"b": SIZE + thing(1, 1, 9, 9)})
+    assert boxes_of(source, 1) == [[0, 0, 9, 9]]
+    message = "Annotations are of a picture that has one and are left out: 1, in Annotations/a1.xml"
+    assert message in told(source)
+
+
 def test_annotations_without_a_picture_are_left_out(tmp_path):
     source = voc(tmp_path, {"a": SIZE + thing(1, 1, 9, 9), "lost": thing(1, 1, 2, 2, name="emu")})
     assert "Annotations have no picture and are left out: 1, in Annotations/lost.xml." in told(
@@ -290,6 +298,35 @@ def test_pictures_are_found_where_coco_has_them(tmp_path):
     assert len([*COCO(moved, tmp_path / "elsewhere").examples()]) == 2
 
 
+def test_backslashes_in_names_of_pictures_part_folders_wherever_they_lie(tmp_path):
+    images = [{"id": 0, "file_name": "train\\a.jpg"}]
+    source = coco(tmp_path, pictures=("train/a.jpg",), images=images)
+    assert [name for name, _ in source.examples()] == ["train/a.jpg"]
+    assert source.split("train/a.jpg") == "train"
+
+
+def test_a_folder_with_one_file_of_coco_and_its_pictures_is_read(tmp_path):
+    folder = tmp_path / "export/train"
+    for name in ("a.jpg", "b.jpg"):
+        picture(folder / name)
+    coco(tmp_path, pictures=()).path.rename(folder / "_annotations.coco.json")
+    assert Source.expand(str(folder)) == f"coco(path={str(folder)!r})"
+    source = COCO(folder)
+    assert [name for name, _ in source.examples()] == ["a.jpg", "b.jpg"]
+    assert source.fingerprint() == COCO(folder / "_annotations.coco.json").fingerprint()
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [((), "has no .json file; expected one"), (("a.json", "b.json"), "has a.json, b.json; expec")],
+)
+def test_a_folder_with_several_files_of_coco_or_none_is_refused(names, message, tmp_path):
+    for name in names:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=message):
+        COCO(tmp_path).classes()
+
+
 def yolo(root: Path, text: str, names: str = "names: [cat, dog]\n") -> YOLO:
     picture(root / "images/train/a.jpg")
     picture(root / "images/val/b.jpg")
@@ -363,6 +400,28 @@ def test_names_are_read_from_the_forms_of_yaml_that_people_use(names, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "names, expected",
+    [
+        ("names: ['cup, mug', 'plate']  # 'two'\nnc: 2\n", ("cup, mug", "plate")),
+        ("names: ['Player #1', \"Player #2\"]\n", ("Player #1", "Player #2")),
+        ("names: {1: 'a, b # c', 0: d}  # e\n", ("d", "a, b # c")),
+        ("names: [\n  'a, b', # c\n  'd # e',\n]\n", ("a, b", "d # e")),
+        ("names:\n- 'a # b'\n- c # d\n", ("a # b", "c")),
+        ("names:\n  0: 'a # b'\n  1: c # d\n", ("a # b", "c")),
+        ("names: ['it''s', cat's, dog's]  # x\n", ("it's", "cat's", "dog's")),
+        ("names: ['a' or 'b', c\\d, 'e\\n']\n", ("'a' or 'b'", "c\\d", "e\\n")),
+    ],
+)
+def test_quotes_keep_commas_and_comments_in_names_of_classes(names, expected, tmp_path):
+    assert yolo(tmp_path, "", names).classes() == expected
+
+
+def test_another_number_of_names_than_stated_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"data.yaml names 2 classes, and its nc is 3\."):
+        yolo(tmp_path, "", "nc: 3  # of them\nnames: [cat, dog]\n").classes()
+
+
+@pytest.mark.parametrize(
     "text, message",
     [
         ("2 0.5 0.5 0.1 0.1", "labels/train/a.txt line 1 has the class 2; data.yaml names 2"),
@@ -374,6 +433,22 @@ def test_names_are_read_from_the_forms_of_yaml_that_people_use(names, tmp_path):
 def test_a_line_of_yolo_that_cannot_be_is_refused_by_its_number(text, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         list(yolo(tmp_path, text).examples())
+
+
+@pytest.mark.parametrize("file", ["data.yaml", "labels/train/a.txt"])
+def test_a_file_of_yolo_that_is_not_utf_8_is_named(file, tmp_path):
+    source = yolo(tmp_path, "0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / file).write_bytes("# Größe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{file} cannot be read: line 1 .*0xf6.*Save it in UTF"):
+        list(source.examples())
+
+
+def test_a_list_of_voc_that_is_not_utf_8_is_named(tmp_path):
+    source = voc(tmp_path, {"a": SIZE + thing(1, 1, 9, 9)})
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_bytes("a\nGröße\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"train.txt cannot be read: line 2 has the byte 0xf6"):
+        list(source.examples())
 
 
 def test_boxes_beside_pictures_with_a_list_of_classes_are_read(tmp_path):
@@ -402,6 +477,40 @@ def test_every_number_of_a_mask_is_an_object(tmp_path):
     Image.fromarray(np.zeros([4, 4, 3], np.uint8)).save(tmp_path / "masks/b.png")
     with pytest.raises(ValueError, match=r"b.png is a mask in colour"):
         list(source.replace().examples())
+
+
+def instances(root: Path, pictures: tuple[str, ...], masks: dict[str, int]) -> Instances:
+    """Writes pictures, and masks of one object so many pixels wide."""
+    for name in pictures:
+        picture(root / "images" / name)
+    (root / "masks").mkdir()
+    for name, width in masks.items():
+        numbers = np.zeros([HEIGHT, WIDTH], np.uint8)
+        numbers[:5, :width] = 1
+        Image.fromarray(numbers).save(root / "masks" / name)
+    return Instances(root / "images", root / "masks")
+
+
+@pytest.mark.parametrize(
+    "masks, left",
+    [
+        ({"1_mask.png": 3, "2_mask.png": 4, "10_mask.png": 9}, "10_mask.png"),
+        ({"1.png": 3, "2.png": 4, "1-old.png": 9}, "1-old.png"),
+    ],
+)
+def test_a_mask_is_of_its_own_picture_and_of_no_other(masks, left, tmp_path):
+    source = instances(tmp_path, ("1.png", "2.png"), masks)
+    assert [boxes_of(source, place) for place in (0, 1)] == [[[0, 0, 5, 3]], [[0, 0, 5, 4]]]
+    assert told(source) == f"Masks have no picture of their own and are left out: 1, in {left}."
+
+
+@pytest.mark.parametrize(
+    "pictures, masks",
+    [(("a.jpg", "a.png"), {"a_mask.png": 1}), (("a.jpg",), {"a.png": 1, "a.tif": 1})],
+)
+def test_names_that_differ_in_their_suffix_alone_are_refused(pictures, masks, tmp_path):
+    with pytest.raises(ValueError, match=r"a\.\w+ and .*a\.\w+ differ in their suffix alone"):
+        list(instances(tmp_path, pictures, masks).examples())
 
 
 def test_a_bare_path_is_the_source_of_its_layout(tmp_path):

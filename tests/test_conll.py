@@ -100,7 +100,12 @@ def test_a_sentence_again_has_another_id(tmp_path: Path):
     [
         (("train.conll", "dev.conll", "test.conll"), ["validation", "test", "train"]),
         (("wnut17train.conll", "emerging.dev.conll"), ["validation", "train"]),
+        (
+            ("wnut17train.conll", "emerging.dev.conll", "emerging.test.conll"),
+            ["validation", "test", "train"],
+        ),
         (("eng.train", "eng.valid", "eng.test"), ["test", "train", "validation"]),
+        (("engtrain.conll", "engdev.conll", "engtest.conll"), ["validation", "test", "train"]),
         (("all.txt",), [None]),
     ],
 )

@@ -166,6 +166,22 @@ def test_what_is_no_table_is_told_with_its_name(tmp_path: Path):
         CSV(path).classes()
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_cell_may_hold_a_long_text(quote: str, tmp_path: Path):
+    words = 100_000 * "a b "
+    source = texts(tmp_path, f"text,label\n{quote}{words}{quote},x\nc,y\n")
+    assert [row["text"] for row in rows(source)] == [words.strip(), "c"]
+
+
+@pytest.mark.parametrize(
+    ("more", "times"), [("a,x\n", 50_000), ('a "b,x\n', 50_000), ("a", 11_000_000)]
+)
+def test_a_quote_left_open_is_told_however_much_follows(more: str, times: int, tmp_path: Path):
+    source = texts(tmp_path, 'text,label\n"a,x\n' + times * more)
+    with pytest.raises(ValueError, match=r"is a quote left open\? Save it as CSV in UTF-8"):
+        source.classes()
+
+
 @pytest.mark.parametrize(
     ("written", "read", "message"),
     [
@@ -341,6 +357,26 @@ def test_files_of_a_folder_are_its_splits(tmp_path: Path):
     assert len({*ids}) == 6 and ids[0].startswith("validation/")
 
 
+@pytest.mark.parametrize("name", ["latest.csv", "contest.csv", "invalid.csv", "pretrain.csv"])
+def test_a_word_that_only_ends_like_a_split_is_none(name: str, tmp_path: Path):
+    source = texts(tmp_path, "text,label\na,x\nb,y\n")
+    source.path.rename(tmp_path / name)
+    alone = CSV(tmp_path)
+    assert [alone.split(identity) for identity, _ in alone.labels()] == [None, None]
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text("text,label\nc,x\n")
+    beside = CSV(tmp_path)
+    assert [beside.split(identity) for identity, _ in beside.labels()] == ["test", "train"]
+    assert beside.remarks() == [f"{tmp_path} has 1 other files, such as {name}; they are left out."]
+
+
+def test_words_that_only_end_like_splits_are_refused_together(tmp_path: Path):
+    for name in ("latest.csv", "invalid.csv"):
+        (tmp_path / name).write_text("text,label\na,x\n")
+    with pytest.raises(ValueError, match=r"has invalid.csv, latest.csv; expected one file, or"):
+        CSV(tmp_path).classes()
+
+
 def test_a_folder_of_tables_of_pictures_keeps_their_paths_as_ids(tmp_path: Path):
     for number, name in enumerate(["train.csv", "test.csv"]):
         table(tmp_path, f"image,label\npictures/{number}.jpg,a\n", name)
@@ -474,6 +510,19 @@ def test_a_picture_may_have_a_caption_in_each_of_several_lines(tmp_path: Path):
     )
     group = Split(group="(.+)/").group_of
     assert first != third and group(first) == group(third) == "pictures/0.jpg"
+    before = source.fingerprint()
+    (tmp_path / "pictures" / "1.jpg").write_bytes(b"another")
+    assert source.fingerprint() != before
+
+
+def test_pictures_with_captions_may_be_in_files_of_splits(tmp_path: Path):
+    for number, name in enumerate(["train.csv", "test.csv"]):
+        table(tmp_path, f"image,said\npictures/{number}.jpg,a cat\n", name)
+    source = CSV(tmp_path, caption="said")
+    assert [(source.split(identity), row["image"]) for identity, row in source.examples()] == [
+        ("test", b"1"),
+        ("train", b"0"),
+    ]
     before = source.fingerprint()
     (tmp_path / "pictures" / "1.jpg").write_bytes(b"another")
     assert source.fingerprint() != before

@@ -128,6 +128,11 @@ def test_the_background_of_a_table_of_colours_may_be_any_row(tmp_path):
         (("1.png", "10.png"), ("1_mask.png", "10_mask.png"), ()),
         (("train/1.png", "val/1.png"), ("train/1.png", "val/1.png"), ()),
         (("1.png", "2.png", "3.png"), ("1.png", "2.png"), ("1 pictures .* no mask .*: 3.png",)),
+        (
+            ("1.png", "2.png", "3.png"),
+            ("1_mask.png", "2_mask.png"),
+            ("1 pictures .* no mask .*: 3.png",),
+        ),
         (("1.png", "2.png"), ("1.png", "2.png", "x.png"), ("1 masks .* no picture .*: x.png",)),
     ],
 )
@@ -283,6 +288,13 @@ def test_a_table_of_colours_that_is_wrong_is_named(table, message, tmp_path):
     put(tmp_path, {"1.png": NUMBERS})
     (tmp_path / "t.csv").write_text(table)
     with pytest.raises(ValueError, match=message):
+        source(tmp_path, colours=tmp_path / "t.csv").classes()
+
+
+def test_a_table_of_colours_that_is_not_utf_8_is_named(tmp_path):
+    put(tmp_path, {"1.png": NUMBERS})
+    (tmp_path / "t.csv").write_bytes("name,r,g,b\nGröße,1,2,3\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"t.csv cannot be read: line 2 has .*Save it in UTF-8"):
         source(tmp_path, colours=tmp_path / "t.csv").classes()
 
 

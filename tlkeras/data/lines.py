@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from tlkeras import folders, spec
 from tlkeras.data import splits
 from tlkeras.source import Source
 
-# A word for a split that stands, without a break, at the end of another: ``wnut17train``.
-_ENDING = re.compile(r"(train|dev|valid|test)$")
+# Between the words of a name; letters behind a number are another word: ``wnut17train``.
+_BREAK = re.compile(r"[\W_]+|(?<=\d)(?=[a-z])")
+
+# A word for a split that stands, without a break, at the end of another: ``engtrain``.
+_ENDING = re.compile(r"(.+)(train|dev|valid|test)")
 
 # The first two bytes of texts of which a character takes two or four bytes.
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
@@ -48,6 +51,22 @@ def lines(file: Path, encoding: str, start: int = 0) -> Iterator[tuple[str, int]
         raise ValueError(f"{file} cannot be read: {error.strerror}.") from None
 
 
+def whole(file: Path) -> str:
+    """Returns a text in UTF-8, without the mark that may stand before it.
+
+    Raises:
+        ValueError: The file, and the line that is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{file} cannot be read: line {number} has the byte 0x{error.object[error.start]:02x}, "
+            "which is not UTF-8. Save it in UTF-8."
+        ) from None
+
+
 def _undecodable(
     file: Path, encoding: str, number: int, raw: bytes, error: UnicodeDecodeError
 ) -> str:
@@ -64,7 +83,7 @@ def parts(path: Path, suffixes: Collection[str]) -> list[tuple[Path, str | None]
     """Returns the files of a data set and their splits: one file, or those of splits in a folder.
 
     In a folder, files of these endings count, or all if none has such an ending. Files whose names
-    tell no split are left out.
+    tell no split are left out, such as ``latest``. But ``engtest`` is one beside ``engtrain``.
 
     Raises:
         ValueError: There is no such path, or it is not clear which files are meant.
@@ -75,9 +94,7 @@ def parts(path: Path, suffixes: Collection[str]) -> list[tuple[Path, str | None]
         raise ValueError(folders.missing(path))
     inside = _inside(path)
     found = [file for file in inside if file.suffix.lower() in suffixes] or inside
-    named: list[tuple[Path, str | None]] = [
-        (file, split) for file in found if (split := _split(file))
-    ]
+    named = _named(found)
     if not named and len(found) == 1:
         return [(found[0], None)]
     if not named:
@@ -103,10 +120,22 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(each for each in folder.iterdir() if each.is_file() and each.name[0] != ".")
 
 
-def _split(file: Path) -> str | None:
-    """Returns the split that the name of a file tells; None if it tells none or several."""
-    words = [word for word in re.split(r"[\W_]+", file.name.lower()) if word]
-    found = {split for word in words if (split := splits.named(word))}
-    if not found and (ending := _ENDING.search(file.stem.lower())):
-        return splits.named(ending.group())
-    return found.pop() if len(found) == 1 else None
+def _named(found: Sequence[Path]) -> list[tuple[Path, str | None]]:
+    """Returns the files whose names tell one split, each with it."""
+    ends = {file: end for file in found if (end := _ENDING.fullmatch(file.stem.lower()))}
+    alike: dict[str, set[str]] = {}
+    for end in ends.values():
+        alike.setdefault(end.group(1), set()).add(end.group(2))
+    told = {file: _told(file.name) for file in found}
+    for file, end in ends.items():
+        if len(alike[end.group(1)]) > 1 and not told[file]:
+            told[file] = _told(end.group(2))
+    return [
+        (file, split) for file, several in told.items() if len(several) == 1 for split in several
+    ]
+
+
+def _told(name: str) -> set[str]:
+    """Returns the splits that the words in a name tell."""
+    words = filter(None, _BREAK.split(name.lower()))
+    return {split for word in words if (split := splits.named(word))}

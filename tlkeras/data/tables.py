@@ -19,6 +19,8 @@ _BLANK = " "
 # So many lines without column names tell the delimiter.
 _TRIED = 20
 
+# So many characters may be in a cell, more than in any book; beyond is a quote that is left open.
+_LONGEST = 10_000_000
 
 _HEADLESS = " If line 1 is an example, name the columns in their order: columns=['label', 'text']."
 
@@ -121,6 +123,8 @@ class Table:
 
         quoted = self.quotes and delimiter != _BLANK
         quoting: Any = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        # The limit is of the whole process; as it is only raised, others read all that they did.
+        csv.field_size_limit(max(csv.field_size_limit(), _LONGEST))
         rows = csv.reader(fed(), delimiter=delimiter, quoting=quoting, strict=strict)
         begin = start
         try:

@@ -31,7 +31,8 @@ class COCO(Source, name="coco"):
 
     Classes are the categories by their ids, which may have gaps. Groups with ``iscrowd`` are
     neither learned nor measured. A picture without an annotation has no object. Ids are the names
-    of the files; folders train, val and test in them are the user's splits.
+    of the files; folders train, val and test in them are the user's splits. `path` may be a folder
+    in which that file is the only one of its ending.
     """
 
     suffixes = (".json",)
@@ -49,7 +50,7 @@ class COCO(Source, name="coco"):
     def classes(self):
         names = tuple(str(each["name"]) for each in self._categories.values())
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{self.path} has several categories of the name {twice[0]!r}.")
+            raise ValueError(f"{self._file} has several categories of the name {twice[0]!r}.")
         return names
 
     def examples(self):
@@ -62,7 +63,7 @@ class COCO(Source, name="coco"):
         return self._found.labels()
 
     def fingerprint(self):
-        return self._found.fingerprint([self.path])
+        return self._found.fingerprint([self._file])
 
     def split(self, identity):
         return self._found.split(identity)
@@ -71,17 +72,32 @@ class COCO(Source, name="coco"):
         return list(self._found.remarks)
 
     @functools.cached_property
-    def _content(self) -> Mapping[str, Any]:
-        if not self.path.is_file():
+    def _file(self) -> Path:
+        """The JSON file: `path`, or the only one in that folder."""
+        if self.path.is_file():
+            return self.path
+        if not self.path.is_dir():
             raise ValueError(folders.missing(self.path))
+        found = sorted(
+            each
+            for each in self.path.iterdir()
+            if each.suffix.lower() in self.suffixes and each.is_file() and each.name[0] != "."
+        )
+        if len(found) != 1:
+            names = spec.listed([file.name for file in found]) or "no .json file"
+            raise ValueError(f"{self.path} has {names}; expected one .json file, or give its path.")
+        return found[0]
+
+    @functools.cached_property
+    def _content(self) -> Mapping[str, Any]:
         try:
-            read = json.loads(self.path.read_bytes())
+            read = json.loads(self._file.read_bytes())
         except (OSError, ValueError) as error:
-            raise ValueError(f"{self.path} cannot be read: {error}.") from None
+            raise ValueError(f"{self._file} cannot be read: {error}.") from None
         missing = [name for name in _PARTS if not isinstance(_dict(read).get(name), list)]
         if missing:
             raise ValueError(
-                f"{self.path} has no list {missing[0]!r}; a COCO file has {', '.join(_PARTS)}."
+                f"{self._file} has no list {missing[0]!r}; a COCO file has {', '.join(_PARTS)}."
             )
         return read
 
@@ -90,17 +106,17 @@ class COCO(Source, name="coco"):
         """The categories by id, in the order of ids."""
         found = self._by_id("categories", ("id", "name"))
         if not found:
-            raise ValueError(f"{self.path} has no category.")
+            raise ValueError(f"{self._file} has no category.")
         return dict(sorted(found.items()))
 
     def _by_id(self, part: str, needed: tuple[str, ...]) -> dict[Any, Mapping[str, Any]]:
         found: dict[Any, Mapping[str, Any]] = {}
         for place, each in enumerate(self._content[part]):
             if lost := [name for name in needed if name not in _dict(each)]:
-                raise ValueError(f"{self.path}: {part}[{place}] has no {lost[0]!r}.")
+                raise ValueError(f"{self._file}: {part}[{place}] has no {lost[0]!r}.")
             if not isinstance(each["id"], int) or each["id"] in found:
                 raise ValueError(
-                    f"{self.path}: {part}[{place}] has the id {each['id']!r}, expected a whole "
+                    f"{self._file}: {part}[{place}] has the id {each['id']!r}, expected a whole "
                     "number that no other has."
                 )
             found[each["id"]] = each
@@ -117,22 +133,22 @@ class COCO(Source, name="coco"):
                 objects[number].append(each)
             else:
                 problems.add("annotations are of no picture in the file and left out", each.place)
-        top = self._top([str(each["file_name"]) for each in pictures.values()])
+        identities = [str(each["file_name"]).replace("\\", "/") for each in pictures.values()]
+        top = self._top(identities)
         found: dict[str, Annotated] = {}
-        for number, each in pictures.items():
-            identity = str(each["file_name"]).replace("\\", "/")
+        for identity, (number, each) in zip(identities, pictures.items(), strict=True):
             if not (top / identity).is_file():
                 problems.add(f"pictures are not in {top} and left out", identity)
                 continue
             if identity in found:
-                raise ValueError(f"{self.path} has two images of the file {identity!r}.")
+                raise ValueError(f"{self._file} has two images of the file {identity!r}.")
             size = (float(each.get("height") or 0), float(each.get("width") or 0))
             split = splits.of_folders(identity)
             mine = tuple(objects[number])
             found[identity] = Annotated(identity, top / identity, mine, size, split)
         if not found:
             raise ValueError(
-                f"None of the {len(pictures):,} pictures that {self.path} names is in {top}; give "
+                f"None of the {len(pictures):,} pictures that {self._file} names is in {top}; give "
                 "their folder as images."
             )
         return examined(found.values(), problems)
@@ -143,7 +159,7 @@ class COCO(Source, name="coco"):
         Raises:
             ValueError: What is wrong with it.
         """
-        place = f"annotations[{row[0]}] of {self.path.name}"
+        place = f"annotations[{row[0]}] of {self._file.name}"
         each = _dict(row[1])
         category = each.get("category_id")
         if category not in self._numbers:
@@ -160,22 +176,22 @@ class COCO(Source, name="coco"):
     def _numbers(self) -> dict[Any, int]:
         return {number: place for place, number in enumerate(self._categories)}
 
-    def _top(self, names: list[str]) -> Path:
+    def _top(self, identities: list[str]) -> Path:
         """Returns the folder of the pictures, that with the most of the first ones."""
         if self.images is not None:
             if not self.images.is_dir():
                 raise ValueError(folders.missing(self.images))
             return self.images
         near = [*self._near()]
-        return max(near, key=lambda top: sum((top / name).is_file() for name in names[:100]))
+        return max(near, key=lambda top: sum((top / each).is_file() for each in identities[:100]))
 
     def _near(self) -> Iterator[Path]:
         """Yields the folders where pictures usually are, the nearest first.
 
         Those of ``annotations/instances_val2017.json`` are in ``val2017``.
         """
-        beside = self.path.absolute().parent
-        stem = self.path.stem.rpartition("_")[2]
+        beside = self._file.absolute().parent
+        stem = self._file.stem.rpartition("_")[2]
         for top in (beside, beside.parent):
             yield from (top, top / "images", top / "images" / stem, top / stem)
 

@@ -106,10 +106,13 @@ class CSV(Source, name="csv"):
         yield from zip(found.ids, map(list, found.labels), strict=True)
 
     def fingerprint(self):
-        files = [(file.name, file) for file, _ in self._files()]
+        parts = self._files()
+        files = [(file.name, file) for file, _ in parts]
         pictures = self._index().ids if self._input == "image" else []
         if self.caption:
-            pictures = dict.fromkeys(each.rpartition("/")[0] for each in pictures)
+            # In files of splits, an id begins with the split.
+            first = any(split for _, split in parts)
+            pictures = dict.fromkeys("/".join(each.split("/")[first:-1]) for each in pictures)
         return stamp([*files, *((each, _found(self, each)[1]) for each in pictures)])
 
     def split(self, identity):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +70,14 @@ class Instances(Source, name="instances"):
         """Returns the pictures below a folder by their path in it without its ending."""
         if not top.is_dir():
             raise ValueError(folders.missing(top))
-        return {
-            file.relative_to(top).with_suffix("").as_posix(): file
-            for file in folders.walk(top, top)
-            if file.suffix.lower() in decoding.SUFFIXES
-        }
+        found: dict[str, Path] = {}
+        for file in folders.walk(top, top):
+            if file.suffix.lower() in decoding.SUFFIXES:
+                name = file.relative_to(top).with_suffix("").as_posix()
+                if name in found:
+                    raise ValueError(f"{found[name]} and {file} differ in their suffix alone.")
+                found[name] = file
+        return found
 
     @functools.cached_property
     def _masks(self) -> dict[str, Path]:
@@ -84,11 +88,11 @@ class Instances(Source, name="instances"):
         problems, pictures = Problems(), self._files(self.images)
         if not pictures:
             raise ValueError(f"{self.images} has no pictures ({', '.join(decoding.SUFFIXES)}).")
-        fitting: dict[str, Path] = {}
+        fitting = {name: file for name, file in self._masks.items() if name in pictures}
         for name, file in self._masks.items():
-            # "1_mask" is of "1"; of "1" and "1_2", the longer name.
-            own = [name, *(name[:end] for end in range(len(name) - 1, 0, -1))]
-            picture = next((each for each in own if each in pictures), None)
+            if name in pictures:
+                continue
+            picture = _shortened(name, pictures)
             if picture is None or picture in fitting:
                 problems.add("masks have no picture of their own and are left out", file.name)
             else:
@@ -103,6 +107,13 @@ class Instances(Source, name="instances"):
             split = splits.of_folders(identity)
             found.append(Annotated(identity, file, objects, size, split))
         return examined(found, problems)
+
+
+def _shortened(name: str, pictures: Collection[str]) -> str | None:
+    """Returns the picture whose name that of a mask begins with, of "1" and "1_2" the longer."""
+    # A letter or digit after the name is that of another picture, 10 after 1.
+    ends = (end for end in range(len(name) - 1, 0, -1) if not name[end].isalnum())
+    return next((name[:end] for end in ends if name[:end] in pictures), None)
 
 
 def _objects(file: Path) -> tuple[tuple[float, float], tuple[Object, ...]]:

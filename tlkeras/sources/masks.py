@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tlkeras import folders, spec
-from tlkeras.data import splits
+from tlkeras.data import lines, splits
 from tlkeras.images import decoding
 from tlkeras.images.masks import IGNORE, nearest
 from tlkeras.kinds.image import Image
@@ -164,7 +165,7 @@ class Masks(Source, name="masks"):
         pictures, masks = _found(self.images), _found(self.masks)
         if self.images.absolute() == self.masks.absolute():
             pictures, masks = _beside(pictures, self.images)
-        endings = {_ending(name, masks) for name in pictures if name not in masks}
+        endings = {_ending(name, masks) for name in pictures if name not in masks} - {""}
         ending = endings.pop() if len(endings) == 1 and not pictures.keys() & masks.keys() else ""
         pairs, alone = [], []
         for name, file in pictures.items():
@@ -302,8 +303,7 @@ def _table(path: Path) -> dict[str, tuple[int, ...]]:
     """
     if not path.is_file():
         raise ValueError(folders.missing(path))
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file, skipinitialspace=True))
+    rows = list(csv.DictReader(io.StringIO(lines.whole(path)), skipinitialspace=True))
     header = {(name or "").strip().lower(): name for name in (rows[0] if rows else {})}
     if missing := [name for name in _COLUMNS if name not in header]:
         raise ValueError(

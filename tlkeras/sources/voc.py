@@ -21,7 +21,7 @@ from tlkeras.boxes.annotations import (
     examined,
 )
 from tlkeras.boxes.geometry import DIFFICULT
-from tlkeras.data import splits
+from tlkeras.data import lines, splits
 from tlkeras.images import decoding
 from tlkeras.source import Source
 
@@ -130,7 +130,10 @@ class VOC(Source, name="voc"):
         for identity in pictures:
             by_stem.setdefault(Path(identity).stem, []).append(identity)
         found: dict[str, _File] = {}
-        for name, read in self._read.items():
+        # Files of the names of pictures come first.
+        for name, read in sorted(
+            self._read.items(), key=lambda item: Path(item[0]).stem not in by_stem
+        ):
             stems = (Path(name).stem, Path(read.picture.replace("\\", "/")).stem, read.picture)
             fitting = next((by_stem[stem] for stem in stems if stem in by_stem), [])
             beside = [each for each in fitting if Path(each).parent == Path(name).parent]
@@ -157,7 +160,7 @@ class VOC(Source, name="voc"):
         for split, file in named:
             if split is None:
                 continue
-            for line in file.read_text(encoding="utf-8-sig").split("\n"):
+            for line in lines.whole(file).split("\n"):
                 stem = line.strip()
                 if not stem:
                     continue

@@ -17,7 +17,7 @@ from tlkeras.boxes.annotations import (
     collected,
     examined,
 )
-from tlkeras.data import splits
+from tlkeras.data import lines, splits
 from tlkeras.images import decoding
 from tlkeras.source import Source
 
@@ -25,6 +25,11 @@ _SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _LISTS = ("classes.txt", "obj.names", "classes.names")
 _PICTURES, _LABELS = "images", "labels"
 _NUMBERS = 5  # Of a line: class, middle (x, y), width and height in [0, 1].
+
+# In YAML a quote stands around a word only if it is the first character of it.
+_QUOTED = r"""(?:'(?:[^']|'')*'|"(?:[^"\\]|\\.)*")"""
+_COMMENT = re.compile(rf"((?:^|[\[{{,:-])\s*{_QUOTED})|(?:^|\s)#.*")
+_ITEM = re.compile(rf"\s*(?:\d+\s*:\s*)?{_QUOTED}\s*(?=,|$)|[^,]+")
 
 
 class YOLO(Source, name="yolo"):
@@ -84,16 +89,20 @@ class YOLO(Source, name="yolo"):
 
     @functools.cached_property
     def _names(self) -> tuple[str, ...]:
-        text = self._settings.read_text(encoding="utf-8-sig")
-        lines = text.splitlines()
-        is_list = self._settings.name in _LISTS
-        names = [line.strip() for line in lines if line.strip()] if is_list else _names(lines)
+        written = lines.whole(self._settings).splitlines()
+        if self._settings.name in _LISTS:
+            names, count = [line.strip() for line in written if line.strip()], None
+        else:
+            bare = [_COMMENT.sub(r"\1", line).rstrip() for line in written]
+            names, count = _names(bare), _count(bare)
         if not names or not all(names):
             raise ValueError(
                 f"{self._settings} names no classes, expected names: [cat, dog] or a list below it."
             )
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{self._settings} names the class {twice[0]!r} twice.")
+        if count not in (None, len(names)):
+            raise ValueError(f"{self._settings} names {len(names)} classes, and its nc is {count}.")
         return tuple(names)
 
     @functools.cached_property
@@ -147,7 +156,7 @@ class YOLO(Source, name="yolo"):
             ValueError: A line of it is wrong.
         """
         found, name = [], file.relative_to(self.path).as_posix()
-        for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        for number, line in enumerate(lines.whole(file).split("\n"), start=1):
             if not line.strip():
                 continue
             place = f"{name} line {number}"
@@ -179,12 +188,17 @@ def _around(xs: list[float], ys: list[float]) -> tuple[float, float, float, floa
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
-def _names(lines: list[str]) -> list[str]:
-    """Returns the value of ``names`` in a YAML file: a list or a numbered mapping of words.
+def _count(bare: list[str]) -> int | None:
+    """Returns the value of ``nc`` in a YAML file without comments, if it is there."""
+    found = (re.fullmatch(r"nc\s*:\s*(\d+)", line) for line in bare)
+    return next((int(match.group(1)) for match in found if match), None)
+
+
+def _names(bare: list[str]) -> list[str]:
+    """Returns the value of ``names`` in a YAML file without comments: words in a list or numbered.
 
     Of YAML no more is read than such files need.
     """
-    bare = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in lines]
     start = next((i for i, line in enumerate(bare) if re.match(r"names\s*:", line)), None)
     if start is None:
         return []
@@ -194,7 +208,7 @@ def _names(lines: list[str]) -> list[str]:
         while not first.endswith(("]", "}")) and last + 1 < len(bare):
             last += 1
             first += " " + bare[last].strip()
-        items = [each for each in first[1:-1].split(",") if each.strip()]
+        items = [each for each in _ITEM.findall(first[1:-1]) if each.strip()]
     else:
         items = []
         for line in bare[start + 1 :]:
@@ -212,5 +226,6 @@ def _names(lines: list[str]) -> list[str]:
 
 def _plain(word: str) -> str:
     """Returns a word of YAML without its quotes."""
-    is_quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "'\""
-    return str(ast.literal_eval(word)) if is_quoted else word
+    if not re.fullmatch(_QUOTED, word):
+        return word
+    return word[1:-1].replace("''", "'") if word[0] == "'" else str(ast.literal_eval(word))
