@@ -212,7 +212,7 @@ def test_a_mask_drawn_on_a_turned_photo_as_stored_is_turned_with_it(tmp_path):
 
 
 def test_an_orientation_that_is_none_turns_neither_picture_nor_mask(tmp_path):
-    put(tmp_path, {"1.png": NUMBERS}, ())
+    put(tmp_path, {"1.png": NUMBERS}, ("1.png",))
     exif = Image.Exif()
     exif[0x0112] = 9
     pixels = NUMBERS[..., None].repeat(3, axis=-1) * np.uint8(80)
