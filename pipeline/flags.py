@@ -203,15 +203,23 @@ def step_values(
 def _completed(config: type[Spec], values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the fields as a config of the default source has them, unless a required one misses.
 
+    A step that reads no source judges the fields in `_OF_SOURCE` by its examples.
+
     Raises:
         ValueError: What the pipeline says of them.
     """
     if values.get("name") == "":  # See `_alone`.
         raise ValueError("--name is empty; set the name of the pushed model.")
     if all(option.name in values or not option.required for option in Option.of(config)):
-        made = _config(config, values)
-        return {name: getattr(made, name) for name in values}
+        left = () if "source" in values else _OF_SOURCE
+        known = {name: value for name, value in values.items() if name not in left}
+        made = _config(config, known)
+        return {**values, **{name: getattr(made, name) for name in known}}
     return dict(values)
+
+
+_OF_SOURCE = ("max_gap",)
+"""The fields that a config compares with its source."""
 
 
 def _config(config: type[Spec], values: Mapping[str, Any]) -> Spec:

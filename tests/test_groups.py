@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from absl import flags as absl_flags
 from conftest import COLOURS, Tiny
 from PIL import Image
 
+from pipeline import flags, option
 from pipeline.config import Config
+from pipeline.option import Option
 from pipeline.steps import evaluator
 from tlkeras.data import groups as membership
 from tlkeras.data import ingest, records
@@ -192,8 +195,23 @@ def test_a_gap_between_groups_is_not_blessed_and_told_with_its_support(
     assert "By 'site', the accuracy of far is" in [*found.found.remarks()][-1]
 
 
+def test_the_evaluator_alone_asks_the_examples_for_their_groups(
+    recorded: Path, model: Path, tmp_path: Path
+):
+    parse = flags.step_parser(evaluator.evaluation, Config, absl_flags.FlagValues())
+    words = ["--model=m", "--examples=e", "--resolved=r", "--out=o", "--max_gap=0.05"]
+    assert parse(["evaluator", *words])["max_gap"] == 0.05
+    texts = {each.name: option.written(each.default) for each in Option.of(Config)}
+    texts |= {**dict.fromkeys(("model", "examples", "resolved"), "x"), "max_gap": "0.05"}
+    assert flags.step_values(evaluator.evaluation, texts, Config)[0]["max_gap"] == 0.05
+    with pytest.raises(ValueError, match=r"--max_gap=0.05 compares groups, and the examples have"):
+        evaluated(tmp_path / "out", recorded, model, 0.05)
+    with pytest.raises(ValueError, match=r"--max_gap is 5, expected a share from 0 to 1"):
+        evaluated(tmp_path / "other", recorded, model, 5.0)
+
+
 def test_a_reason_of_groups_refuses_the_model(grouped: Path, model: Path, tmp_path: Path):
-    blessing = evaluated(tmp_path / "out", grouped, model, -1.0)  # Any gap is more.
+    blessing = evaluated(tmp_path / "out", grouped, model, 0.0)  # Any gap is more.
     assert not blessing["blessed"] and len(blessing["reasons"]) == 2
     assert all("--max_gap" in reason for reason in blessing["reasons"])
 

@@ -23,8 +23,10 @@ def tallies(data: Data, split: str, max_gap: float | None = None) -> list[GroupT
     """Returns a new tally for every feature of the kind ``group``.
 
     Raises:
-        ValueError: `max_gap` asks for a judgement, and one is not possible.
+        ValueError: `max_gap` is no share, or asks for a judgement that is not possible.
     """
+    if max_gap is not None and not 0 <= max_gap <= 1:
+        raise ValueError(f"--max_gap is {max_gap:g}, expected a share from 0 to 1.")
     keys = membership.keys(data.info)
     if max_gap is not None and not keys:
         raise ValueError(
