@@ -168,6 +168,12 @@ def _component(dsl: Any, step: Step, image: str) -> Any:
         return dsl.component(loaded, base_image=image, install_kfp_package=False)
 
 
+EXAMPLE = (
+    "--out=pipeline.yaml --image=REGISTRY/tlkeras:1 --volume=CLAIM:/store "
+    "--root=/store/runs --saved_models=/store/models"
+)
+
+
 def command(argv: Sequence[str]) -> NoReturn:
     """Runs ``tlkeras kubeflow``."""
-    flags.run(argv, main, Target, Config)
+    flags.run(argv, main, Target, Config, example=EXAMPLE)

@@ -66,6 +66,17 @@ def test_the_flags_are_the_defaults_of_the_pipelines_parameters(tmp_path):
     assert "pusher" not in pipeline["root"]["dag"]["tasks"]
 
 
+def test_the_example_of_the_help_has_folders_that_all_containers_see(capsys):
+    with pytest.raises(SystemExit):
+        kubeflow.command(["kubeflow", "--help"])
+    told = "".join(capsys.readouterr().out.split())
+    assert "".join(kubeflow.EXAMPLE.split()) in told
+    given = dict(each.removeprefix("--").split("=", 1) for each in kubeflow.EXAMPLE.split())
+    root, saved_models = Path(given.pop("root")), Path(given.pop("saved_models"))
+    Target(**{**given, "out": Path(given["out"])})
+    assert root.is_absolute() and saved_models.is_absolute()
+
+
 def test_a_volume_is_mounted_in_every_container(tmp_path):
     _, platform = compiled(tmp_path, config(tmp_path), "data:/store")
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
