@@ -220,6 +220,8 @@ def _examined(
     """Returns the standard and the decoded values of an example, and what is seen of them."""
     checked, decoded, seen = {}, {}, []
     for key, kind in kinds.items():
+        if isinstance(values[key], ValueError):  # See `Source.examples`.
+            raise values[key]
         standard, found = kind.examined(values[key])
         checked[key] = standard
         decoded[key] = kind.decoded(tf.convert_to_tensor(standard, kind.parsing().dtype))

@@ -13,12 +13,13 @@ import pytest
 from conftest import Tiny
 from PIL import Image
 
-from pipeline import bulk_inferrer, store
+from pipeline import batch, bulk_inferrer, store
 from pipeline.bulk_inferrer import predictions
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import tf
+from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
@@ -120,6 +121,12 @@ def test_a_picture_that_cannot_be_read_is_told_in_its_place(
     assert (first["id"], second["id"], third["id"]) == ("a.png", "b.jpg", "c.png")
     assert set(second) == {"id", "error"} and "is none of JPEG, PNG" in second["error"]
     assert set(first) == set(third) == {"id", "label", "classes", "scores", "probabilities"}
+
+
+def test_why_a_source_cannot_read_an_example_is_the_reason_that_is_told():
+    reason = ValueError("has damaged pixels")
+    with pytest.raises(ValueError, match="has damaged pixels"):
+        batch._examined({"image": ImageKind()}, {"image": reason})
 
 
 def test_a_second_call_in_a_process_sees_what_is_there_now(

@@ -296,6 +296,9 @@ def test_a_number_may_be_the_target_of_texts_and_of_pictures(tmp_path: Path):
     assert source.classes() == ()
     assert [row["number"] for row in rows(source)] == [4.5, -0.001]
     assert [numbers for _, numbers in source.labels()] == [[], []]
+    for number in ("1.7976931348623157e308", "nan"):
+        with pytest.raises(ValueError, match=f"has '{number}' in stars, expected a number"):
+            rows(texts(tmp_path, f"text,stars\ngood,{number}\n", number="stars"))
     source = table(tmp_path, "image,age\npictures/0.jpg,7\n", number="age")
     assert rows(source) == [{"image": b"0", "number": 7.0}]
 

@@ -286,6 +286,14 @@ def test_the_summary_is_first_and_answers_what_a_reader_asks(tmp_path):
     assert "More: Groups by eye" in text_of(summary.drawn(evidence(), {"Groups by eye": "#x"}))
 
 
+def test_a_table_that_ranks_nothing_has_no_sentence():
+    empty = Table("Types", ["type", "f1"], [["PER", None]], weakest="f1")
+    said = text_of(
+        summary.drawn(evidence(measures=Measures("x", 2, {"x": Scalar(1.0)}, [empty])), {})
+    )
+    assert "Weakest of" not in said and "The measures show no weakness" in said
+
+
 GROUPED = Table("Groups by eye", ["eye", "accuracy"], [["l", 0.9], ["r", 0.5]], "", "accuracy")
 
 

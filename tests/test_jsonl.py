@@ -106,6 +106,8 @@ GOOD = {"text": "a", "label": "x"}
         (GOOD, {"multilabel": True}, "line 1 has 'x' in label, expected a list of classes"),
         (GOOD, {"number": "label"}, r"line 2 has 'x' where a finite number is expected \(label\)"),
         ('{"text": "a", "y": NaN}', {"number": "y"}, "line 2 has nan where a finite number"),
+        ('{"text": "a", "y": 1e39}', {"number": "y"}, "line 2 has 1e\\+39 where a finite number"),
+        (f'{{"text": "a", "y": 1{"0" * 400}}}', {"number": "y"}, "line 2 has 10+ where a finite"),
         (GOOD, {"split_key": "text"}, "line 2 has the text 'a', expected train, val or test"),
         (GOOD, {"pair": "b"}, "line 2 has no column 'b'; there are text, label"),
     ],

@@ -316,12 +316,18 @@ def test_the_means_are_of_so_many_shots_of_each_class(shots, data, tmp_path, mon
 
 
 @pytest.mark.usefixtures("refuse_features")
-def test_more_shots_than_a_class_has_are_refused(data, tmp_path):
+def test_more_shots_than_a_class_has_are_refused(data, tmp_path, monkeypatch):
     counts = dict(zip(data.classes, data.info.class_counts["train"], strict=True))
     least = min(counts.values())
     model = TransferModel(Tiny(), Classification(), CLASSES)
     with pytest.raises(ValueError, match=rf"shots is 99, but class 'blue' has .* at most {least}"):
         Prototypes(99).fit(model, data, tmp_path)
+    none = dataclasses.replace(
+        data.info, class_counts={**data.info.class_counts, "train": [0, 5, 5]}
+    )
+    monkeypatch.setattr(Data, "info", none)
+    with pytest.raises(ValueError, match="class 'blue' has 0 training examples; give it some"):
+        Prototypes().fit(model, data, tmp_path)
 
 
 @pytest.mark.usefixtures("refuse_features")

@@ -138,6 +138,15 @@ def test_entities_are_those_of_seqeval(case):
     assert have["lenient_f1"] == pytest.approx(oracle.f1_score([true], [found], zero_division=0))
 
 
+def test_the_overlap_of_the_only_type_is_that_of_all():
+    classes = ("B-PER", "I-PER", "O")
+    wild = (["B-PER", "I-PER"], ["I-PER", "I-PER"])
+    for sentences in ([wild], random_sentences(classes, 300)):
+        found = measured(sentences, classes)
+        (row,) = view(found, Table).rows
+        assert row[5] == pytest.approx(values(found)["overlap_f1"])
+
+
 @pytest.mark.parametrize("classes", [BIO, BIOES], ids=["BIO", "BIOES"])
 def test_random_tags_are_measured_as_by_seqeval(classes):
     sentences = random_sentences(classes, 300)

@@ -131,6 +131,11 @@ def test_words_are_given_as_a_list_or_as_a_text():
     assert kind.given("").shape == (0,)
 
 
+def test_white_space_parts_the_words_that_are_shown_and_nothing_else_does():
+    shown = Words().shown(["10\u00a0000", "\u00a0", "New York", "b"])
+    assert shown == "10·000 · New·York b" and len(shown.split()) == 4
+
+
 class Pieces(Backbone, name="pieces_of_a_test"):
     """An embedding of the pieces above."""
 

@@ -234,17 +234,21 @@ def require_unicode(text: str) -> None:
         ) from None
 
 
+LARGEST = (2 - 2**-23) * 2.0**127
+"""The largest number of float32, in which records have them."""
+
+
 def finite(value: Any) -> float:
     """Returns a number as a float.
 
     Raises:
-        ValueError: It is no finite number.
+        ValueError: It is no finite number, also not in float32.
     """
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, (str, bytes)) or not math.isfinite(number):
+    if isinstance(value, (str, bytes)) or not abs(number) <= LARGEST:
         raise ValueError(f"has {value!r} where a finite number is expected")
     return number
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tlkeras import spec
+from tlkeras.kind import LARGEST
 
 Columns = str | tuple[str, ...]
 """One column, or a column for each class."""
@@ -63,7 +64,7 @@ def _number(values: Mapping[str, str], named: str, separator: str) -> float:
         number = float(line(values, named))
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= LARGEST:
         raise ValueError(f"has {values[named]!r} in {named}, expected a number such as 3.5")
     return number
 

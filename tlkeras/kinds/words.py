@@ -60,7 +60,8 @@ class Words(Kind, name="words"):
         return ["word"]
 
     def shown(self, value):
-        return " ".join(value)
+        """Returns the words, parted by white space; that within a word is a middle dot."""
+        return " ".join("·".join(word.split()) or "·" for word in value)
 
     def reading(self):
         return 'value = "the words of a text".split()\n'

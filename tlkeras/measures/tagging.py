@@ -69,8 +69,9 @@ class TaggingTally:
         self._accuracy, self._precision, self._recall = Ratio(), Ratio(), Ratio()
         self._f1 = {name: Ratio() for name in ("entity_f1", "lenient_f1", "overlap_f1")}
         self._of_types = [Ratio() for _ in range(types)]
-        # By type: entities that are right, predicted, true, and overlap.
-        self._entities = np.zeros([4, types], np.int64)
+        # By type: entities that are right, predicted and true; those read as conlleval does that
+        # overlap, and those of both sides.
+        self._entities = np.zeros([5, types], np.int64)
         self._confusions = np.zeros([types + 1, types + 1], np.int64)
         # How many entities are wrong, number, true and predicted entities.
         self._mistakes: list[tuple[int, int, list[Span], list[Span]]] = []
@@ -168,7 +169,8 @@ class TaggingTally:
         self._recall.add(right.sum(axis=-1), wanted.sum(axis=-1))
         for place, ratio in enumerate(self._of_types):
             ratio.add(right[:, place], (found + wanted)[:, place] / 2)
-        self._entities += [*counts[0].sum(axis=1), counts[2, 0].sum(axis=0)]
+        overlap, *both = counts[2]
+        self._entities += [*counts[0].sum(axis=1), overlap.sum(axis=0), sum(both).sum(axis=0)]
 
     def _note(self, number: int, true: list[Span], found: list[Span]) -> None:
         """Keeps a sentence with wrong entities, if it is one of those that have the most."""
@@ -200,7 +202,7 @@ class TaggingTally:
         """Returns a row of every type; a share of nothing is an empty cell."""
         columns = ["type", "precision", "recall", "f1", "95 % interval of f1", "overlap f1"]
         rows = []
-        for place, (right, found, wanted, overlap) in enumerate(self._entities.T.tolist()):
+        for place, (right, found, wanted, overlap, both) in enumerate(self._entities.T.tolist()):
             f1 = self._of_types[place].scalar
             rows.append(
                 [
@@ -209,7 +211,7 @@ class TaggingTally:
                     right / wanted if wanted else None,
                     f1.value if f1.interval else None,
                     "{:.2f} to {:.2f}".format(*f1.interval) if f1.interval else None,
-                    2 * overlap / (found + wanted) if found + wanted else None,
+                    2 * overlap / both if both else None,
                     wanted,
                 ]
             )
@@ -250,7 +252,7 @@ class TaggingTally:
 
     def _remarks(self) -> Iterator[str]:
         """Yields what the counts say against the model, the gravest first."""
-        right, found, wanted, _ = self._entities
+        right, found, wanted, *_ = self._entities
         types, f1 = self._scheme.types, self._f1["entity_f1"].scalar
         if not right.any():
             yield "The model finds no entity."

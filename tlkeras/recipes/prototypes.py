@@ -59,10 +59,11 @@ class _ClassMeans(HeadAlone, name="class_means"):
         if short := {name: count for name, count in counts.items() if count < least}:
             name, count = next(iter(short.items()))
             others = f", and {len(short) - 1} other classes too few" if len(short) > 1 else ""
+            most = min(counts.values())
+            advice = f"use at most {most} shots, or give it more" if most else "give it some"
             raise ValueError(
                 f"prototypes.shots is {self.shots}, but class {name!r} has {count} training "
-                f"examples{others}; use at most {min(counts.values())} shots, or give it more "
-                "examples."
+                f"examples{others}; {advice}."
             )
 
     def solution(self, head, rows, checked, metric, seed, *beside):

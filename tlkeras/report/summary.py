@@ -105,7 +105,10 @@ def _failures(evidence: Evidence) -> Iterator[str]:
 
 
 def _ranks(view: View) -> bool:
-    return isinstance(view, Table) and bool(view.weakest and view.rows)
+    if not (isinstance(view, Table) and view.weakest):
+        return False
+    place = list(view.columns).index(view.weakest)
+    return any(row[place] is not None for row in view.rows)
 
 
 def _weakest(view: Any) -> str:

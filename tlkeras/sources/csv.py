@@ -166,7 +166,7 @@ def _table(table: CSV, wanted: Mapping[str, str]) -> Table:
     return Table(wanted, table.columns, table.quotes, table.encoding)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _read(table: CSV, files: tuple[tuple[Path, str | None], ...], stamped: str) -> Index:
     """Returns the examples of files with a stamp.
 

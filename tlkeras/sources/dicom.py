@@ -192,14 +192,14 @@ def _entry_identity(identity: str) -> str:
     return identity.partition("#")[0]
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _listed(source: DICOM, stamped: str) -> tuple[Listing, Labels]:
     """Returns the files of a source with a stamp, whose headers are read once in a process."""
     labels = labels_of(source, lambda: source._places)
     return Listing(source._files, source.path, labels.of), labels
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _ranges(source: DICOM, stamped: str) -> Ranges:
     """Returns the least and the largest value of files without a window, by modality."""
     found: dict[str, tuple[float, float]] = {}

@@ -94,7 +94,7 @@ class JSONL(Source, name="jsonl"):
         return _read(self, tuple(self._files()), self.fingerprint())
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _read(source: JSONL, files: tuple[tuple[Path, str | None], ...], stamped: str) -> Index:
     cut, row = functools.partial(_cut, source), functools.partial(_row, source)
     return Index(files, source.features(), cut, row)

@@ -185,7 +185,7 @@ def _is_volume(file: Path) -> bool:
     return file.name.lower().endswith(volumes.SUFFIXES)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _listed(source: NIfTI, stamped: str) -> tuple[list[_Entry], Labels, list[str]]:
     """Returns the files of a source with a stamp, what gives their classes, and those without."""
     labels = labels_of(source, lambda: source._places)
@@ -209,7 +209,7 @@ def _listed(source: NIfTI, stamped: str) -> tuple[list[_Entry], Labels, list[str
     return entries, labels, lacking
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _range(source: NIfTI, stamped: str) -> tuple[float, float]:
     """Returns the least and the largest value of files whose headers say nothing of it."""
     ends = []
