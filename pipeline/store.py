@@ -205,7 +205,7 @@ def _announce(root: Path, out: Path, work: Path) -> None:
     log.append(
         root,
         made={
-            "path": os.path.relpath(out.absolute(), root.absolute()),
+            "path": os.path.relpath(out.resolve(), root.resolve()),
             **{name: made[name] for name in ("step", "key", "digest")},
             "manifest": product.digest(made),
         },

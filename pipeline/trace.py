@@ -218,8 +218,9 @@ def _logged(root: Path) -> Iterator[Path]:
         return
     paths = {entry["made"]["path"] for entry in log.read(root).entries if "made" in entry}
     for path in sorted(path for path in paths if path.startswith("..")):
-        if (root / path / product.MANIFEST).exists():
-            yield Path(os.path.normpath(root / path))
+        # The log tells the way from the folder itself, not from a link to it.
+        if (root.resolve() / path / product.MANIFEST).exists():
+            yield Path(os.path.normpath(root.resolve() / path))
 
 
 def _examples(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline import audit, log, product, store
+from pipeline import audit, log, product, store, trace
 from pipeline.audit import Audit
 from pipeline.step import Step
 from tlkeras import frameworks
@@ -255,6 +255,18 @@ def test_a_step_alone_has_a_line_in_the_store_of_its_inputs_or_beside_its_produc
     store.make(examples, tmp_path / "alone" / "examples", {"size": 1}, {}, lambda _: None)
     (entry,) = log.read(tmp_path / "alone").entries
     assert entry["made"]["path"] == "examples"
+
+
+def test_a_store_behind_a_link_has_the_same_products_elsewhere(root, tmp_path, capsys):
+    link = tmp_path / "work" / "link"
+    link.parent.mkdir()
+    link.symlink_to(root)
+    inputs = {"examples": link / log.read(root).entries[0]["made"]["path"]}
+    out = tmp_path / "work" / "model"
+    store.make(model, out, {}, inputs, lambda _: None)
+    assert log.read(root).entries[-1]["made"]["path"] == "../work/model"
+    assert [*trace._logged(link)] == [out]
+    said(link, capsys, 0)
 
 
 def test_another_file_in_the_place_of_the_log_is_refused_before_the_work(tmp_path):

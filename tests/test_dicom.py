@@ -6,6 +6,7 @@ import hashlib
 import io
 import shutil
 import sys
+import types
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tlkeras import spec
 from tlkeras.data import ingest, reading, splits
 from tlkeras.data.splits import Split
 from tlkeras.doctor import defects, traits
-from tlkeras.medical import dicom_file
+from tlkeras.medical import dicom_file, scans
 from tlkeras.source import Source
 from tlkeras.sources.dicom import DICOM
 from tlkeras.sources.domains import Domains
@@ -255,6 +256,20 @@ def bad_folder(root: Path) -> Path:
     shutil.copy(shipped("JPEG-lossy.dcm"), root / "ring/lossy.dcm")
     (root / "notes.txt").write_text("of the study")
     return root
+
+
+@pytest.mark.parametrize(
+    ("patient", "name", "shown"),
+    [
+        ("Doe^Jo", "doe_jo.dcm", "…_jo.dcm"),
+        ("홍^길동", "홍길동_CT.dcm", "……_CT.dcm"),
+        ("Yamada^Tarou=山田^太郎", "山田太郎_CT.dcm", "……_CT.dcm"),
+        ("Müller^Eva", "Mu\u0308ller_eva.dcm", "…_….dcm"),
+    ],
+)
+def test_the_name_of_a_patient_is_in_no_name_of_a_file_that_is_told(patient, name, shown):
+    header: Any = types.SimpleNamespace(text={"PatientName": patient, "PatientID": ""}.get)
+    assert scans._discreet(name, header) == shown
 
 
 def test_files_that_are_no_picture_are_counted_and_named(tmp_path):

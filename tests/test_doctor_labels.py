@@ -13,6 +13,7 @@ from cleanlab import count
 from tlkeras import spec
 from tlkeras.doctor import folds, gaussians, judgement, outliers, suspects, vectors
 from tlkeras.doctor.vectors import Missing
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
 from tlkeras.training.features import Cache
 
@@ -188,6 +189,14 @@ def test_a_network_without_a_vector_of_features_is_told(summary, data):
     )
     with pytest.raises(Missing, match="tiny gives classification no vector of features"):
         vectors.of(model, data, ["train"], Cache(Path("none")))
+
+
+def test_features_beyond_the_type_of_the_cache_are_missing(data, tmp_path):
+    model = TransferModel(data.backbone, data.task, data.classes)
+    norm = model.body.get_layer("block4_norm")
+    norm.gamma.assign(np.full(norm.gamma.shape, 1e9))
+    with pytest.raises(Missing, match=r"float16 ends at .*; use cache='float32' in the"):
+        vectors.of(model, data, ["train"], Cache(tmp_path))
 
 
 def test_a_class_of_few_examples_is_left_out_and_named():

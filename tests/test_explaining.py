@@ -107,7 +107,7 @@ def weigh(texts):
 
     def weigh(*several):
         inputs = texts.backbone.preprocess({"text": tf.constant(several)})
-        return inputs, way([text.split() for text in several], inputs)
+        return inputs, way([[text.split()] for text in several], inputs)
 
     return weigh
 
@@ -139,7 +139,7 @@ def test_the_weights_of_words_add_up_to_what_the_words_change(texts, weigh):
 def test_a_word_has_the_integral_of_its_gradient(texts, weigh, monkeypatch):
     inputs, (few,) = weigh(TEXT)
     monkeypatch.setattr(pieces, "STEPS", 60)
-    (many,) = Pieces(texts)([TEXT.split()], inputs)
+    (many,) = Pieces(texts)([[TEXT.split()]], inputs)
     np.testing.assert_allclose(few.weights, many.weights, atol=1e-4)
 
 
@@ -158,6 +158,14 @@ def test_both_texts_of_a_pair_have_weights():
     assert [word for word, _ in found.words] == ["the", "good", "soup", "soup", "so", "bad"]
     assert all(weight for _, weight in found.words)
     assert {mark.first for mark in found.marks} <= {0, 1, 2}
+
+
+def test_a_long_text_leaves_the_words_of_the_other_their_weights():
+    model = TransferModel(ToyText(input="pair"), Classification(), ("no", "yes"), seed=0)
+    explain = explanation.explainer(model)
+    ((found,),) = explain([{"text": "good " * 200, "pair": "soup so bad"}])
+    weights = [weight for _, weight in found.words]
+    assert len(weights) == 203 and all(weights[-3:])
 
 
 def test_words_without_a_piece_have_no_weight_and_no_mark(weigh):

@@ -373,6 +373,7 @@ def test_the_camera_is_drawn_upon_until_it_is_stopped(name, tried, page):
         "return [x, y, width, height].join() })"
     )
     assert sizes[0] == sizes[1]
+    page.until("!/camera/.test(document.querySelector('#status').textContent)")
     page.run("document.querySelector('#camera').click()")
     assert page.run("document.querySelector('#layer').children.length") == 0
     assert page.run("document.querySelector('#answer').hidden")

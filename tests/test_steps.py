@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.steps import example_gen, example_validator, schema_gen, statistics_gen
 from tlkeras.data import ingest, records
 from tlkeras.data.splits import Split
-from tlkeras.doctor import samples, traits
+from tlkeras.doctor import samples, statistics, traits
 from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
@@ -78,6 +78,14 @@ def test_the_statistics_count_what_lies_in_each_split(products):
     assert summary.std_dev == pytest.approx(heights.std())
     (histogram,) = summary.histograms
     assert sum(bucket.sample_count for bucket in histogram.buckets) == 52
+
+
+@pytest.mark.parametrize("numbers", [[1.7e18], [0.3, 0.1 + 0.2], [7.0, 7.0], [1.0, 2.0]])
+def test_numbers_near_each_other_are_counted(numbers):
+    lists = statistics_gen.protos("statistics").DatasetFeatureStatisticsList()
+    statistics.add(lists, "train", len(numbers), {"time": np.array(numbers)}, {})
+    (histogram,) = lists.datasets[0].features[0].num_stats.histograms
+    assert sum(bucket.sample_count for bucket in histogram.buckets) == len(numbers)
 
 
 def test_a_reader_of_the_statistics_finds_what_tfdv_and_facets_draw(products):

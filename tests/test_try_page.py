@@ -330,6 +330,17 @@ def _edit(path, old, new):
     path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
 
+def test_the_manifest_of_another_application_is_none_of_the_model(page, version, tmp_path):
+    shutil.copytree(version / "try", tmp_path / "try")
+    for other in ('{"name": "Shop", "icons": []}', "<!doctype html>"):
+        (tmp_path / "manifest.json").write_text(other)
+        with chromium.served(tmp_path) as address:
+            page.open(f"{address}/try/")
+            page.until("!document.querySelector('#input').disabled")
+            assert page.run("document.querySelector('#name').textContent") == "starter"
+            assert "version" not in page.run("document.querySelector('#facts').textContent")
+
+
 def test_without_a_server_the_page_tells_how_to_be_served(page, version):
     page.open((version / "try" / "index.html").as_uri())
     page.until("getComputedStyle(document.querySelector('#unserved')).visibility === 'visible'")

@@ -79,7 +79,10 @@ def _add_numbers(dataset: Any, name: str, values: np.ndarray) -> None:
     summary.median = float(np.median(values))
     summary.num_zeros = int((values == 0).sum())
     histogram = summary.histograms.add(type=protos("statistics").Histogram.STANDARD)
-    counts, edges = np.histogram(values, bins=_BUCKETS)
+    try:
+        counts, edges = np.histogram(values, bins=_BUCKETS)
+    except ValueError:  # The numbers are too near each other for so many buckets.
+        counts, edges = [len(values)], [values.min(), values.max()]
     for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True):
         histogram.buckets.add(low_value=low, high_value=high, sample_count=count)
 

@@ -12,6 +12,7 @@ from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.training import features, schedule
 from tlkeras.training.feature_store import Rows
 from tlkeras.training.features import Cache, Tap
+from tlkeras.training.frozen import TooLarge
 from tlkeras.training.schedule import Part
 
 # Rows read at once: many enough that products of matrices are fast.
@@ -52,14 +53,17 @@ def of(
     The same pass caches what `parts` of a schedule start from, so that the training needs none.
 
     Raises:
-        Missing: The head does not get a vector, or the cache is too small.
+        Missing: The head does not get a vector, the cache is too small, or its type is.
     """
     summary: Any = model.body.output
     if isinstance(summary, (dict, list, tuple)) or len(summary.shape) != 2:
         raise Missing(f"{model.backbone.name} gives {model.task.name} no vector of features")
     taps = [Tap(split, HEAD) for split in splits]
     wanted = dict.fromkeys([*taps, *schedule.frozen(model, data, parts)])
-    found = features.at(model, data, wanted, cache, _TYPE)
+    try:
+        found = features.at(model, data, wanted, cache, _TYPE)
+    except TooLarge as error:
+        raise Missing(f"{error}") from None
     for tap in taps:
         if tap not in found or found[tap].kept < data.count(tap.split):
             raise Missing(f"the cache has no room for the features of {tap.split}")

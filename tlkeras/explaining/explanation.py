@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -163,11 +162,10 @@ def _of_texts(model: TransferModel, most: int) -> Explain:
             return []
         kinds = model.backbone.raw()
         texts = [[_words(values[key]) for key in kinds] for values in examples]
-        words = [[*itertools.chain(*each)] for each in texts]
         inputs = model.backbone.preprocess(_stacked(model, examples))
         return [
             _of_words(model.classes, each, len(own[0]))
-            for own, each in zip(texts, pieces(words, inputs), strict=True)
+            for own, each in zip(texts, pieces(texts, inputs), strict=True)
         ]
 
     return explain

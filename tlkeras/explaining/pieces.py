@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -53,18 +54,22 @@ class Pieces:
         self._before = keras.Model(body.input, embedded)
         self._rest = graph.segment(body, [*body.inputs, *embedded], body.output)
 
-    def __call__(self, words: Sequence[Sequence[str]], inputs: Any) -> list[Weighed]:
+    def __call__(self, texts: Sequence[Sequence[Sequence[str]]], inputs: Any) -> list[Weighed]:
         """Returns the weights of the words of examples.
 
         Args:
-            words: Of every example those of all its texts, one text after the other.
+            texts: Of every example the words of each of its texts.
             inputs: What the backbone makes of the examples, a batch.
         """
         ids = np.asarray(_ids(inputs))
-        owners = _owners(self._model.backbone.tokenizer, words, ids)
+        owners = _owners(self._model.backbone.tokenizer, texts, ids)
         return [
-            self._weighed(each, owners[i], keras.tree.map_structure(lambda x: x[i : i + 1], inputs))  # noqa: B023
-            for i, each in enumerate(words)
+            self._weighed(
+                [*itertools.chain(*each)],
+                owners[i],
+                keras.tree.map_structure(lambda x: x[i : i + 1], inputs),  # noqa: B023
+            )
+            for i, each in enumerate(texts)
         ]
 
     def _weighed(self, words: Sequence[str], owners: np.ndarray, inputs: Any) -> Weighed:
@@ -137,26 +142,38 @@ def _ids(inputs: Any) -> Any:
     return inputs["token_ids"] if isinstance(inputs, Mapping) else inputs
 
 
-def _owners(tokenizer: Any, words: Sequence[Sequence[str]], ids: np.ndarray) -> np.ndarray:
+def _owners(
+    tokenizer: Any, texts: Sequence[Sequence[Sequence[str]]], ids: np.ndarray
+) -> np.ndarray:
     """Returns the word of every piece, int32 [b, length]; -1 of special pieces and of padding.
 
     The pieces of the words alone are found again, in order, among those of the text.
     """
-    owners = np.full(ids.shape, -1, np.int32)
-    # No more words than have a piece each, so that a long text takes no longer.
-    few = [[*each[: ids.shape[1]]] for each in words]
-    room = 4 * ids.shape[1]
+    owners, length = np.full(ids.shape, -1, np.int32), ids.shape[1]
+    # No more words of a text than have a piece each, so that a long text takes no longer.
+    few = [[*itertools.chain(*(text[:length] for text in each))] for each in texts]
+    room = 4 * length * max(map(len, texts))
     found = tokenizer.words(tf.ragged.constant(few, dtype=tf.string), room)
     end = len(tokenizer.frame(1)[1])
-    for row, whole, own, begun in zip(owners, ids, *map(np.asarray, found), strict=True):
+    for row, whole, own, begun, each in zip(
+        owners, ids, *map(np.asarray, found), texts, strict=True
+    ):
         places = np.flatnonzero(begun >= 0)
         if not len(places):
             continue
         last = int((own != tokenizer.padding_id).sum()) - end
         known = np.full(room, -1, np.int32)
         counts = np.diff(np.append(places, max(last, places[-1] + 1)))
-        known[places[0] : places[0] + counts.sum()] = np.repeat(begun[places], counts)
+        numbers = _numbers(each, length)[begun[places]]
+        known[places[0] : places[0] + counts.sum()] = np.repeat(numbers, counts)
         matcher = difflib.SequenceMatcher(None, own.tolist(), whole.tolist(), autojunk=False)
         for here, there, size in matcher.get_matching_blocks():
             row[there : there + size] = known[here : here + size]
     return owners
+
+
+def _numbers(texts: Sequence[Sequence[str]], most: int) -> np.ndarray:
+    """Returns the numbers of the first words of each text among all words."""
+    ends = itertools.accumulate(map(len, texts), initial=0)
+    parts = [first + np.arange(min(len(text), most)) for text, first in zip(texts, ends)]  # noqa: B905
+    return np.concatenate(parts)

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ _SALTS = {"picture": "tlkeras dicom picture\0", "patient": "tlkeras dicom patien
 
 _DIGITS = 16  # Hexadecimal digits of a digest.
 
-# What names a patient in a file's name has so many letters or digits; less names anything.
+# What names a patient in a file's name has so many letters or digits; less names anything. But in
+# scripts other than these, Latin, Greek and Cyrillic, names may have one.
 _LEAST = 3
+_LONG = re.compile(r"[\W\d_\u0000-\u052f\u1e00-\u1fff]*")
 
 _NAMED = 20  # Files that a message names.
 
@@ -202,6 +205,8 @@ def _digest(salt: str, text: str) -> str:
 def _discreet(name: str, scan: Scan) -> str:
     """Returns the name of a file without the words by which its header names the patient."""
     said = f"{scan.text('PatientName')} {scan.text('PatientID')}"
-    for word in {*re.findall(rf"\w{{{_LEAST},}}", said)}:
-        name = re.sub(re.escape(word), "…", name, flags=re.IGNORECASE)
+    said, name = (unicodedata.normalize("NFC", text) for text in (said, name))
+    for word in sorted({*re.findall(r"\w+", said)}, key=len, reverse=True):
+        if len(word) >= _LEAST or not _LONG.fullmatch(word):
+            name = re.sub(re.escape(word), "…", name, flags=re.IGNORECASE)
     return name

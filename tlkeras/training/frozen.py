@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
 
 
+class TooLarge(ValueError):
+    """An activation is larger than its type in the cache can tell."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Tap:
     """The activations of a split at the entrance of a block, or of the head."""
@@ -163,9 +167,9 @@ def narrowed(array: np.ndarray, dtype: str) -> np.ndarray:
             "mixed_bfloat16, which have a larger range than float16."
         )
     if largest > limit:
-        raise ValueError(
-            f"An activation is {largest:.3g}, and {dtype} ends at {limit:.3g}; "
-            "use fine_tune(cache='float32')."
+        raise TooLarge(
+            f"An activation is {largest:.3g}, and {dtype} ends at {limit:.3g}; use cache='float32' "
+            "in the recipe."
         )
     return array.astype(dtype)
 

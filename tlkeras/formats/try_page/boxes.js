@@ -2,7 +2,7 @@
 
 import { colour } from "./colours.js";
 import { list, percent } from "./results.js";
-import { part } from "./status.js";
+import { part, say } from "./status.js";
 
 const LEAST = 0.3; // The score from which on boxes are shown at first.
 const ROOM = 0.08; // Of the picture's height, for a label above its box.
@@ -30,7 +30,7 @@ export function open({ classes, output }) {
   };
 
   slider.addEventListener("input", () => {
-    if (last) part("status").textContent = draw();
+    if (last) say(draw());
   });
   return (served, { layer }) => {
     const [boxes, categories, scores, [count]] = ["boxes", "category", "scores", "count"].map(

@@ -48,7 +48,8 @@ try {
 /** Returns the manifest of the pushed version that this folder lies in; null if it was moved. */
 async function pushed() {
   const answer = await fetch("../manifest.json");
-  return answer.ok ? answer.json() : null;
+  const found = answer.ok ? await answer.json().catch(() => null) : null;
+  return found?.products ? found : null; // That of another application has none.
 }
 
 function describe(about, fact, manifest) {

@@ -5,6 +5,7 @@ import { squash } from "./squash.js";
 import { complain, part, say } from "./status.js";
 
 const SIDE = 8; // Places across and down of which the picture's heat consists.
+const PAUSE = 1000; // Milliseconds between two sentences of the camera, as they are read aloud.
 const CAMERA = { video: { facingMode: "environment" } };
 
 export const controls = "picture-input";
@@ -124,11 +125,18 @@ export function open({ size, tensors }, run, show, clear) {
       await video.play();
       stage("video");
       say("The camera is on.");
+      let said = "";
+      let next = 0;
       while (mine === turn) {
         if (!opened.active) throw new Error("it has stopped.");
         const { videoWidth, videoHeight } = video;
         const found = await answered(video, videoWidth, videoHeight);
-        if (mine === turn) shown(found, videoWidth, videoHeight);
+        const sentence = mine === turn ? shown(found, videoWidth, videoHeight) : said;
+        if (sentence !== said && performance.now() >= next) {
+          say(sentence);
+          said = sentence;
+          next = performance.now() + PAUSE;
+        }
         await new Promise(requestAnimationFrame);
       }
     } catch (error) {
