@@ -71,10 +71,11 @@ def test_the_example_of_the_help_has_folders_that_all_containers_see(capsys):
         kubeflow.command(["kubeflow", "--help"])
     told = "".join(capsys.readouterr().out.split())
     assert "".join(kubeflow.EXAMPLE.split()) in told
-    given = dict(each.removeprefix("--").split("=", 1) for each in kubeflow.EXAMPLE.split())
-    root, saved_models = Path(given.pop("root")), Path(given.pop("saved_models"))
+    words = [each.removeprefix("--").partition("=") for each in kubeflow.EXAMPLE.split()]
+    given: dict[str, Any] = {name: value for name, _, value in words}
+    folders = [Path(given.pop(name)) for name in ("root", "saved_models")]
     Target(**{**given, "out": Path(given["out"])})
-    assert root.is_absolute() and saved_models.is_absolute()
+    assert all(folder.is_absolute() for folder in folders)
 
 
 def test_a_volume_is_mounted_in_every_container(tmp_path):

@@ -169,8 +169,8 @@ class TaggingTally:
         self._recall.add(right.sum(axis=-1), wanted.sum(axis=-1))
         for place, ratio in enumerate(self._of_types):
             ratio.add(right[:, place], (found + wanted)[:, place] / 2)
-        overlap, *both = counts[2]
-        self._entities += [*counts[0].sum(axis=1), overlap.sum(axis=0), sum(both).sum(axis=0)]
+        overlap, *both = counts[2].sum(axis=1)
+        self._entities += [*counts[0].sum(axis=1), overlap, np.sum(both, axis=0)]
 
     def _note(self, number: int, true: list[Span], found: list[Span]) -> None:
         """Keeps a sentence with wrong entities, if it is one of those that have the most."""
