@@ -69,8 +69,9 @@ def _changed(root: Path, entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             made[entry["made"]["path"]] = entry
         for path in entry.get("forgotten", {}).get("removed", ()):
             made.pop(path, None)
+    place = root.resolve()
     for path, entry in made.items():
-        if fault := _fault(root.resolve() / path, entry["made"]):
+        if fault := _fault(place / path, entry["made"]):
             yield f"{root / path} {fault}, says line {entry['number']}."
     for entry in (each for each in entries if "forgotten" in each):
         path = root / entry["forgotten"]["certificate"]
@@ -99,9 +100,8 @@ def _fault(path: Path, made: Mapping[str, Any]) -> str:
 
 def _without_line(root: Path, entries: Sequence[Mapping[str, Any]]) -> list[Path]:
     """Returns the products that no line names; a product appears after its line."""
-    known = {
-        (root.resolve() / entry["made"]["path"]).resolve() for entry in entries if "made" in entry
-    }
+    place = root.resolve()
+    known = {(place / entry["made"]["path"]).resolve() for entry in entries if "made" in entry}
     return [path for path in trace.products(root) if path.resolve() not in known]
 
 

@@ -217,10 +217,10 @@ def _logged(root: Path) -> Iterator[Path]:
     if not (root / log.FILE).exists():
         return
     paths = {entry["made"]["path"] for entry in log.read(root).entries if "made" in entry}
+    place = root.resolve()  # The log tells the way from the folder itself, not from a link to it.
     for path in sorted(path for path in paths if path.startswith("..")):
-        # The log tells the way from the folder itself, not from a link to it.
-        if (root.resolve() / path / product.MANIFEST).exists():
-            yield Path(os.path.normpath(root.resolve() / path))
+        if (place / path / product.MANIFEST).exists():
+            yield Path(os.path.normpath(place / path))
 
 
 def _examples(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -69,6 +69,21 @@ def walk(folder: Path, top: Path) -> Iterator[Path]:
     return (Path(item) for _, item in scan(folder, top))
 
 
+def by_name(files: Iterable[Path], top: Path) -> dict[str, Path]:
+    """Returns files by their paths below a folder without suffix.
+
+    Raises:
+        ValueError: Two of them differ in their suffix alone.
+    """
+    found: dict[str, Path] = {}
+    for file in files:
+        name = file.relative_to(top).with_suffix("").as_posix()
+        if name in found:
+            raise ValueError(f"{found[name]} and {file} differ in their suffix alone.")
+        found[name] = file
+    return found
+
+
 def scan(folder: Path, top: Path, below: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yields all in and below a folder that is no folder, sorted, of each folder its files first.
 

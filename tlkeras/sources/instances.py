@@ -70,14 +70,9 @@ class Instances(Source, name="instances"):
         """Returns the pictures below a folder by their path in it without its ending."""
         if not top.is_dir():
             raise ValueError(folders.missing(top))
-        found: dict[str, Path] = {}
-        for file in folders.walk(top, top):
-            if file.suffix.lower() in decoding.SUFFIXES:
-                name = file.relative_to(top).with_suffix("").as_posix()
-                if name in found:
-                    raise ValueError(f"{found[name]} and {file} differ in their suffix alone.")
-                found[name] = file
-        return found
+        files = folders.walk(top, top)
+        pictures = (each for each in files if each.suffix.lower() in decoding.SUFFIXES)
+        return folders.by_name(pictures, top)
 
     @functools.cached_property
     def _masks(self) -> dict[str, Path]:

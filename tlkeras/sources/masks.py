@@ -255,14 +255,9 @@ def _found(folder: Path) -> dict[str, Path]:
     """Returns the pictures of a folder by their paths below it without suffix."""
     if not folder.is_dir():
         raise ValueError(folders.missing(folder))
-    found: dict[str, Path] = {}
-    for file in folders.walk(folder, folder):
-        if file.suffix.lower() in decoding.SUFFIXES and file.is_file():
-            name = file.relative_to(folder).with_suffix("").as_posix()
-            if name in found:
-                raise ValueError(f"{found[name]} and {file} differ in their suffix alone.")
-            found[name] = file
-    return found
+    files = folders.walk(folder, folder)
+    pictures = (each for each in files if each.suffix.lower() in decoding.SUFFIXES)
+    return folders.by_name((each for each in pictures if each.is_file()), folder)
 
 
 def _beside(found: dict[str, Path], folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
