@@ -86,6 +86,27 @@ def test_a_table_names_pictures_by_uid_by_patient_or_by_file(key, tmp_path):
     assert not any("row" in remark for remark in source.remarks())
 
 
+@pytest.mark.parametrize(
+    ("key", "labels"), [("PatientID", [0, 0, 1, 1]), ("file", [0, 1, 0, 1]), ("id", None)]
+)
+def test_the_column_says_whether_a_number_is_of_a_patient_or_of_a_file(key, labels, tmp_path):
+    for patient in "12":
+        for slice_ in "12":
+            scan(
+                tmp_path / f"scans/{patient}/{slice_}.dcm",
+                pixels(int(patient + slice_)),
+                PatientID=patient,
+            )
+    source = DICOM(
+        tmp_path / "scans", table=table(tmp_path / "t.csv", f"{key},label", "1,benign", "2,ill")
+    )
+    if labels is None:
+        with pytest.raises(ValueError, match="lines 2 and 3 differ and fit the same picture"):
+            list(source.labels())
+    else:
+        assert [numbers for _, numbers in source.labels()] == [[label] for label in labels]
+
+
 def test_a_table_has_several_classes_or_a_number_a_picture(tmp_path):
     for number in range(4):
         scan(tmp_path / f"scans/{number}.dcm", pixels(number), PatientID=f"P{number}")

@@ -126,6 +126,35 @@ def test_slices_are_examples_and_those_of_a_file_stay_together(tmp_path):
     assert spec.parse(str(tmp_path / "data"), Source) == source
 
 
+@pytest.mark.parametrize(
+    ("files", "patients"),
+    [
+        (["HGG/a/flair", "HGG/a/t1", "HGG/b/t1", "LGG/c/t1"], "aabc"),  # BraTS.
+        (["ill/sub-1/ses-1/T1w", "ill/sub-1/ses-2/T2w", "sound/sub-2/ses-1/T1w"], "112"),  # BIDS.
+        (["ill/sub-1_ses-1_T1w", "ill/sub-1_ses-2_T1w", "sound/sub-2_T1w"], "112"),
+        (["ill/scans/a", "ill/scans/b", "sound/files/c"], "abc"),
+        (["train/ill/a/1", "train/ill/a/2", "train/ill/b/1", "train/sound/c/1"], "aabc"),
+    ],
+)
+def test_all_volumes_of_a_patient_stay_together(files, patients, tmp_path):
+    for file in files:
+        volume(tmp_path / f"data/{file}.nii.gz")
+    source = NIfTI(tmp_path / "data", slices="middle")
+    ids = [each for each, _ in source.labels()]
+    found = {each.partition(".nii")[0]: source.stays_with(each) for each in ids}
+    for one, own in zip(files, patients, strict=True):
+        for other, others in zip(files, patients, strict=True):
+            assert (found[one] == found[other]) == (own == others)
+
+
+def test_a_table_of_patients_keeps_the_volumes_of_each_together(tmp_path):
+    for file in ("p1/a", "p1/b", "p2/a"):
+        volume(tmp_path / f"data/{file}.nii.gz")
+    (tmp_path / "t.csv").write_text("patient_id,label\np1,ill\np2,sound")
+    source = NIfTI(tmp_path / "data", table=tmp_path / "t.csv", slices="middle")
+    assert [source.stays_with(each) for each, _ in source.labels()] == ["p1", "p1", "p2"]
+
+
 def test_without_a_range_in_the_header_that_of_the_whole_data_is_shown(tmp_path):
     source = NIfTI(folder(tmp_path / "data"))
     whole = seen(source)["sound/2.nii.gz#1"]

@@ -16,11 +16,10 @@ from tlkeras.data.class_folders import Place
 from tlkeras.data.index import sorted_names
 from tlkeras.data.tables import Table
 
-# How people call the column that names the pictures, in lower case, beside columns of files.
-_KEYS = (
-    *("sopinstanceuid", "sop_instance_uid", "patientid", "patient_id", "participant_id"),
-    *("subject", "id", "image_id", "name"),
-)
+# How people call the column that names patients, and those that name pictures, in lower case.
+_PATIENTS = ("patientid", "patient_id", "participant_id", "subject", "subject_id", "patient")
+_PICTURES = ("sopinstanceuid", "sop_instance_uid", "image_id")
+_KEYS = (*_PICTURES, *_PATIENTS, "id", "name")  # The last two may name either.
 
 Found = tuple[Any, list[int]]
 """The target of a picture and the numbers of its classes."""
@@ -38,10 +37,14 @@ class FolderLabels:
         self.classes = tuple(sorted({place.label for place in places}))
         self._places = {place.folder: place for place in places}
 
-    def of(self, file: Path, names: Sequence[str]) -> Found | None:
+    def of(self, file: Path, names: Sequence[str], patients: Sequence[str]) -> Found | None:
         """Returns the class of a file."""
         number = self.classes.index(self._place(file).label)
         return number, [number]
+
+    def named(self, names: Sequence[str], patients: Sequence[str]) -> str | None:
+        """Returns None: there are no rows."""
+        return None
 
     def split(self, file: Path) -> str | None:
         """Returns the split that the user has a file in, if any."""
@@ -82,8 +85,11 @@ class TableLabels:
         wanted = dict.fromkeys([named] if isinstance(named, str) else named, self._target)
         key = key or _usual(file, Table(wanted, (), True, "utf-8").layout(file).header)
         table = Table({key: "key", **wanted}, (), True, "utf-8")
+        self._key, column = key, key.lower()
+        self._is_of_patients = column in _PATIENTS
+        self._is_of_pictures = column in _PICTURES or bool(columns.usual("image", [key]))
         self._rows: dict[str, Any] = {}
-        self._unused: dict[str, int] = {}
+        self._lines: dict[str, int] = {}
         wrong = []
         for _, line, (header, written) in table.cut(file, 0):
             try:
@@ -94,33 +100,56 @@ class TableLabels:
                 value = cells.TARGETS[self._target](row, named, separator)
                 if self._rows.setdefault(name, value) != value:
                     raise ValueError(
-                        f"says something else than line {self._unused[name]} of the same {key}"
+                        f"says something else than line {self._lines[name]} of the same {key}"
                     )
-                self._unused.setdefault(name, line)
+                self._lines.setdefault(name, line)
             except ValueError as error:
                 wrong.append(f"line {line} {error}")
         if wrong:
             raise ValueError(f"{file}:\n  " + spec.listed(wrong, separator="\n  "))
+        self._unused = {*self._rows}
         found = {name for value in self._rows.values() for name in self._names(value)}
         self.classes = sorted_names(found) if isinstance(named, str) else tuple(named)
         self._numbers = {name: number for number, name in enumerate(self.classes)}
 
-    def of(self, file: Path, names: Sequence[str]) -> Found | None:
+    def of(self, file: Path, names: Sequence[str], patients: Sequence[str]) -> Found | None:
         """Returns the target of a picture and the numbers of its classes; None if no row has it.
 
         Args:
             file: Where the picture is.
             names: What may name the picture in the table, the most exact first.
+            patients: What may name its patient, the most exact first.
+
+        Raises:
+            ValueError: Rows that differ fit the picture and its patient, and the name of the column
+                does not tell which of them it means.
         """
-        name = next((each for each in names if each in self._rows), None)
+        name = self.named(names, patients)
         if name is None:
             return None
-        self._unused.pop(name, None)
+        self._unused.discard(name)
         value = self._rows[name]
         numbers = [self._numbers[each] for each in self._names(value)]
         if self._target == "number":
             return value, []
         return (numbers[0] if self._target == "label" else numbers), numbers
+
+    def named(self, names: Sequence[str], patients: Sequence[str]) -> str | None:
+        """Returns the one of the names of a picture and its patient that is in the table."""
+        picture, patient = (
+            next((each for each in side if each in self._rows), None) for side in (names, patients)
+        )
+        if picture is None or patient is None:
+            return patient if picture is None else picture
+        is_told = self._is_of_patients or self._is_of_pictures
+        if not is_told and self._rows[picture] != self._rows[patient]:
+            first, second = sorted((self._lines[picture], self._lines[patient]))
+            raise ValueError(
+                f"{self._file}: lines {first} and {second} differ and fit the same picture, one by "
+                f"a name of its file and one by that of its patient. Call the column {self._key!r} "
+                "by what it holds: PatientID, SOPInstanceUID or file."
+            )
+        return patient if self._is_of_patients else picture
 
     def split(self, file: Path) -> str | None:
         """Returns the split that a folder of the user's is called by, if any."""
@@ -132,7 +161,7 @@ class TableLabels:
             return []
         return [
             f"{len(self._unused):,} rows of {self._file} name no file in {self._top}; the first is "
-            f"line {min(self._unused.values())}."
+            f"line {min(self._lines[name] for name in self._unused)}."
         ]
 
     def _names(self, value: Any) -> Iterator[str]:

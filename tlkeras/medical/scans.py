@@ -32,8 +32,9 @@ _NAMED = 20  # Files that a message names.
 # What a header may say of its pixels that no removal of attributes changes.
 _IN_PIXELS = ("BurnedInAnnotation", "RecognizableVisualFeatures")
 
-Labelled = Callable[[Path, Sequence[str]], tuple[Any, list[int]] | None]
-"""From a file and what may name it to its target and the numbers of its classes, if it has any."""
+Labelled = Callable[[Path, Sequence[str], Sequence[str]], tuple[Any, list[int]] | None]
+"""From a file, what may name it and what may name its patient to its target and the numbers of its
+classes, if it has any."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,29 +114,34 @@ class Listing:
     def _add(self, file: Path) -> None:
         inside = file.relative_to(self._top).as_posix()
         names = [inside, file.name, file.stem]
+        patients: list[str] = []
         try:
             with dicom_file.opened(file) as scan:
-                self._add_scan(scan, file, names)
+                entry = self._entry(scan, file, inside)
+                names, patients = [scan.text("SOPInstanceUID"), *names], [scan.text("PatientID")]
         except NoPicture:
             self._leave(_digest("picture", inside), "no picture", "holds no picture")
             self._told["hold no picture and are left out"].append(file.name)
+            return
         except ValueError as error:
             identity, defect = _digest("picture", inside), defects.word(error)
             entry = Entry(file, file.name, identity, identity, problem=f"{error}", defect=defect)
-            self._add_entry(entry, names)
+        if entry is not None:
+            self._add_entry(entry, [*filter(None, names)], [*filter(None, patients)])
 
     def _leave(self, shown: str, defect: str, reason: str) -> None:
         self.left_out.append((shown, defect, f"is left out: it {reason}"))
 
-    def _add_scan(self, scan: Scan, file: Path, names: list[str]) -> None:
+    def _entry(self, scan: Scan, file: Path, inside: str) -> Entry | None:
+        """Returns what a file is but for its target; None if it is another one again."""
         uid, patient = scan.text("SOPInstanceUID"), scan.text("PatientID")
-        shown, identity = _discreet(file.name, scan), _digest("picture", uid or names[0])
+        shown, identity = _discreet(file.name, scan), _digest("picture", uid or inside)
         if first := self._seen.get(identity):
             self._leave(shown, "copy", f"has the SOPInstanceUID of {first}")
             self._told["repeat the SOPInstanceUID of another and are left out"].append(
                 f"{shown} = {first}"
             )
-            return
+            return None
         self._seen[identity] = shown
         self._removed.update(confidentiality.named(scan.header))
         if not patient:
@@ -152,15 +158,14 @@ class Listing:
             is_ranged = not voi.windows and not voi.tables
         except ValueError as error:
             problem, defect = f"{error}", defects.word(error)
-        entry = Entry(
+        return Entry(
             *(file, shown, identity, group, scan.frames, is_ranged),
             problem=problem,
             defect=defect,
         )
-        self._add_entry(entry, [name for name in (uid, *names, patient) if name])
 
-    def _add_entry(self, entry: Entry, names: Sequence[str]) -> None:
-        if (found := self._labelled(entry.file, names)) is None:
+    def _add_entry(self, entry: Entry, names: Sequence[str], patients: Sequence[str]) -> None:
+        if (found := self._labelled(entry.file, names, patients)) is None:
             # A header that cannot be read does not say which words of the name to leave out.
             name = entry.identity if entry.problem else entry.shown
             self._leave(name, "no row", "has no row in the table")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,13 +19,19 @@ from tlkeras.medical.labels import Labels, labels_of, require_columns
 from tlkeras.medical.volumes import Volume
 from tlkeras.source import Derived, Source, digest, stamp
 
+# How BIDS 1.10 names a participant, in folders and in files.
+_PARTICIPANT = re.compile(r"(?<![^/_])sub-[0-9A-Za-z]+(?=[/_.])")
+
 
 class NIfTI(Source, name="nifti"):
     """Slices of NIfTI files; needs ``tlkeras[medical]``.
 
     Classes are folders, as those of `folder`, or stand in a table. Of the header only what turns,
     scales and shows the values is read. The id is the path of the file with the number of the
-    slice, ``a/1.nii.gz#17``; all slices of a file stay in one split.
+    slice, ``a/1.nii.gz#17``. All slices of a patient stay in one split, unless ``split(group=…)``
+    says otherwise: of the participant that BIDS names, ``sub-01``; else of the folder that the
+    table names; else of the outermost folder in that of the class, where there are several, else of
+    the file.
     """
 
     path: Path
@@ -93,7 +100,8 @@ class NIfTI(Source, name="nifti"):
         return self._splits.get(identity.rpartition("#")[0] or identity)
 
     def stays_with(self, identity):
-        return identity.rpartition("#")[0] or identity
+        file = identity.rpartition("#")[0] or identity
+        return self._patients.get(file, file)
 
     def remarks(self):
         told = self._labels.remarks()
@@ -118,10 +126,7 @@ class NIfTI(Source, name="nifti"):
 
     @functools.cached_property
     def _places(self) -> list[class_folders.Place]:
-        def holds(folder: Path) -> bool:
-            return any(_is_volume(each) for each in folder.iterdir())
-
-        return class_folders.found(self.path, holds, "CLASS/*.nii.gz")
+        return class_folders.found(self.path, _holds, "CLASS/*.nii.gz")
 
     @functools.cached_property
     def _stamp(self) -> str:
@@ -131,6 +136,11 @@ class NIfTI(Source, name="nifti"):
     @functools.cached_property
     def _splits(self) -> dict[str, str | None]:
         return {entry.identity: self._labels.split(entry.file) for entry in self._entries}
+
+    @functools.cached_property
+    def _patients(self) -> dict[str, str]:
+        """What tells the patient of a file apart from all others, by its id."""
+        return {entry.identity: entry.patient for entry in self._entries}
 
     @property
     def _entries(self) -> list[_Entry]:
@@ -166,10 +176,11 @@ class NIfTI(Source, name="nifti"):
 
 
 class _Entry(NamedTuple):
-    """A file: where it is, its id, its slices from 0, its target, what is wrong and its word."""
+    """A file: where it is, its id, its patient, its slices from 0, its target, what is wrong."""
 
     file: Path
     identity: str
+    patient: str
     slices: range
     target: Any
     classes: list[int]
@@ -185,17 +196,46 @@ def _is_volume(file: Path) -> bool:
     return file.name.lower().endswith(volumes.SUFFIXES)
 
 
+def _holds(folder: Path) -> bool:
+    return any(map(_is_volume, folder.iterdir()))
+
+
+def _patients(source: NIfTI) -> list[Path]:
+    """Returns the folders whose own folders are of one patient each; none beside a table."""
+    tops = [] if source.table is not None else [place.folder for place in source._places]
+    is_told = any(len(folders.inner(top, source.path)) > 1 for top in tops)
+    return tops if is_told else []  # A folder for all of a class says nothing of patients.
+
+
+def _patient(inside: Path, named: str | None, top: Path | None) -> str:
+    """Returns what tells the patient of a file apart from others.
+
+    Args:
+        inside: The path of the file below the source's.
+        named: What names the file or one of its folders in the table, if there is one.
+        top: One of `_patients` that it is in, below the source's, if it is in one.
+    """
+    if found := _PARTICIPANT.search(inside.as_posix()):
+        return found[0]
+    if named in inside.parts[:-1]:
+        return named
+    own = inside.relative_to(top).parts if top else ()
+    return (top / own[0]).as_posix() if top and len(own) > 1 else inside.as_posix()
+
+
 @functools.lru_cache(maxsize=2)
 def _listed(source: NIfTI, stamped: str) -> tuple[list[_Entry], Labels, list[str]]:
     """Returns the files of a source with a stamp, what gives their classes, and those without."""
     labels = labels_of(source, lambda: source._places)
     volumes.library()  # Its absence is no fault of the files.
+    tops = {top.relative_to(source.path) for top in _patients(source)}
     entries, lacking = [], []
     for file in source._files:
         inside = file.relative_to(source.path)
         bare = file.name.lower().partition(".nii")[0]
-        names = [inside.as_posix(), file.name, file.name[: len(bare)], *inside.parts[-2::-1]]
-        if (found := labels.of(file, names)) is None:
+        names = [inside.as_posix(), file.name, file.name[: len(bare)]]
+        outward = inside.parts[-2::-1]
+        if (found := labels.of(file, names, outward)) is None:
             lacking.append(file.name)
             continue
         problem, defect, count = "", "", 1
@@ -205,7 +245,9 @@ def _listed(source: NIfTI, stamped: str) -> tuple[list[_Entry], Labels, list[str
             problem, defect = f"{error}", defects.word(error)
         is_all = source.slices == "all"
         slices = range(count) if is_all else range(count // 2, count // 2 + 1)
-        entries.append(_Entry(file, inside.as_posix(), slices, *found, problem, defect))
+        named = labels.named(names, outward)
+        patient = _patient(inside, named, next((up for up in inside.parents if up in tops), None))
+        entries.append(_Entry(file, inside.as_posix(), patient, slices, *found, problem, defect))
     return entries, labels, lacking
 
 
