@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tlkeras import spec
-from tlkeras.data import ingest
+from tlkeras.data import ingest, planning
 from tlkeras.data.splits import Split
 from tlkeras.source import Source
 from tlkeras.sources.csv import CSV
@@ -39,6 +39,23 @@ def test_columns_may_have_other_names_and_tabs_between_them(tmp_path: Path):
     source = table(tmp_path, text, "t.tsv", image="file", label="kind", split_column="part")
     sides = [source.split(identity) for identity, _ in source.labels()]
     assert sides == ["train", "validation", None]
+
+
+def test_a_column_keeps_its_rows_in_one_split_and_is_in_no_example(tmp_path: Path):
+    rows = [f"t{n},{'ab'[n % 2]},{f'p{n // 2}' if n < 60 else ' '}" for n in range(80)]
+    (tmp_path / "t.csv").write_text("\n".join(["text,label,patient", *rows]))
+    source = CSV(tmp_path / "t.csv", together="patient")
+    ids = [identity for identity, _ in source.labels()]
+    found = [source.stays_with(identity) for identity in ids]
+    assert (
+        all(found[n] == found[n + 1] for n in range(0, 60, 2)) and len({*found}) == 31
+    )  # None is one.
+    assert found[60:] == [None] * 20 and not any(f"{each}".startswith("p") for each in found)
+    assert all("patient" not in row for _, row in source.examples())
+    sides = planning.planned(source, Split(validation=20, test=20)).sides
+    assert all(sides[ids[n]] == sides[ids[n + 1]] for n in range(0, 60, 2))
+    with pytest.raises(ValueError, match="has no column 'patients'"):
+        source.replace(together="patients").classes()
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

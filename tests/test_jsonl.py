@@ -51,6 +51,16 @@ def test_pairs_lists_of_classes_and_splits_have_names_of_their_own(tmp_path: Pat
     assert spec.parse(str(source), Source) == source
 
 
+def test_a_key_keeps_its_objects_in_one_split(tmp_path: Path):
+    values = ["film 1", "film 1", 7, 7, None]
+    objects = [{"text": f"{n}", "label": "a", "film": value} for n, value in enumerate(values)]
+    source = texts(tmp_path, *objects, together="film")
+    found = [source.stays_with(identity) for identity, _ in source.labels()]
+    assert found[0] == found[1] != found[2] == found[3] and found[4] is None
+    with pytest.raises(ValueError, match="has no column 'show'"):
+        source.replace(together="show").classes()
+
+
 def test_a_number_may_be_the_target(tmp_path: Path):
     source = texts(tmp_path, {"text": "a", "y": 1}, {"text": "b", "y": 2.5}, number="y")
     assert [row["number"] for row in rows(source)] == [1.0, 2.5]

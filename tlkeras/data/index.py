@@ -26,12 +26,14 @@ class Row(NamedTuple):
         identity: Its id.
         values: Every feature by key, with names of classes in place of their numbers.
         split: The split that its line tells.
+        together: What it shares with those that it stays with in one split, if it shares anything.
         notes: What is odd in it, by a word of the source's, each time with what was found.
     """
 
     identity: str
     values: dict[str, Any]
     split: str | None = None
+    together: str = ""
     notes: Sequence[tuple[str, str]] = ()
 
 
@@ -56,6 +58,7 @@ class Index:
         ids: Of the second of equal examples ``…-2``; in files of splits ``train/…``.
         labels: The numbers of the classes of each example, every number once.
         sides: The split of each id whose file or line tells it.
+        together: A digest of what each id shares with those that it stays with, if it does.
         notes: How many times each note was taken, and the first of them.
     """
 
@@ -83,6 +86,7 @@ class Index:
         """
         self.ids: list[str] = []
         self.sides: dict[str, str] = {}
+        self.together: dict[str, str] = {}
         self.notes: dict[str, tuple[int, str]] = {}
         self._cut, self._parse = cut, parse
         self._naming = [key for key, kind in kinds.items() if kind.least_classes]
@@ -91,6 +95,7 @@ class Index:
         pool: dict[tuple[str, ...], tuple[str, ...]] = {}
         names: list[tuple[str, ...]] = []
         times: dict[str, int] = {}
+        shared: dict[str, str] = {}
         for file, split in files:
             wrong: list[str] = []
             before, prefix = len(self.ids), f"{split}/" if split and not unique else ""
@@ -110,6 +115,9 @@ class Index:
                 self._starts.append(start)
                 if side := row.split or split:
                     self.sides[identity] = side
+                if row.together:
+                    named = digest(row.together)
+                    self.together[identity] = shared.setdefault(named, named)
                 found = self._named(row)
                 names.append(pool.setdefault(found, found))
                 for word, what in row.notes:

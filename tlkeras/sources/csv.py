@@ -53,6 +53,9 @@ class CSV(Source, name="csv"):
     """The column with a number to predict, in place of a class."""
     split_column: str = ""
     """A column with train, val, test or another usual word; if it is empty the hash decides."""
+    together: str = ""
+    """A column with what keeps examples in one split, such as a patient or a film: those of an
+    equal cell. An empty cell keeps none."""
     group: str | tuple[str, ...] = ()
     """A column with what examples have in common, such as a device, or several: by each the
     evaluator compares groups, and recipes can weigh them."""
@@ -118,6 +121,9 @@ class CSV(Source, name="csv"):
     def split(self, identity):
         return self._sides.get(identity)
 
+    def stays_with(self, identity):
+        return self._together.get(identity)
+
     def remarks(self):
         return lines.left_out(self.path, self.suffixes) + self._index().told()
 
@@ -125,6 +131,11 @@ class CSV(Source, name="csv"):
     def _sides(self) -> dict[str, str]:
         """The split of every id that has one, found once for all of them."""
         return self._index().sides
+
+    @functools.cached_property
+    def _together(self) -> dict[str, str]:
+        """What keeps an id in the split of others, by the id."""
+        return self._index().together
 
     @property
     def _input(self) -> str:
@@ -180,6 +191,7 @@ def _read(table: CSV, files: tuple[tuple[Path, str | None], ...], stamped: str) 
         table.caption: "caption",
         **dict.fromkeys(_each(named), "number" if table.number else "label"),
         table.split_column: "split_column",
+        table.together: "together",
         **dict.fromkeys(columns.groups(table), "group"),
     }
     wanted.pop("", None)
@@ -219,7 +231,8 @@ def _row(table: CSV, input: str, line: int, raw: tuple[list[str], list[str]]) ->
         raise ValueError(f"line {line} {error}") from None
     labels = [cell for name, cell in zip(header, written, strict=True) if name in targets.values()]
     notes = [(index.SPACES, repr(cell)) for cell in labels if cell != cell.strip()]
-    return Row(identity, {**inputs, **target}, split, notes)
+    together = values[table.together] if table.together else ""
+    return Row(identity, {**inputs, **target}, split, together, notes)
 
 
 def _picture(table: CSV, values: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

@@ -39,6 +39,9 @@ class JSONL(Source, name="jsonl"):
     """The name of the numbers to predict, in place of a class."""
     split_key: str = ""
     """The name of train, val, test or another usual word; if it is empty the hash decides."""
+    together: str = ""
+    """The name of what keeps examples in one split, such as a film: those of an equal value. None
+    keeps none."""
     group: str | tuple[str, ...] = ()
     """The name of what examples have in common, such as a device, or several: by each the
     evaluator compares groups, and recipes can weigh them."""
@@ -78,6 +81,9 @@ class JSONL(Source, name="jsonl"):
     def split(self, identity):
         return self._sides.get(identity)
 
+    def stays_with(self, identity):
+        return self._together.get(identity)
+
     def remarks(self):
         return lines.left_out(self.path, self.suffixes) + self._index().told()
 
@@ -85,6 +91,11 @@ class JSONL(Source, name="jsonl"):
     def _sides(self) -> dict[str, str]:
         """The split of every id that has one, found once for all of them."""
         return self._index().sides
+
+    @functools.cached_property
+    def _together(self) -> dict[str, str]:
+        """What keeps an id in the split of others, by the id."""
+        return self._index().together
 
     def _files(self) -> list[tuple[Path, str | None]]:
         return lines.parts(self.path, self.suffixes)
@@ -123,6 +134,8 @@ def _row(source: JSONL, line: int, raw: str) -> Row:
             name: _label(_value(values, name, "group"), name, "group")
             for name in columns.groups(source)
         }
+        shared = _value(values, source.together, "together") if source.together else None
+        together = "" if shared is None else f"{shared}".strip()
         word = f"{_value(values, source.split_key, 'split_key')}" if source.split_key else ""
         split = splits.named(word) if word else None
         if word and split is None:
@@ -132,7 +145,7 @@ def _row(source: JSONL, line: int, raw: str) -> Row:
     each = [one for value, _ in found.values() for one in _listed(value)]
     spaced = [name for name in each if isinstance(name, str) and name != name.strip()]
     notes = [(index.SPACES, repr(name)) for name in spaced]
-    return Row(index.digest(*texts.values()), {**texts, **target}, split, notes)
+    return Row(index.digest(*texts.values()), {**texts, **target}, split, together, notes)
 
 
 def _listed(value: Any) -> list[Any]:
