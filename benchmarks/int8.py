@@ -29,6 +29,7 @@ from tlkeras.formats import bias_correction
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.embedded import Embedded
 from tlkeras.tasks.classification import Classification
+from tlkeras.training.trainable import trainable
 
 STEPS = 800
 LEFT_OUT = mock.patch.object(bias_correction, "corrected", lambda file, exact, inputs: file)
@@ -58,7 +59,7 @@ def main() -> None:
 def measured(data: Data) -> list[list[str]]:
     """Returns a row for every file of a network trained on the data."""
     model = TransferModel(data.backbone, data.task, data.classes, seed=0)
-    gain.train(model.full, *arrays(data, "train"), seed=0, steps=STEPS)
+    gain.train(trainable(model.full), *arrays(data, "train"), seed=0, steps=STEPS)
     pictures, labels = arrays(data, "test")
     rows, first = [], None
     for way, (exporter, patched) in WAYS.items():

@@ -42,6 +42,7 @@ from tlkeras.source import Source
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
+from tlkeras.training.trainable import trainable
 
 SIZE = 128
 SETS = {  # Data set to test split.
@@ -193,7 +194,7 @@ def scratch(pictures: Pictures, places: np.ndarray, seed: int) -> float:
     model = TransferModel(backbone, Classification(), classes, seed).full
     fresh = gain.fresh(model, seed)
     steps = int(np.clip(40 * len(places) / gain.BATCH, 600, 2000))
-    gain.train(fresh, pixels[places], labels[places], seed, steps)
+    gain.train(trainable(fresh), pixels[places], labels[places], seed, steps)
     x, y = pictures["test"]
     parts = np.array_split(np.arange(len(y)), len(y) // 64 + 1)
     best = [fresh.predict_on_batch(x[part].astype(np.float32)).argmax(-1) for part in parts]

@@ -15,7 +15,7 @@ from pipeline import flags, store
 from pipeline.config import Config
 from pipeline.step import Step
 from pipeline.steps import example_gen
-from tlkeras import files
+from tlkeras import files, hardware
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
@@ -26,6 +26,8 @@ from tlkeras.source import Source
 from tlkeras.spec import Spec
 from tlkeras.tasks.classification import Classification
 from tlkeras.terminal import shown
+from tlkeras.training.phase import Phase
+from tlkeras.training.trainable import trainable
 
 LABELS = 20  # Of every class, or all if there are fewer.
 STEPS = 300
@@ -36,14 +38,20 @@ BATCH = 16  # Small, so that few pictures give many steps.
 def gain(out: Path, *, examples: Path, backbone: Backbone, seed: int) -> None:
     """Trains the same classifier twice on 20 labels per class: from pretrained and random weights.
 
-    Both fits train the whole network for 300 steps.
+    Both fits train the whole network for 300 steps, on one device.
     """
+    with hardware.alone():
+        _gain(out, examples, backbone, seed)
+
+
+def _gain(out: Path, examples: Path, backbone: Backbone, seed: int) -> None:
     data = Data(examples, backbone, Classification(), seed=seed)
     split = next((name for name in ("test", "validation") if data.count(name)), None)
     if split is None:
         raise ValueError(f"{examples} has neither a test nor a validation split to measure on.")
     pictures, labels = few(data)
     model = TransferModel(backbone, data.task, data.classes, seed).full
+    trained = trainable(model)
     networks = {"transfer": model, "scratch": fresh(model, seed)}
     starts = {
         name: [variable.numpy() for variable in network.variables]
@@ -54,10 +62,10 @@ def gain(out: Path, *, examples: Path, backbone: Backbone, seed: int) -> None:
     for name, start in starts.items():
         for variable, value in zip(model.variables, start, strict=True):
             variable.assign(value)
-        train(model, pictures, labels, seed, STEPS)
+        train(trained, pictures, labels, seed, STEPS)
         hits = 0
         for inputs, targets in data.batches(split).as_numpy_iterator():
-            logits = model.predict_on_batch(inputs)
+            logits = trained.predict_on_batch(inputs)
             hits += (logits.argmax(-1) == targets.argmax(-1)).sum()
         result[name] = float(hits / data.count(split))
     files.write_json(out / "gain.json", result)
@@ -88,18 +96,24 @@ def fresh(model: keras.Model, seed: int) -> keras.Model:
     return keras.models.clone_model(model)
 
 
-def train(
-    model: keras.Model, pictures: np.ndarray, labels: np.ndarray, seed: int, steps: int
-) -> None:
+def train(trained: Any, pictures: np.ndarray, labels: np.ndarray, seed: int, steps: int) -> None:
     """Trains a network in full.
 
     AdamW at 2e-3 with warm-up and cosine decay, batches of 16, on pictures [n, h, w, 3] with random
     flips and shifts by up to a twelfth.
+
+    Args:
+        trained: The `trainable` network.
+        pictures: float32 [n, h, w, 3].
+        labels: int [n].
+        seed: Of the batches and their changes.
+        steps: The number of steps.
     """
-    if not model.compiled:
-        _compile(model)
-    for variable in model.optimizer.variables:
-        variable.assign(np.zeros(variable.shape, variable.dtype))
+    block_flags.set_trainable([*trained.network._flatten_layers()], True, batch_norm=True)
+    phase = Phase(optimizer="adamw", learning_rate=1.0, weight_decay=0.05)  # Steps set the rate.
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    trained.start(phase.compiled_optimizer(steps), loss, [], steps_per_execution=1)
+    trained.optimizer.build(trained.trainable_variables)  # Or the first step is traced twice.
     warm = steps // 10
     rate: Any = keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm, warmup_target=2e-3, warmup_steps=warm
@@ -107,21 +121,11 @@ def train(
     random = np.random.default_rng(seed)
     reach = pictures.shape[1] // 12
     for step in shown(range(steps), steps, "training in full"):
-        model.optimizer.learning_rate = float(rate(step))
+        trained.optimizer.learning_rate = float(rate(step))
         places = random.choice(len(labels), BATCH)
         shift = tuple(random.integers(-reach, reach + 1, size=2))
         batch = np.roll(pictures[places], shift, axis=(1, 2))[:, :, :: random.choice([-1, 1])]
-        model.train_on_batch(batch.astype(np.float32), labels[places])
-
-
-def _compile(model: keras.Model) -> None:
-    """Compiles a network, all of whose weights train."""
-    block_flags.set_trainable([*model._flatten_layers()], True, batch_norm=True)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    # Keras would trace a schedule once for every variable with weight decay.
-    model.compile(keras.optimizers.AdamW(0.0, weight_decay=0.05), loss)
-    # A step that makes variables is traced twice.
-    model.optimizer.build(model.trainable_variables)
+        trained.train_on_batch(batch.astype(np.float32), labels[places])
 
 
 class Others(Spec, name="others"):

@@ -17,6 +17,7 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
+from tlkeras.training.trainable import trainable
 
 
 def test_few_are_so_many_of_every_class_and_the_seed_chooses_them(recorded, monkeypatch):
@@ -37,7 +38,7 @@ def test_what_is_fresh_has_other_weights_by_the_seed_and_training_it_leaves_the_
     np.testing.assert_array_equal(weights_of(first)[kernel], weights_of(again)[kernel])
     for one in (before, weights_of(other)):
         assert not np.array_equal(weights_of(first)[kernel], one[kernel])
-    gain.train(first, *gain.few(data), seed=0, steps=2)
+    gain.train(trainable(first), *gain.few(data), seed=0, steps=2)
     for name, weights in weights_of(model).items():
         np.testing.assert_array_equal(weights, before[name])
 
@@ -48,7 +49,7 @@ def test_training_in_full_moves_every_block_and_learns(data):
     model.trainable = False
     before = weights_of(model)
     pictures, labels = gain.few(data)
-    gain.train(model, pictures, labels, seed=0, steps=200)
+    gain.train(trainable(model), pictures, labels, seed=0, steps=200)
     assert (model.predict_on_batch(pictures).argmax(-1) == labels).mean() > 0.9
     for name, weights in weights_of(model).items():
         assert "seed" in name or not np.array_equal(weights, before[name]), name
@@ -59,8 +60,8 @@ def test_both_are_trained_alike_and_measured_on_examples_that_neither_saw(
 ):
     learnt = []
 
-    def train(model, *given):
-        learnt.append((weights_of(model), given))
+    def train(trained, *given):
+        learnt.append((weights_of(trained.network), given))
 
     monkeypatch.setattr(gain, "train", train)
     gain.gain.run(tmp_path, examples=recorded, backbone=Tiny(), seed=0)
@@ -93,12 +94,13 @@ def test_a_second_training_of_a_network_is_as_the_first_and_traces_nothing(data,
     )
     model = TransferModel(Tiny(), Classification(), data.classes, seed=0).full
     start = [variable.numpy() for variable in model.variables]
+    trained = trainable(model)
     pictures, labels = gain.few(data)
     ends = []
     for _ in range(2):
         for variable, value in zip(model.variables, start, strict=True):
             variable.assign(value)
-        gain.train(model, pictures, labels, seed=0, steps=3)
+        gain.train(trained, pictures, labels, seed=0, steps=3)
         ends.append(weights_of(model))
     for name, values in ends[0].items():
         np.testing.assert_array_equal(values, ends[1][name], err_msg=name)
