@@ -345,6 +345,22 @@ def test_yolo_has_middles_and_sides_and_the_folders_are_the_splits(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "folders",
+    [("images/train2017", "images/val2017"), ("obj_train_data", "obj_valid_data")],
+)
+def test_folders_of_a_year_and_of_cvat_are_the_splits_of_yolo(folders, tmp_path):
+    for folder in folders:
+        picture(tmp_path / folder / "a.jpg")
+        labels = tmp_path / folder.replace("images", "labels") / "a.txt"
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text("0 0.5 0.5 1 1\n")
+    (tmp_path / "obj.names").write_text("cat\n")
+    source = YOLO(tmp_path)
+    assert [source.split(name) for name, _ in source.examples()] == ["train", "validation"]
+    assert not source.remarks()
+
+
+@pytest.mark.parametrize(
     "line, expected, message",
     [
         ("1 0.5 0.5 0 0.5", [], "Boxes are empty and left out"),
