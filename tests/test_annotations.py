@@ -360,6 +360,92 @@ def test_folders_of_a_year_and_of_cvat_are_the_splits_of_yolo(folders, tmp_path)
     assert not source.remarks()
 
 
+CITIES = ("cityA/images/1.jpg", "cityB/images/2.jpg", "cityC/images/3.jpg", "cityD/images/4.jpg")
+
+
+def cities(root: Path, settings: str) -> YOLO:
+    """Writes pictures of four cities, each with a box."""
+    for name in CITIES:
+        file = picture(root / name)
+        labels = file.parents[1] / "labels" / f"{file.stem}.txt"
+        labels.parent.mkdir(exist_ok=True)
+        labels.write_text("0 0.5 0.5 1 1\n")
+    (root / "data.yaml").write_text(f"names: [cat]\n{settings}")
+    return YOLO(root)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "train: [cityA/images, cityB/images]\nval: cityC/images\ntest: cityD\n",
+        "train:  # two\n- ../cityA/images\n- '../cityB'\nval: ../cityC/images/\ntest: ./cityD",
+        "path: .\ntrain: train.txt\nval: cityC/images\ntest: lists/test.txt\n",
+        "path: lists\ntrain: ../train.txt\nval: ../cityC\ntest: test.txt\n",
+        "path: /content/gone\ntrain: [cityA, cityB]\nval: cityC\ntest: cityD\n",
+        "path: HERE\ntrain: [cityA, HERE/cityB]\nval: cityC\ntest: cityD\n",
+        "train: .\nval: cityC\ntest: cityD\n",
+    ],
+)
+def test_the_splits_that_the_settings_of_yolo_name_are_the_splits(settings, tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "train.txt").write_text("./cityA/images/1.jpg\n/content/x/cityB/images/2.jpg\n\n")
+    (tmp_path / "lists/test.txt").write_text("data\\cityD\\images\\4.jpg\n")
+    source = cities(tmp_path, settings.replace("HERE", str(tmp_path)))
+    splits = {name: source.split(name) for name, _ in source.examples()}
+    expected = ("train", "train", "validation", "test")
+    assert splits == dict(zip(CITIES, expected, strict=True)) and not source.remarks()
+
+
+def test_a_list_of_yolo_changes_the_fingerprint(tmp_path):
+    (tmp_path / "train.txt").write_text("cityA/images/1.jpg\n")
+    source = cities(tmp_path, "train: train.txt\nval: cityC\n")
+    before = source.fingerprint()
+    (tmp_path / "train.txt").write_text("cityA/images/1.jpg\ncityB/images/2.jpg\n")
+    assert source.replace().fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    "settings, splits, message",
+    [
+        (
+            "train: [cityA, cityB]\nval: cityC\ntest: ../gone\n",
+            ("train", "train", "validation"),
+            "Places of splits are not in {}: 1, in test: ../gone of data.yaml.\n"
+            "Pictures are in no split and are left out: 1, in cityD/images/4.jpg.",
+        ),
+        (
+            "train: [cityA, cityB]\nval: list.txt\n",
+            ("train", "train", "validation"),
+            "Listed pictures are not there: 1, in cityC/images/9.jpg of list.txt.\n"
+            "Pictures are in no split and are left out: 1, in cityD/images/4.jpg.",
+        ),
+        (
+            "train: [cityA, cityB]\nval: [cityC, cityD]\ntest: [cityC, cityD]\n",
+            ("train", "train", "test", "test"),
+            "Pictures of validation and test are for the test alone: 2, in "
+            "cityC/images/3.jpg, cityD/images/4.jpg.",
+        ),
+        (
+            "train: .\nval: .\n",
+            (None, None, None, None),
+            "Pictures of training and of another split are cut anew: 4, such as in "
+            "cityA/images/1.jpg, cityB/images/2.jpg, cityC/images/3.jpg.",
+        ),
+    ],
+)
+def test_what_is_odd_in_the_splits_of_yolo_is_told(settings, splits, message, tmp_path):
+    (tmp_path / "list.txt").write_text("cityC/images/3.jpg\ncityC/images/9.jpg\n")
+    source = cities(tmp_path, settings)
+    assert told(source) == message.format(tmp_path)
+    assert tuple(source.split(name) for name, _ in source.examples()) == splits
+
+
+def test_a_list_of_yolo_that_names_no_picture_is_refused(tmp_path):
+    (tmp_path / "list.txt").write_text("x.jpg\n")
+    with pytest.raises(ValueError, match=r"None of the 4 pictures .* in a split that data.yaml"):
+        list(cities(tmp_path, "train: list.txt\n").examples())
+
+
 @pytest.mark.parametrize(
     "line, expected, message",
     [
