@@ -518,6 +518,29 @@ def test_quotes_keep_commas_and_comments_in_names_of_classes(names, expected, tm
     assert yolo(tmp_path, "", names).classes() == expected
 
 
+def test_lines_of_poses_are_boxes_whose_points_are_not_used(tmp_path):
+    text = "1 0.5 0.5 0.25 0.5 0.1 0.1 2 0.9 0.9 0\n0 0.5 0.5 1 1\n"
+    source = yolo(tmp_path, text, "kpt_shape: [2, 3]  # of two\nnames: [cat, dog]\n")
+    assert boxes_of(source) == [[5, 15, 15, 25], [0, 0, HEIGHT, WIDTH]]
+    assert "Points of poses are not used, only their boxes: 1, in data.yaml." in told(source)
+
+
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        (
+            "[2, 2]",
+            "labels/train/a.txt line 1 has 11 numbers, expected a class, x, y, .* and 4 num",
+        ),
+        ("[x]", r"data.yaml has the kpt_shape \['x'\], expected two numbers"),
+    ],
+)
+def test_lines_that_do_not_fit_the_points_of_poses_are_refused(shape, message, tmp_path):
+    text = "1 0.5 0.5 0.25 0.5 0.1 0.1 2 0.9 0.9 0\n"
+    with pytest.raises(ValueError, match=message):
+        list(yolo(tmp_path, text, f"kpt_shape: {shape}\nnames: [cat, dog]\n").examples())
+
+
 def test_another_number_of_names_than_stated_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"data.yaml names 2 classes, and its nc is 3\."):
         yolo(tmp_path, "", "nc: 3  # of them\nnames: [cat, dog]\n").classes()

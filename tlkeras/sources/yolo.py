@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
@@ -33,7 +34,8 @@ class YOLO(Source, name="yolo"):
     The boxes of ``images/train/1.jpg`` are in ``labels/train/1.txt``; they may also lie beside the
     picture. The splits are those that ``data.yaml`` names as ``train``, ``val`` and ``test``:
     folders, or lists of pictures. Else folders of such names are. A line of a polygon gives its
-    box. A picture without a file, or with an empty one, has no object.
+    box; with ``kpt_shape`` in ``data.yaml`` points stand behind the box, which are not used. A
+    picture without a file, or with an empty one, has no object.
     """
 
     path: Path
@@ -112,6 +114,16 @@ class YOLO(Source, name="yolo"):
         return yaml.lines(lines.whole(self._settings))
 
     @functools.cached_property
+    def _points(self) -> int:
+        """How many numbers of points of a pose stand behind a box; 0 if there are no points."""
+        shape = yaml.values(self._written, "kpt_shape")
+        if not all(map(str.isdecimal, shape)) or len(shape) not in (0, 2):
+            raise ValueError(
+                f"{self._settings} has the kpt_shape {shape}, expected two numbers such as [17, 3]."
+            )
+        return math.prod(map(int, shape)) if shape else 0
+
+    @functools.cached_property
     def _named(self) -> tuple[list[tuple[str, Path]], list[str]]:
         """The folders and lists of splits that ``data.yaml`` names, and those that are not there.
 
@@ -153,6 +165,8 @@ class YOLO(Source, name="yolo"):
                 f"None of the {len(pictures):,} pictures in {self.path} has a file of boxes; "
                 f"expected {_LABELS}/1.txt for {_PICTURES}/1.jpg, or 1.txt beside it."
             )
+        if self._points:
+            problems.add("points of poses are not used, only their boxes", self._settings.name)
         objects = dict(zip(with_boxes, collected(self._objects, with_boxes), strict=True))
         found, sides = [], self._sides(pictures, problems)
         for identity, picture in pictures.items():
@@ -247,7 +261,15 @@ class YOLO(Source, name="yolo"):
                 label, *numbers = map(float, line.split())
             except ValueError:
                 raise ValueError(f"{place} is {line.strip()!r}, expected numbers.") from None
-            if len(numbers) < _NUMBERS - 1 or (len(numbers) > _NUMBERS - 1 and len(numbers) % 2):
+            if self._points and len(numbers) == _NUMBERS - 1 + self._points:
+                numbers = numbers[: _NUMBERS - 1]
+            is_box = len(numbers) == _NUMBERS - 1
+            if self._points and not is_box:
+                raise ValueError(
+                    f"{place} has {1 + len(numbers)} numbers, expected a class, x, y, width and "
+                    f"height, and {self._points} numbers of points as kpt_shape has them."
+                )
+            if not is_box and (len(numbers) < _NUMBERS - 1 or len(numbers) % 2):
                 raise ValueError(
                     f"{place} has {1 + len(numbers)} numbers, expected a class and x, y, width, "
                     "height, or a class and the corners of a polygon."
@@ -257,9 +279,7 @@ class YOLO(Source, name="yolo"):
                     f"{place} has the class {label:g}; {self._settings.name} names "
                     f"{len(self._names)}, from 0 on."
                 )
-            x, y, width, height = (
-                numbers if len(numbers) == _NUMBERS - 1 else _around(numbers[::2], numbers[1::2])
-            )
+            x, y, width, height = numbers if is_box else _around(numbers[::2], numbers[1::2])
             box = (y - height / 2, x - width / 2, y + height / 2, x + width / 2)
             found.append(Object(int(label), box, 0, place))
         return tuple(found)
