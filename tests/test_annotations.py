@@ -316,6 +316,85 @@ def test_a_folder_with_one_file_of_coco_and_its_pictures_is_read(tmp_path):
     assert source.fingerprint() == COCO(folder / "_annotations.coco.json").fingerprint()
 
 
+EXPORTS = {
+    "Roboflow": (
+        "{0}/_annotations.coco.json",
+        "{0}",
+        {"train": "train", "valid": "validation", "test": "test"},
+    ),
+    "COCO": (
+        "annotations/instances_{0}.json",
+        "{0}",
+        {"train2017": "train", "val2017": "validation"},
+    ),
+    "Datumaro": (
+        "annotations/instances_{0}.json",
+        "images/{0}",
+        {"train": "train", "test": "test"},
+    ),
+    "beside": ("boxes_{0}.json", "images/{0}", {"train": "train", "val": "validation"}),
+}
+
+
+@pytest.mark.parametrize("file, folder, names", EXPORTS.values(), ids=[*EXPORTS])
+def test_a_folder_with_a_file_of_coco_for_each_split_has_these_splits(
+    file, folder, names, tmp_path
+):
+    for place, name in enumerate(names):
+        for each in ("a.jpg", "b.jpg"):
+            picture(tmp_path / folder.format(name) / each)
+        moved = tmp_path / file.format(name)
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        box = annotation(bbox=[0, 0, 8 + place, 8])
+        coco(tmp_path, pictures=(), **box).path.rename(moved)
+    if "train2017" in names:
+        (tmp_path / "annotations/captions_train2017.json").write_text("{}")
+    source = COCO(tmp_path)
+    splits = {name: source.split(name) for name, _ in source.examples()}
+    assert splits == {
+        f"{name}/{each}": split for name, split in names.items() for each in ("a.jpg", "b.jpg")
+    }
+    found = dict(
+        zip(splits, map(boxes_of, [source] * len(splits), range(len(splits))), strict=True)
+    )
+    for place, name in enumerate(names):
+        assert found[f"{name}/a.jpg"] == [[0, 0, 8, 8 + place]] and not found[f"{name}/b.jpg"]
+    assert not source.remarks()
+    assert source.classes() == ("person", "toothbrush")
+    if "/" in file:
+        assert Source.expand(str(tmp_path)) == f"coco(path={str(tmp_path)!r})"
+
+
+def test_a_table_beside_folders_of_classes_makes_no_coco(tmp_path):
+    picture(tmp_path / "train/cat/a.jpg")
+    (tmp_path / "train/table.json").write_text("{}")
+    assert Source.expand(str(tmp_path)).startswith("folder(")
+
+
+def two_files(root: Path, **changes: Any) -> COCO:
+    """Writes a file for training, and one for validation with changes, of the same pictures."""
+    for name, change in (("train", {}), ("val", changes)):
+        coco(root, **change).path.rename(root / f"{name}.json")
+    return COCO(root)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({}, r"val.json has an image of the file 'a.jpg', which train.json has, too"),
+        ({"categories": [{"id": 1, "name": "cat"}]}, "has the category 1 as 'cat', expected 'per"),
+        (annotation(bbox=None), r"annotations\[0\] of val.json has the bbox None"),
+        (
+            {"images": [{"id": 0, "file_name": "c.jpg"}], "annotations": []},
+            r"None of the 1 pictures that .*val.json names",
+        ),
+    ],
+)
+def test_files_of_splits_that_do_not_fit_each_other_are_refused(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        list(two_files(tmp_path, **changes).examples())
+
+
 @pytest.mark.parametrize(
     "names, message",
     [((), "has no .json file; expected one"), (("a.json", "b.json"), "has a.json, b.json; expec")],
