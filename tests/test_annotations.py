@@ -242,10 +242,24 @@ def coco(root: Path, pictures=("a.jpg", "b.jpg"), **changes: Any) -> COCO:
 
 def test_categories_with_gaps_ids_from_zero_and_crowds_are_read(tmp_path):
     source = coco(tmp_path)
-    assert source.classes() == ("person", "toothbrush") and not source.remarks()
+    assert source.classes() == ("person", "toothbrush")
     (name, example), (_, other) = source.examples()
     assert name == "a.jpg" and example["labels"] == [1, 0] and example["ignored"] == [0, CROWD]
     assert boxes_of(source) == [[5, 10, 15, 30], [0, 0, 8, 8]] and other["boxes"] == []
+
+
+def test_a_class_of_crowds_alone_is_told_and_a_file_of_them_is_refused(tmp_path):
+    source = coco(tmp_path)
+    assert source.remarks() == [
+        "Objects of the class 'person' are all crowds, which count with crowds=True alone: 1, in "
+        "annotations[1] of boxes.json."
+    ]
+    objects = source.replace(crowds=True)
+    assert next(objects.examples())[1]["ignored"] == [0, 0] and not objects.remarks()
+    brush = coco(tmp_path, **annotation(iscrowd=1))
+    with pytest.raises(ValueError, match=r"All 1 objects .* have iscrowd, .* give crowds=True\."):
+        list(brush.labels())
+    assert next(brush.replace(crowds=True).examples())[1]["labels"] == [0]
 
 
 def annotation(**changes: Any) -> dict[str, Any]:
@@ -558,7 +572,7 @@ def test_shares_of_a_turned_photo_are_of_what_people_see(orientation, tmp_path):
 def test_a_size_of_nothing_in_a_coco_file_is_not_known(side, tmp_path):
     images = [{"id": 0, "file_name": "a.jpg", "width": side, "height": side}]
     source = coco(tmp_path, images=images)
-    assert boxes_of(source) == [[5, 10, 15, 30], [0, 0, 8, 8]] and not source.remarks()
+    assert boxes_of(source) == [[5, 10, 15, 30], [0, 0, 8, 8]] and "size" not in told(source)
 
 
 def test_a_box_of_coco_with_sides_below_nothing_has_its_corners_put_right(tmp_path):

@@ -52,6 +52,8 @@ class COCO(Source, name="coco"):
     path: Path
     images: Path | None = None
     """The folder of the pictures; None looks beside the file, as in COCO and in usual exports."""
+    crowds: bool = False
+    """Whether crowds count as objects, as CVAT marks those of its brush."""
 
     @classmethod
     def owns(cls, folder):
@@ -156,7 +158,23 @@ class COCO(Source, name="coco"):
                 )
         if not found:
             raise ValueError(f"{self.path} names no picture.")
+        self._tell_crowds([one for each in found.values() for one in each.objects], problems)
         return examined(found.values(), problems)
+
+    def _tell_crowds(self, objects: Sequence[Object], problems: Problems) -> None:
+        """Adds the classes of which every object is a crowd; raises if that is all of them."""
+        counted = {each.label for each in objects if not each.ignored}
+        if objects and not counted:
+            raise ValueError(
+                f"All {len(objects):,} objects in {self.path} have iscrowd, so none is learned or "
+                "measured. If each is one object, as CVAT exports those of its brush, give "
+                "crowds=True."
+            )
+        names = self.classes()
+        for each in objects:
+            if each.label not in counted:
+                what = f"objects of the class {names[each.label]!r} are all crowds, which count"
+                problems.add(f"{what} with crowds=True alone", each.place)
 
     def _objects(self, table: _Table, problems: Problems) -> dict[Any, list[Object]]:
         """Returns the objects of every picture in a file, by the id of the picture."""
@@ -183,7 +201,7 @@ class COCO(Source, name="coco"):
                 f"{place} has the category_id {category!r}; categories have the ids "
                 f"{spec.listed([*map(str, self._numbers)])}."
             )
-        crowd = CROWD if each.get("iscrowd") else 0
+        crowd = CROWD if each.get("iscrowd") and not self.crowds else 0
         return each.get("image_id"), Object(
             self._numbers[category], _box(each.get("bbox"), place), crowd, place
         )
