@@ -138,6 +138,62 @@ def test_annotations_without_a_picture_are_left_out(tmp_path):
     assert len([*source.examples()]) == 2
 
 
+FILMS = {
+    "VOC": ("JPEGImages/{}.jpg", "Annotations/{}.xml", ("seq01/f_0", "seq02/f_0", "f_0")),
+    "tops": ("images/{}.jpg", "annotations/{}.xml", ("train/1", "val/1", "1")),
+    "within": ("{}/images/1.jpg", "{}/xml/1.xml", ("train", "val", "test/a")),
+    "beside": ("{}.jpg", "{}.xml", ("train/1", "val/1", "a/train/1", "1")),
+    "deep": ("images/{}.jpg", "xml/boxes/{}.xml", ("a/x/1", "b/x/1", "a/y/1", "a/y/2")),
+}
+
+
+@pytest.mark.parametrize("pictures, files, names", FILMS.values(), ids=[*FILMS])
+def test_pictures_of_one_name_are_told_apart_by_their_folders(pictures, files, names, tmp_path):
+    for width, name in enumerate(names, start=2):
+        picture(tmp_path / pictures.format(name))
+        file = tmp_path / files.format(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"<annotation>{SIZE}{thing(1, 1, width, 9)}</annotation>")
+    source = VOC(tmp_path)
+    top = "JPEGImages/" if "JPEG" in pictures else ""
+    found = {name: round(example["boxes"][0][3] * WIDTH) for name, example in source.examples()}
+    assert found == {
+        pictures.format(name).removeprefix(top): width for width, name in enumerate(names, start=2)
+    }
+    assert not source.remarks()
+
+
+def test_the_folder_in_a_file_s_name_of_its_picture_tells_pictures_of_one_name_apart(tmp_path):
+    names = ("seq01/1.jpg", "seq02/1.jpg")
+    files = {
+        f"{place}": f"<filename>seq0{place}\\1.jpg</filename>{SIZE}{thing(1, 1, 4 * place, 9)}"
+        for place in (1, 2)
+    }
+    source = voc(tmp_path, files, names)
+    assert [boxes_of(source, place) for place in (0, 1)] == [[[0, 0, 9, 4]], [[0, 0, 9, 8]]]
+
+
+def test_pictures_whose_annotations_fit_several_are_left_out_and_told(tmp_path):
+    names = ("x/1.jpg", "y/1.jpg", "y/2.jpg")
+    source = voc(tmp_path, {name: SIZE + thing(1, 1, 9, 9) for name in "12"}, names)
+    assert [name for name, _ in source.examples()] == ["y/2.jpg"]
+    assert source.remarks() == [
+        "Annotations fit several pictures and are left out: 1, in Annotations/1.xml.",
+        "Pictures whose annotations fit several are left out: 2, in x/1.jpg, y/1.jpg.",
+    ]
+
+
+def test_lines_of_lists_name_pictures_by_their_folders(tmp_path):
+    names = ("seq01/f_0.jpg", "seq02/f_0.jpg", "seq02/f_1.jpg")
+    source = voc(tmp_path, {"f_1": SIZE + thing(1, 1, 9, 9)}, names)
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("seq01/f_0\nf_1\nf_0\n")
+    (tmp_path / "ImageSets/Main/test.txt").write_text("seq02/f_0\n")
+    splits = [source.split(identity) for identity, _ in source.examples()]
+    assert splits == ["train", "test", "train"]
+    assert "Listed names fit several pictures: 1, in f_0 of train.txt." in told(source)
+
+
 @pytest.mark.parametrize(
     "size, expected",
     [
