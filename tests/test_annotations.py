@@ -138,6 +138,19 @@ def test_annotations_without_a_picture_are_left_out(tmp_path):
     assert len([*source.examples()]) == 2
 
 
+def test_the_lists_of_voc_2007_are_training_and_test(tmp_path):
+    names = ("a.jpg", "b.jpg", "c.jpg")
+    source = voc(tmp_path, {"a": SIZE + thing(1, 1, 9, 9)}, names)
+    lists = tmp_path / "ImageSets/Main"
+    lists.mkdir(parents=True)
+    for name, text in {"trainval": "a\nb\n", "test": "c\n"}.items():
+        (lists / f"{name}.txt").write_text(text)
+    assert [source.split(name) for name, _ in source.examples()] == ["train", "train", "test"]
+    (lists / "val.txt").write_text("b\n")
+    source = source.replace()
+    assert [source.split(name) for name, _ in source.examples()] == ["train", "validation", "test"]
+
+
 FILMS = {
     "VOC": ("JPEGImages/{}.jpg", "Annotations/{}.xml", ("seq01/f_0", "seq02/f_0", "f_0")),
     "tops": ("images/{}.jpg", "annotations/{}.xml", ("train/1", "val/1", "1")),

@@ -34,7 +34,8 @@ class VOC(Source, name="voc"):
 
     ``JPEGImages``, ``Annotations`` and ``ImageSets/Main`` may lie one folder below. With lists
     ``train.txt``, ``val.txt`` or ``test.txt`` only the pictures in them are taken, in these splits;
-    without, folders of such names are the splits.
+    ``trainval.txt`` is for training where there is no ``train.txt``. Without lists, folders of such
+    names are the splits.
 
     Of pictures of one name, a file is of that in folders most like its own; if it fits several, it
     is left out, and so are they. Objects marked as difficult are neither learned nor measured. A
@@ -168,9 +169,10 @@ class VOC(Source, name="voc"):
         """Returns the split of each picture in a list; none if there are no lists."""
         lists = sorted((self._root / _LISTS).glob("*.txt"))
         named = [(splits.named(file.stem), file) for file in lists]
-        if not any(split for split, _ in named):
-            # Where it is cut in no other way.
-            named = [(splits.TRAIN, file) for file in lists if file.stem == "trainval"]
+        if splits.TRAIN not in [split for split, _ in named]:
+            # A list of validation, after it, takes its own pictures out of it.
+            both = [(splits.TRAIN, file) for file in lists if file.stem == "trainval"]
+            named = [*both, *named]
         found: dict[str, str] = {}
         for split, file in named:
             if split is None:
