@@ -151,6 +151,10 @@ def test_folders_of_splits_are_the_user_s_splits(tmp_path):
     made = source(tmp_path, names=THREE)
     assert [made.split(name) for name in names] == ["train", "validation"]
     assert made.split("1.png") is None
+    assert [made.split(f"town/{name}/x/1.png") for name in ("test", "val2017")] == [
+        "test",
+        "validation",
+    ]
 
 
 @pytest.mark.parametrize("ending", ["_labels", "annot"])

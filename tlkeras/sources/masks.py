@@ -114,8 +114,7 @@ class Masks(Source, name="masks"):
         return stamp(files)
 
     def split(self, identity):
-        first, *rest = identity.split("/")
-        return splits.named(first) if rest else None
+        return splits.of_folders(identity)
 
     def remarks(self):
         _, alone, unused = self._pairs
