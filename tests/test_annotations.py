@@ -138,6 +138,75 @@ def test_annotations_without_a_picture_are_left_out(tmp_path):
     assert len([*source.examples()]) == 2
 
 
+def test_the_lists_of_voc_2007_are_training_and_test(tmp_path):
+    names = ("a.jpg", "b.jpg", "c.jpg")
+    source = voc(tmp_path, {"a": SIZE + thing(1, 1, 9, 9)}, names)
+    lists = tmp_path / "ImageSets/Main"
+    lists.mkdir(parents=True)
+    for name, text in {"trainval": "a\nb\n", "test": "c\n"}.items():
+        (lists / f"{name}.txt").write_text(text)
+    assert [source.split(name) for name, _ in source.examples()] == ["train", "train", "test"]
+    (lists / "val.txt").write_text("b\n")
+    source = source.replace()
+    assert [source.split(name) for name, _ in source.examples()] == ["train", "validation", "test"]
+
+
+FILMS = {
+    "VOC": ("JPEGImages/{}.jpg", "Annotations/{}.xml", ("seq01/f_0", "seq02/f_0", "f_0")),
+    "tops": ("images/{}.jpg", "annotations/{}.xml", ("train/1", "val/1", "1")),
+    "within": ("{}/images/1.jpg", "{}/xml/1.xml", ("train", "val", "test/a")),
+    "beside": ("{}.jpg", "{}.xml", ("train/1", "val/1", "a/train/1", "1")),
+    "deep": ("images/{}.jpg", "xml/boxes/{}.xml", ("a/x/1", "b/x/1", "a/y/1", "a/y/2")),
+}
+
+
+@pytest.mark.parametrize("pictures, files, names", FILMS.values(), ids=[*FILMS])
+def test_pictures_of_one_name_are_told_apart_by_their_folders(pictures, files, names, tmp_path):
+    for width, name in enumerate(names, start=2):
+        picture(tmp_path / pictures.format(name))
+        file = tmp_path / files.format(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"<annotation>{SIZE}{thing(1, 1, width, 9)}</annotation>")
+    source = VOC(tmp_path)
+    top = "JPEGImages/" if "JPEG" in pictures else ""
+    found = {name: round(example["boxes"][0][3] * WIDTH) for name, example in source.examples()}
+    assert found == {
+        pictures.format(name).removeprefix(top): width for width, name in enumerate(names, start=2)
+    }
+    assert not source.remarks()
+
+
+def test_the_folder_in_a_file_s_name_of_its_picture_tells_pictures_of_one_name_apart(tmp_path):
+    names = ("seq01/1.jpg", "seq02/1.jpg")
+    files = {
+        f"{place}": f"<filename>seq0{place}\\1.jpg</filename>{SIZE}{thing(1, 1, 4 * place, 9)}"
+        for place in (1, 2)
+    }
+    source = voc(tmp_path, files, names)
+    assert [boxes_of(source, place) for place in (0, 1)] == [[[0, 0, 9, 4]], [[0, 0, 9, 8]]]
+
+
+def test_pictures_whose_annotations_fit_several_are_left_out_and_told(tmp_path):
+    names = ("x/1.jpg", "y/1.jpg", "y/2.jpg")
+    source = voc(tmp_path, {name: SIZE + thing(1, 1, 9, 9) for name in "12"}, names)
+    assert [name for name, _ in source.examples()] == ["y/2.jpg"]
+    assert source.remarks() == [
+        "Annotations fit several pictures and are left out: 1, in Annotations/1.xml.",
+        "Pictures whose annotations fit several are left out: 2, in x/1.jpg, y/1.jpg.",
+    ]
+
+
+def test_lines_of_lists_name_pictures_by_their_folders(tmp_path):
+    names = ("seq01/f_0.jpg", "seq02/f_0.jpg", "seq02/f_1.jpg")
+    source = voc(tmp_path, {"f_1": SIZE + thing(1, 1, 9, 9)}, names)
+    (tmp_path / "ImageSets/Main").mkdir(parents=True)
+    (tmp_path / "ImageSets/Main/train.txt").write_text("seq01/f_0\nf_1\nf_0\n")
+    (tmp_path / "ImageSets/Main/test.txt").write_text("seq02/f_0\n")
+    splits = [source.split(identity) for identity, _ in source.examples()]
+    assert splits == ["train", "test", "train"]
+    assert "Listed names fit several pictures: 1, in f_0 of train.txt." in told(source)
+
+
 @pytest.mark.parametrize(
     "size, expected",
     [
@@ -242,10 +311,24 @@ def coco(root: Path, pictures=("a.jpg", "b.jpg"), **changes: Any) -> COCO:
 
 def test_categories_with_gaps_ids_from_zero_and_crowds_are_read(tmp_path):
     source = coco(tmp_path)
-    assert source.classes() == ("person", "toothbrush") and not source.remarks()
+    assert source.classes() == ("person", "toothbrush")
     (name, example), (_, other) = source.examples()
     assert name == "a.jpg" and example["labels"] == [1, 0] and example["ignored"] == [0, CROWD]
     assert boxes_of(source) == [[5, 10, 15, 30], [0, 0, 8, 8]] and other["boxes"] == []
+
+
+def test_a_class_of_crowds_alone_is_told_and_a_file_of_them_is_refused(tmp_path):
+    source = coco(tmp_path)
+    assert source.remarks() == [
+        "Objects of the class 'person' are all crowds, which count with crowds=True alone: 1, in "
+        "annotations[1] of boxes.json."
+    ]
+    objects = source.replace(crowds=True)
+    assert next(objects.examples())[1]["ignored"] == [0, 0] and not objects.remarks()
+    brush = coco(tmp_path, **annotation(iscrowd=1))
+    with pytest.raises(ValueError, match=r"All 1 objects .* have iscrowd, .* give crowds=True\."):
+        list(brush.labels())
+    assert next(brush.replace(crowds=True).examples())[1]["labels"] == [0]
 
 
 def annotation(**changes: Any) -> dict[str, Any]:
@@ -316,6 +399,85 @@ def test_a_folder_with_one_file_of_coco_and_its_pictures_is_read(tmp_path):
     assert source.fingerprint() == COCO(folder / "_annotations.coco.json").fingerprint()
 
 
+EXPORTS = {
+    "Roboflow": (
+        "{0}/_annotations.coco.json",
+        "{0}",
+        {"train": "train", "valid": "validation", "test": "test"},
+    ),
+    "COCO": (
+        "annotations/instances_{0}.json",
+        "{0}",
+        {"train2017": "train", "val2017": "validation"},
+    ),
+    "Datumaro": (
+        "annotations/instances_{0}.json",
+        "images/{0}",
+        {"train": "train", "test": "test"},
+    ),
+    "beside": ("boxes_{0}.json", "images/{0}", {"train": "train", "val": "validation"}),
+}
+
+
+@pytest.mark.parametrize("file, folder, names", EXPORTS.values(), ids=[*EXPORTS])
+def test_a_folder_with_a_file_of_coco_for_each_split_has_these_splits(
+    file, folder, names, tmp_path
+):
+    for place, name in enumerate(names):
+        for each in ("a.jpg", "b.jpg"):
+            picture(tmp_path / folder.format(name) / each)
+        moved = tmp_path / file.format(name)
+        moved.parent.mkdir(parents=True, exist_ok=True)
+        box = annotation(bbox=[0, 0, 8 + place, 8])
+        coco(tmp_path, pictures=(), **box).path.rename(moved)
+    if "train2017" in names:
+        (tmp_path / "annotations/captions_train2017.json").write_text("{}")
+    source = COCO(tmp_path)
+    splits = {name: source.split(name) for name, _ in source.examples()}
+    assert splits == {
+        f"{name}/{each}": split for name, split in names.items() for each in ("a.jpg", "b.jpg")
+    }
+    found = dict(
+        zip(splits, map(boxes_of, [source] * len(splits), range(len(splits))), strict=True)
+    )
+    for place, name in enumerate(names):
+        assert found[f"{name}/a.jpg"] == [[0, 0, 8, 8 + place]] and not found[f"{name}/b.jpg"]
+    assert not source.remarks()
+    assert source.classes() == ("person", "toothbrush")
+    if "/" in file:
+        assert Source.expand(str(tmp_path)) == f"coco(path={str(tmp_path)!r})"
+
+
+def test_a_table_beside_folders_of_classes_makes_no_coco(tmp_path):
+    picture(tmp_path / "train/cat/a.jpg")
+    (tmp_path / "train/table.json").write_text("{}")
+    assert Source.expand(str(tmp_path)).startswith("folder(")
+
+
+def two_files(root: Path, **changes: Any) -> COCO:
+    """Writes a file for training, and one for validation with changes, of the same pictures."""
+    for name, change in (("train", {}), ("val", changes)):
+        coco(root, **change).path.rename(root / f"{name}.json")
+    return COCO(root)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({}, r"val.json has an image of the file 'a.jpg', which train.json has, too"),
+        ({"categories": [{"id": 1, "name": "cat"}]}, "has the category 1 as 'cat', expected 'per"),
+        (annotation(bbox=None), r"annotations\[0\] of val.json has the bbox None"),
+        (
+            {"images": [{"id": 0, "file_name": "c.jpg"}], "annotations": []},
+            r"None of the 1 pictures that .*val.json names",
+        ),
+    ],
+)
+def test_files_of_splits_that_do_not_fit_each_other_are_refused(changes, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        list(two_files(tmp_path, **changes).examples())
+
+
 @pytest.mark.parametrize(
     "names, message",
     [((), "has no .json file; expected one"), (("a.json", "b.json"), "has a.json, b.json; expec")],
@@ -342,6 +504,108 @@ def test_yolo_has_middles_and_sides_and_the_folders_are_the_splits(tmp_path):
     assert next(source.examples())[1]["labels"] == [1, 0]
     assert [source.split(name) for name, _ in source.examples()] == ["train", "validation"]
     assert told(source) == "Pictures have no file of boxes, so no object: 1, in images/val/b.jpg."
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("images/train2017", "images/val2017"), ("obj_train_data", "obj_valid_data")],
+)
+def test_folders_of_a_year_and_of_cvat_are_the_splits_of_yolo(folders, tmp_path):
+    for folder in folders:
+        picture(tmp_path / folder / "a.jpg")
+        labels = tmp_path / folder.replace("images", "labels") / "a.txt"
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text("0 0.5 0.5 1 1\n")
+    (tmp_path / "obj.names").write_text("cat\n")
+    source = YOLO(tmp_path)
+    assert [source.split(name) for name, _ in source.examples()] == ["train", "validation"]
+    assert not source.remarks()
+
+
+CITIES = ("cityA/images/1.jpg", "cityB/images/2.jpg", "cityC/images/3.jpg", "cityD/images/4.jpg")
+
+
+def cities(root: Path, settings: str) -> YOLO:
+    """Writes pictures of four cities, each with a box."""
+    for name in CITIES:
+        file = picture(root / name)
+        labels = file.parents[1] / "labels" / f"{file.stem}.txt"
+        labels.parent.mkdir(exist_ok=True)
+        labels.write_text("0 0.5 0.5 1 1\n")
+    (root / "data.yaml").write_text(f"names: [cat]\n{settings}")
+    return YOLO(root)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "train: [cityA/images, cityB/images]\nval: cityC/images\ntest: cityD\n",
+        "train:  # two\n- ../cityA/images\n- '../cityB'\nval: ../cityC/images/\ntest: ./cityD",
+        "path: .\ntrain: train.txt\nval: cityC/images\ntest: lists/test.txt\n",
+        "path: lists\ntrain: ../train.txt\nval: ../cityC\ntest: test.txt\n",
+        "path: /content/gone\ntrain: [cityA, cityB]\nval: cityC\ntest: cityD\n",
+        "path: HERE\ntrain: [cityA, HERE/cityB]\nval: cityC\ntest: cityD\n",
+        "train: .\nval: cityC\ntest: cityD\n",
+    ],
+)
+def test_the_splits_that_the_settings_of_yolo_name_are_the_splits(settings, tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "train.txt").write_text("./cityA/images/1.jpg\n/content/x/cityB/images/2.jpg\n\n")
+    (tmp_path / "lists/test.txt").write_text("data\\cityD\\images\\4.jpg\n")
+    source = cities(tmp_path, settings.replace("HERE", str(tmp_path)))
+    splits = {name: source.split(name) for name, _ in source.examples()}
+    expected = ("train", "train", "validation", "test")
+    assert splits == dict(zip(CITIES, expected, strict=True)) and not source.remarks()
+
+
+def test_a_list_of_yolo_changes_the_fingerprint(tmp_path):
+    (tmp_path / "train.txt").write_text("cityA/images/1.jpg\n")
+    source = cities(tmp_path, "train: train.txt\nval: cityC\n")
+    before = source.fingerprint()
+    (tmp_path / "train.txt").write_text("cityA/images/1.jpg\ncityB/images/2.jpg\n")
+    assert source.replace().fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    "settings, splits, message",
+    [
+        (
+            "train: [cityA, cityB]\nval: cityC\ntest: ../gone\n",
+            ("train", "train", "validation"),
+            "Places of splits are not in {}: 1, in test: ../gone of data.yaml.\n"
+            "Pictures are in no split and are left out: 1, in cityD/images/4.jpg.",
+        ),
+        (
+            "train: [cityA, cityB]\nval: list.txt\n",
+            ("train", "train", "validation"),
+            "Listed pictures are not there: 1, in cityC/images/9.jpg of list.txt.\n"
+            "Pictures are in no split and are left out: 1, in cityD/images/4.jpg.",
+        ),
+        (
+            "train: [cityA, cityB]\nval: [cityC, cityD]\ntest: [cityC, cityD]\n",
+            ("train", "train", "test", "test"),
+            "Pictures of validation and test are for the test alone: 2, in "
+            "cityC/images/3.jpg, cityD/images/4.jpg.",
+        ),
+        (
+            "train: .\nval: .\n",
+            (None, None, None, None),
+            "Pictures of training and of another split are cut anew: 4, such as in "
+            "cityA/images/1.jpg, cityB/images/2.jpg, cityC/images/3.jpg.",
+        ),
+    ],
+)
+def test_what_is_odd_in_the_splits_of_yolo_is_told(settings, splits, message, tmp_path):
+    (tmp_path / "list.txt").write_text("cityC/images/3.jpg\ncityC/images/9.jpg\n")
+    source = cities(tmp_path, settings)
+    assert told(source) == message.format(tmp_path)
+    assert tuple(source.split(name) for name, _ in source.examples()) == splits
+
+
+def test_a_list_of_yolo_that_names_no_picture_is_refused(tmp_path):
+    (tmp_path / "list.txt").write_text("x.jpg\n")
+    with pytest.raises(ValueError, match=r"None of the 4 pictures .* in a split that data.yaml"):
+        list(cities(tmp_path, "train: list.txt\n").examples())
 
 
 @pytest.mark.parametrize(
@@ -377,7 +641,7 @@ def test_shares_of_a_turned_photo_are_of_what_people_see(orientation, tmp_path):
 def test_a_size_of_nothing_in_a_coco_file_is_not_known(side, tmp_path):
     images = [{"id": 0, "file_name": "a.jpg", "width": side, "height": side}]
     source = coco(tmp_path, images=images)
-    assert boxes_of(source) == [[5, 10, 15, 30], [0, 0, 8, 8]] and not source.remarks()
+    assert boxes_of(source) == [[5, 10, 15, 30], [0, 0, 8, 8]] and "size" not in told(source)
 
 
 def test_a_box_of_coco_with_sides_below_nothing_has_its_corners_put_right(tmp_path):
@@ -414,6 +678,29 @@ def test_names_are_read_from_the_forms_of_yaml_that_people_use(names, tmp_path):
 )
 def test_quotes_keep_commas_and_comments_in_names_of_classes(names, expected, tmp_path):
     assert yolo(tmp_path, "", names).classes() == expected
+
+
+def test_lines_of_poses_are_boxes_whose_points_are_not_used(tmp_path):
+    text = "1 0.5 0.5 0.25 0.5 0.1 0.1 2 0.9 0.9 0\n0 0.5 0.5 1 1\n"
+    source = yolo(tmp_path, text, "kpt_shape: [2, 3]  # of two\nnames: [cat, dog]\n")
+    assert boxes_of(source) == [[5, 15, 15, 25], [0, 0, HEIGHT, WIDTH]]
+    assert "Points of poses are not used, only their boxes: 1, in data.yaml." in told(source)
+
+
+@pytest.mark.parametrize(
+    "shape, message",
+    [
+        (
+            "[2, 2]",
+            "labels/train/a.txt line 1 has 11 numbers, expected a class, x, y, .* and 4 num",
+        ),
+        ("[x]", r"data.yaml has the kpt_shape \['x'\], expected two numbers"),
+    ],
+)
+def test_lines_that_do_not_fit_the_points_of_poses_are_refused(shape, message, tmp_path):
+    text = "1 0.5 0.5 0.25 0.5 0.1 0.1 2 0.9 0.9 0\n"
+    with pytest.raises(ValueError, match=message):
+        list(yolo(tmp_path, text, f"kpt_shape: {shape}\nnames: [cat, dog]\n").examples())
 
 
 def test_another_number_of_names_than_stated_is_refused(tmp_path):

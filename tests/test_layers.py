@@ -34,6 +34,7 @@ tlkeras.source tlkeras.boxes.annotations
 tlkeras.backbone tlkeras.task tlkeras.recipe tlkeras.augment tlkeras.exporter
 tlkeras.doctor.answers tlkeras.doctor.judging
 tlkeras.data.splits tlkeras.data.class_folders tlkeras.data.id_list tlkeras.data.lines
+tlkeras.data.yaml
 tlkeras.data.columns tlkeras.data.cells tlkeras.data.tables tlkeras.data.index
 tlkeras.medical.screen tlkeras.medical.confidentiality tlkeras.medical.encodings
 tlkeras.medical.dicom_file tlkeras.medical.dicom_picture tlkeras.medical.labels

@@ -145,12 +145,78 @@ def test_pictures_and_masks_are_paired_by_name(pictures, masks, told, tmp_path):
         assert re.search(message, remark)
 
 
+TOWN = "train/aachen/aachen_000000_00001{}{}.png"
+
+
+def city(place: Path) -> None:
+    """Writes two pictures and their masks as Cityscapes names them."""
+    ends = ("color", "instanceIds", "labelIds", "labelTrainIds")
+    other = NUMBERS.max() - NUMBERS
+    masks = {
+        TOWN.format(number, f"_gtFine_{end}"): NUMBERS if end == "labelTrainIds" else other
+        for number in (8, 9)
+        for end in ends
+    }
+    put(place, masks, tuple(TOWN.format(number, "_leftImg8bit") for number in (8, 9)))
+
+
+@pytest.mark.parametrize("is_one_folder", [False, True])
+def test_endings_pair_pictures_and_masks_that_share_the_beginning_of_a_name(
+    is_one_folder, tmp_path
+):
+    city(tmp_path)
+    fields = {"names": THREE, "endings": ("_leftImg8bit", "_gtFine_labelTrainIds")}
+    made = source(tmp_path, **fields)
+    if is_one_folder:
+        for file in (tmp_path / "images/train/aachen").iterdir():
+            file.rename(tmp_path / "masks/train/aachen" / file.name)
+        made = made.replace(images=tmp_path / "masks")
+    assert [name for name, _ in made.examples()] == [
+        TOWN.format(number, "_leftImg8bit") for number in (8, 9)
+    ]
+    assert all(np.array_equal(found, NUMBERS) for found in numbers(made)) and not made.remarks()
+    with pytest.raises(ValueError, match=r"has a mask of its name .* give both ends: endings=\("):
+        list(made.replace(images=tmp_path / "masks", endings=("", "_gone")).examples())
+
+
+def test_masks_that_end_in_nothing_else_lie_beside_pictures_of_no_ending(tmp_path):
+    put(tmp_path, {"1_mask.png": NUMBERS}, ("1.png", "2.png"))
+    (tmp_path / "masks/1_mask.png").rename(tmp_path / "images/1_mask.png")
+    made = Masks(tmp_path / "images", tmp_path / "images", names=THREE, endings=("", "_mask"))
+    assert [name for name, _ in made.examples()] == ["1.png"]
+    assert [remark.endswith(": 2.png.") for remark in made.remarks()] == [True]
+
+
+def test_masks_of_several_endings_are_refused_until_one_is_chosen(tmp_path):
+    other = NUMBERS.max() - NUMBERS
+    masks = {
+        f"{n}_{end}.png": mask for n in "12" for end, mask in (("id", other), ("lab", NUMBERS))
+    }
+    put(tmp_path, masks)
+    made = source(tmp_path, names=THREE)
+    with pytest.raises(ValueError, match=r"several endings, _id, _lab; choose .*=\('', '_id'\)"):
+        list(made.examples())
+    made = made.replace(endings=("", "_lab"))
+    assert all(np.array_equal(found, NUMBERS) for found in numbers(made)) and not made.remarks()
+
+
+def test_a_mask_of_a_picture_that_is_not_there_is_no_other_ending(tmp_path):
+    put(tmp_path, dict.fromkeys(("1_mask.png", "1_2_mask.png", "3_mask.png"), NUMBERS), ("1.png",))
+    made = source(tmp_path, names=THREE)
+    assert [name for name, _ in made.examples()] == ["1.png"]
+    assert made.remarks()[0].endswith("left out: 1_2_mask.png, 3_mask.png.")
+
+
 def test_folders_of_splits_are_the_user_s_splits(tmp_path):
     names = ("train/1.png", "val/1.png")
     put(tmp_path, dict.fromkeys(names, NUMBERS), names)
     made = source(tmp_path, names=THREE)
     assert [made.split(name) for name in names] == ["train", "validation"]
     assert made.split("1.png") is None
+    assert [made.split(f"town/{name}/x/1.png") for name in ("test", "val2017")] == [
+        "test",
+        "validation",
+    ]
 
 
 @pytest.mark.parametrize("ending", ["_labels", "annot"])

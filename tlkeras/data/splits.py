@@ -30,13 +30,17 @@ _WORDS = {
     "testing": TEST,
 }
 
-# What data sets write around such a word: ``training_set``, ``seg_train``, ``test-images``.
-_AROUND = {"set", "data", "dataset", "seg", "split", "images", "imgs", "img", "image"}
+# What data sets write around such a word: ``training_set``, ``seg_train``, ``obj_train_data``.
+_AROUND = {"set", "data", "dataset", "seg", "obj", "split", "images", "imgs", "img", "image"}
+
+# A year behind such a word, ``train2017``; other numbers, ``train1``, are of folds.
+_YEAR = re.compile(r"(?<=[a-z])(19|20)\d\d$")
 
 
 def named(word: str) -> str | None:
-    """Returns the split that users call by a word (``Val``, ``training_set``), or None."""
-    parts = [part.removesuffix("set") for part in re.split(r"[\W_]+", word.lower())]
+    """Returns the split that users call by a word (``Val``, ``train2017``), or None."""
+    words = (_YEAR.sub("", part) for part in re.split(r"[\W_]+", word.lower()))
+    parts = [part.removesuffix("set") for part in words]
     bare = [part for part in parts if part and part not in _AROUND]
     return _WORDS.get(bare[0]) if len(bare) == 1 else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import io
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +30,12 @@ _ROUNDING = 1
 class Masks(Source, name="masks"):
     """Pictures below `images` and masks of the same names below `masks`, at any depth.
 
-    A mask may add an ending to the name of its picture, ``1_mask.png``, the same for all. Folders
-    train, val and test in `images` are the user's splits. If `images` and `masks` are one folder,
-    the masks of ``train`` lie in ``train_labels``, or another name that begins with that. A mask is
-    a grey file of 8 or 16 bits or one with a palette, and holds numbers; with `colours` it holds
-    colours. One of another size than its picture but of the same shape is resized. Ids are paths
-    below `images`.
+    A mask may add an ending to the name of its picture, ``1_mask.png``, the same for all; `endings`
+    choose one of several. Folders train, val and test in `images` are the user's splits. If
+    `images` and `masks` are one folder, the masks of ``train`` lie in ``train_labels``, or another
+    name that begins with that, unless `endings` tell them apart. A mask is a grey file of 8 or 16
+    bits or one with a palette, and holds numbers; with `colours` it holds colours. One of another
+    size than its picture but of the same shape is resized. Ids are paths below `images`.
     """
 
     images: Path
@@ -47,6 +48,9 @@ class Masks(Source, name="masks"):
     """A table with a header, name,r,g,b, in place of `names`: the colour of every class."""
     instances: bool = False
     """Whether numbers from 1 on are objects of one class, such as 1, 2, 3 for three people."""
+    endings: tuple[str, str] = ("", "")
+    """How the names of pictures and of masks end, without suffix, behind what both share, such as
+    ('_leftImg8bit', '_gtFine_labelTrainIds'). Files of other endings are left out."""
 
     def validate(self):
         if bool(self.names) == bool(self.colours):
@@ -114,8 +118,7 @@ class Masks(Source, name="masks"):
         return stamp(files)
 
     def split(self, identity):
-        first, *rest = identity.split("/")
-        return splits.named(first) if rest else None
+        return splits.of_folders(identity)
 
     def remarks(self):
         _, alone, unused = self._pairs
@@ -163,14 +166,17 @@ class Masks(Source, name="masks"):
     def _pairs(self) -> tuple[list[_Pair], list[str], list[str]]:
         """The pictures with masks, pictures without, and masks without, by name."""
         pictures, masks = _found(self.images), _found(self.masks)
-        if self.images.absolute() == self.masks.absolute():
+        if any(self.endings):
+            masks = _without(self.endings[1], masks, [])
+            pictures = _without(self.endings[0], pictures, masks.values())
+        elif self.images.absolute() == self.masks.absolute():
             pictures, masks = _beside(pictures, self.images)
-        endings = {_ending(name, masks) for name in pictures if name not in masks} - {""}
-        ending = endings.pop() if len(endings) == 1 and not pictures.keys() & masks.keys() else ""
+        if not any(self.endings) and not pictures.keys() & masks.keys():
+            masks = self._of_one_ending(pictures, masks)
         pairs, alone = [], []
         for name, file in pictures.items():
             identity = file.relative_to(self.images).as_posix()
-            if mask := masks.pop(f"{name}{ending}", None):
+            if mask := masks.pop(name, None):
                 pairs.append(_Pair(identity, file, mask))
             else:
                 alone.append(identity)
@@ -178,9 +184,32 @@ class Masks(Source, name="masks"):
         if not pairs:
             raise ValueError(
                 f"No picture in {self.images} has a mask of its name in {self.masks}: "
-                f"{spec.listed(alone) or 'no pictures'}; {spec.listed(unused) or 'no masks'}."
+                f"{spec.listed(alone) or 'no pictures'}; {spec.listed(unused) or 'no masks'}. If "
+                "their names end differently, give both ends: endings=('_image', '_mask')."
             )
         return pairs, alone, unused
+
+    def _of_one_ending(self, pictures: dict[str, Path], masks: dict[str, Path]) -> dict[str, Path]:
+        """Returns masks by the names of their pictures, to which all of them add one ending.
+
+        Raises:
+            ValueError: Masks fit the pictures by several endings.
+        """
+        found = {_ending(name, pictures) for name in masks} - {""}
+        # That of 1_2_mask, with no picture 1_2, is not one more ending of picture 1.
+        ends = sorted(
+            each for each in found if not any(each != end and each.endswith(end) for end in found)
+        )
+        if len(ends) > 1:
+            raise ValueError(
+                f"Masks in {self.masks} fit the pictures by several endings, {spec.listed(ends)}; "
+                f"choose one, as in endings=('', {ends[0]!r})."
+            )
+        ending = "".join(ends)
+        return {
+            (name.removesuffix(ending) if name.removesuffix(ending) in pictures else name): file
+            for name, file in masks.items()
+        }
 
     def _numbers(self, pair: _Pair) -> np.ndarray:
         """Returns the numbers of a mask as `features` has them, uint8 [h, w], of its own size.
@@ -283,11 +312,21 @@ def _beside(found: dict[str, Path], folder: Path) -> tuple[dict[str, Path], dict
     return pictures, masks
 
 
-def _ending(name: str, masks: dict[str, Path]) -> str:
-    """Returns what the shortest name of a mask adds to that of a picture; empty if none does."""
-    longer = (mask.removeprefix(name) for mask in masks if mask.startswith(name))
+def _without(ending: str, found: dict[str, Path], others: Collection[Path]) -> dict[str, Path]:
+    """Returns the files whose names have an ending, by their names without it; none of others."""
+    taken = {*others}
+    return {
+        name.removesuffix(ending): file
+        for name, file in found.items()
+        if name.endswith(ending) and file not in taken
+    }
+
+
+def _ending(name: str, pictures: Collection[str]) -> str:
+    """Returns what follows in the name of a mask on the longest name of a picture, if any does."""
     # A letter or digit after the name is that of another picture, 10 after 1.
-    return min((each for each in longer if not each[0].isalnum()), key=len, default="")
+    ends = (end for end in range(len(name) - 1, 0, -1) if not name[end].isalnum())
+    return next((name[end:] for end in ends if name[:end] in pictures), "")
 
 
 def _table(path: Path) -> dict[str, tuple[int, ...]]:

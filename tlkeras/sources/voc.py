@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from xml.etree import ElementTree
 
@@ -33,8 +34,12 @@ class VOC(Source, name="voc"):
 
     ``JPEGImages``, ``Annotations`` and ``ImageSets/Main`` may lie one folder below. With lists
     ``train.txt``, ``val.txt`` or ``test.txt`` only the pictures in them are taken, in these splits;
-    without, folders of such names are the splits. Objects marked as difficult are neither learned
-    nor measured. A picture without a file has no object.
+    ``trainval.txt`` is for training where there is no ``train.txt``. Without lists, folders of such
+    names are the splits.
+
+    Of pictures of one name, a file is of that in folders most like its own; if it fits several, it
+    is left out, and so are they. Objects marked as difficult are neither learned nor measured. A
+    picture without a file has no object.
     """
 
     path: Path
@@ -110,64 +115,79 @@ class VOC(Source, name="voc"):
         }
         if not pictures:
             raise ValueError(f"{top} has no pictures ({', '.join(decoding.SUFFIXES)}).")
-        files = self._of_pictures(pictures, problems)
-        listed = self._listed(pictures, problems)
+        by_name = _by_name(pictures)
+        files, unclear = self._of_pictures(by_name, problems)
+        listed = self._listed(by_name, problems)
         found = []
         for identity, file in pictures.items():
             if listed and identity not in listed:
                 problems.add("pictures are in no list and left out", identity)
                 continue
             read = files.get(identity)
+            if read is None and identity in unclear:
+                problems.add("pictures whose annotations fit several are left out", identity)
+                continue
             if read is None:
                 problems.add("pictures have no .xml file, so no object", identity)
             split = listed.get(identity) or splits.of_folders(identity)
             found.append(_annotated(identity, file, split, read, numbers))
         return examined(found, problems)
 
-    def _of_pictures(self, pictures: Iterable[str], problems: Problems) -> dict[str, _File]:
-        """Returns the file of each picture: of its own name, else the one that names it."""
-        by_stem: dict[str, list[str]] = {}
-        for identity in pictures:
-            by_stem.setdefault(Path(identity).stem, []).append(identity)
+    def _of_pictures(
+        self, by_name: Mapping[str, list[str]], problems: Problems
+    ) -> tuple[dict[str, _File], set[str]]:
+        """Returns the file of each picture, and the pictures of files that fit several.
+
+        A file is of the picture of its own name, else of the one that it names.
+        """
         found: dict[str, _File] = {}
-        # Files of the names of pictures come first.
-        for name, read in sorted(
-            self._read.items(), key=lambda item: Path(item[0]).stem not in by_stem
-        ):
-            stems = (Path(name).stem, Path(read.picture.replace("\\", "/")).stem, read.picture)
-            fitting = next((by_stem[stem] for stem in stems if stem in by_stem), [])
-            beside = [each for each in fitting if Path(each).parent == Path(name).parent]
-            fitting = beside or fitting
-            if not fitting:
-                problems.add("annotations have no picture and are left out", name)
-            elif len(fitting) > 1:
+        unclear: set[str] = set()
+        fits: list[tuple[int, int, str, str]] = []
+        for name, read in self._read.items():
+            named = read.picture.replace("\\", "/")
+            own = name.removeprefix(f"{_XML}/")
+            ways = [_fitting(way, by_name) for way in (_bare(own), _bare(named), named)]
+            order, fitting = next(
+                ((order, way) for order, way in enumerate(ways) if len(way) == 1), (0, [])
+            )
+            if fitting:
+                fits.append((order, -_alike(_bare(own), _bare(fitting[0]))[0], name, fitting[0]))
+            elif several := next(filter(None, ways), None):
                 problems.add("annotations fit several pictures and are left out", name)
-            elif fitting[0] in found:
+                unclear.update(several)
+            else:
+                problems.add("annotations have no picture and are left out", name)
+        # Files of the names of pictures come first, and of these those in folders of their names.
+        for _, _, name, picture in sorted(fits):
+            if picture in found:
                 problems.add("annotations are of a picture that has one and are left out", name)
             else:
-                found[fitting[0]] = read
-        return found
+                found[picture] = self._read[name]
+        return found, unclear
 
-    def _listed(self, pictures: Iterable[str], problems: Problems) -> dict[str, str]:
+    def _listed(self, by_name: Mapping[str, list[str]], problems: Problems) -> dict[str, str]:
         """Returns the split of each picture in a list; none if there are no lists."""
-        by_stem = {Path(identity).stem: identity for identity in pictures}
         lists = sorted((self._root / _LISTS).glob("*.txt"))
         named = [(splits.named(file.stem), file) for file in lists]
-        if not any(split for split, _ in named):
-            # Where it is cut in no other way.
-            named = [(splits.TRAIN, file) for file in lists if file.stem == "trainval"]
+        if splits.TRAIN not in [split for split, _ in named]:
+            # A list of validation, after it, takes its own pictures out of it.
+            both = [(splits.TRAIN, file) for file in lists if file.stem == "trainval"]
+            named = [*both, *named]
         found: dict[str, str] = {}
         for split, file in named:
             if split is None:
                 continue
             for line in lines.whole(file).split("\n"):
-                stem = line.strip()
-                if not stem:
+                name = line.strip()
+                if not name:
                     continue
-                if stem in by_stem:
-                    found[by_stem[stem]] = split
-                else:
-                    problems.add("listed pictures are not there", f"{stem} of {file.name}")
+                match _fitting(name, by_name):
+                    case [picture]:
+                        found[picture] = split
+                    case []:
+                        problems.add("listed pictures are not there", f"{name} of {file.name}")
+                    case _:
+                        problems.add("listed names fit several pictures", f"{name} of {file.name}")
         return found
 
 
@@ -256,6 +276,48 @@ def _number(element: ElementTree.Element | None, file: Path, default: float | No
         tag = "a side of a box" if element is None else f"<{element.tag}>"
         raise ValueError(f"{file} has {text!r} as {tag}, expected a number.")
     return number
+
+
+def _bare(name: str) -> str:
+    """Returns the path of a file without suffix; of no path nothing."""
+    return PurePosixPath(name).with_suffix("").as_posix() if PurePosixPath(name).name else ""
+
+
+def _by_name(pictures: Iterable[str]) -> dict[str, list[str]]:
+    """Returns pictures by their names without suffix, alone and with the folder that they are in.
+
+    Names of frames are the same in every film, so the folder tells most of them apart at once.
+    """
+    found: dict[str, list[str]] = {}
+    for identity in pictures:
+        parts = _bare(identity).split("/")
+        for name in {parts[-1], "/".join(parts[-2:])}:
+            found.setdefault(name, []).append(identity)
+    return found
+
+
+def _fitting(path: str, by_name: Mapping[str, list[str]]) -> list[str]:
+    """Returns the pictures of the name of a path without suffix, in folders most like its own."""
+    parts = path.split("/")
+    found = by_name.get("/".join(parts[-2:])) or by_name.get(parts[-1], [])
+    if len(found) < 2:
+        return found
+    likeness = {identity: _alike(path, _bare(identity)) for identity in found}
+    most = max(likeness.values())
+    return [identity for identity in found if likeness[identity] == most]
+
+
+def _alike(one: str, other: str) -> tuple[int, bool]:
+    """Returns how many names two paths share, from their ends on, and whether both are as long."""
+    left, right = one.split("/"), other.split("/")
+    ends = _shared(left[::-1], right[::-1])
+    return ends + _shared(left[:-ends], right[:-ends]), len(left) == len(right)
+
+
+def _shared(one: list[str], other: list[str]) -> int:
+    """Returns how many items two lists begin with alike."""
+    pairs = zip(one, other, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _top(folder: Path) -> Path | None:

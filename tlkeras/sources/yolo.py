@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import functools
-import re
-from pathlib import Path
+import math
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
 
 from tlkeras import folders
 from tlkeras.boxes.annotations import (
@@ -17,7 +18,7 @@ from tlkeras.boxes.annotations import (
     collected,
     examined,
 )
-from tlkeras.data import lines, splits
+from tlkeras.data import lines, splits, yaml
 from tlkeras.images import decoding
 from tlkeras.source import Source
 
@@ -26,17 +27,14 @@ _LISTS = ("classes.txt", "obj.names", "classes.names")
 _PICTURES, _LABELS = "images", "labels"
 _NUMBERS = 5  # Of a line: class, middle (x, y), width and height in [0, 1].
 
-# In YAML a quote stands around a word only if it is the first character of it.
-_QUOTED = r"""(?:'(?:[^']|'')*'|"(?:[^"\\]|\\.)*")"""
-_COMMENT = re.compile(rf"((?:^|[\[{{,:-])\s*{_QUOTED})|(?:^|\s)#.*")
-_ITEM = re.compile(rf"\s*(?:\d+\s*:\s*)?{_QUOTED}\s*(?=,|$)|[^,]+")
-
 
 class YOLO(Source, name="yolo"):
     """A folder with ``data.yaml`` or ``classes.txt``, pictures, and ``.txt`` files of boxes.
 
     The boxes of ``images/train/1.jpg`` are in ``labels/train/1.txt``; they may also lie beside the
-    picture. Folders train, valid and test are the splits. A line of a polygon gives its box. A
+    picture. The splits are those that ``data.yaml`` names as ``train``, ``val`` and ``test``:
+    folders, or lists of pictures. Else folders of such names are. A line of a polygon gives its
+    box; with ``kpt_shape`` in ``data.yaml`` points stand behind the box, which are not used. A
     picture without a file, or with an empty one, has no object.
     """
 
@@ -67,7 +65,8 @@ class YOLO(Source, name="yolo"):
     def fingerprint(self):
         pictures = [each.identity for each in self._found.pictures]
         files = (self._file(identity) for identity in pictures)
-        return self._found.fingerprint([self._settings, *(file for file in files if file)])
+        lists = [place for _, place in self._named[0] if place.is_file()]
+        return self._found.fingerprint([self._settings, *lists, *(file for file in files if file)])
 
     def split(self, identity):
         return self._found.split(identity)
@@ -89,21 +88,65 @@ class YOLO(Source, name="yolo"):
 
     @functools.cached_property
     def _names(self) -> tuple[str, ...]:
-        written = lines.whole(self._settings).splitlines()
         if self._settings.name in _LISTS:
-            names, count = [line.strip() for line in written if line.strip()], None
+            written = lines.whole(self._settings).splitlines()
+            names = [line.strip() for line in written if line.strip()]
         else:
-            bare = [_COMMENT.sub(r"\1", line).rstrip() for line in written]
-            names, count = _names(bare), _count(bare)
+            names = yaml.values(self._written, "names")
         if not names or not all(names):
             raise ValueError(
                 f"{self._settings} names no classes, expected names: [cat, dog] or a list below it."
             )
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{self._settings} names the class {twice[0]!r} twice.")
-        if count not in (None, len(names)):
-            raise ValueError(f"{self._settings} names {len(names)} classes, and its nc is {count}.")
+        for count in yaml.values(self._written, "nc"):
+            if count.isdecimal() and int(count) != len(names):
+                raise ValueError(
+                    f"{self._settings} names {len(names)} classes, and its nc is {count}."
+                )
         return tuple(names)
+
+    @functools.cached_property
+    def _written(self) -> list[str]:
+        """The lines of ``data.yaml`` without comments; none if there is only a list of names."""
+        if self._settings.name in _LISTS:
+            return []
+        return yaml.lines(lines.whole(self._settings))
+
+    @functools.cached_property
+    def _points(self) -> int:
+        """How many numbers of points of a pose stand behind a box; 0 if there are no points."""
+        shape = yaml.values(self._written, "kpt_shape")
+        if not all(map(str.isdecimal, shape)) or len(shape) not in (0, 2):
+            raise ValueError(
+                f"{self._settings} has the kpt_shape {shape}, expected two numbers such as [17, 3]."
+            )
+        return math.prod(map(int, shape)) if shape else 0
+
+    @functools.cached_property
+    def _named(self) -> tuple[list[tuple[str, Path]], list[str]]:
+        """The folders and lists of splits that ``data.yaml`` names, and those that are not there.
+
+        As in Ultralytics, ``../train/images`` may mean ``train/images``.
+        """
+        found, lost, top = [], [], self._top
+        bases = [*(top / written for written in yaml.values(self._written, "path")), top]
+        for key in yaml.keys(self._written):
+            split = splits.named(key)
+            for written in filter(None, yaml.values(self._written, key) if split else ()):
+                texts = (written, written.removeprefix("../"))
+                places = [Path(os.path.normpath(base / text)) for base in bases for text in texts]
+                there = (each for each in places if each.is_relative_to(top) and each.exists())
+                if place := next(there, None):
+                    found.append((split, place))
+                else:
+                    lost.append(f"{key}: {written}")
+        return found, lost
+
+    @property
+    def _top(self) -> Path:
+        """The folder, absolute and without dots, so that paths can be told to lie below it."""
+        return Path(os.path.normpath(self.path.absolute()))
 
     @functools.cached_property
     def _found(self) -> Annotations:
@@ -122,20 +165,74 @@ class YOLO(Source, name="yolo"):
                 f"None of the {len(pictures):,} pictures in {self.path} has a file of boxes; "
                 f"expected {_LABELS}/1.txt for {_PICTURES}/1.jpg, or 1.txt beside it."
             )
+        if self._points:
+            problems.add("points of poses are not used, only their boxes", self._settings.name)
         objects = dict(zip(with_boxes, collected(self._objects, with_boxes), strict=True))
-        found = []
+        found, sides = [], self._sides(pictures, problems)
         for identity, picture in pictures.items():
-            file = files[identity]
+            if identity not in sides:
+                problems.add("pictures are in no split and are left out", identity)
+                continue
+            file, split = files[identity], sides[identity]
             if file is None:
                 problems.add("pictures have no file of boxes, so no object", identity)
-            split = splits.of_folders(identity)
             found.append(Annotated(identity, picture, objects[file] if file else (), None, split))
         for file in folders.walk(self.path, self.path):
             is_boxes = file.suffix == ".txt" and _LABELS in file.relative_to(self.path).parts[:-1]
             if is_boxes and file not in objects:
                 place = file.relative_to(self.path).as_posix()
                 problems.add("files of boxes have no picture and are left out", place)
+        if not found:
+            raise ValueError(
+                f"None of the {len(pictures):,} pictures in {self.path} is in a split that "
+                f"{self._settings.name} names, such as {next(iter(pictures))}."
+            )
         return examined(found, problems)
+
+    def _sides(self, pictures: Collection[str], problems: Problems) -> dict[str, str | None]:
+        """Returns the split of each picture to take, None of one that the hash decides on."""
+        named, lost = self._named
+        for each in lost:
+            problems.add(
+                f"places of splits are not in {self.path}", f"{each} of {self._settings.name}"
+            )
+        if not named:
+            return {identity: splits.of_folders(identity) for identity in pictures}
+        given = {split for split, _ in named}
+        own = self._places(pictures, problems)
+        found: dict[str, str | None] = {}
+        for identity in pictures:
+            above = (each.as_posix() for each in PurePosixPath(identity).parents)
+            # The nearest place counts: of images and images/val the second one.
+            several = next((own[each] for each in (identity, *above) if each in own), set())
+            if len(several) == 1:
+                (found[identity],) = several
+            elif splits.TRAIN in several:
+                problems.add("pictures of training and of another split are cut anew", identity)
+                found[identity] = None
+            elif several:
+                problems.add("pictures of validation and test are for the test alone", identity)
+                found[identity] = splits.TEST
+            elif (split := splits.of_folders(identity)) and split not in given:
+                found[identity] = split
+        return found
+
+    def _places(self, pictures: Collection[str], problems: Problems) -> dict[str, set[str]]:
+        """Returns the splits of every folder and picture that ``data.yaml`` or its lists name."""
+        found: dict[str, set[str]] = {}
+        for split, place in self._named[0]:
+            if place.is_dir():
+                found.setdefault(place.relative_to(self._top).as_posix(), set()).add(split)
+                continue
+            beside = place.parent.relative_to(self._top)
+            for line in filter(None, map(str.strip, lines.whole(place).split("\n"))):
+                tails = ((beside / tail, Path(tail)) for tail in _tails(line))
+                near = (each.as_posix() for pair in tails for each in pair)
+                if identity := next((each for each in near if each in pictures), None):
+                    found.setdefault(identity, set()).add(split)
+                else:
+                    problems.add("listed pictures are not there", f"{line} of {place.name}")
+        return found
 
     def _file(self, identity: str) -> Path | None:
         """Returns the file of boxes of a picture, if there is one."""
@@ -164,7 +261,15 @@ class YOLO(Source, name="yolo"):
                 label, *numbers = map(float, line.split())
             except ValueError:
                 raise ValueError(f"{place} is {line.strip()!r}, expected numbers.") from None
-            if len(numbers) < _NUMBERS - 1 or (len(numbers) > _NUMBERS - 1 and len(numbers) % 2):
+            if self._points and len(numbers) == _NUMBERS - 1 + self._points:
+                numbers = numbers[: _NUMBERS - 1]
+            is_box = len(numbers) == _NUMBERS - 1
+            if self._points and not is_box:
+                raise ValueError(
+                    f"{place} has {1 + len(numbers)} numbers, expected a class, x, y, width and "
+                    f"height, and {self._points} numbers of points as kpt_shape has them."
+                )
+            if not is_box and (len(numbers) < _NUMBERS - 1 or len(numbers) % 2):
                 raise ValueError(
                     f"{place} has {1 + len(numbers)} numbers, expected a class and x, y, width, "
                     "height, or a class and the corners of a polygon."
@@ -174,9 +279,7 @@ class YOLO(Source, name="yolo"):
                     f"{place} has the class {label:g}; {self._settings.name} names "
                     f"{len(self._names)}, from 0 on."
                 )
-            x, y, width, height = (
-                numbers if len(numbers) == _NUMBERS - 1 else _around(numbers[::2], numbers[1::2])
-            )
+            x, y, width, height = numbers if is_box else _around(numbers[::2], numbers[1::2])
             box = (y - height / 2, x - width / 2, y + height / 2, x + width / 2)
             found.append(Object(int(label), box, 0, place))
         return tuple(found)
@@ -188,44 +291,11 @@ def _around(xs: list[float], ys: list[float]) -> tuple[float, float, float, floa
     return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
 
 
-def _count(bare: list[str]) -> int | None:
-    """Returns the value of ``nc`` in a YAML file without comments, if it is there."""
-    found = (re.fullmatch(r"nc\s*:\s*(\d+)", line) for line in bare)
-    return next((int(match.group(1)) for match in found if match), None)
+def _tails(line: str) -> Iterator[str]:
+    """Yields a path, and what is left of it without its first folders, with one folder at least.
 
-
-def _names(bare: list[str]) -> list[str]:
-    """Returns the value of ``names`` in a YAML file without comments: words in a list or numbered.
-
-    Of YAML no more is read than such files need.
+    Lists name pictures as they lay where the list was written.
     """
-    start = next((i for i, line in enumerate(bare) if re.match(r"names\s*:", line)), None)
-    if start is None:
-        return []
-    first = bare[start].split(":", 1)[1].strip()
-    if first:
-        last = start
-        while not first.endswith(("]", "}")) and last + 1 < len(bare):
-            last += 1
-            first += " " + bare[last].strip()
-        items = [each for each in _ITEM.findall(first[1:-1]) if each.strip()]
-    else:
-        items = []
-        for line in bare[start + 1 :]:
-            if line.strip() and not re.match(r"\s|-", line):
-                break  # The next key.
-            if line.strip():
-                items.append(line.strip().removeprefix("-"))
-    if all(re.match(r"\s*\d+\s*:", each) for each in items):
-        pairs = sorted((int(key), name) for key, name in (each.split(":", 1) for each in items))
-        if [number for number, _ in pairs] != list(range(len(pairs))):
-            return []
-        items = [name for _, name in pairs]
-    return [_plain(each.strip()) for each in items]
-
-
-def _plain(word: str) -> str:
-    """Returns a word of YAML without its quotes."""
-    if not re.fullmatch(_QUOTED, word):
-        return word
-    return word[1:-1].replace("''", "'") if word[0] == "'" else str(ast.literal_eval(word))
+    parts = PurePosixPath(line.replace("\\", "/")).parts
+    inner = [part for part in parts if part not in ("/", "..")]
+    return ("/".join(inner[start:]) for start in range(max(1, len(inner) - 1)))
