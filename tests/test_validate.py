@@ -234,6 +234,25 @@ def test_many_words_of_one_example_are_one_example(tmp_path):
     assert wrong_of(version, [({}, {"labels": ["b"] * 10})] * 20) == {"labels"}
 
 
+def test_new_examples_of_the_target_of_two_domains_pass(tmp_path):
+    def columns(sizes, kind, name):
+        numbers = {"image.width": np.array(sizes), "number": np.array(sizes)}
+        return len(sizes), numbers, {"image.format": {kind: 100}, "label": {name: 100}}
+
+    domains = {"train": columns([20.0, 30.0] * 50, "PNG", "a")}
+    alone = described(tmp_path / "1", **domains)
+    domains["target"] = columns([70.0, 80.0] * 50, "JPEG", "b")
+    both = described(tmp_path / "2", **domains)
+    seen = [({"image.width": 75.0}, {"image.format": ["JPEG"]})] * 50
+    assert wrong_of(both, seen) == set()
+    assert wrong_of(alone, seen) == {"image.width", "image.format"}
+    strange = [({"image.width": 90.0}, {"image.format": ["GIF"]})] * 50
+    assert wrong_of(both, strange) == {"image.width", "image.format"}
+    # The labels of a target teach nothing, and those of an unlabelled one are stand-ins.
+    labels = [({"number": 75.0}, {"label": ["b"]})] * 50
+    assert wrong_of(both, labels) == {"number", "label"}
+
+
 def without(name: str) -> Callable[[Path, Path], None]:
     return lambda version, data: (version / name).unlink()
 

@@ -89,7 +89,8 @@ def judged(
         ValueError: The version has no reference, or it is damaged.
     """
     reference, schema = samples.read(version), schemas.read(version)
-    tests = [*_shifts(reference, new.sample()), *_beyond(schema, _trained(version), new)]
+    trained = statistics.trained(statistics.read(version))
+    tests = [*_shifts(reference, new.sample()), *_beyond(schema, trained, new)]
     corrected = drift.holm([test.shift.p for test in tests])
     found = [
         *_unreadable(new.count, problems),
@@ -238,12 +239,6 @@ def _finding(test: _Test, corrected: float) -> Finding:
         f"{test.column}: {shift.test} finds {test.found}, expected {test.expected}{size}, "
         f"corrected p {corrected:.2g}.",
     )
-
-
-def _trained(version: Path) -> Any:
-    """Returns the statistics of the training examples."""
-    (train,) = (each for each in statistics.read(version).datasets if each.name == "train")
-    return train
 
 
 def _middle(values: Any) -> str:
