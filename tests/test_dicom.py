@@ -192,9 +192,11 @@ def test_the_group_of_a_source_holds_within_domains(tmp_path):
         groups.setdefault(own, set()).add(both.split(identity))
     assert len(groups) == 10 and {len(each) for each in groups.values()} == {1}
     first = next(identity for identity, _ in source.labels())
-    assert (
-        both.stays_with(first) == source.stays_with(first) and both.stays_with(targets[0]) is None
-    )
+    assert both.stays_with(first) == source.stays_with(first)
+    # A target is another place, whose patient of the same name is another one.
+    assert len({*map(both.stays_with, targets)} - {both.stays_with(first)}) == 10
+    told = ingest.write_examples(both, Split(), tmp_path / "out", lambda text: None)
+    assert sum(told.groups.values()) == 12 and told.groups["target_test"] >= 1
 
 
 @pytest.mark.parametrize(("frames", "expected"), [("all", [1, 2, 3, 4]), ("middle", [3])])

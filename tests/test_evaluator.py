@@ -21,7 +21,8 @@ from tlkeras.doctor import samples
 from tlkeras.exporter import Details, Origin
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
-from tlkeras.measures import measures
+from tlkeras.measures import conformal, measures
+from tlkeras.measures.conformal import LAC
 from tlkeras.measures.measures import Gallery, Measures, Scalar
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
@@ -199,6 +200,35 @@ def test_a_class_that_training_never_saw_is_a_reason(
     assert reason == "the test split has classes without a training example: blue"
     monkeypatch.setattr(Data, "info", dataclasses.replace(known, class_counts={}))
     assert evaluated(tmp_path / "no counts", recorded, model)["blessed"]
+
+
+@pytest.mark.parametrize("shares", [1, 2])
+def test_examples_that_share_groups_are_told_with_their_intervals(
+    shares: int, recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    known = records.info(recorded)
+    groups = {name: count // shares for name, count in known.counts.items()}
+    monkeypatch.setattr(Data, "info", dataclasses.replace(known, groups=groups))
+    evaluated(tmp_path / "out", recorded, model, conformal=LAC(0.5))
+    found, rule = measures.read(tmp_path / "out"), conformal.read(tmp_path / "out")
+    note = next(view.note for view in found.views if view.title == conformal.TITLE)
+    assert rule
+    if shares == 1:
+        assert found.groups == rule.groups == 0 and "independent" not in f"{found.remarks}{note}"
+        return
+    assert (found.groups, rule.groups) == (groups["test"], groups["validation"])
+    assert found.remarks[0] == (
+        f"These {found.count} examples are of {found.groups} groups, such as patients; intervals "
+        "take them as independent and are too narrow."
+    )
+    assert f"they are of {rule.groups} groups, such as patients, so one split may be" in note
+
+
+def test_measures_of_an_earlier_version_have_no_groups(recorded, model, tmp_path):
+    evaluated(tmp_path / "out", recorded, model)
+    plain = json.loads((tmp_path / "out" / measures.FILE).read_text())
+    del plain["groups"]
+    assert measures.parsed(plain) == measures.read(tmp_path / "out")
 
 
 def test_targets_may_be_nested(recorded: Path, tmp_path: Path):

@@ -87,6 +87,7 @@ def evaluation(
         _require_fitting_bound(found, task, lower_bound, upper_bound)
         found = explanation.shown(found, fitted, functools.partial(_values, data, split))
         before = _measured_before(baseline, data, split).score if baseline else None
+    found = _of_groups(found, data)
     measures.write(found, out)
     # Name and version: a reader of the report need not know where they lie.
     named = "/".join(baseline.parts[-2:]) if baseline else None
@@ -241,6 +242,18 @@ def _tallied(
     for beside in besides:
         found = beside.joined(found)
     return dataclasses.replace(found, split=split)
+
+
+def _of_groups(found: Measures, data: Data) -> Measures:
+    """Returns measures that say so if several of their examples are of one group."""
+    count, groups = data.count(found.split), data.info.groups.get(found.split, 0)
+    if not 0 < groups < count:
+        return found
+    remark = (
+        f"These {count:,} examples are of {groups:,} group{'' if groups == 1 else 's'}, such as "
+        "patients; intervals take them as independent and are too narrow."
+    )
+    return dataclasses.replace(found, groups=groups, remarks=[remark, *found.remarks])
 
 
 def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str, Any]]:

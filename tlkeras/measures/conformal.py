@@ -97,12 +97,14 @@ class Sets:
         threshold: The largest score of a class in a set.
         examples: The number of those by which it was found.
         ties: How many of their scores are the threshold; if several, sets cover more than asked.
+        groups: Of how many groups the examples are, such as patients; 0 if each is of its own.
     """
 
     conformal: Conformal
     threshold: float
     examples: int
     ties: int = 1
+    groups: int = 0
 
     def chosen(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns which classes are in the set of each example, bool [b, classes]."""
@@ -117,8 +119,9 @@ class Sets:
     def write(self, folder: Path) -> None:
         """Writes the file `FILE`."""
         plain = {"conformal": self.conformal.full(), "score": self.conformal.score}
-        rule = {"threshold": self.threshold, "examples": self.examples, "ties": self.ties}
-        files.write_json(folder / FILE, plain | rule)
+        rule = {"threshold": self.threshold, "examples": self.examples}
+        found = {"ties": self.ties, "groups": self.groups}
+        files.write_json(folder / FILE, plain | rule | found)
 
 
 def read(folder: Path) -> Sets | None:
@@ -126,7 +129,8 @@ def read(folder: Path) -> Sets | None:
     if not (folder / FILE).exists():
         return None
     plain = files.read_json(folder / FILE)
-    rule = (plain["threshold"], plain["examples"], plain.get("ties", 1))
+    # An earlier version wrote neither of the last two.
+    rule = (plain["threshold"], plain["examples"], plain.get("ties", 1), plain.get("groups", 0))
     return Sets(spec.parse(plain["conformal"], Conformal), *rule)
 
 
@@ -181,7 +185,9 @@ def fitted(conformal: Conformal, model: TransferModel, data: Data) -> Sets:
         served = {name: np.asarray(each) for name, each in model.predicted(inputs).items()}
         every = conformal.scores(model.task.chances(served))
         scores.append(every[np.arange(len(every)), np.asarray(target).argmax(axis=-1)])
-    return of_scores(conformal, np.concatenate(scores))
+    sets = of_scores(conformal, np.concatenate(scores))
+    groups = data.info.groups.get("validation", 0)
+    return dataclasses.replace(sets, groups=groups if groups < sets.examples else 0)
 
 
 def of_scores(conformal: Conformal, scores: np.ndarray) -> Sets:
@@ -282,6 +288,11 @@ def _note(sets: Sets) -> str:
         gives = (
             f"at least {low:.1%}, with a chance of 97.5 %, and may give far more: {sets.ties:,} of "
             "its scores are equal to the threshold"
+        )
+    if sets.groups:
+        gives += (
+            f", if its examples are independent; they are of {sets.groups:,} groups, such as "
+            "patients, so one split may be further from what is asked"
         )
     return (
         f"{asked.member.upper()} ({asked.source}). On average over validation splits of {count:,} "

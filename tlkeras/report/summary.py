@@ -87,7 +87,13 @@ def _sureness(evidence: Evidence) -> Iterator[str]:
         low, high = map(number, found.score.interval)
         yield (
             "Other examples of this kind could give another number: with 95 % confidence it lies "
-            f"between {low} and {high}."
+            f"between {low} and {high}"
+            + (
+                f" if all are independent, but these are of {number(found.groups)} groups, such "
+                "as patients, so it may lie further away."
+                if found.groups
+                else "."
+            )
         )
     else:
         yield "How far chance may have moved the number was not measured."
