@@ -178,7 +178,12 @@ def test_a_patient_torn_by_the_users_folders_is_told_by_its_pictures(tmp_path):
     torn = next(text for text in told if "more than one split" in text)
     ids = [identity for identity, _ in source.labels()]
     assert torn.startswith("1 groups have") and "(test) and" in torn and "(train)." in torn
+    notes = [each for each in defects.notes(tmp_path / "out") if each.defect == defects.TORN]
+    assert len(notes) == 1 and notes[0].split == "test"
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    named = {name.encode() for name in map(source.stays_with, ids) if name} | {b"Doe"}
     assert "Doe" not in " ".join(told)
+    assert not [name for name in named if any(name in content for content in written)]
     assert [source.split(identity) for identity in ids].count("test") == 2
 
 

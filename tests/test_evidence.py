@@ -318,6 +318,10 @@ GROUPED = Table("Groups by eye", ["eye", "accuracy"], [["l", 0.9], ["r", 0.5]], 
             {"measures": dataclasses.replace(GOOD, groups=10)},
             "0.8413 if all are independent, but these are of 10 groups, such as patients, so it",
         ),
+        (
+            {"measures": dataclasses.replace(GOOD, known=7)},
+            "on 300 examples. Training has copies of 7 of them, or others of the same group,",
+        ),
         ({"measures": None}, "It was not measured."),
         (
             {"measures": Measures("odd", 5, {"odd": Scalar(2.0)}, split="test")},

@@ -19,6 +19,7 @@ from pipeline.steps import example_gen
 from tlkeras.data import ingest, reading, records
 from tlkeras.data.records import Info, Records
 from tlkeras.data.splits import Split
+from tlkeras.doctor import defects
 from tlkeras.frameworks import tf
 from tlkeras.kind import Kind
 from tlkeras.kinds.boxes import Boxes
@@ -423,6 +424,8 @@ def test_groups_that_the_user_has_torn_are_told(tmp_path: Path):
     assert told.startswith("1 groups have examples in more than one split") and "p1" in told
     (told,) = (text for text in said if "a group of its own" in text)
     assert told.startswith("In 1 of 4 ids") and "test/b/x.png" in told
+    (note,) = (each for each in defects.notes(tmp_path / "out") if each.defect == defects.TORN)
+    assert (note.identity, note.split) == ("test/a/p1_2.png", "test")
 
 
 def test_the_groups_of_every_split_are_counted(tmp_path: Path):

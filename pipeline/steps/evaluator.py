@@ -19,6 +19,7 @@ from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
 from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
+from tlkeras.doctor import copies, defects, duplicates
 from tlkeras.doctor.reference import Reference
 from tlkeras.explaining import explanation
 from tlkeras.exporters.saved_model import SavedModel
@@ -87,7 +88,7 @@ def evaluation(
         _require_fitting_bound(found, task, lower_bound, upper_bound)
         found = explanation.shown(found, fitted, functools.partial(_values, data, split))
         before = _measured_before(baseline, data, split).score if baseline else None
-    found = _of_groups(found, data)
+    found = _of_known(_of_groups(found, data), data)
     measures.write(found, out)
     # Name and version: a reader of the report need not know where they lie.
     named = "/".join(baseline.parts[-2:]) if baseline else None
@@ -254,6 +255,19 @@ def _of_groups(found: Measures, data: Data) -> Measures:
         "patients; intervals take them as independent and are too narrow."
     )
     return dataclasses.replace(found, groups=groups, remarks=[remark, *found.remarks])
+
+
+def _of_known(found: Measures, data: Data) -> Measures:
+    """Returns measures that say so if training has copies of their examples, or their groups."""
+    groups, notes = duplicates.read(data.folder), defects.notes(data.folder)
+    known = len(copies.learnt(groups, notes, found.split))
+    if not known:
+        return found
+    remark = (
+        f"Training has copies of {known:,} of these {data.count(found.split):,} examples, or "
+        "others of the same group, so the measures flatter the model."
+    )
+    return dataclasses.replace(found, known=known, remarks=[remark, *found.remarks])
 
 
 def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str, Any]]:

@@ -198,6 +198,7 @@ class Measures:
         remarks: What the numbers say against the model, the gravest first, in full sentences.
         split: The split that was measured.
         groups: Of how many groups the examples are, such as patients; 0 if each is of its own.
+        known: Of how many of the examples training has copies, or others of their group.
     """
 
     primary: str
@@ -207,6 +208,7 @@ class Measures:
     remarks: Sequence[str] = ()
     split: str = ""
     groups: int = 0
+    known: int = 0
 
     @property
     def score(self) -> Scalar:
@@ -219,6 +221,7 @@ class Measures:
             "split": self.split,
             "count": self.count,
             "groups": self.groups,
+            "known": self.known,
             "primary": self.primary,
             **{name: scalar.value for name, scalar in self.scalars.items()},
             "intervals": {
@@ -235,7 +238,8 @@ class Measures:
 
 
 _NO_SCALARS = {
-    *("split", "count", "groups", "primary", "intervals", "less_is_better", "remarks", "views"),
+    *("split", "count", "groups", "known", "primary"),
+    *("intervals", "less_is_better", "remarks", "views"),
 }
 
 
@@ -258,7 +262,8 @@ def parsed(plain: Mapping[str, Any]) -> Measures:
         views=[*map(parsed_view, plain["views"])],
         remarks=plain["remarks"],
         split=plain["split"],
-        groups=plain.get("groups", 0),  # An earlier version wrote none.
+        groups=plain.get("groups", 0),  # An earlier version wrote neither of these.
+        known=plain.get("known", 0),
     )
 
 

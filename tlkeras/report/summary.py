@@ -77,11 +77,15 @@ def _sureness(evidence: Evidence) -> Iterator[str]:
     name = figures.readable(found.primary)
     meaning = MEANINGS.get(found.primary)
     yield f"{name} is {number(found.score.value)}{f': {meaning}' if meaning else ''}."
-    learnt = (
-        "The model did not learn from them."
-        if found.split != "validation"
-        else "They may have chosen its best state, so expect less of new ones."
-    )
+    doubts = []
+    if found.known:
+        doubts.append(
+            f"Training has copies of {number(found.known)} of them, or others of the same group, "
+            "so expect less of new ones."
+        )
+    if found.split == "validation":
+        doubts.append("They may have chosen its best state, so expect less of new ones.")
+    learnt = " ".join(doubts) or "The model did not learn from them."
     yield f"This was measured on {number(found.count)} examples. {learnt}"
     if found.score.interval:
         low, high = map(number, found.score.interval)
