@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,27 @@ def test_measures_are_counts_of_sets():
     assert "validation splits of 40 examples" in by_class.note
     assert "gives 79.6% to 97.2%, with a chance" in by_class.note
     assert "none" not in by_size.note
+
+
+def test_tied_scores_promise_no_upper_end(tmp_path):
+    # A model that is right in 19 of 20: the score of the first class is 0, and so the threshold.
+    probabilities = np.array([[0.7, 0.2, 0.1]] * 100)
+    scores = APS().scores(probabilities)[np.arange(100), [0] * 95 + [1] * 5]
+    sets = conformal.of_scores(APS(), scores)
+    assert (sets.threshold, sets.ties) == (0.0, 95)
+    tally = SetTally(sets, Classification(), ("a", "b", "c"))
+    tally.add(np.eye(3)[[0] * 100], {"probabilities": probabilities}, 0)
+    found = tally.joined(Measures("accuracy", 100, {"accuracy": Scalar(1.0)}))
+    assert found.scalars["set_coverage"].value == 1 and isinstance(found.views[0], Table)
+    # By the quantile of SciPy's beta distribution of (91, 10).
+    assert "one such split gives at least 83.6%, with a chance of 97.5 %" in found.views[0].note
+    assert " to 9" not in found.views[0].note
+    sets.write(tmp_path)
+    assert conformal.read(tmp_path) == sets
+    rule = json.loads((tmp_path / conformal.FILE).read_text())
+    del rule["ties"]  # An earlier version wrote none.
+    (tmp_path / conformal.FILE).write_text(json.dumps(rule))
+    assert conformal.read(tmp_path) == Sets(APS(), 0.0, 100)
 
 
 def test_sets_that_hold_too_few_labels_are_a_remark():

@@ -199,7 +199,12 @@ def test_a_patient_torn_by_the_users_folders_is_told_by_its_pictures(tmp_path):
     torn = next(text for text in told if "more than one split" in text)
     ids = [identity for identity, _ in source.labels()]
     assert torn.startswith("1 groups have") and "(test) and" in torn and "(train)." in torn
+    notes = [each for each in defects.notes(tmp_path / "out") if each.defect == defects.TORN]
+    assert len(notes) == 1 and notes[0].split == "test"
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    named = {name.encode() for name in map(source.stays_with, ids) if name} | {b"Doe"}
     assert "Doe" not in " ".join(told)
+    assert not [name for name in named if any(name in content for content in written)]
     assert [source.split(identity) for identity in ids].count("test") == 2
 
 
@@ -213,9 +218,11 @@ def test_the_group_of_a_source_holds_within_domains(tmp_path):
         groups.setdefault(own, set()).add(both.split(identity))
     assert len(groups) == 10 and {len(each) for each in groups.values()} == {1}
     first = next(identity for identity, _ in source.labels())
-    assert (
-        both.stays_with(first) == source.stays_with(first) and both.stays_with(targets[0]) is None
-    )
+    assert both.stays_with(first) == source.stays_with(first)
+    # A target is another place, whose patient of the same name is another one.
+    assert len({*map(both.stays_with, targets)} - {both.stays_with(first)}) == 10
+    told = ingest.write_examples(both, Split(), tmp_path / "out", lambda text: None)
+    assert sum(told.groups.values()) == 12 and told.groups["target_test"] >= 1
 
 
 @pytest.mark.parametrize(("frames", "expected"), [("all", [1, 2, 3, 4]), ("middle", [3])])

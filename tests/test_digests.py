@@ -42,7 +42,8 @@ tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 tlkeras.model.constants
 pipeline.steps.resolver
 tlkeras.model.vector tlkeras.doctor.answers tlkeras.doctor.samples tlkeras.doctor.traits
-tlkeras.doctor.reference
+tlkeras.doctor.reference tlkeras.doctor.copies tlkeras.doctor.duplicates tlkeras.doctor.sets
+tlkeras.data.splits
 """
 
 MODULES = {

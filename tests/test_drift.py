@@ -116,6 +116,27 @@ def test_exceedances_are_as_likely_as_the_outermost_of_all_are_new():
     assert drift.of_exceedances([1, 1], 2, 3).p == pytest.approx(2 * 2 / 5)
 
 
+def test_unseen_words_are_as_likely_as_in_random_tables_of_the_same_margins():
+    # Of 3 old and 2 new examples, both with the word have the chance that one pair of ten has.
+    assert drift.of_unseen({"a": 3}, {"b": 2}).p == pytest.approx(1 / 10, abs=0.01)
+    # Each of b and c is on the new side with 2 of 5, so at least one of both with 7 of 10.
+    assert drift.of_unseen({"a": 2, "c": 1}, {"a": 1, "b": 1}).p == pytest.approx(0.7, abs=0.02)
+    assert drift.of_unseen({"a": 3}, {"a": 2}) == Shift("exceedances", 0.0, 1.0, 0.0)
+    assert drift.of_unseen({"a": 30}, {"a": 3, "b": 1}).size == 1 / 4
+
+
+def test_rare_words_of_one_distribution_are_found_unseen_in_one_of_twenty_at_most():
+    random, alarms = np.random.default_rng(7), 0
+    shares = [0.97, *[0.03 / 40] * 40]
+    for _ in range(60):
+        one, other = (
+            {f"{word}": int(n) for word, n in enumerate(random.multinomial(500, shares)) if n}
+            for _ in range(2)
+        )
+        alarms += drift.of_unseen(one, other).p < 0.05
+    assert alarms <= 6
+
+
 def test_holm_multiplies_by_the_number_of_tests_that_are_left():
     assert drift.holm([0.01, 0.04, 0.03, 0.5]) == pytest.approx([0.04, 0.09, 0.09, 0.5])
     assert drift.holm([0.4, 0.4]) == [0.8, 0.8]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from tlkeras import spec
 from tlkeras.data import ingest, records
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
-from tlkeras.doctor import samples
+from tlkeras.doctor import defects, duplicates, samples, traits
+from tlkeras.doctor.defects import Defect
+from tlkeras.doctor.duplicates import Group
 from tlkeras.exporter import Details, Origin
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
-from tlkeras.measures import measures
+from tlkeras.measures import conformal, measures
+from tlkeras.measures.conformal import LAC
 from tlkeras.measures.measures import Gallery, Measures, Scalar
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
@@ -199,6 +203,56 @@ def test_a_class_that_training_never_saw_is_a_reason(
     assert reason == "the test split has classes without a training example: blue"
     monkeypatch.setattr(Data, "info", dataclasses.replace(known, class_counts={}))
     assert evaluated(tmp_path / "no counts", recorded, model)["blessed"]
+
+
+@pytest.mark.parametrize("shares", [1, 2])
+def test_examples_that_share_groups_are_told_with_their_intervals(
+    shares: int, recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    known = records.info(recorded)
+    groups = {name: count // shares for name, count in known.counts.items()}
+    monkeypatch.setattr(Data, "info", dataclasses.replace(known, groups=groups))
+    evaluated(tmp_path / "out", recorded, model, conformal=LAC(0.5))
+    found, rule = measures.read(tmp_path / "out"), conformal.read(tmp_path / "out")
+    note = next(view.note for view in found.views if view.title == conformal.TITLE)
+    assert rule
+    if shares == 1:
+        assert found.groups == rule.groups == 0 and "independent" not in f"{found.remarks}{note}"
+        return
+    assert (found.groups, rule.groups) == (groups["test"], groups["validation"])
+    assert found.remarks[0] == (
+        f"These {found.count} examples are of {found.groups} groups, such as patients; intervals "
+        "take them as independent and are too narrow."
+    )
+    assert f"they are of {rule.groups} groups, such as patients, so one split may be" in note
+
+
+def test_measures_of_an_earlier_version_are_read(recorded, model, tmp_path):
+    evaluated(tmp_path / "out", recorded, model)
+    plain = json.loads((tmp_path / "out" / measures.FILE).read_text())
+    del plain["groups"], plain["known"]
+    assert measures.parsed(plain) == measures.read(tmp_path / "out")
+
+
+def test_examples_that_training_knows_are_counted_in_the_measures(
+    recorded: Path, model: Path, tmp_path: Path
+):
+    shutil.copytree(recorded, tmp_path / "examples")
+    ids = {name: [] for name in ("train", "test")}
+    for row in traits.read(recorded):
+        ids.setdefault(row.split, []).append(row.identity)
+    group = Group([ids["test"][0], ids["train"][0]], ["test", "train"], False, 0.01)
+    others = Group(ids["test"][4:6], ["test", "test"], True, 0.0)
+    duplicates.write(tmp_path / "examples", [group, others])
+    torn = [Defect(each, "test", defects.TORN, "") for each in ids["test"][:3]]
+    defects.write(tmp_path / "examples" / defects.NOTES, torn)
+    evaluated(tmp_path / "out", tmp_path / "examples", model)
+    found = measures.read(tmp_path / "out")
+    assert found.known == 3
+    assert found.remarks[0] == (
+        f"Training has copies of 3 of these {found.count} examples, or others of the same group, "
+        "so the measures flatter the model."
+    )
 
 
 def test_targets_may_be_nested(recorded: Path, tmp_path: Path):

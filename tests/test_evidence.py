@@ -314,6 +314,14 @@ GROUPED = Table("Groups by eye", ["eye", "accuracy"], [["l", 0.9], ["r", 0.5]], 
             {"measures": dataclasses.replace(GOOD, split="validation")},
             "They may have chosen its best state, so expect less of new ones.",
         ),
+        (
+            {"measures": dataclasses.replace(GOOD, groups=10)},
+            "0.8413 if all are independent, but these are of 10 groups, such as patients, so it",
+        ),
+        (
+            {"measures": dataclasses.replace(GOOD, known=7)},
+            "on 300 examples. Training has copies of 7 of them, or others of the same group,",
+        ),
         ({"measures": None}, "It was not measured."),
         (
             {"measures": Measures("odd", 5, {"odd": Scalar(2.0)}, split="test")},

@@ -19,6 +19,7 @@ from pipeline.steps import example_gen
 from tlkeras.data import ingest, reading, records
 from tlkeras.data.records import Info, Records
 from tlkeras.data.splits import Split
+from tlkeras.doctor import defects
 from tlkeras.frameworks import tf
 from tlkeras.kind import Kind
 from tlkeras.kinds.boxes import Boxes
@@ -423,6 +424,40 @@ def test_groups_that_the_user_has_torn_are_told(tmp_path: Path):
     assert told.startswith("1 groups have examples in more than one split") and "p1" in told
     (told,) = (text for text in said if "a group of its own" in text)
     assert told.startswith("In 1 of 4 ids") and "test/b/x.png" in told
+    (note,) = (each for each in defects.notes(tmp_path / "out") if each.defect == defects.TORN)
+    assert (note.identity, note.split) == ("test/a/p1_2.png", "test")
+
+
+def test_the_groups_of_every_split_are_counted(tmp_path: Path):
+    rows = [(f"p{i // 4}_{i}", features) for i, (_, features) in enumerate(labelled(40))]
+    told, _ = write(source(rows), tmp_path / "out", validation=20, test=30, group=r"(p\d)_")
+    assert told.groups == {name: count / 4 for name, count in told.counts.items()}
+    assert {*told.groups} == {"train", "validation", "test"}
+    assert records.info(tmp_path / "out") == told
+    alone, _ = write(source(rows), tmp_path / "alone")
+    assert alone.groups == {}
+
+
+def test_what_is_left_out_has_no_group(tmp_path: Path):
+    rows = [(f"p{i // 2}_{i}", features) for i, (_, features) in enumerate(labelled(8))]
+    rows[7][1]["image"] = b"broken"
+    told = ingest.write_examples(
+        source(rows),
+        Split(validation=0, test=0, group=r"(p\d)_"),
+        tmp_path,
+        lambda text: None,
+        max_bad_fraction=0.5,
+        excluded=["p0_0", "p3_6"],
+    )
+    assert (told.counts, told.groups) == ({"train": 5}, {"train": 3})
+
+
+def test_examples_of_an_earlier_version_have_no_groups(pictures: Path, tmp_path: Path):
+    told = ingest.write_examples(Folder(pictures), Split(), tmp_path)
+    content = json.loads((tmp_path / "info.json").read_text())
+    del content["groups"]
+    (tmp_path / "info.json").write_text(json.dumps(content))
+    assert records.info(tmp_path) == told
 
 
 def test_what_was_written_there_before_is_gone_before_anything_is_read(tmp_path: Path):

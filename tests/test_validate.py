@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.doctor import judging, samples, statistics
 from tlkeras.doctor.reference import Reference
+from tlkeras.doctor.samples import Sample
 from tlkeras.doctor.statistics import protos
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.model import vector
@@ -194,6 +195,62 @@ def test_bulk_inferrer_compares_what_it_saw_with_the_reference(version, tmp_path
     (dataset,) = statistics.read(tmp_path / "out").datasets
     heights = next(each for each in dataset.features if each.name == "image.height")
     assert heights.num_stats.mean == 48 and dataset.num_examples == 90
+
+
+def described(version: Path, **datasets: tuple[int, dict[str, Any], dict[str, Any]]) -> Path:
+    """Returns a version of an empty reference, by the counts, numbers and words of its data."""
+    version.mkdir()
+    lists = protos("statistics").DatasetFeatureStatisticsList()
+    for name, (count, numbers, words) in datasets.items():
+        statistics.add(lists, name, count, numbers, words)
+    statistics.write(lists, version)
+    schema_gen.schema.run(version, statistics=version)
+    Sample(0, {}, {}, np.zeros([0, 0], np.float16)).write(version)
+    return version
+
+
+def wrong_of(version: Path, seen: Sequence[samples.Seen]) -> set[str]:
+    """Returns the columns that are wrong of new examples."""
+    new = samples.Gathering()
+    new.add([f"{number}" for number in range(len(seen))], seen)
+    return {each.column for each in judging.judged(version, new, [], []) if each.is_wrong}
+
+
+def test_rare_words_of_one_distribution_pass(tmp_path):
+    random, shares = np.random.default_rng(0), [0.97, *[0.03 / 40] * 40]
+    words = {f"{word}": int(n) for word, n in enumerate(random.multinomial(1000, shares)) if n}
+    version = described(tmp_path / "1", train=(1000, {}, {"text.language": words}))
+    drawn = random.choice(41, 1000, p=shares)
+    assert len({*map(str, drawn)} - {*words}) > 5
+    assert wrong_of(version, [({}, {"text.language": [str(word)]}) for word in drawn]) == set()
+    others = [({}, {"text.language": ["x" if place < 60 else "0"]}) for place in range(1000)]
+    assert wrong_of(version, others) == {"text.language"}
+
+
+def test_many_words_of_one_example_are_one_example(tmp_path):
+    version = described(tmp_path / "1", train=(20, {}, {"labels": {"a": 200}}))
+    seen = [({}, {"labels": ["b" if place == 0 else "a"] * 10}) for place in range(20)]
+    assert wrong_of(version, [*seen, ({}, {"labels": []})]) == set()
+    assert wrong_of(version, [({}, {"labels": ["b"] * 10})] * 20) == {"labels"}
+
+
+def test_new_examples_of_the_target_of_two_domains_pass(tmp_path):
+    def columns(sizes, kind, name):
+        numbers = {"image.width": np.array(sizes), "number": np.array(sizes)}
+        return len(sizes), numbers, {"image.format": {kind: 100}, "label": {name: 100}}
+
+    domains = {"train": columns([20.0, 30.0] * 50, "PNG", "a")}
+    alone = described(tmp_path / "1", **domains)
+    domains["target"] = columns([70.0, 80.0] * 50, "JPEG", "b")
+    both = described(tmp_path / "2", **domains)
+    seen = [({"image.width": 75.0}, {"image.format": ["JPEG"]})] * 50
+    assert wrong_of(both, seen) == set()
+    assert wrong_of(alone, seen) == {"image.width", "image.format"}
+    strange = [({"image.width": 90.0}, {"image.format": ["GIF"]})] * 50
+    assert wrong_of(both, strange) == {"image.width", "image.format"}
+    # The labels of a target teach nothing, and those of an unlabelled one are stand-ins.
+    labels = [({"number": 75.0}, {"label": ["b"]})] * 50
+    assert wrong_of(both, labels) == {"number", "label"}
 
 
 def without(name: str) -> Callable[[Path, Path], None]:

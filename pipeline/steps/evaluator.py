@@ -19,6 +19,7 @@ from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
 from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
+from tlkeras.doctor import copies, defects, duplicates
 from tlkeras.doctor.reference import Reference
 from tlkeras.explaining import explanation
 from tlkeras.exporters.saved_model import SavedModel
@@ -87,6 +88,7 @@ def evaluation(
         _require_fitting_bound(found, task, lower_bound, upper_bound)
         found = explanation.shown(found, fitted, functools.partial(_values, data, split))
         before = _measured_before(baseline, data, split).score if baseline else None
+    found = _of_known(_of_groups(found, data), data)
     measures.write(found, out)
     # Name and version: a reader of the report need not know where they lie.
     named = "/".join(baseline.parts[-2:]) if baseline else None
@@ -241,6 +243,31 @@ def _tallied(
     for beside in besides:
         found = beside.joined(found)
     return dataclasses.replace(found, split=split)
+
+
+def _of_groups(found: Measures, data: Data) -> Measures:
+    """Returns measures that say so if several of their examples are of one group."""
+    count, groups = data.count(found.split), data.info.groups.get(found.split, 0)
+    if not 0 < groups < count:
+        return found
+    remark = (
+        f"These {count:,} examples are of {groups:,} group{'' if groups == 1 else 's'}, such as "
+        "patients; intervals take them as independent and are too narrow."
+    )
+    return dataclasses.replace(found, groups=groups, remarks=[remark, *found.remarks])
+
+
+def _of_known(found: Measures, data: Data) -> Measures:
+    """Returns measures that say so if training has copies of their examples, or their groups."""
+    groups, notes = duplicates.read(data.folder), defects.notes(data.folder)
+    known = len(copies.learnt(groups, notes, found.split))
+    if not known:
+        return found
+    remark = (
+        f"Training has copies of {known:,} of these {data.count(found.split):,} examples, or "
+        "others of the same group, so the measures flatter the model."
+    )
+    return dataclasses.replace(found, known=known, remarks=[remark, *found.remarks])
 
 
 def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str, Any]]:

@@ -14,9 +14,9 @@ __all__ = ["FILE", "read", "schema"]
 
 @Step
 def schema(out: Path, *, statistics: Path) -> None:
-    """Writes the range of every number and the domain of every text column of ``train``.
+    """Writes the range of every number and the domain of every text column of the training.
 
-    The domains hold classes, formats and modes, with the share of the examples that each has.
+    The domains hold classes, formats and modes, with the share of the examples that each has. Of
+    two domains the target counts as well, see `statistics.trained`.
     """
-    train = next(d for d in summaries.read(statistics).datasets if d.name == "train")
-    schemas.write(schemas.of(train), out)
+    schemas.write(schemas.of(summaries.trained(summaries.read(statistics))), out)

@@ -133,7 +133,7 @@ class Findings:
         sides = self._plan.sides
         others = [Defect(name, "", defect, reason) for name, defect, reason in left_out]
         defects.write(self._out / defects.QUARANTINE, self._broken)
-        defects.write(self._out / defects.NOTES, [*self._notes(), *others])
+        defects.write(self._out / defects.NOTES, [*self._notes(), *self._torn(), *others])
         groups = [
             Group(ids, [sides[each] for each in ids], exact, distance)
             for ids, exact, distance in self._copies.groups()
@@ -166,6 +166,22 @@ class Findings:
         ]
         places = {identity: place for place, identity in enumerate(sides)} if found else {}
         return sorted(found, key=lambda each: places[each.identity])
+
+    def _torn(self) -> Iterator[Defect]:
+        """Yields the examples beside the training split whose group has one in it.
+
+        Their group has no name here, as that can be a person's.
+        """
+        if not self._plan.groups:
+            return
+        broken = {each.identity for each in self._broken}
+        pairs = zip(self._plan.sides.items(), self._plan.groups, strict=True)
+        rows = [(*pair, group) for pair, group in pairs if pair[0] not in broken]
+        trained = {group for _, side, group in rows if side == TRAIN}
+        for identity, side, group in rows:
+            if side != TRAIN and group in trained:
+                reason = "is of a group, such as a patient, that training has others of"
+                yield Defect(identity, side, defects.TORN, reason)
 
 
 @dataclasses.dataclass(frozen=True)

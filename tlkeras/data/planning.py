@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import dataclasses
+import itertools
 import re
 import types
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,11 +25,13 @@ class Plan:
         sides: The split of every id, in order.
         labels: The numbers of the classes of every example, in order.
         info: The description of the folder.
+        groups: The number of the group of every example, in order; empty if nothing names any.
     """
 
     sides: Mapping[str, str]
     labels: Sequence[Sequence[int]]
     info: Info
+    groups: Sequence[int] = ()
 
     def without(self, ids: Collection[str]) -> Info:
         """Returns the description of the folder where some of the examples are left out.
@@ -45,6 +49,7 @@ class Plan:
             class_counts=_class_counts(sides, labels, len(self.info.classes))
             if self.info.class_counts
             else {},
+            groups=_group_counts(sides, [*itertools.compress(self.groups, kept)]),
         )
 
     def excluding(self, ids: Collection[str]) -> Plan:
@@ -64,7 +69,8 @@ class Plan:
             )
         pairs = zip(self.sides, self.labels, strict=True)
         labels = [numbers for identity, numbers in pairs if identity in sides]
-        return Plan(sides, labels, self.without(ids))
+        groups = [*itertools.compress(self.groups, (each in sides for each in self.sides))]
+        return Plan(sides, labels, self.without(ids), groups)
 
 
 def planned(
@@ -97,8 +103,8 @@ def planned(
             )
     ids, labels = _listed(source)
     _require_sound(source, ids, labels, classes)
-    given, named = map(source.split, ids), map(source.stays_with, ids)
-    sides = splits.assigned(split, ids, labels, [*given], [*named], twins)
+    given, named = [*map(source.split, ids)], [*map(source.stays_with, ids)]
+    sides = splits.assigned(split, ids, labels, given, named, twins)
     if strange := [name for name in {*sides} if not re.fullmatch(r"\w+", name)]:
         raise ValueError(f"{source} has the split {strange[0]!r}, expected a plain word.")
     if splits.TRAIN not in sides:
@@ -106,6 +112,7 @@ def planned(
             f"{source} leaves no example for training: all {len(ids):,} are in "
             f"{' and '.join(sorted({*sides}))}. Add examples to the training split."
         )
+    groups = _groups(split, ids, named)
     return Plan(
         dict(zip(ids, sides, strict=True)),
         labels,
@@ -115,7 +122,9 @@ def planned(
             counts=_counts(sides),
             class_counts=_class_counts(sides, labels, len(classes)) if naming else {},
             split=split.full(),
+            groups=_group_counts(sides, groups),
         ),
+        groups,
     )
 
 
@@ -148,6 +157,26 @@ def _class_counts(
         (side, number) for side, numbers in zip(sides, labels, strict=True) for number in {*numbers}
     )
     return {name: tuple(pairs[name, label] for label in range(classes)) for name in _counts(sides)}
+
+
+def _groups(split: Split, ids: Sequence[str], named: Sequence[str | None]) -> Sequence[int]:
+    """Returns the number of the group of every example; none if neither names any.
+
+    The name of a group, which can be that of a person, goes no further.
+    """
+    if not split.group and not any(named):
+        return ()
+    numbers: dict[str, int] = {}
+    pairs = zip(ids, named, strict=True)
+    found = (split.group_of(identity, name) for identity, name in pairs)
+    return array.array("q", (numbers.setdefault(name, len(numbers)) for name in found))
+
+
+def _group_counts(sides: Sequence[str], groups: Sequence[int]) -> dict[str, int]:
+    """Returns the number of groups of every split; none without groups."""
+    pairs = {*zip(sides, groups, strict=True)} if groups else set()
+    counts = collections.Counter(side for side, _ in pairs)
+    return {name: counts[name] for name in _counts(sides)} if groups else {}
 
 
 def remarks(source: Source, split: Split, plan: Plan) -> Iterator[str]:

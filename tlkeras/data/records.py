@@ -36,6 +36,8 @@ class Info:
         counts: Examples by split: train, validation, test, then others.
         class_counts: Examples of each class, by split; empty without classes.
         split: The text of the `Split`.
+        groups: How many groups the examples of each split are of, such as patients; one that is
+            in no group is one itself. Empty if neither source nor split names any.
     """
 
     classes: tuple[str, ...]
@@ -43,6 +45,7 @@ class Info:
     counts: Mapping[str, int]
     class_counts: Mapping[str, tuple[int, ...]]
     split: str
+    groups: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """Returns the fields as JSON values, every kind as its text."""
@@ -60,6 +63,8 @@ def info(folder: Path) -> Info:
     except ValueError as error:
         raise ValueError(f"{folder / 'info.json'} is not that of examples: {error}.") from None
     fields = [field.name for field in dataclasses.fields(Info)]
+    if isinstance(content, dict):
+        content = {"groups": {}, **content}  # An earlier version wrote none.
     is_complete = isinstance(content, dict) and sorted(content) == sorted(fields)
     # A split is a prefix of file names in the folder.
     if not is_complete or not all(re.fullmatch(r"\w+", name) for name in content["counts"]):

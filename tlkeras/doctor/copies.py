@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tlkeras.data.splits import TRAIN
+from tlkeras.doctor import defects
 from tlkeras.doctor.defects import Defect
 from tlkeras.doctor.duplicates import Group
 
@@ -24,6 +25,25 @@ def across(groups: Iterable[Group]) -> Iterator[Defect]:
                 if split != side:
                     reason = f"is {_kind(group)} copy of {group.ids[first]} ({side})"
                     yield Defect(identity, split, ACROSS, reason)
+
+
+def learnt(groups: Iterable[Group], notes: Iterable[Defect], split: str) -> set[str]:
+    """Returns the ids of a split of which training has copies, or others of their group.
+
+    Args:
+        groups: The groups of copies.
+        notes: What ingest noted of the examples.
+        split: The split, beside that of training.
+    """
+    copied = {
+        identity
+        for group in groups
+        if TRAIN in group.splits
+        for identity, own in zip(group.ids, group.splits, strict=True)
+        if own == split
+    }
+    torn = (each for each in notes if each.defect == defects.TORN and each.split == split)
+    return copied | {each.identity for each in torn}
 
 
 def mixed(

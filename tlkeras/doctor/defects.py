@@ -18,6 +18,9 @@ QUARANTINE, NOTES, ALL = "quarantine.json", "notes.json", "defects.json"
 INVALID = "invalid value"
 """The word of a defect that has none of its own."""
 
+TORN = "group in training"
+"""The word of an example beside the training split whose group has others in it."""
+
 
 class Unusable(ValueError):
     """A value that no model can be trained on; its text follows the name of the example.

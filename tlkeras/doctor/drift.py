@@ -2,8 +2,8 @@
 
 Every test has a p-value that is right for small samples as well, and the size of the shift: in
 large samples a tiny shift is significant. Numbers are compared by Kolmogorov and Smirnov, words by
-the likelihood ratio, rows of features by the maximum mean discrepancy, and values that the first
-sample never had by their count.
+the likelihood ratio, rows of features by the maximum mean discrepancy, and values or words that
+the first sample never had by their count.
 """
 
 from __future__ import annotations
@@ -91,10 +91,7 @@ def of_words(one: Mapping[str, int], other: Mapping[str, int], seed: int = 0) ->
     if (np.outer(totals, margins) / totals.sum()).min() >= _EXPECTED:
         p = float(stats.chi2.sf(statistic, len(words) - 1))
     else:
-        random = np.random.default_rng(seed)
-        drawn = random.multivariate_hypergeometric(
-            margins, totals[1], size=_TABLES, method="marginals"
-        )
+        drawn = _second_rows(margins, totals[1], seed)
         reached = _likelihood_ratio(drawn, margins, totals) >= statistic * (1 - 1e-9)
         p = float((1 + reached.sum()) / (1 + _TABLES))
     return Shift("G-test", statistic, p, size)
@@ -150,6 +147,28 @@ def of_exceedances(counts: Sequence[int], total: int, known: int) -> Shift:
     return Shift(EXCEEDANCES, float(beyond), min(1.0, len(counts) * min(chances)), beyond / total)
 
 
+def of_unseen(one: Mapping[str, int], other: Mapping[str, int], seed: int = 0) -> Shift:
+    """Returns the test of how many examples of the second sample have a word that the first lacks.
+
+    Rare words are seldom in both samples, so even samples of one distribution have such examples.
+    The p-value comes from random tables with the same margins. The size is their share.
+
+    Args:
+        one: How many examples have each word.
+        other: The same of the other sample, at least one example.
+        seed: Of the random tables.
+    """
+    words = sorted({*one, *other})
+    margins = np.array([one.get(word, 0) + other.get(word, 0) for word in words])
+    second = np.array([other.get(word, 0) for word in words])
+    count, total = _unseen(second, margins), second.sum()
+    if not count:
+        return Shift(EXCEEDANCES, 0.0, 1.0, 0.0)
+    reached = _unseen(_second_rows(margins, total, seed), margins) >= count
+    p = float((1 + reached.sum()) / (1 + _TABLES))
+    return Shift(EXCEEDANCES, float(count), p, float(count / total))
+
+
 def holm(values: Sequence[float]) -> list[float]:
     """Returns the p-values of several tests, adjusted so that any one below 0.05 is an alarm.
 
@@ -162,6 +181,17 @@ def holm(values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
         adjusted[place] = highest
     return adjusted
+
+
+def _second_rows(margins: np.ndarray, total: int, seed: int) -> np.ndarray:
+    """Returns the second rows of random tables of two rows with these margins, [tables, words]."""
+    random = np.random.default_rng(seed)
+    return random.multivariate_hypergeometric(margins, total, size=_TABLES, method="marginals")
+
+
+def _unseen(second: np.ndarray, margins: np.ndarray) -> np.ndarray:
+    """Returns how many examples of second rows, [..., words], have a word that the first lacks."""
+    return np.where(second == margins, second, 0).sum(axis=-1)
 
 
 def _likelihood_ratio(second: np.ndarray, margins: np.ndarray, totals: np.ndarray) -> np.ndarray:

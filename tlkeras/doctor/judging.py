@@ -8,6 +8,7 @@ raise a false alarm in at most one of twenty batches.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,8 @@ def judged(
         ValueError: The version has no reference, or it is damaged.
     """
     reference, schema = samples.read(version), schemas.read(version)
-    tests = [*_shifts(reference, new.sample()), *_beyond(schema, _counts(version), new)]
+    trained = statistics.trained(statistics.read(version))
+    tests = [*_shifts(reference, new.sample()), *_beyond(schema, trained, new)]
     corrected = drift.holm([test.shift.p for test in tests])
     found = [
         *_unreadable(new.count, problems),
@@ -139,31 +141,55 @@ def _shifts(reference: Sample, new: Sample) -> Iterator[_Test]:
         yield _Test(FEATURES, shift, expected, found, "CUSTOM_VALIDATION")
 
 
-def _beyond(schema: Any, counts: Mapping[str, int], new: Gathering) -> Iterator[_Test]:
+def _beyond(schema: Any, trained: Any, new: Gathering) -> Iterator[_Test]:
     """Yields the tests of numbers outside the range of training, and of words it never had."""
+    known, drawn = {each.name: each for each in trained.features}, new.sample().words
     for feature in schema.feature:
-        if not counts.get(feature.name):
+        if feature.name not in known:
             continue
         if feature.HasField("float_domain"):
             values = new.numbers.get(feature.name, np.zeros(0))
-            domain, total = feature.float_domain, len(values)
-            # The proto holds float32.
-            low = int((values < np.nextafter(np.float32(domain.min), -np.inf)).sum())
-            high = int((values > np.nextafter(np.float32(domain.max), np.inf)).sum())
-            beyond = (low, high)
-            anomaly = "FLOAT_TYPE_SMALL_FLOAT" if low > high else "FLOAT_TYPE_BIG_FLOAT"
-            expected = f"{domain.min:.4g} to {domain.max:.4g}"
-            found = f"{low:,} below, {high:,} above"
+            count = known[feature.name].num_stats.common_stats.num_non_missing
+            if len(values) and count:
+                yield _outside(feature, values, count)
         else:
-            words = new.words.get(feature.name, {})
-            domain, total = {*feature.string_domain.value}, sum(words.values())
-            others = {word: n for word, n in words.items() if word not in domain}
-            beyond, anomaly = (sum(others.values()),), "ENUM_TYPE_UNEXPECTED_STRING_VALUES"
-            expected = _listed([*feature.string_domain.value])
-            found = _listed([f"{n:,} {word}" for word, n in others.items()]) or "no other"
-        if total:
-            shift = drift.of_exceedances(beyond, total, counts[feature.name])
-            yield _Test(feature.name, shift, expected, found, anomaly)
+            # The empty word of an example without any is no word of the column.
+            every = new.words.get(feature.name, {})
+            words = {w: n for w, n in drawn.get(feature.name, {}).items() if w in every}
+            if words:
+                counts = _one_each(known[feature.name], trained.num_examples)
+                yield _unseen(feature, words, counts)
+
+
+def _outside(feature: Any, values: np.ndarray, known: int) -> _Test:
+    """Returns the test of the numbers of a column outside the range of `known` of training."""
+    domain = feature.float_domain
+    # The proto holds float32.
+    low = int((values < np.nextafter(np.float32(domain.min), -np.inf)).sum())
+    high = int((values > np.nextafter(np.float32(domain.max), np.inf)).sum())
+    shift = drift.of_exceedances((low, high), len(values), known)
+    anomaly = "FLOAT_TYPE_SMALL_FLOAT" if low > high else "FLOAT_TYPE_BIG_FLOAT"
+    expected = f"{domain.min:.4g} to {domain.max:.4g}"
+    return _Test(feature.name, shift, expected, f"{low:,} below, {high:,} above", anomaly)
+
+
+def _unseen(feature: Any, words: Mapping[str, int], known: Mapping[str, int]) -> _Test:
+    """Returns the test of the examples with a word that training never had."""
+    shift = drift.of_unseen(known, words)
+    expected = _listed([*feature.string_domain.value])
+    others = [f"{n:,} {word}" for word, n in words.items() if word not in known]
+    found = _listed(others) or "no other"
+    return _Test(feature.name, shift, expected, found, "ENUM_TYPE_UNEXPECTED_STRING_VALUES")
+
+
+def _one_each(known: Any, examples: int) -> dict[str, int]:
+    """Returns how many examples have each word, where of several words of an example one counts.
+
+    Words of one example depend on each other, so all of them together would tell too much.
+    """
+    counts = {top.value: top.frequency for top in known.string_stats.top_values}
+    part = min(1.0, examples / max(sum(counts.values()), 1))
+    return {word: math.ceil(part * count) for word, count in counts.items()}
 
 
 def _unreadable(count: int, problems: Sequence[str]) -> Iterator[Finding]:
@@ -213,17 +239,6 @@ def _finding(test: _Test, corrected: float) -> Finding:
         f"{test.column}: {shift.test} finds {test.found}, expected {test.expected}{size}, "
         f"corrected p {corrected:.2g}.",
     )
-
-
-def _counts(version: Path) -> dict[str, int]:
-    """Returns how many training examples have a value in each column."""
-    (train,) = (each for each in statistics.read(version).datasets if each.name == "train")
-    return {
-        each.name: (
-            each.num_stats if each.HasField("num_stats") else each.string_stats
-        ).common_stats.num_non_missing
-        for each in train.features
-    }
 
 
 def _middle(values: Any) -> str:

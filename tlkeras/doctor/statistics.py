@@ -69,6 +69,45 @@ def read(folder: Path) -> Any:
         raise ValueError(f"{folder / FILE} is damaged: {error}. Write it again.") from None
 
 
+def trained(summaries: Any) -> Any:
+    """Returns the `DatasetFeatureStatistics` of the examples that a model is fitted to.
+
+    They are those of ``train`` and, of two domains, of ``target``, for which the model is. Of
+    ``target`` count the columns with a point in their names, which most labels do not have: no
+    recipe reads its labels, and it may have stand-ins for them. Joined are the counts, the ranges
+    and the words; all else is of ``train`` alone.
+    """
+    datasets = {each.name: each for each in summaries.datasets}
+    joined = protos("statistics").DatasetFeatureStatistics()
+    joined.CopyFrom(datasets["train"])
+    if "target" in datasets:
+        joined.num_examples += datasets["target"].num_examples
+        own = {each.name: each for each in joined.features}
+        for feature in datasets["target"].features:
+            if "." in feature.name:
+                _join(own.get(feature.name) or joined.features.add(), feature)
+    return joined
+
+
+def _join(feature: Any, other: Any) -> None:
+    """Adds to the statistics of a column those of other examples; an empty one becomes a copy."""
+    if not feature.name:
+        feature.CopyFrom(other)
+    elif other.WhichOneof("stats") == "num_stats":
+        numbers, others = feature.num_stats, other.num_stats
+        numbers.min, numbers.max = min(numbers.min, others.min), max(numbers.max, others.max)
+        numbers.common_stats.num_non_missing += others.common_stats.num_non_missing
+    else:
+        words, others = feature.string_stats, other.string_stats
+        places = {top.value: top for top in words.top_values}
+        for top in others.top_values:
+            if top.value in places:
+                places[top.value].frequency += top.frequency
+            else:
+                words.top_values.add(value=top.value, frequency=top.frequency)
+        words.common_stats.num_non_missing += others.common_stats.num_non_missing
+
+
 def _add_numbers(dataset: Any, name: str, values: np.ndarray) -> None:
     kinds = protos("statistics").FeatureNameStatistics
     feature = dataset.features.add(name=name, type=kinds.FLOAT)

@@ -96,11 +96,15 @@ class Sets:
         conformal: The score, and how often at least a set holds the label.
         threshold: The largest score of a class in a set.
         examples: The number of those by which it was found.
+        ties: How many of their scores are the threshold; if several, sets cover more than asked.
+        groups: Of how many groups the examples are, such as patients; 0 if each is of its own.
     """
 
     conformal: Conformal
     threshold: float
     examples: int
+    ties: int = 1
+    groups: int = 0
 
     def chosen(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns which classes are in the set of each example, bool [b, classes]."""
@@ -116,7 +120,8 @@ class Sets:
         """Writes the file `FILE`."""
         plain = {"conformal": self.conformal.full(), "score": self.conformal.score}
         rule = {"threshold": self.threshold, "examples": self.examples}
-        files.write_json(folder / FILE, plain | rule)
+        found = {"ties": self.ties, "groups": self.groups}
+        files.write_json(folder / FILE, plain | rule | found)
 
 
 def read(folder: Path) -> Sets | None:
@@ -124,7 +129,9 @@ def read(folder: Path) -> Sets | None:
     if not (folder / FILE).exists():
         return None
     plain = files.read_json(folder / FILE)
-    return Sets(spec.parse(plain["conformal"], Conformal), plain["threshold"], plain["examples"])
+    # An earlier version wrote neither of the last two.
+    rule = (plain["threshold"], plain["examples"], plain.get("ties", 1), plain.get("groups", 0))
+    return Sets(spec.parse(plain["conformal"], Conformal), *rule)
 
 
 def require_task(conformal: Conformal, task: Task) -> None:
@@ -178,12 +185,15 @@ def fitted(conformal: Conformal, model: TransferModel, data: Data) -> Sets:
         served = {name: np.asarray(each) for name, each in model.predicted(inputs).items()}
         every = conformal.scores(model.task.chances(served))
         scores.append(every[np.arange(len(every)), np.asarray(target).argmax(axis=-1)])
-    return of_scores(conformal, np.concatenate(scores))
+    sets = of_scores(conformal, np.concatenate(scores))
+    groups = data.info.groups.get("validation", 0)
+    return dataclasses.replace(sets, groups=groups if groups < sets.examples else 0)
 
 
 def of_scores(conformal: Conformal, scores: np.ndarray) -> Sets:
     """Returns the rule of the scores of the right classes, [n]; see `require_examples`."""
-    return Sets(conformal, float(np.sort(scores)[_rank(conformal, len(scores)) - 1]), len(scores))
+    threshold = np.sort(scores)[_rank(conformal, len(scores)) - 1]
+    return Sets(conformal, float(threshold), len(scores), int((scores == threshold).sum()))
 
 
 class SetTally:
@@ -264,19 +274,32 @@ TITLE = "Conformal sets"
 
 
 def _note(sets: Sets) -> str:
-    """Returns what is promised; given one validation split, coverage has a beta distribution."""
+    """Returns what is promised; given one validation split, coverage has a beta distribution.
+
+    Where scores are equal coverage is larger than that, and only the lower end holds.
+    """
     from scipy import stats  # No help text has to wait for it.
 
     asked, count = sets.conformal, sets.examples
     rank = _rank(asked, count)
     low, high = stats.beta.ppf([0.025, 0.975], rank, count + 1 - rank)
+    gives = f"{low:.1%} to {high:.1%}, with a chance of 95 %"
+    if sets.ties > 1:
+        gives = (
+            f"at least {low:.1%}, with a chance of 97.5 %, and may give far more: {sets.ties:,} of "
+            "its scores are equal to the threshold"
+        )
+    if sets.groups:
+        gives += (
+            f", if its examples are independent; they are of {sets.groups:,} groups, such as "
+            "patients, so one split may be further from what is asked"
+        )
     return (
         f"{asked.member.upper()} ({asked.source}). On average over validation splits of {count:,} "
         f"examples, a set holds the label of at least {asked.coverage:.1%} of new examples that "
-        f"are drawn as those were; one such split gives {low:.1%} to {high:.1%}, with a chance of "
-        "95 %. Of one class it need not be so many. A class is in the set if "
-        f"{asked.score} is at most {sets.threshold:.6g}; {FILE} has the rule. From and to are the "
-        "ends of the 95 % interval of the measured share."
+        f"are drawn as those were; one such split gives {gives}. Of one class it need not be so "
+        f"many. A class is in the set if {asked.score} is at most {sets.threshold:.6g}; {FILE} has "
+        "the rule. From and to are the ends of the 95 % interval of the measured share."
     )
 
 

@@ -197,6 +197,8 @@ class Measures:
         views: What to draw, in order.
         remarks: What the numbers say against the model, the gravest first, in full sentences.
         split: The split that was measured.
+        groups: Of how many groups the examples are, such as patients; 0 if each is of its own.
+        known: Of how many of the examples training has copies, or others of their group.
     """
 
     primary: str
@@ -205,6 +207,8 @@ class Measures:
     views: Sequence[View] = ()
     remarks: Sequence[str] = ()
     split: str = ""
+    groups: int = 0
+    known: int = 0
 
     @property
     def score(self) -> Scalar:
@@ -216,6 +220,8 @@ class Measures:
         return {
             "split": self.split,
             "count": self.count,
+            "groups": self.groups,
+            "known": self.known,
             "primary": self.primary,
             **{name: scalar.value for name, scalar in self.scalars.items()},
             "intervals": {
@@ -231,7 +237,10 @@ class Measures:
         }
 
 
-_NO_SCALARS = {"split", "count", "primary", "intervals", "less_is_better", "remarks", "views"}
+_NO_SCALARS = {
+    *("split", "count", "groups", "known", "primary"),
+    *("intervals", "less_is_better", "remarks", "views"),
+}
 
 
 def parsed(plain: Mapping[str, Any]) -> Measures:
@@ -253,6 +262,8 @@ def parsed(plain: Mapping[str, Any]) -> Measures:
         views=[*map(parsed_view, plain["views"])],
         remarks=plain["remarks"],
         split=plain["split"],
+        groups=plain.get("groups", 0),  # An earlier version wrote neither of these.
+        known=plain.get("known", 0),
     )
 
 

@@ -77,17 +77,27 @@ def _sureness(evidence: Evidence) -> Iterator[str]:
     name = figures.readable(found.primary)
     meaning = MEANINGS.get(found.primary)
     yield f"{name} is {number(found.score.value)}{f': {meaning}' if meaning else ''}."
-    learnt = (
-        "The model did not learn from them."
-        if found.split != "validation"
-        else "They may have chosen its best state, so expect less of new ones."
-    )
+    doubts = []
+    if found.known:
+        doubts.append(
+            f"Training has copies of {number(found.known)} of them, or others of the same group, "
+            "so expect less of new ones."
+        )
+    if found.split == "validation":
+        doubts.append("They may have chosen its best state, so expect less of new ones.")
+    learnt = " ".join(doubts) or "The model did not learn from them."
     yield f"This was measured on {number(found.count)} examples. {learnt}"
     if found.score.interval:
         low, high = map(number, found.score.interval)
         yield (
             "Other examples of this kind could give another number: with 95 % confidence it lies "
-            f"between {low} and {high}."
+            f"between {low} and {high}"
+            + (
+                f" if all are independent, but these are of {number(found.groups)} groups, such "
+                "as patients, so it may lie further away."
+                if found.groups
+                else "."
+            )
         )
     else:
         yield "How far chance may have moved the number was not measured."

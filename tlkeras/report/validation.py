@@ -77,8 +77,8 @@ def _comparisons(found: Sequence[Finding]) -> Markup:
         "p",
         f"A difference is wrong if its corrected p-value is below {LEVEL} and, of numbers and "
         f"words, its size is at least {LEAST_SIZE}: the share of examples that it moves. The "
-        "correction is that of Holm, so data of the same distribution are found wrong at most "
-        f"once in {1 / LEVEL:.0f} times.",
+        "correction is that of Holm, so independent examples of the same distribution are found "
+        f"wrong at most once in {1 / LEVEL:.0f} times; several of each patient, more often.",
         class_="quiet",
     )
     return joined([note, table("Wrong ones first", columns, rows)])

@@ -95,7 +95,10 @@ class Domains(Source, name="domains"):
         return self._sides.get(identity) or self.source.split(identity)
 
     def stays_with(self, identity):
-        return None if identity in self._sides else self.source.stays_with(identity)
+        if identity not in self._sides:
+            return self.source.stays_with(identity)
+        named = self.target.stays_with(identity.removeprefix("target/"))
+        return f"target/{named}" if named else None
 
     def remarks(self):
         found = [*self.source.remarks(), *self.target.remarks()]
