@@ -228,6 +228,21 @@ def test_less_is_better_loses_by_the_part_of_the_better_value(grouped: Path):
     assert [row[0] for row in table.rows] == ["m", "f"] and not table.weakest
 
 
+@pytest.mark.parametrize(("best", "worst", "most"), [(1.0, 0.95, 0.05), (0.95, 0.94, 0.01)])
+def test_a_gap_of_exactly_what_is_allowed_is_no_reason(best: float, worst: float, most: float):
+    found = groups.Found(
+        "site",
+        {
+            (number, name): measures.Measures("accuracy", 100, {"accuracy": Scalar(value)})
+            for number, (name, value) in enumerate((("near", best), ("far", worst)))
+        },
+        [0, 1],
+        None,
+        [],
+    )
+    assert not [*found.too_far(most)] and [*found.too_far(most - 1e-6)]
+
+
 @pytest.mark.parametrize(
     ("sites", "message"),
     [

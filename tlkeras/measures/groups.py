@@ -14,7 +14,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.groups import MOST, Groups
 from tlkeras.frameworks import tf
 from tlkeras.measures.estimates import difference
-from tlkeras.measures.measures import Measures, Scalar, Table, listed
+from tlkeras.measures.measures import ROUNDING, Measures, Scalar, Table, listed
 from tlkeras.measures.parity import LEAST, Parity, tied
 from tlkeras.task import Tally, Task
 
@@ -272,7 +272,7 @@ class Found:
         if self.extremes:
             (best, high), (worst, low) = self.extremes
             lost = low.score.lost(high.score)
-            if not lost <= most:
+            if not lost <= most + ROUNDING:
                 yield (
                     f"by {self.key!r}, the {_words(low.primary)} of {worst} is {_told(low)}, worse "
                     f"by {lost:.4f} than that of {best}, {_told(high)}; more than the {most:.4f} "

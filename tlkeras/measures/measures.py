@@ -20,6 +20,9 @@ FILE = "metrics.json"
 NORMAL = 1.959963984540054
 """Between minus and plus this lie 95 % of a normal distribution."""
 
+ROUNDING = 1e-9
+"""What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
+
 _NAMED = 5  # So many names are listed; of the others, their number.
 
 
