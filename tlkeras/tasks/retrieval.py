@@ -35,6 +35,7 @@ class Retrieval(Task, name="retrieval"):
     reads = ("caption",)
     primary = "recall_at_1"
     recipe = "align"
+    compares = True
     needs_float = True  # LiteRT has no squares in integers, which the length of a row takes.
 
     objective: Literal["infonce", "siglip"] = "infonce"
