@@ -126,7 +126,7 @@ def test_perfect_random_and_constant_predictions_are_measured_so():
 def test_examples_without_any_label_are_measured():
     nothing = np.zeros((3, 4))
     found = measured(nothing, nothing)
-    assert found.scalars["macro_f1"] == Scalar(0.0)
+    assert found.scalars["macro_f1"] == Scalar(0.0, is_defined=False)
     assert found.scalars["subset_accuracy"].value == 1
     assert "mean_average_precision" not in found.scalars
 

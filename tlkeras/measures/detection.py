@@ -263,6 +263,8 @@ def _interval(matches: Sequence[Matches], threshold: int | None) -> Scalar:
     def measured(weights: np.ndarray | None) -> float:
         return ap.mean([ap.precisions(each, weights) for each in matches], threshold) or 0.0
 
+    if not sum(each.truths.sum() for each in matches):
+        return Scalar(0.0, is_defined=False)
     value, count = measured(None), len(matches[0].truths) if matches else 0
     if count < 2:
         return Scalar(value)

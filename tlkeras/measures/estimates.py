@@ -81,9 +81,9 @@ class Ratio:
 
     @property
     def scalar(self) -> Scalar:
-        """The ratio, in [0, 1], with its interval; 0 without one if all wholes are 0."""
+        """The ratio, in [0, 1], with its interval; not defined if all wholes are 0."""
         if not self.whole:
-            return Scalar(0.0)
+            return Scalar(0.0, is_defined=False)
         value = self.part / self.whole
         return Scalar(value, spread(value, self._variance, self.whole))
 

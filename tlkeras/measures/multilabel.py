@@ -148,7 +148,7 @@ class _Found:
         sizes = self._support + self._predicted
         known = np.flatnonzero(sizes).tolist()
         if not len(known):
-            return Scalar(0.0)
+            return Scalar(0.0, is_defined=False)
         moved = np.zeros(self._count)
         for place in known:
             named, labels = _decisions(self._rankings[place])
