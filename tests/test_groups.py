@@ -324,6 +324,21 @@ def test_what_cannot_be_judged_is_told_and_is_an_error_where_a_judgement_is_aske
     assert re.search(message, remark)
 
 
+def test_groups_of_pairs_are_measured_and_not_compared():
+    """At equal quality, a right answer is nearer the first of few than of many."""
+    random, numbers = np.random.default_rng(0), np.repeat([0, 1], [20, 80])
+    pictures, texts = random.normal(size=(2, 100, 8)).astype(np.float32)
+    keys = np.tile(np.arange(100, dtype=np.float32)[:, None], 4)
+    members = membership.Groups(("few", "many"), numbers.astype(np.int32))
+    tally = groups.GroupTally("site", members, groups.Trained({}, {}), parse("retrieval", Task), ())
+    tally.add(keys, {"picture": pictures, "text": texts}, 0)
+    found = tally.found
+    assert len(found.measured) == 2 and not found.scalars() and not [*found.too_far(0.0)]
+    (remark,) = found.remarks()
+    assert remark.startswith("The groups of 'site' are not compared: retrieval measures each")
+    assert [*tally.unknown()] == [remark]  # So that --max_gap is refused.
+
+
 def made_up(seed: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns groups, labels and predictions at random."""
     random = np.random.default_rng(seed)

@@ -100,7 +100,12 @@ class GroupTally:
                 f"These groups of {key!r} have no example in the measured split, so nothing is "
                 f"known of them: {listed(told)}."
             )
-        if not self._compared:
+        if self._task.compares:
+            yield (
+                f"The groups of {key!r} are not compared: {self._task.name} measures each example "
+                "among the others of its group, which is easier in a small one."
+            )
+        elif not self._compared:
             told = [f"{name} ({count:,})" for name, count in counts.items()]
             yield (
                 f"The groups of {key!r} are not compared, for which two of at least {LEAST} "
@@ -157,7 +162,8 @@ class GroupTally:
         """The numbers of the groups that are compared; none if there are not two."""
         counts = self._groups.counts.values()
         large = [number for number, count in enumerate(counts) if count >= LEAST]
-        return large if self._is_measured and len(large) > 1 else []
+        is_comparable = self._is_measured and not self._task.compares
+        return large if is_comparable and len(large) > 1 else []
 
 
 @dataclasses.dataclass(frozen=True)
