@@ -267,7 +267,7 @@ def _interval(matches: Sequence[Matches], threshold: int | None) -> Scalar:
     truths = np.sum([each.truths for each in matches], axis=0)
     if not truths.any():
         return Scalar(0.0, is_defined=False)
-    value, count, known = measured(None), len(truths), np.count_nonzero(truths)
+    value, count, known = measured(None), len(truths), int(np.count_nonzero(truths))
     if known < 2:
         return Scalar(value)
     random = np.random.default_rng(0)
