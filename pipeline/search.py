@@ -138,6 +138,8 @@ def _require_one_metric(ends: Sequence[Config], classes: Sequence[str]) -> None:
         recipe: Any = each.recipe
         task: Any = each.task
         metric = recipe.metric(task, classes) or "loss"
+        if task.compares:
+            metric += f" in batches of {each.batch_size}"
         scored.setdefault(metric, f"{recipe} for {task} by {metric}")
     if len(scored) > 1:
         raise ValueError(

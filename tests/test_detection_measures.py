@@ -14,7 +14,7 @@ from tlkeras.boxes.overlay import overlay
 from tlkeras.measures import average_precision as ap
 from tlkeras.measures.average_precision import Picture
 from tlkeras.measures.detection import COLUMNS, DetectionTally, agreement
-from tlkeras.measures.measures import Gallery, Matrix
+from tlkeras.measures.measures import Gallery, Matrix, interval
 
 CLASSES = ("cat", "dog", "emu")
 AREAS = ("all", "small", "medium", "large")
@@ -206,6 +206,14 @@ def measured(pictures, most=12):
     tally = DetectionTally(CLASSES)
     tally.add(*batch(pictures, most), 0)
     return tally.measures()
+
+
+def test_that_every_box_is_found_shows_no_more_than_a_share_of_the_pictures():
+    box, label = np.array([[2.0, 2.0, 20.0, 20.0]]), np.zeros(1, np.int64)
+    right = Picture(box, label, label, box, np.ones(1), label)
+    found = measured([right] * 3).scalars
+    assert found["ap"].value == 1 and found["ap"].interval == pytest.approx(interval(3, 3))
+    assert measured([right]).scalars["ap"].interval is None
 
 
 def test_scalars_are_those_of_the_pictures_in_pixels():

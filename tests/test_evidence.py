@@ -16,7 +16,7 @@ from test_card import DATA, EXPORTS, GOOD, section
 from tlkeras import spec
 from tlkeras.exporter import Details
 from tlkeras.kinds.image import Image
-from tlkeras.measures.measures import Measures, Scalar, Table
+from tlkeras.measures.measures import COMPARED, Measures, Scalar, Table
 from tlkeras.report import bom, croissant, datasheet, duties, libraries, report, summary
 from tlkeras.report.evidence import DataDetails, Evidence, written
 from tlkeras.report.page import anchors
@@ -294,7 +294,12 @@ def test_a_table_that_ranks_nothing_has_no_sentence():
     assert "Weakest of" not in said and "The measures show no weakness" in said
 
 
-GROUPED = Table("Groups by eye", ["eye", "accuracy"], [["l", 0.9], ["r", 0.5]], "", "accuracy")
+GROUPED = Table(
+    "Groups by eye",
+    ["eye", "accuracy", COMPARED],
+    [["l", 0.9, True], ["r", 0.5, True], ["one", 0.0, False], ["none", None, False]],
+    weakest="accuracy",
+)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +307,23 @@ GROUPED = Table("Groups by eye", ["eye", "accuracy"], [["l", 0.9], ["r", 0.5]], 
     [
         (
             {"measures": dataclasses.replace(GOOD, views=[*GOOD.views, GROUPED])},
-            "Weakest of “groups by eye”, by Accuracy: r (0.5000), l (0.9000).",
+            "Weakest of “groups by eye”, by Accuracy: r (0.5000), l (0.9000). Nobody stated",
+        ),
+        (
+            {
+                "measures": dataclasses.replace(
+                    GOOD, views=[dataclasses.replace(GROUPED, more_is_better=False)]
+                )
+            },
+            "Weakest of “groups by eye”, by Accuracy: l (0.9000), r (0.5000). Nobody stated",
+        ),
+        (
+            {
+                "measures": dataclasses.replace(
+                    GOOD, views=[dataclasses.replace(GROUPED, rows=GROUPED.rows[2:])]
+                )
+            },
+            "Its groups were measured, and not compared: see “Where does it fail?”.",
         ),
         ({"blessing": {}}, "It was not judged."),
         ({"blessing": {"blessed": False, "reasons": ["it is weak"]}}, "No: it is weak."),

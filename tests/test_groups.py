@@ -225,7 +225,72 @@ def test_less_is_better_loses_by_the_part_of_the_better_value(grouped: Path):
     assert found.scalars()["gap_sex"].value == 1.0
     assert found.scalars()["worst_error_sex"].value == 3.0
     table, _ = found.views()
-    assert [row[0] for row in table.rows] == ["m", "f"] and not table.weakest
+    assert [table.rows[each][0] for each in table.ranked()] == ["m", "f"]
+
+
+@pytest.mark.parametrize(("best", "worst", "most"), [(1.0, 0.95, 0.05), (0.95, 0.94, 0.01)])
+def test_a_gap_of_exactly_what_is_allowed_is_no_reason(best: float, worst: float, most: float):
+    found = groups.Found(
+        "site",
+        {
+            (number, name): measures.Measures("accuracy", 100, {"accuracy": Scalar(value)})
+            for number, (name, value) in enumerate((("near", best), ("far", worst)))
+        },
+        [0, 1],
+        None,
+        [],
+    )
+    assert not [*found.too_far(most)] and [*found.too_far(most - 1e-6)]
+
+
+EMPTY = np.zeros((25, 2))
+TAGS = np.tile([0, 0, -1, 0, 0], (25, 1))  # Two words outside of entities; no more of two classes.
+NO_BOX = np.full((25, 3, 6), -1.0)
+NO_BOX[:, 0] = [32, 32, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "target", "served"),
+    [
+        ("multilabel", ("a", "b"), EMPTY, {"probabilities": EMPTY}),
+        ("tagging", ("O", "B-x"), TAGS, {"probabilities": np.tile([[1.0, 0.0]], (25, 2, 1))}),
+        (
+            "detection",
+            ("a", "b"),
+            NO_BOX,
+            {
+                "boxes": np.zeros((25, 1, 4)),
+                "scores": np.zeros((25, 1)),
+                "category": np.zeros((25, 1)),
+            },
+        ),
+    ],
+)
+def test_a_group_in_which_nothing_is_to_be_found_is_not_compared(
+    task: str, classes: Any, target: Any, served: Any
+):
+    tally = parse(task, Task).tally(classes)
+    tally.add(target, served, 0)
+    nothing = tally.measures()
+    assert not nothing.score.is_defined
+    assert measures.parsed(json.loads(json.dumps(nothing.plain()))).score == nothing.score
+    good, fair = (
+        dataclasses.replace(nothing, scalars={nothing.primary: Scalar(value, (0.8, 0.95))})
+        for value in (0.9, 0.88)
+    )
+    every = {(0, "clinic"): good, (1, "screening"): nothing, (2, "ward"): fair}
+    found = groups.Found("site", every, [0, 1, 2], None, [])
+    assert found.scalars()["gap_site"].value == pytest.approx(0.02)
+    assert not [*found.too_far(0.05)]
+    assert "In these groups of 'site' there is nothing to find" in next(found.remarks())
+    table, _ = found.views()
+    assert table.ranked() == [2, 0] and table.rows[1][2] is None
+    few = groups.Found("site", {key: every[key] for key in [*every][:2]}, [0, 1], None, [])
+    assert not few.scalars()
+    (reason,) = few.too_far(0.05)
+    assert (
+        reason.startswith("by 'site', --max_gap compares no two groups") and "screening" in reason
+    )
 
 
 @pytest.mark.parametrize(
@@ -257,6 +322,21 @@ def test_what_cannot_be_judged_is_told_and_is_an_error_where_a_judgement_is_aske
     tally.add(served["probabilities"], served, 0)
     (remark,) = tally.found.remarks()
     assert re.search(message, remark)
+
+
+def test_groups_of_pairs_are_measured_and_not_compared():
+    """At equal quality, a right answer is nearer the first of few than of many."""
+    random, numbers = np.random.default_rng(0), np.repeat([0, 1], [20, 80])
+    pictures, texts = random.normal(size=(2, 100, 8)).astype(np.float32)
+    keys = np.tile(np.arange(100, dtype=np.float32)[:, None], 4)
+    members = membership.Groups(("few", "many"), numbers.astype(np.int32))
+    tally = groups.GroupTally("site", members, groups.Trained({}, {}), parse("retrieval", Task), ())
+    tally.add(keys, {"picture": pictures, "text": texts}, 0)
+    found = tally.found
+    assert len(found.measured) == 2 and not found.scalars() and not [*found.too_far(0.0)]
+    (remark,) = found.remarks()
+    assert remark.startswith("The groups of 'site' are not compared: retrieval measures each")
+    assert [*tally.unknown()] == [remark]  # So that --max_gap is refused.
 
 
 def made_up(seed: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -102,6 +102,13 @@ def test_the_measures_are_those_of_the_sums():
     assert low < found.scalars["perplexity"].value < high
 
 
+def test_one_text_alone_has_no_interval():
+    tally, counted = LanguageTally(), np.array([[1.0, 1, 0, 0]])
+    served = {"log_probabilities": -counted, "counted": counted, "right": counted}
+    tally.add(np.array([[6.0]]), served, 0)
+    assert [scalar.interval for scalar in tally.measures().scalars.values()] == [None] * 3
+
+
 def test_texts_without_a_piece_are_refused():
     tally = LanguageTally()
     none = np.zeros([1, 4])

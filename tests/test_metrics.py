@@ -540,3 +540,19 @@ def test_a_ratio_takes_an_example_as_one_unit():
     many.add(10 * right, np.full(200, 10))
     assert few.scalar.interval == pytest.approx(many.scalar.interval)
     assert few.scalar.interval == pytest.approx(shapes.interval(int(right.sum()), 200))
+
+
+@pytest.mark.parametrize(("part", "whole"), [(1, 3), (2, 7), (5, 5), (0, 4)])
+def test_a_ratio_that_does_not_vary_is_a_share_of_the_examples_and_of_one_has_no_interval(
+    part: int, whole: int
+):
+    for count in range(1, 30):
+        ratio = estimates.Ratio()
+        ratio.add(np.full(count, part), np.full(count, whole))
+        ratio.add(np.zeros(9), np.zeros(9))  # Sentences without an entity say nothing of entities.
+        found, rate = ratio.scalar, ratio.rate
+        assert found.value == rate.value == pytest.approx(part / whole)
+        if count == 1:
+            assert found.interval is None and rate.interval is None
+            continue
+        assert found.interval == pytest.approx(shapes.interval(part / whole * count, count))

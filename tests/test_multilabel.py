@@ -9,7 +9,7 @@ import pytest
 import sklearn.metrics
 
 from tlkeras.frameworks import keras, tf
-from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, Table
+from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, Table, interval
 from tlkeras.measures.multilabel import MISTAKES, MultilabelTally
 from tlkeras.tasks.multilabel import Multilabel
 
@@ -105,6 +105,14 @@ def test_the_intervals_are_those_of_a_bootstrap(name):
     )
 
 
+def test_without_a_wrong_decision_as_little_is_sure_of_decisions_as_of_examples():
+    labels = np.eye(4)[np.arange(25) % 4]
+    scalars = measured(labels, labels).scalars
+    low, high = interval(25, 25)
+    assert scalars["subset_accuracy"].interval == (low, high)
+    assert scalars["hamming_loss"].interval == pytest.approx((0, 1 - low))
+
+
 def test_perfect_random_and_constant_predictions_are_measured_so():
     labels, _ = guesses()
     perfect = values(measured(labels[:, :], labels))
@@ -126,7 +134,7 @@ def test_perfect_random_and_constant_predictions_are_measured_so():
 def test_examples_without_any_label_are_measured():
     nothing = np.zeros((3, 4))
     found = measured(nothing, nothing)
-    assert found.scalars["macro_f1"] == Scalar(0.0)
+    assert found.scalars["macro_f1"] == Scalar(0.0, is_defined=False)
     assert found.scalars["subset_accuracy"].value == 1
     assert "mean_average_precision" not in found.scalars
 

@@ -12,7 +12,7 @@ import numpy as np
 import optuna
 import pytest
 from absl import flags as absl_flags
-from conftest import Tiny
+from conftest import Tiny, Wordy
 from test_groups import written
 
 from pipeline import flags, search, store, trial
@@ -20,6 +20,7 @@ from pipeline.config import Config
 from pipeline.ranges import Template
 from pipeline.search import Settings
 from tlkeras import spec
+from tlkeras.backbones.towers import Towers
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
@@ -27,8 +28,10 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.recipes.probe import Probe
+from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.retrieval import Retrieval
 from tlkeras.training import loop
 
 TESTS = Path(__file__).parent
@@ -341,6 +344,27 @@ def test_trials_of_different_metrics_are_refused_before_any_training(sites, tmp_
     template = Template("recipe", "fine_tune(group_dro=uniform(0.0, 0.1))")
     with pytest.raises(ValueError, match=r"by one metric, and .* by accuracy; .* by worst_accurac"):
         search.main({"recipe": template}, config, Settings(trials=2))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "recipe", "is_refused"),
+    [
+        ("choice(16, 64)", "align", True),
+        ("16", "align(phases=[phase(learning_rate=log(1e-4, 1e-2))])", False),
+    ],
+)
+def test_pairs_are_searched_with_one_batch_size(tmp_path, batch_size, recipe, is_refused):
+    source = Embedded(data="shapes", target="caption")
+    towers = Towers(Tiny(), Wordy(input="text"))
+    config = config_of(tmp_path, tmp_path, source=source, backbone=towers, task=Retrieval())
+    texts = {"batch_size": batch_size, "recipe": recipe}
+    templates = {name: Template(name, text) for name, text in texts.items()}
+    ends = search.possible(templates, config)
+    if not is_refused:
+        search._require_one_metric(ends, ())
+        return
+    with pytest.raises(ValueError, match=r"batch_recall in batches of 16; .* in batches of 64"):
+        search._require_one_metric(ends, ())
 
 
 def test_a_search_without_validation_split_is_refused(pictures, tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from tlkeras.images import masks
-from tlkeras.measures.measures import Gallery, Matrix, Measures, Table, parsed
+from tlkeras.measures.measures import Gallery, Matrix, Measures, Table, interval, parsed
 from tlkeras.measures.segmentation import SHOWN, TOLERANCE, SegmentationTally
 
 CLASSES = ("road", "car")
@@ -94,7 +94,8 @@ def test_a_right_answer_is_one_and_a_wrong_one_is_zero():
     known = np.where(true == 255, 0, true)
     right = measured(true, known)
     assert {scalar.value for scalar in right.scalars.values()} == {1.0}
-    assert all(scalar.interval == (1, 1) for scalar in right.scalars.values())
+    expected = interval(len(true), len(true))  # That all are right shows no more than a share.
+    assert all(scalar.interval == expected for scalar in right.scalars.values())
     assert not right.remarks
     wrong = measured(true, (known + 1) % 3)
     assert wrong.scalars["mean_iou"].value == wrong.scalars["pixel_accuracy"].value == 0

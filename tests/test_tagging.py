@@ -278,7 +278,7 @@ def test_perfect_constant_and_random_predictions_are_measured_so():
 
 def test_nothing_to_find_is_no_score_and_has_no_interval():
     found = measured([(["O", "O"], ["O", "O"]), ([], [])])
-    assert found.scalars["entity_f1"] == shapes.Scalar(0.0)
+    assert found.scalars["entity_f1"] == shapes.Scalar(0.0, is_defined=False)
     assert found.scalars["token_accuracy"].value == 1
     assert found.count == 2
 

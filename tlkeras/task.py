@@ -85,6 +85,12 @@ class Task(Spec, plugins="tlkeras.tasks"):
     explains: ClassVar[bool] = False
     """Whether there are numbers that an explanation can be of, see `explained`."""
 
+    compares: ClassVar[bool] = False
+    """Whether each example is measured among the others, so that their number decides how well.
+
+    Metrics then depend on the batch size, and measures of few examples are better.
+    """
+
     primary: ClassVar[str]
     """The scalar of the measures that blesses a model or not."""
 

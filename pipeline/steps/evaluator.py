@@ -27,14 +27,11 @@ from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING
 from tlkeras.measures import calibration, conformal, domains, groups, measures
 from tlkeras.measures.conformal import Conformal
-from tlkeras.measures.measures import Measures, listed
+from tlkeras.measures.measures import ROUNDING, Measures, listed
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
 from tlkeras.training import feature_store, temperature
-
-ROUNDING = 1e-9
-"""What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
 
 _TARGET = "target_test"
 """The split that measures on the target of two domains, see `sources.domains`."""

@@ -24,7 +24,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
 from tlkeras.exporter import Exporter
 from tlkeras.measures import measures
-from tlkeras.measures.measures import Scalar
+from tlkeras.measures.measures import ROUNDING, Scalar
 from tlkeras.task import Task
 
 CALLED = 16  # Test examples on which every endpoint is called.
@@ -103,7 +103,7 @@ def _reasons(
             f"{exporter.tolerance:.2e}"
         )
     lost = Scalar(row["value"], more_is_better=keras.more_is_better).lost(keras)
-    if not lost <= allowed + evaluator.ROUNDING:
+    if not lost <= allowed + ROUNDING:
         reasons.append(
             f"has {row['primary']} {row['value']:.4f}, worse than the {keras.value:.4f} of Keras "
             f"by {lost:.4f}, more than the allowed {allowed:.4f} (--max_export_drop)"

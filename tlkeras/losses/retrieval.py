@@ -11,13 +11,21 @@ _SHARPEST = math.log(100)  # Radford et al. 2021 let the logits grow to 100 time
 
 
 def _compared(targets: Any, outputs: Any) -> tuple[Any, Any]:
-    """Returns logits [b, b], a row for each picture, and which pairs are right, as 0 and 1."""
+    """Returns logits [b, b], a row for each picture, and which pairs are right, as 0 and 1.
+
+    Those are right that an example of the batch has: its picture, or an equal one, and its text.
+    """
     channels = outputs.shape[-1] // 2 - 1
     pictures, texts = outputs[:, :channels], outputs[:, channels : 2 * channels]
     cosines: Any = keras.ops.matmul(pictures, keras.ops.transpose(texts))
     factor: Any = keras.ops.exp(keras.ops.minimum(outputs[0, -2], _SHARPEST))
     equal: Any = keras.ops.equal(targets[:, None, :], targets[None, :, :])
-    right: Any = keras.ops.cast(keras.ops.all(equal, axis=-1), "float32")
+    texts_equal, pictures_equal = (
+        keras.ops.cast(keras.ops.all(each, axis=-1), "float32")
+        for each in (equal[..., :2], equal[..., 2:])
+    )
+    both: Any = keras.ops.matmul(pictures_equal, texts_equal)
+    right: Any = keras.ops.cast(both > 0, "float32")
     return cosines * factor + outputs[0, -1], right
 
 

@@ -17,6 +17,7 @@ from tlkeras.boxes.overlay import overlay
 from tlkeras.measures import average_precision as ap
 from tlkeras.measures import checks
 from tlkeras.measures.average_precision import Matches, Picture
+from tlkeras.measures.estimates import drawn
 from tlkeras.measures.measures import (
     Curve,
     Example,
@@ -258,18 +259,20 @@ def _scalars(found: Mapping[str, Sequence[Matches]]) -> dict[str, Scalar]:
 
 
 def _interval(matches: Sequence[Matches], threshold: int | None) -> Scalar:
-    """Returns a mean of average precisions with its interval over pictures."""
+    """Returns a mean of average precisions with its interval over pictures, two that have boxes."""
 
     def measured(weights: np.ndarray | None) -> float:
         return ap.mean([ap.precisions(each, weights) for each in matches], threshold) or 0.0
 
-    value, count = measured(None), len(matches[0].truths) if matches else 0
-    if count < 2:
+    truths = np.sum([each.truths for each in matches], axis=0)
+    if not truths.any():
+        return Scalar(0.0, is_defined=False)
+    value, count, known = measured(None), len(truths), int(np.count_nonzero(truths))
+    if known < 2:
         return Scalar(value)
     random = np.random.default_rng(0)
     draws = random.multinomial(count, np.full(count, 1 / count), REPLICAS)
-    low, high = np.percentile([measured(weights) for weights in draws], [2.5, 97.5])
-    return Scalar(value, (min(float(low), value), max(float(high), value)))
+    return Scalar(value, drawn(value, [measured(weights) for weights in draws], known))
 
 
 def _f1(picture: Picture, least: float) -> float:

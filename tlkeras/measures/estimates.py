@@ -6,10 +6,13 @@ Nothing is drawn: two runs on the same examples give the same intervals.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from tlkeras.measures.measures import NORMAL, Scalar, interval
+from tlkeras.measures.measures import NORMAL, ROUNDING, Scalar, interval
+
+_EXACT = 1e-12  # A smaller part of a sum is its rounding.
 
 
 def spread(value: float, variance: float, count: float) -> tuple[float, float]:
@@ -21,6 +24,17 @@ def spread(value: float, variance: float, count: float) -> tuple[float, float]:
     if 0 < value < 1 and variance > 0:
         count = value * (1 - value) / variance
     return interval(value * count, count)
+
+
+def drawn(value: float, draws: Sequence[float], count: int) -> tuple[float, float]:
+    """Returns the 95 % interval of a number in [0, 1] from its values for examples drawn anew.
+
+    Where nothing varies, as when all is right, it is that of a share of `count` examples.
+    """
+    low, high = np.percentile(draws, [2.5, 97.5]).tolist()
+    if high - low <= ROUNDING:
+        return interval(value * count, count)
+    return min(low, value), max(high, value)
 
 
 def difference(one: Scalar, other: Scalar) -> Scalar:
@@ -64,12 +78,14 @@ class Ratio:
     """A sum of parts over a sum of wholes, such as F1: right ones over the mean of both counts.
 
     Every example is one unit, however many parts it has: words of a sentence are not independent.
-    The variance is by the delta method: that of ``part - ratio * whole`` over the examples.
+    The variance is by the delta method: that of ``part - ratio * whole`` over the examples. One
+    example alone shows none, and has no interval; those whose whole is 0 do not count.
     """
 
     def __init__(self) -> None:
         """Begins with no example."""
         self.part = self.whole = 0.0
+        self._count = 0
         self._squares = np.zeros(3)  # Of part * part, part * whole and whole * whole.
 
     def add(self, part: np.ndarray, whole: np.ndarray) -> None:
@@ -77,28 +93,34 @@ class Ratio:
         part, whole = part.astype(np.float64), whole.astype(np.float64)
         self.part += float(part.sum())
         self.whole += float(whole.sum())
+        self._count += int(np.count_nonzero(whole))
         self._squares += [(part * part).sum(), (part * whole).sum(), (whole * whole).sum()]
 
     @property
     def scalar(self) -> Scalar:
-        """The ratio, in [0, 1], with its interval; 0 without one if all wholes are 0."""
+        """The ratio, in [0, 1], with its interval; not defined if all wholes are 0."""
         if not self.whole:
-            return Scalar(0.0)
+            return Scalar(0.0, is_defined=False)
         value = self.part / self.whole
-        return Scalar(value, spread(value, self._variance, self.whole))
+        if self._count < 2:
+            return Scalar(value)
+        return Scalar(value, spread(value, self._variance, self._count))
 
     @property
     def rate(self) -> Scalar:
         """The same for losses of at least 0, such as bits a byte, by normal theory."""
         value = self.part / self.whole
-        reach = NORMAL * math.sqrt(max(self._variance, 0.0))
+        if self._count < 2:
+            return Scalar(value, more_is_better=False)
+        reach = NORMAL * math.sqrt(self._variance)
         return Scalar(value, (max(value - reach, 0.0), value + reach), more_is_better=False)
 
     @property
     def _variance(self) -> float:
         value = self.part / self.whole
         parts, both, wholes = self._squares
-        return float((parts - 2 * value * both + value**2 * wholes) / self.whole**2)
+        found = float(parts - 2 * value * both + value**2 * wholes)
+        return found / self.whole**2 if found > _EXACT * parts else 0.0
 
 
 def midranks(values: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.groups import MOST, Groups
 from tlkeras.frameworks import tf
 from tlkeras.measures.estimates import difference
-from tlkeras.measures.measures import Measures, Scalar, Table, listed
+from tlkeras.measures.measures import COMPARED, ROUNDING, Measures, Scalar, Table, listed
 from tlkeras.measures.parity import LEAST, Parity, tied
 from tlkeras.task import Tally, Task
 
@@ -100,7 +100,12 @@ class GroupTally:
                 f"These groups of {key!r} have no example in the measured split, so nothing is "
                 f"known of them: {listed(told)}."
             )
-        if not self._compared:
+        if self._task.compares:
+            yield (
+                f"The groups of {key!r} are not compared: {self._task.name} measures each example "
+                "among the others of its group, which is easier in a small one."
+            )
+        elif not self._compared:
             told = [f"{name} ({count:,})" for name, count in counts.items()]
             yield (
                 f"The groups of {key!r} are not compared, for which two of at least {LEAST} "
@@ -157,7 +162,8 @@ class GroupTally:
         """The numbers of the groups that are compared; none if there are not two."""
         counts = self._groups.counts.values()
         large = [number for number, count in enumerate(counts) if count >= LEAST]
-        return large if self._is_measured and len(large) > 1 else []
+        is_comparable = self._is_measured and not self._task.compares
+        return large if is_comparable and len(large) > 1 else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,14 +186,23 @@ class Found:
 
     @property
     def extremes(self) -> list[tuple[str, Measures]]:
-        """The group of the best primary measure and that of the worst; none if none is compared."""
+        """The group of the best primary measure and that of the worst; none of fewer than two."""
         found = [
             (name, each)
             for (number, name), each in self.measured.items()
-            if number in self.compared
+            if number in self.compared and each.score.is_defined
         ]
         found.sort(key=lambda each: _rank(each[1].score))
-        return [found[0], found[-1]] if found else []
+        return [found[0], found[-1]] if len(found) > 1 else []
+
+    @property
+    def _undefined(self) -> list[str]:
+        """The groups that would be compared, and have no primary measure."""
+        return [
+            name
+            for (number, name), each in self.measured.items()
+            if number in self.compared and not each.score.is_defined
+        ]
 
     def scalars(self) -> dict[str, Scalar]:
         """Returns the worst group's primary measure, and how far the groups are apart.
@@ -195,14 +210,14 @@ class Found:
         ``gap`` is between the best and the worst group, in the unit of the measure. Its interval is
         that of two groups chosen before; of many groups the best and the worst differ by chance.
         """
-        if not self.extremes:
-            return {}
-        (_, best), (_, worst) = self.extremes
-        return {
-            f"worst_{worst.primary}_{self.key}": worst.score,
-            f"gap_{self.key}": difference(best.score, worst.score),
-            **(self.parity.scalars(self.key, self.compared) if self.parity else {}),
-        }
+        found: dict[str, Scalar] = {}
+        if self.extremes:
+            (_, best), (_, worst) = self.extremes
+            found[f"worst_{worst.primary}_{self.key}"] = worst.score
+            found[f"gap_{self.key}"] = difference(best.score, worst.score)
+        if self.compared and self.parity:
+            found |= self.parity.scalars(self.key, self.compared)
+        return found
 
     def views(self) -> list[Table]:
         """Returns the primary measure by group, then every measure, then rates of classes."""
@@ -214,17 +229,12 @@ class Found:
             (
                 name,
                 each.count,
-                each.score.value,
+                each.score.value if each.score.is_defined else None,
                 "{:.4f} to {:.4f}".format(*each.score.interval) if each.score.interval else None,
-                number in self.compared,
+                number in self.compared and each.score.is_defined,
             )
             for (number, name), each in self.measured.items()
         ]
-        more_is_better = first.score.more_is_better
-        if (
-            not more_is_better
-        ):  # Tables of many rows show those of the smallest numbers, or the first.
-            rows.sort(key=lambda row: -row[2])
         measures = [
             *dict.fromkeys(name for each in self.measured.values() for name in each.scalars)
         ]
@@ -235,10 +245,11 @@ class Found:
         views = [
             Table(
                 title,
-                [self.key, "examples", primary, "95 % interval", "compared"],
+                [self.key, "examples", primary, "95 % interval", COMPARED],
                 rows,
                 f"Groups of fewer than {LEAST} examples are not compared.",
-                weakest=primary if more_is_better else "",
+                weakest=primary,
+                more_is_better=first.score.more_is_better,
             ),
             Table(
                 title,
@@ -255,6 +266,11 @@ class Found:
     def remarks(self) -> Iterator[str]:
         """Yields what is not known, and a gap whose interval is above 0."""
         yield from self.unknown
+        if self._undefined:
+            yield (
+                f"In these groups of {self.key!r} there is nothing to find and nothing was found, "
+                f"so they are not compared: {listed(self._undefined)}."
+            )
         if self.extremes:
             (best, high), (worst, low) = self.extremes
             gap = difference(high.score, low.score)
@@ -272,12 +288,17 @@ class Found:
         if self.extremes:
             (best, high), (worst, low) = self.extremes
             lost = low.score.lost(high.score)
-            if not lost <= most:
+            if not lost <= most + ROUNDING:
                 yield (
                     f"by {self.key!r}, the {_words(low.primary)} of {worst} is {_told(low)}, worse "
                     f"by {lost:.4f} than that of {best}, {_told(high)}; more than the {most:.4f} "
                     "of --max_gap"
                 )
+        elif self._undefined:
+            yield (
+                f"by {self.key!r}, --max_gap compares no two groups: there is nothing to find in "
+                f"{listed(self._undefined)}"
+            )
 
 
 def _trained(groups: Groups, classes: Sequence[tuple[int, ...]], count: int) -> Trained:
@@ -318,7 +339,7 @@ def _told(measures: Measures) -> str:
 
 
 def _cell(scalar: Scalar | None) -> str | None:
-    if scalar is None:
+    if scalar is None or not scalar.is_defined:
         return None
     if not scalar.interval:
         return f"{scalar.value:.4f}"

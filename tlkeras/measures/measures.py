@@ -20,16 +20,26 @@ FILE = "metrics.json"
 NORMAL = 1.959963984540054
 """Between minus and plus this lie 95 % of a normal distribution."""
 
+ROUNDING = 1e-9
+"""What a difference of two measures may be off by: 0.95 - 0.94 is more than 0.01."""
+
+COMPARED = "compared"
+"""The column of a table that says whether a row is ranked; most tables have none."""
+
 _NAMED = 5  # So many names are listed; of the others, their number.
 
 
 @dataclasses.dataclass(frozen=True)
 class Scalar:
-    """One number and its 95 % interval, if it is known."""
+    """One number and its 95 % interval, if it is known.
+
+    Where nothing is to be found and nothing was, a number that counts it is 0 and not defined.
+    """
 
     value: float
     interval: tuple[float, float] | None = None
     more_is_better: bool = True
+    is_defined: bool = True
 
     def lost(self, other: Scalar) -> float:
         """Returns by how much this is worse than another, as a share; below 0 if it is better.
@@ -71,8 +81,8 @@ def listed(names: Sequence[str]) -> str:
 class Table:
     """Rows of cells; the first cell of a row is its name.
 
-    An empty cell is None. With more rows than a page shows at once, those with the smallest numbers
-    in the column `weakest` come first; the others are folded away.
+    An empty cell is None. With more rows than a page shows at once, those that are weakest by the
+    column `weakest` come first, see `ranked`; the others are folded away.
     """
 
     title: str
@@ -80,6 +90,23 @@ class Table:
     rows: Sequence[Sequence[Any]]
     note: str = ""
     weakest: str = ""
+    more_is_better: bool = True
+
+    def ranked(self) -> list[int]:
+        """Returns the numbers of the rows, the weakest first; in their order without `weakest`.
+
+        Those without a number in that column are left out, and those that are not `COMPARED`.
+        """
+        numbers, columns = [*range(len(self.rows))], [*self.columns]
+        if not self.weakest:
+            return numbers
+        place = columns.index(self.weakest)
+        known = [number for number in numbers if self.rows[number][place] is not None]
+        if COMPARED in columns:
+            known = [each for each in known if self.rows[each][columns.index(COMPARED)]]
+        return sorted(
+            known, key=lambda each: self.rows[each][place], reverse=not self.more_is_better
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,6 +259,7 @@ class Measures:
             "less_is_better": [
                 name for name, scalar in self.scalars.items() if not scalar.more_is_better
             ],
+            "undefined": [name for name, scalar in self.scalars.items() if not scalar.is_defined],
             "remarks": list(self.remarks),
             "views": [*map(plain_view, self.views)],
         }
@@ -239,7 +267,7 @@ class Measures:
 
 _NO_SCALARS = {
     *("split", "count", "groups", "known", "primary"),
-    *("intervals", "less_is_better", "remarks", "views"),
+    *("intervals", "less_is_better", "undefined", "remarks", "views"),
 }
 
 
@@ -251,6 +279,7 @@ def parsed(plain: Mapping[str, Any]) -> Measures:
             value,
             tuple(intervals[name]) if name in intervals else None,
             name not in plain["less_is_better"],
+            name not in plain.get("undefined", ()),  # Earlier versions have no such list.
         )
         for name, value in plain.items()
         if name not in _NO_SCALARS

@@ -5,6 +5,7 @@ NumPy alone. The scores are kept, four bytes an example and class, see `Ranking`
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -45,8 +46,8 @@ class MultilabelTally:
         self._classes = tuple(classes)
         self._count = self._whole = 0
         self._rankings = [Ranking() for _ in classes]
-        self._micro = Ratio()
-        self._hamming, self._log_loss = np.zeros(2), np.zeros(2)  # Sums, and those of the squares.
+        self._micro, self._hamming = Ratio(), Ratio()
+        self._log_loss = np.zeros(2)  # The sum, and that of the squares.
         self._calibration = Calibration()
         # Confidence, number, labels that were missed and labels that were wrong.
         self._mistakes: list[tuple[float, int, list[str], list[str]]] = []
@@ -63,7 +64,7 @@ class MultilabelTally:
         self._count += len(labels)
         self._whole += int((~wrong).all(axis=-1).sum())
         self._micro.add((named & labels).sum(axis=-1), (named.sum(-1) + labels.sum(-1)) / 2)
-        self._hamming += sums(wrong.mean(axis=-1))
+        self._hamming.add(wrong.mean(axis=-1), np.ones(len(wrong)))
         least = np.finfo(given.dtype if given.dtype.kind == "f" else np.float64).eps
         right = np.clip(np.where(labels, found, 1 - found), least, 1)
         self._log_loss += sums(-np.log(right).mean(axis=-1))
@@ -98,7 +99,7 @@ class MultilabelTally:
                 "micro_f1": self._micro.scalar,
                 **({"mean_average_precision": average} if average else {}),
                 "subset_accuracy": share(self._whole, self._count),
-                "hamming_loss": mean_loss(self._hamming, self._count),
+                "hamming_loss": dataclasses.replace(self._hamming.scalar, more_is_better=False),
                 "log_loss": mean_loss(self._log_loss, self._count),
                 "calibration_error": self._calibration.error,
             },
@@ -148,7 +149,7 @@ class _Found:
         sizes = self._support + self._predicted
         known = np.flatnonzero(sizes).tolist()
         if not len(known):
-            return Scalar(0.0)
+            return Scalar(0.0, is_defined=False)
         moved = np.zeros(self._count)
         for place in known:
             named, labels = _decisions(self._rankings[place])

@@ -1,12 +1,14 @@
 """Measures of retrieval: the place of a picture's text among all, and of a text's picture.
 
-NumPy alone. Equal texts are one text: any picture that has it is right. A wrong answer that is as
-near as the right one counts as nearer, so that a model which tells nothing apart is right nowhere.
+NumPy alone. Equal texts are one text: any picture that has it is right. Equal pictures are one
+picture: any of its texts is right. A wrong answer that is as near as the right one counts as
+nearer, so that a model which tells nothing apart is right nowhere.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 
 from tlkeras.measures.checks import FINITE, require
 from tlkeras.measures.estimates import Ratio, spread
-from tlkeras.measures.measures import NORMAL, Example, Gallery, Measures, Scalar, Table, share
+from tlkeras.measures.measures import NORMAL, Example, Gallery, Measures, Scalar, Table
 
 PLACES = (1, 5, 10)
 """Recall is measured among so many first answers."""
@@ -25,19 +27,46 @@ _QUERIES, _ANSWERS = 3, 4  # Shown in a report, each way.
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """The place of the right answer to each query, from 1 on.
+    """The place of the first right answer to each query, from 1 on.
+
+    A text is right for a picture if some example has both, and so is the picture for the text.
 
     Attributes:
-        texts: Of the right text for each picture, among the different texts; int64 [n].
-        pictures: Of the first right picture for each different text; int64 [m].
-        of: The number of each picture's text, int64 [n] in [0, m).
-        first: The first example of each different text, int64 [m].
+        texts: Of a right text for each different picture, among the different texts; int64 [p].
+        pictures: Of a right picture for each different text, among the pictures; int64 [t].
+        pairs: The numbers of the picture and of the text of each example, int64 [n, 2].
+        first: The first example of each different picture and of each different text.
     """
 
     texts: np.ndarray
     pictures: np.ndarray
-    of: np.ndarray
-    first: np.ndarray
+    pairs: np.ndarray
+    first: tuple[np.ndarray, np.ndarray]
+
+    @property
+    def guess(self) -> float:
+        """The share of queries, either way, for which a guess puts a right answer first."""
+        right = len(np.unique(self.pairs, axis=0))
+        return right / (len(self.texts) * len(self.pictures))
+
+    @functools.cached_property
+    def units(self) -> tuple[np.ndarray, np.ndarray]:
+        """The number of the independent unit of each picture, [p], and of each text, [t].
+
+        Pictures with a text in common share its fate, and so do texts with a picture in common.
+        """
+        picture, text = self.pairs.T
+        unit = np.arange(len(self.texts))
+        while True:
+            least = np.full(len(self.pictures), len(unit))
+            np.minimum.at(least, text, unit[picture])
+            before, unit = unit, unit.copy()
+            np.minimum.at(unit, picture, least[text])
+            if (before == unit).all():
+                _, number = np.unique(unit, return_inverse=True)
+                of_texts = np.zeros(len(self.pictures), np.int64)
+                of_texts[text] = number[picture]
+                return number, of_texts
 
 
 def ranks(pictures: np.ndarray, texts: np.ndarray, keys: np.ndarray) -> Ranks:
@@ -46,22 +75,36 @@ def ranks(pictures: np.ndarray, texts: np.ndarray, keys: np.ndarray) -> Ranks:
     Args:
         pictures: Rows of pictures, float [n, channels].
         texts: Rows of their texts, float [n, channels].
-        keys: What equal texts have equal, [n, any].
+        keys: What equal texts have equal, two numbers, and then equal pictures, [n, 4].
     """
-    _, first, of = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    of = of.reshape(-1)
-    columns = texts[first]
-    to_texts = np.empty(len(pictures), np.int64)
-    for rows, scores in _scores(pictures, columns):
-        right = scores[np.arange(len(scores)), of[rows]]
-        # The right one itself is as near as the right one: the count of wrong ones and 1.
-        to_texts[rows] = (scores >= right[:, None]).sum(axis=1)
-    to_pictures = np.empty(len(first), np.int64)
-    for rows, scores in _scores(columns, pictures):
-        is_right = of[None, :] == np.arange(len(first))[rows][:, None]
+    (first_text, text), (first_picture, picture) = map(_different, (keys[:, :2], keys[:, 2:]))
+    rows, columns = pictures[first_picture], texts[first_text]
+    return Ranks(
+        _places(rows, columns, picture, text),
+        _places(columns, rows, text, picture),
+        np.stack([picture, text], axis=1),
+        (first_picture, first_text),
+    )
+
+
+def _different(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first row of each different key, and the number of the key of each row."""
+    _, first, number = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    return first, number.reshape(-1)
+
+
+def _places(
+    queries: np.ndarray, answers: np.ndarray, query: np.ndarray, answer: np.ndarray
+) -> np.ndarray:
+    """Returns the place of the first right answer to each query, of numbers of right pairs."""
+    found = np.empty(len(queries), np.int64)
+    for rows, scores in _scores(queries, answers):
+        is_right = np.zeros(scores.shape, bool)
+        own = (query >= rows.start) & (query < rows.stop)
+        is_right[query[own] - rows.start, answer[own]] = True
         best = np.where(is_right, scores, -np.inf).max(axis=1)
-        to_pictures[rows] = 1 + ((scores >= best[:, None]) & ~is_right).sum(axis=1)
-    return Ranks(to_texts, to_pictures, of, first)
+        found[rows] = 1 + ((scores >= best[:, None]) & ~is_right).sum(axis=1)
+    return found
 
 
 def _scores(queries: np.ndarray, answers: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
@@ -73,10 +116,11 @@ def _scores(queries: np.ndarray, answers: np.ndarray) -> Iterator[tuple[slice, n
 class RetrievalTally:
     """Rows of all pairs, ranked at the end.
 
-    ``recall_at_1`` is the mean of both ways: ``text_recall_at_k``, of pictures whose text is among
-    the first k of the different texts, and ``picture_recall_at_k``, of different texts that have a
-    right picture among the first k. Intervals take a text with all its pictures for one example,
-    because its pictures share its fate. Those of median ranks are of order statistics.
+    ``recall_at_1`` is the mean of both ways: ``text_recall_at_k``, of different pictures that have
+    a right text among the first k of the different texts, and ``picture_recall_at_k``, of different
+    texts that have a right picture among the first k. Intervals take a picture with all its texts,
+    and a text with all its pictures, for one example, see `Ranks.units`. Those of median ranks are
+    of order statistics.
     """
 
     def __init__(self) -> None:
@@ -87,9 +131,9 @@ class RetrievalTally:
         self._first: int | None = None
 
     def add(self, target: np.ndarray, served: Mapping[str, Any], first: int) -> None:
-        """Adds what tells texts apart, [b, 2], and rows of length 1, ``picture`` and ``text``."""
+        """Adds what tells texts and pictures apart, [b, 4], and rows of length 1 by their names."""
         pictures, texts = (np.asarray(served[name], np.float32) for name in ("picture", "text"))
-        require("targets", target, (len(pictures), 2), first, [FINITE])
+        require("targets", target, (len(pictures), 4), first, [FINITE])
         for name, rows in (("rows of pictures", pictures), ("rows of texts", texts)):
             require(name, rows, pictures.shape, first, [FINITE])
         self._first = first if self._first is None else self._first
@@ -104,16 +148,16 @@ class RetrievalTally:
         pictures, texts = np.concatenate(self._pictures), np.concatenate(self._texts)
         found = ranks(pictures, texts, np.concatenate(self._keys))
         count, different = len(found.texts), len(found.pictures)
+        of_pictures, of_texts = found.units
         scalars = {"recall_at_1": _both(found)}
         for place in PLACES:
-            scalars[f"text_recall_at_{place}"] = _of_texts(found, place)
-            right = int((found.pictures <= place).sum())
-            scalars[f"picture_recall_at_{place}"] = share(right, different)
-        scalars["text_median_rank"] = _median(found.texts, different)
-        scalars["picture_median_rank"] = _median(found.pictures, different)
+            scalars[f"text_recall_at_{place}"] = _recall(found.texts <= place, of_pictures)
+            scalars[f"picture_recall_at_{place}"] = _recall(found.pictures <= place, of_texts)
+        scalars["text_median_rank"] = _median(found.texts, int(of_pictures.max()) + 1)
+        scalars["picture_median_rank"] = _median(found.pictures, int(of_texts.max()) + 1)
         remarks = [
-            f"Among {count:,} pictures with {different:,} different texts, a guess puts a right "
-            f"one first for {1 / different:.2%} of the queries, either way."
+            f"Among {count:,} different pictures and {different:,} different texts, a guess puts a "
+            f"right one first for {found.guess:.2%} of the queries, either way."
         ]
         if different <= PLACES[-1]:
             remarks.append(
@@ -122,9 +166,9 @@ class RetrievalTally:
             )
         return Measures(
             primary="recall_at_1",
-            count=count,
+            count=len(found.pairs),
             scalars=scalars,
-            views=[_table(scalars, different), *self._galleries(found, pictures, texts)],
+            views=[_table(scalars, found.guess), *self._galleries(found, pictures, texts)],
             remarks=remarks,
         )
 
@@ -133,17 +177,20 @@ class RetrievalTally:
     ) -> Iterator[Gallery]:
         """Yields what is found for a few texts and for a few pictures."""
         start = self._first or 0
-        for query in _spread(len(found.first)):
-            own = int(found.first[query])
-            order = np.argsort(-(pictures @ texts[own]), kind="stable")[:_ANSWERS]
-            answers = [(int(each), bool(found.of[each] == query)) for each in order]
+        right = {*map(tuple, found.pairs.tolist())}
+        of_pictures, of_texts = found.first
+        for query in _spread(len(of_texts)):
+            own = int(of_texts[query])
+            order = np.argsort(-(pictures[of_pictures] @ texts[own]), kind="stable")[:_ANSWERS]
+            answers = [(int(of_pictures[e]), (int(e), query) in right) for e in order]
             told = f"wanted: the text of this one; a right picture is {_th(found.pictures[query])}"
             yield _gallery("Pictures found for a text", start, (own, told), answers)
-        for query in _spread(len(found.of)):
-            order = np.argsort(-(texts[found.first] @ pictures[query]), kind="stable")[:_ANSWERS]
-            answers = [(int(found.first[e]), bool(e == found.of[query])) for e in order]
+        for query in _spread(len(of_pictures)):
+            own = int(of_pictures[query])
+            order = np.argsort(-(texts[of_texts] @ pictures[own]), kind="stable")[:_ANSWERS]
+            answers = [(int(of_texts[e]), (query, int(e)) in right) for e in order]
             told = f"wanted: a text for this picture; its own is {_th(found.texts[query])}"
-            yield _gallery("Texts found for a picture", start, (query, told), answers)
+            yield _gallery("Texts found for a picture", start, (own, told), answers)
 
 
 def _spread(count: int) -> list[int]:
@@ -167,18 +214,20 @@ def _gallery(
 
 
 def _both(found: Ranks) -> Scalar:
-    """Returns the mean recall at 1 of both ways; the variance is that of sums over texts."""
-    hits = np.bincount(found.of, found.texts == 1)
-    counts = np.bincount(found.of)
-    there, back = hits.sum() / counts.sum(), (found.pictures == 1).mean()
-    parts = (hits - there * counts) / counts.sum() + ((found.pictures == 1) - back) / len(hits)
-    value = float(there + back) / 2
-    return Scalar(value, spread(value, float(np.square(parts / 2).sum()), len(hits)))
+    """Returns the mean recall at 1 of both ways; the variance is that of sums over units."""
+    parts, values = [], []
+    for places, unit in zip((found.texts, found.pictures), found.units, strict=True):
+        hits, counts = np.bincount(unit, places == 1), np.bincount(unit)
+        values.append(hits.sum() / counts.sum())
+        parts.append((hits - values[-1] * counts) / counts.sum())
+    value = float(sum(values)) / 2
+    variance = float(np.square(sum(parts) / 2).sum())
+    return Scalar(value, spread(value, variance, len(parts[0])))
 
 
-def _of_texts(found: Ranks, place: int) -> Scalar:
+def _recall(is_hit: np.ndarray, unit: np.ndarray) -> Scalar:
     ratio = Ratio()
-    ratio.add(np.bincount(found.of, found.texts <= place), np.bincount(found.of))
+    ratio.add(np.bincount(unit, is_hit), np.bincount(unit))
     return ratio.scalar
 
 
@@ -191,13 +240,13 @@ def _median(places: np.ndarray, units: int) -> Scalar:
     return Scalar(middle, (low, high), more_is_better=False)
 
 
-def _table(scalars: Mapping[str, Scalar], different: int) -> Table:
+def _table(scalars: Mapping[str, Scalar], guess: float) -> Table:
     names = {"text": "a picture's text", "picture": "a text's picture"}
     rows = [
         [
             told,
             *(scalars[f"{way}_recall_at_{place}"].value for place in PLACES),
-            1 / different,
+            guess,
             scalars[f"{way}_median_rank"].value,
         ]
         for way, told in names.items()

@@ -4,9 +4,10 @@ NumPy alone, so that Keras, a TFLite file and a server are measured alike. A mas
 than the answer is resized to it, as `tf.image.resize` does by nearest pixels.
 
 Intervals are of a bootstrap over pictures: of `REPLICAS` data sets, each has every picture a number
-of times that is drawn from a Poisson distribution of mean 1. Only the number of a picture decides
-the draw, so parts and wholes agree. Apart from the sums of all replicas, few pictures are in
-memory: the best, the worst, and a sample for the median.
+of times that is drawn from a Poisson distribution of mean 1; where nothing varies, see
+`estimates.drawn`. Only the number of a picture decides the draw, so parts and wholes agree. Apart
+from the sums of all replicas, few pictures are in memory: the best, the worst, and a sample for the
+median.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 from tlkeras.images.masks import IGNORE, nearest, overlay
 from tlkeras.measures.confusions import shares
+from tlkeras.measures.estimates import drawn
 from tlkeras.measures.measures import (
     Example,
     Gallery,
@@ -154,15 +156,13 @@ class SegmentationTally:
 
     def _scalar(self, measure: Callable[[np.ndarray], float]) -> Scalar:
         value = float(measure(self._replicas[0]))
-        drawn = [
+        draws = [
             measure(sums)
             for sums, count in zip(self._replicas[1:], self._draws[1:], strict=True)
             if count
         ]
-        if self._draws[0] < 2 or not drawn:
-            return Scalar(value)
-        low, high = np.percentile(drawn, [2.5, 97.5])
-        return Scalar(value, (min(float(low), value), max(float(high), value)))
+        count = int(self._draws[0])
+        return Scalar(value, drawn(value, draws, count) if count > 1 and draws else None)
 
     def _occurring(self) -> np.ndarray:
         """Returns the numbers of what occurs in a mask or an answer."""

@@ -209,7 +209,7 @@ class TaggingTally:
                     self._scheme.types[place],
                     right / found if found else None,
                     right / wanted if wanted else None,
-                    f1.value if f1.interval else None,
+                    f1.value if f1.is_defined else None,
                     "{:.2f} to {:.2f}".format(*f1.interval) if f1.interval else None,
                     2 * overlap / both if both else None,
                     wanted,

@@ -115,17 +115,14 @@ def _failures(evidence: Evidence) -> Iterator[str]:
 
 
 def _ranks(view: View) -> bool:
-    if not (isinstance(view, Table) and view.weakest):
-        return False
-    place = list(view.columns).index(view.weakest)
-    return any(row[place] is not None for row in view.rows)
+    return isinstance(view, Table) and bool(view.weakest and view.ranked())
 
 
 def _weakest(view: Any) -> str:
-    """Returns the rows of a table that ranks them with the smallest numbers."""
+    """Returns the weakest rows of a table that ranks them."""
     place = list(view.columns).index(view.weakest)
-    known = sorted((row for row in view.rows if row[place] is not None), key=lambda r: r[place])
-    named = ", ".join(f"{row[0]} ({number(row[place])})" for row in known[:_WEAKEST])
+    rows = [view.rows[each] for each in view.ranked()[:_WEAKEST]]
+    named = ", ".join(f"{row[0]} ({number(row[place])})" for row in rows)
     return f"Weakest of “{view.title.lower()}”, by {figures.readable(view.weakest)}: {named}."
 
 
@@ -133,6 +130,8 @@ def _groups(evidence: Evidence) -> Iterator[str]:
     views = evidence.measures.views if evidence.measures else ()
     found = [view for view in views if view.title.startswith(_GROUPS)]
     yield from (_weakest(view) for view in found if _ranks(view))
+    if found and not any(map(_ranks, found)):
+        yield "Its groups were measured, and not compared: see “Where does it fail?”."
     if not found:
         yield (
             "Whether it serves groups of people, devices or places unequally was not measured: a "

@@ -47,11 +47,9 @@ def long_table(view: Table) -> Markup:
         # The title is the heading above; only those who cannot see it need it once more.
         return table(view.note or element("span", view.title, class_="unseen"), columns, rows)
     half = ROWS // 2
-    place = columns.index(view.weakest) if view.weakest else None
-    known = [i for i in range(len(rows)) if place is None or view.rows[i][place] is not None]
-    if place is not None:
-        known.sort(key=lambda i: view.rows[i][place])
-    order = "with the smallest " + view.weakest if view.weakest else "first"
+    known = view.ranked()
+    end = "smallest" if view.more_is_better else "largest"
+    order = f"with the {end} {view.weakest}" if view.weakest else "first"
     caption = f"{min(half, len(known))} of {len(rows)} rows, those {order}"
     whole = table(view.title, columns, rows)
     return joined(

@@ -12,7 +12,7 @@ from tlkeras.measures.retrieval import RetrievalTally
 from tlkeras.model.towers import PICTURE, TEXT, named
 from tlkeras.task import Output, Task
 
-# Exact in float32, as which Keras sees targets; two of them tell 2**48 texts apart.
+# Exact in float32, as which Keras sees targets; two of them tell 2**48 texts or pictures apart.
 _PART = 2**24
 
 
@@ -26,15 +26,17 @@ class Retrieval(Task, name="retrieval"):
     Each tower has a projection without a bias. The loss compares every picture of a batch with
     every text of it. ``infonce`` is the cross entropy of the right text among all, and of the right
     picture (Radford et al. 2021, https://arxiv.org/abs/2103.00020); where several texts of a batch
-    are equal, all their pairs are right and share the probability. ``siglip`` decides each pair for
-    itself, by the logistic loss (Zhai et al. 2023, https://arxiv.org/abs/2303.15343). What cosines
-    are multiplied by is learnt, and so is what ``siglip`` adds to them; both begin as published.
-    It needs a backbone of two towers, such as ``towers``.
+    are equal, or several pictures, all their pairs are right and share the probability. ``siglip``
+    decides each pair for itself, by the logistic loss (Zhai et al. 2023,
+    https://arxiv.org/abs/2303.15343). What cosines are multiplied by is learnt, and so is what
+    ``siglip`` adds to them; both begin as published. It needs a backbone of two towers, such as
+    ``towers``.
     """
 
-    reads = ("caption",)
+    reads = ("image", "caption")
     primary = "recall_at_1"
     recipe = "align"
+    compares = True
     needs_float = True  # LiteRT has no squares in integers, which the length of a row takes.
 
     objective: Literal["infonce", "siglip"] = "infonce"
@@ -47,9 +49,14 @@ class Retrieval(Task, name="retrieval"):
         self.require(self.channels >= 2, "channels", "at least 2")
 
     def target(self, example, inputs, classes):
-        """Returns float32 [2]: two numbers that equal texts have equal."""
-        digest = tf.strings.to_hash_bucket_fast(example["caption"], _PART**2)
-        return tf.cast(tf.stack([digest // _PART, digest % _PART], axis=-1), tf.float32)
+        """Returns float32 [4]: two numbers that equal texts have equal, and two of pictures.
+
+        Copies of a picture that augmentation changed are not equal.
+        """
+        contents = example["caption"], tf.io.serialize_tensor(example["image"])
+        digests = [tf.strings.to_hash_bucket_fast(each, _PART**2) for each in contents]
+        numbers = [number for each in digests for number in (each // _PART, each % _PART)]
+        return tf.cast(tf.stack(numbers, axis=-1), tf.float32)
 
     def summarize(self, features):
         """Returns the features of both towers by name."""
