@@ -219,8 +219,12 @@ def _descriptions(model: TransferModel, sent: Iterable[str]) -> dict[str, str]:
     names = {*sent}
     if names == {*bert_inputs.NAMES}:
         return _OF_BERT
+    if not model.backbone.tokenizer:
+        return {}
+    kinds = model.backbone.raw()
+    pictures = {name for name in names & {*kinds} if kinds[name].meaning == "image"}
     cut = f"Made of a text by the tokenizer of {model.backbone.name}, which is not in the file."
-    return dict.fromkeys(names, cut) if model.backbone.tokenizer else {}
+    return dict.fromkeys(names - pictures, cut)
 
 
 _OF_BERT = {
