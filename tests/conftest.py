@@ -27,7 +27,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.exporter import Exporter
 from tlkeras.formats import npm
-from tlkeras.frameworks import keras
+from tlkeras.frameworks import keras, tf
 from tlkeras.images.pixels import squash
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.model.pyramid import features
@@ -64,6 +64,11 @@ class Tiny(Backbone, name="tiny"):
 
     def preprocess(self, example):
         return squash(example["image"], self.size)
+
+
+def cropped(tiny: Tiny, example: Any) -> Any:
+    """Returns what a `Tiny` could make of a picture, or of a batch: the middle half, squashed."""
+    return squash(tf.image.central_crop(example["image"], 0.5), tiny.size)
 
 
 _LETTERS = WordPiece(

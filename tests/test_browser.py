@@ -13,7 +13,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import Tiny, Wordy
+from conftest import Tiny, Wordy, cropped
 from test_texts import PAIRS
 
 from tlkeras import spec
@@ -22,7 +22,6 @@ from tlkeras.exporters import browser
 from tlkeras.exporters.browser import Browser
 from tlkeras.formats import npm, page_inputs
 from tlkeras.frameworks import tf
-from tlkeras.images.pixels import squash
 from tlkeras.kinds.text import Text
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Output
@@ -33,10 +32,6 @@ from tlkeras.tasks.regression import Regression
 from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.tasks.tagging import Tagging
 from tlkeras.texts import characters, inputs
-
-
-def cropped(backbone, example):
-    return squash(tf.image.central_crop(example["image"], 0.5), backbone.size)
 
 
 def turned(backbone, example):

@@ -39,7 +39,7 @@ tlkeras.measures.confusions tlkeras.measures.checks
 tlkeras.training.temperature
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
-tlkeras.model.constants
+tlkeras.images.pixels tlkeras.model.constants
 pipeline.steps.resolver
 tlkeras.model.vector tlkeras.doctor.answers tlkeras.doctor.samples tlkeras.doctor.traits
 tlkeras.doctor.reference

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Tiny, Wordy, export, members
+from conftest import Tiny, Wordy, cropped, export, members
 from PIL import Image as Pillow
 from toy_text import ToyText
 
@@ -165,6 +165,28 @@ def test_the_code_gives_the_label_that_the_model_predicts(text, model, tmp_path,
         apart = np.abs(np.subtract(seen["probabilities"], naive["probabilities"])).max()
         may_differ = apart / 5 if "int8" not in text else 0.02
         np.testing.assert_allclose(found, seen["probabilities"], atol=may_differ, err_msg=name)
+
+
+@pytest.mark.parametrize("text", ["keras", "tflite", "tflite(quantize='int8')", "onnx"])
+def test_the_code_prepares_a_picture_as_the_network_was_trained(text, tmp_path, monkeypatch):
+    if text == "onnx":
+        pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    monkeypatch.setattr(Tiny, "preprocess", cropped)
+    model = TransferModel(Tiny(), Classification(), ("blue", "green", "red"), seed=0)
+    exporter = spec.parse(text, Exporter)
+    random = np.random.default_rng(0)
+    pictures = random.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    export(exporter, model, tf.data.Dataset.from_tensor_slices(pictures), tmp_path)
+    (use,) = exporter.usage(model.backbone, model.task)
+    monkeypatch.chdir(tmp_path)
+    pixels = np.full((192, 256, 3), 255, np.uint8)
+    pixels[48:144, 64:192] = striped(3)[:96, :128]
+    Pillow.fromarray(pixels).save(FILE, "PNG")
+    (seen,) = model.predict([FILE])
+    printed: dict[str, np.ndarray] = {}
+    exec(use.code, {"print": lambda name, value: printed.update({name: np.asarray(value)})})
+    may_differ = 1e-5 if "int8" not in text else 0.02
+    np.testing.assert_allclose(printed["probabilities"][0], seen["probabilities"], atol=may_differ)
 
 
 OF_TEXTS = {

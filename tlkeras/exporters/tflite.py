@@ -290,8 +290,16 @@ _USE_OF_OTHERS = """\
 from ai_edge_litert.interpreter import Interpreter
 
 run = Interpreter(FILE).get_signature_runner("serving_default")
-named = inputs if isinstance(inputs, dict) else {[*run.get_input_details()][0]: inputs}
-for name, value in run(**{name: tensor.numpy() for name, tensor in named.items()}).items():
+details = run.get_input_details()
+named = inputs if isinstance(inputs, dict) else {[*details][0]: inputs}
+sent = {name: tensor.numpy() for name, tensor in named.items()}
+for name, array in sent.items():
+    if details[name]["quantization"][0]:  # Pixels of integers, which stand for themselves.
+        sent[name] = array.round().astype(details[name]["dtype"])
+for name, value in run(**sent).items():
+    scale, zero = run.get_output_details()[name]["quantization"]
+    if scale:  # The numbers that the integers stand for.
+        value = scale * (value.astype("float32") - zero)
     print(name, value)  # Scores are in the order of labels.txt.
 """
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from tlkeras.backbone import Backbone
 from tlkeras.exporter import Usage
+from tlkeras.formats import signature
 from tlkeras.kind import SERVING, Kind
 from tlkeras.task import Task
 
@@ -35,11 +36,13 @@ def of_prepared(backbone: Backbone, file: str, picture: str, others: str) -> lis
     Args:
         backbone: That of the model.
         file: In the lines ``FILE`` stands for this name.
-        picture: Lines that resize ``value``, uint8 [h, w, 3], themselves.
-        others: Lines that run ``inputs``, a batch of one; tlkeras prepares it of anything else.
+        picture: Lines that resize ``value``, uint8 [h, w, 3], themselves, as `pixels.squash` does.
+        others: Lines that run ``inputs``, a batch of one; tlkeras prepares it of anything else, and
+            of a picture that becomes a square in another way.
     """
     kinds = backbone.raw()
-    if [kind.meaning for kind in kinds.values()] == ["image"]:
+    is_picture = [kind.meaning for kind in kinds.values()] == ["image"]
+    if is_picture and signature.squashes(backbone):
         code = _joined(*(kind.reading() for kind in kinds.values()), picture)
     else:
         readings, batches = _read(kinds)
