@@ -25,8 +25,10 @@ from tlkeras.kinds.numbers import Numbers
 from tlkeras.kinds.text import Text
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
 from tlkeras.tasks.regression import Regression
 from tlkeras.tasks.retrieval import Retrieval
+from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.tasks.tagging import Tagging
 
 FILE = "picture.jpg"  # Pillow looks at what a file holds, not at its name.
@@ -187,6 +189,23 @@ def test_the_code_prepares_a_picture_as_the_network_was_trained(text, tmp_path, 
     exec(use.code, {"print": lambda name, value: printed.update({name: np.asarray(value)})})
     may_differ = 1e-5 if "int8" not in text else 0.02
     np.testing.assert_allclose(printed["probabilities"][0], seen["probabilities"], atol=may_differ)
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Classification(), ["# Scores in probabilities are in the order of labels.txt."]),
+        (Regression(), []),
+        (Segmentation(), ["# Scores in mask are of background, then in the order of labels.txt."]),
+        (Detection(), ["# A number in category counts the lines of labels.txt, from 0."]),
+    ],
+)
+def test_the_code_says_which_names_the_values_of_each_output_have(task, said):
+    for text in ("keras", "tflite", "onnx"):
+        if text == "onnx":
+            pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+        (use,) = spec.parse(text, Exporter).usage(Tiny(), task)
+        assert [line for line in use.code.splitlines() if "labels.txt" in line] == said
 
 
 OF_TEXTS = {

@@ -82,7 +82,7 @@ class Keras(Exporter, name="keras"):
 
     def usage(self, backbone, task):
         used = usage.of_prepared(backbone, "model.keras", _USE, _USE_OF_OTHERS)
-        return usage.abstaining(used, task)
+        return usage.abstaining(usage.labelled(used, task), task)
 
 
 _USE = """\
@@ -94,7 +94,7 @@ network = keras.saving.load_model(FILE)
 height, width = network.inputs[0].shape[1:3]
 picture = Image.fromarray(value).resize((width, height), Image.Resampling.BILINEAR)
 for name, value in network(np.asarray(picture, "float32")[None]).items():
-    print(name, value.numpy())  # Scores are in the order of labels.txt.
+    print(name, value.numpy())
 """
 
 _USE_OF_OTHERS = """\
@@ -102,5 +102,5 @@ from tlkeras.model.transfer_model import read_network
 
 network = read_network(FILE)
 for name, value in network(inputs).items():
-    print(name, value.numpy())  # Scores are in the order of labels.txt.
+    print(name, value.numpy())
 """

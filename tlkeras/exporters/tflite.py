@@ -106,6 +106,7 @@ class TFLite(Exporter, name="tflite"):
             used = usage.of_values(backbone.raw(), name, _USE_OF_TEXT)
         else:
             used = usage.of_prepared(backbone, name, _USE, _USE_OF_OTHERS)
+            used = usage.labelled(used, task)
         return usage.abstaining(used, task)
 
 
@@ -283,7 +284,7 @@ for name, value in served.items():
     scale, zero = run.get_output_details()[name]["quantization"]
     if scale:  # The numbers that the integers stand for.
         value = scale * (value.astype("float32") - zero)
-    print(name, value)  # Scores are in the order of labels.txt.
+    print(name, value)
 """
 
 _USE_OF_OTHERS = """\
@@ -300,7 +301,7 @@ for name, value in run(**sent).items():
     scale, zero = run.get_output_details()[name]["quantization"]
     if scale:  # The numbers that the integers stand for.
         value = scale * (value.astype("float32") - zero)
-    print(name, value)  # Scores are in the order of labels.txt.
+    print(name, value)
 """
 
 _USE_OF_TEXT = """\

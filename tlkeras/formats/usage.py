@@ -15,7 +15,7 @@ from tlkeras.backbone import Backbone
 from tlkeras.exporter import Usage
 from tlkeras.formats import signature
 from tlkeras.kind import SERVING, Kind
-from tlkeras.task import Task
+from tlkeras.task import Output, Task
 
 
 def of_values(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
@@ -54,6 +54,12 @@ def of_prepared(backbone: Backbone, file: str, picture: str, others: str) -> lis
     return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
 
 
+def labelled(usages: Sequence[Usage], task: Task) -> list[Usage]:
+    """Returns uses of files that serve numbers alone, with which lines of labels.txt these mean."""
+    said = [_labels(output) for output in task.outputs() if output.labelled]
+    return [dataclasses.replace(usage, code="".join([usage.code, *said])) for usage in usages]
+
+
 def abstaining(usages: Sequence[Usage], task: Task) -> list[Usage]:
     """Returns uses of files that serve scores alone, with when these are no answer."""
     said = [
@@ -63,6 +69,15 @@ def abstaining(usages: Sequence[Usage], task: Task) -> list[Usage]:
         if output.abstains_below
     ]
     return [dataclasses.replace(usage, code="".join([usage.code, *said])) for usage in usages]
+
+
+def _labels(output: Output) -> str:
+    if output.meaning == "category":
+        return f"# A number in {output.name} counts the lines of labels.txt, from 0.\n"
+    if output.others:
+        first = ", ".join(output.others)
+        return f"# Scores in {output.name} are of {first}, then in the order of labels.txt.\n"
+    return f"# Scores in {output.name} are in the order of labels.txt.\n"
 
 
 _PREPARED = """\
