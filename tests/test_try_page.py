@@ -341,6 +341,26 @@ def test_the_manifest_of_another_application_is_none_of_the_model(page, version,
             assert "version" not in page.run("document.querySelector('#facts').textContent")
 
 
+def test_the_manifest_is_that_of_now_and_one_that_cannot_be_had_is_none(page, version, tmp_path):
+    shutil.copytree(version / "try", tmp_path / "try")
+    manifest, place = tmp_path / "manifest.json", "document.querySelector('#facts').textContent"
+    with chromium.served(tmp_path) as address:
+        for number in (1, 2):
+            told = {"name": "colours", "version": number, "products": [1]}
+            manifest.write_text(json.dumps(told))
+            os.utime(manifest, (1e9 + number, 1e9 + number))  # So old that browsers keep it long.
+            page.open(f"{address}/try/")
+            page.until("!document.querySelector('#input').disabled")
+            assert f"version {number} " in page.run(place)
+        page.call("Network.setBlockedURLs", urls=["*/manifest.json"])  # As the policy does.
+        try:
+            page.open(f"{address}/try/")
+            page.until("!document.querySelector('#input').disabled", seconds=60)
+            assert "version" not in page.run(place)
+        finally:
+            page.call("Network.setBlockedURLs", urls=[])
+
+
 def test_without_a_server_the_page_tells_how_to_be_served(page, version):
     page.open((version / "try" / "index.html").as_uri())
     page.until("getComputedStyle(document.querySelector('#unserved')).visibility === 'visible'")
