@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image as Pillow
 from toy_text import ToyText
 
 from tlkeras import spec
+from tlkeras.backbone import Backbone
 from tlkeras.backbones.towers import Towers
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.tflite import TFLite
@@ -206,6 +208,36 @@ def test_the_code_says_which_names_the_values_of_each_output_have(task, said):
             pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
         (use,) = spec.parse(text, Exporter).usage(Tiny(), task)
         assert [line for line in use.code.splitlines() if "labels.txt" in line] == said
+
+
+class Placed(Backbone, name="placed"):
+    """A `Wordy` with the fields of a network that is read from a folder."""
+
+    block_pattern = Wordy.block_pattern
+    weights: str | None = None
+    input: Literal["text"] = "text"
+
+    def build(self):
+        return Wordy(input="text").build()
+
+    def raw(self):
+        return Wordy(input="text").raw()
+
+    def preprocess(self, example):
+        return Wordy(input="text").preprocess(example)
+
+
+def test_the_code_says_where_to_run_it_if_it_reads_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("MiniLM", "text"):
+        (tmp_path / folder).mkdir()
+    said = "# Run it in the folder where the training ran: it reads MiniLM/.\n"
+    for backbone in (Placed("MiniLM/"), Towers(Tiny(), Placed("MiniLM/"))):
+        (use,) = spec.parse("keras", Exporter).usage(backbone, Classification())
+        assert use.code.startswith(said)
+    for weights in (None, "preset", str(tmp_path / "MiniLM")):
+        (use,) = spec.parse("keras", Exporter).usage(Placed(weights), Classification())
+        assert "Run it in" not in use.code
 
 
 OF_TEXTS = {

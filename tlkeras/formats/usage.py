@@ -9,12 +9,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_origin
 
+from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.exporter import Usage
 from tlkeras.formats import signature
 from tlkeras.kind import SERVING, Kind
+from tlkeras.spec import Spec
 from tlkeras.task import Output, Task
 
 
@@ -51,6 +55,8 @@ def of_prepared(backbone: Backbone, file: str, picture: str, others: str) -> lis
         if not (module := type(backbone).__module__).startswith("tlkeras."):
             prepared = f"import {module}  # It has the backbone.\n{prepared}"
         code = _joined(*readings, prepared, others)
+        if paths := [*_relative(backbone)]:
+            code = _PLACE.format(paths=", ".join(paths)) + code
     return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
 
 
@@ -71,6 +77,18 @@ def abstaining(usages: Sequence[Usage], task: Task) -> list[Usage]:
     return [dataclasses.replace(usage, code="".join([usage.code, *said])) for usage in usages]
 
 
+def _relative(of: Spec) -> Iterator[str]:
+    """Yields the relative paths of what is there that a spec, or one in it, names."""
+    for field, annotation in spec.fields(type(of)).items():
+        value = getattr(of, field)
+        if isinstance(value, Spec):
+            yield from _relative(value)
+        elif isinstance(value, str | Path) and get_origin(annotation) is not Literal and str(value):
+            path = spec.path(str(value))
+            if not path.is_absolute() and path.exists():
+                yield str(value)
+
+
 def _labels(output: Output) -> str:
     if output.meaning == "category":
         return f"# A number in {output.name} counts the lines of labels.txt, from 0.\n"
@@ -79,6 +97,8 @@ def _labels(output: Output) -> str:
         return f"# Scores in {output.name} are of {first}, then in the order of labels.txt.\n"
     return f"# Scores in {output.name} are in the order of labels.txt.\n"
 
+
+_PLACE = "# Run it in the folder where the training ran: it reads {paths}.\n"
 
 _PREPARED = """\
 import tensorflow as tf
