@@ -9,6 +9,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -26,8 +27,9 @@ from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.exporter import Exporter
+from tlkeras.exporters.keras import Keras
 from tlkeras.formats import npm
-from tlkeras.frameworks import keras
+from tlkeras.frameworks import keras, tf
 from tlkeras.images.pixels import squash
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.model.pyramid import features
@@ -64,6 +66,11 @@ class Tiny(Backbone, name="tiny"):
 
     def preprocess(self, example):
         return squash(example["image"], self.size)
+
+
+def cropped(tiny: Tiny, example: Any) -> Any:
+    """Returns what a `Tiny` could make of a picture, or of a batch: the middle half, squashed."""
+    return squash(tf.image.central_crop(example["image"], 0.5), tiny.size)
 
 
 _LETTERS = WordPiece(
@@ -220,6 +227,35 @@ def export(exporter: Exporter, model: TransferModel, samples: Any, out: Path) ->
             exporter.write(model, samples, out)
         except npm.Unreachable as error:
             pytest.skip(str(error))
+
+
+def read_afresh(model: TransferModel, folder: Path) -> tuple[str, str]:
+    """Returns what two fresh processes say: one reads a model and its export, one is the card's.
+
+    The file of an example that the card reads lies in the folder.
+    """
+    model.save(folder / "model")
+    Keras().write(model, None, folder)
+    reading = (
+        "from pathlib import Path\n"
+        "from tlkeras.exporters.keras import Keras\n"
+        "from tlkeras.model.transfer_model import TransferModel\n"
+        "Keras().load(Path())\n"
+        "print(TransferModel.load('model').backbone.name)\n"
+    )
+    (use,) = Keras().usage(model.backbone, model.task)
+    one, other = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        ).stdout
+        for code in (reading, use.code)
+    )
+    return one, other
 
 
 def weights_of(model: Any) -> dict[str, np.ndarray]:

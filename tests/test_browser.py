@@ -13,16 +13,16 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import Tiny, Wordy
+from conftest import Tiny, Wordy, cropped
 from test_texts import PAIRS
 
 from tlkeras import spec
+from tlkeras.backbones.towers import Towers
 from tlkeras.exporter import Exporter
 from tlkeras.exporters import browser
 from tlkeras.exporters.browser import Browser
 from tlkeras.formats import npm, page_inputs
 from tlkeras.frameworks import tf
-from tlkeras.images.pixels import squash
 from tlkeras.kinds.text import Text
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Output
@@ -30,13 +30,10 @@ from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.detection import Detection
 from tlkeras.tasks.multilabel import Multilabel
 from tlkeras.tasks.regression import Regression
+from tlkeras.tasks.retrieval import Retrieval
 from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.tasks.tagging import Tagging
 from tlkeras.texts import characters, inputs
-
-
-def cropped(backbone, example):
-    return squash(tf.image.central_crop(example["image"], 0.5), backbone.size)
 
 
 def turned(backbone, example):
@@ -86,6 +83,13 @@ def test_a_model_that_the_page_cannot_show_is_refused(
     with pytest.raises(ValueError, match=told):
         Browser().write(model, None, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_row_of_a_tower_is_no_number_that_the_page_shows():
+    row = spec.parse("tower(side='picture', to=browser)", Exporter)
+    pair = TransferModel(Towers(Tiny(), Wordy(input="text")), Retrieval(), ())
+    with pytest.raises(ValueError, match=r"serves \{'picture': \(1, 128\)\}; leave this exporter"):
+        row.fits(pair)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ PARTS = f"{KINDS} tlkeras.data.parts tlkeras.data.workers"
 MODEL = f"""
 {KINDS} tlkeras.hardware tlkeras.backbone tlkeras.task tlkeras.augment tlkeras.data.reading
 tlkeras.data.batches tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths
-tlkeras.model.block_flags tlkeras.model.transfer_model
+tlkeras.model.block_flags tlkeras.model.transfer_model tlkeras.texts.hub_layers
 """
 PAGE = """
 tlkeras.report.page tlkeras.report.lettering tlkeras.report.charts tlkeras.report.views
@@ -39,7 +39,7 @@ tlkeras.measures.confusions tlkeras.measures.checks
 tlkeras.training.temperature
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
-tlkeras.model.constants
+tlkeras.images.pixels tlkeras.model.constants
 pipeline.steps.resolver
 tlkeras.model.vector tlkeras.doctor.answers tlkeras.doctor.samples tlkeras.doctor.traits
 tlkeras.doctor.reference tlkeras.doctor.copies tlkeras.doctor.duplicates tlkeras.doctor.sets

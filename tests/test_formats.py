@@ -24,6 +24,7 @@ from tlkeras.images import decoding
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.segmentation import Segmentation
 
 CLASSES = ("blue", "green", "red")
 ORIGIN = Origin("colours", "ab" * 32, Details(authors="Ada", licence="CC0-1.0"))
@@ -261,6 +262,18 @@ def test_an_onnx_file_tells_its_labels_and_origin(model, samples, tmp_path):
     told = session.get_modelmeta().custom_metadata_map
     assert json.loads(told["labels"]) == list(CLASSES)
     assert (told["author"], told["license"], told["version"]) == ("Ada", "CC0-1.0", ORIGIN.digest)
+
+
+def test_an_onnx_file_names_each_of_the_values_of_a_mask(samples, tmp_path):
+    pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    import onnxruntime
+
+    masks = TransferModel(Tiny(), Segmentation(width=8), CLASSES, seed=0)
+    spec.parse("onnx", Exporter).write(masks, samples, tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+    assert labels == ["background", *CLASSES]
+    assert session.get_outputs()[0].shape[-1] == len(labels)
 
 
 class Normalized(Backbone, name="normalized"):

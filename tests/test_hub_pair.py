@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pairs
 import pytest
-from conftest import export
+from conftest import export, read_afresh
 from pairs import PLACES, SIZE, TEXTS
 from PIL import Image
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.exporter import Exporter
+from tlkeras.formats import page_inputs
 from tlkeras.frameworks import keras_hub, tf
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
@@ -194,6 +195,26 @@ def test_the_picture_tower_is_exported_to_equal_outputs(name, exporter, tmp_path
     expected = model.task.served(model.full(inputs))
     for key, value in expected.items():
         np.testing.assert_allclose(found[key], value, atol=format_.tolerance)
+
+
+@of_both
+def test_the_code_of_a_card_and_the_page_know_that_pictures_are_not_squashed(name, tmp_path):
+    pairs.write(name, tmp_path)
+    model = TransferModel(made(name, tmp_path), Classification(), ["a", "b"])
+    for text in ("keras", "tflite"):
+        (use,) = spec.parse(text, Exporter).usage(model.backbone, model.task)
+        assert "inputs = backbone.preprocess(" in use.code and ".resize(" not in use.code
+    with pytest.raises(ValueError, match=f"the backbone {name} does otherwise"):
+        page_inputs.settings(model)
+
+
+@pytest.mark.slow
+def test_a_model_of_a_pair_is_read_in_a_process_that_built_none(tmp_path):
+    pairs.write("siglip", tmp_path / "pair")
+    model = TransferModel(made("siglip", tmp_path / "pair"), Classification(), ["a", "b"])
+    Image.fromarray(PICTURES[0]).save(tmp_path / "picture.jpg")
+    read, printed = read_afresh(model, tmp_path)
+    assert read.split() == ["siglip"] and "probabilities" in printed
 
 
 def test_pixels_are_scaled_only_where_the_folder_says_so(tmp_path):

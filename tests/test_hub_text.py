@@ -14,6 +14,7 @@ import checkpoints
 import numpy as np
 import pytest
 from checkpoints import FAMILIES, LAYERS, MERGES, POSITIONS, TEXTS, WORD_PIECES
+from conftest import read_afresh
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
@@ -487,6 +488,12 @@ def test_a_model_is_read_back_the_same_and_with_its_trainable_flags(name, tmp_pa
     assert len(loaded.full.trainable_variables) == len(model.full.trainable_variables)
     assert np.array_equal(loaded.full(ids), model.full(ids))
     loaded.save(tmp_path / "again")
+
+
+@pytest.mark.parametrize("name", ["llama", pytest.param("deberta_v3", marks=pytest.mark.slow)])
+def test_a_model_with_mended_layers_is_read_in_a_process_that_built_none(name, tmp_path):
+    read, printed = read_afresh(model_of(tmp_path / "folder", name), tmp_path)
+    assert read.split() == [name] and "probabilities" in printed
 
 
 @pytest.mark.slow

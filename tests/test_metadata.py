@@ -7,10 +7,11 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import Tiny
+from conftest import Tiny, Wordy, cropped
 
 from tlkeras import spec
 from tlkeras.backbones.applications import MobileNetV2
+from tlkeras.backbones.towers import Towers
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
@@ -25,6 +26,7 @@ from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.task import Meaning, Output
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.retrieval import Retrieval
 
 CLASSES = ("blue", "green", "sea red")
 ORIGIN = Origin("colours", "ab" * 32, Details(authors="Ada", licence="CC0-1.0"))
@@ -227,6 +229,29 @@ def test_every_meaning_of_an_output_is_written_as_the_schema_has_it(
         assert graph.outputTensorGroups is None
     if meaning == "mask":
         assert tensor.content.contentProperties.colorSpace == schema.ColorSpaceType.GRAYSCALE
+
+
+def test_a_picture_that_is_no_more_than_scaled_is_said_to_be_so_and_no_other(
+    model, plain, monkeypatch
+):
+    assert b"its sides scaled to those of the tensor" in litert_metadata.described(
+        plain, model, ORIGIN
+    )
+    monkeypatch.setattr(Tiny, "preprocess", cropped)
+    written = litert_metadata.described(plain, model, ORIGIN)
+    assert b"its sides scaled" not in written and b"made a square as tiny does" in written
+
+
+def test_of_a_picture_and_a_text_each_input_is_described_as_what_it_is(tmp_path):
+    schema = pytest.importorskip("mediapipe.tasks.metadata.metadata_schema_py_generated")
+    pair = TransferModel(Towers(Tiny(), Wordy(input="text")), Retrieval(), ())
+    TFLite().write(pair, None, tmp_path)
+    read = schema.ModelMetadataT.InitFromObj(
+        schema.ModelMetadata.GetRootAs(embedded((tmp_path / "model.tflite").read_bytes()).tobytes())
+    )
+    told = {one.name: one.description for one in read.subgraphMetadata[0].inputTensorMetadata}
+    assert told[b"image"].startswith(b"RGB picture, its sides scaled")
+    assert told[b"caption"].startswith(b"Made of a text by the tokenizer of towers")
 
 
 def test_names_before_the_classes_are_in_a_file_of_their_own(model, plain, monkeypatch):

@@ -222,10 +222,60 @@ def test_the_page_resizes_as_python_does(tried, width, height, size):
     rgba = np.dstack([pixels, np.full((height, width), 255, np.uint8)])
     found = tried.run(
         "import('./squash.js').then(({ squash }) => Array.from("
-        f"squash({rgba.flatten().tolist()}, {width}, {height}, {size})))"
+        f"squash(() => {rgba.flatten().tolist()}, {width}, {height}, {size})))"
     )
     wanted = np.asarray(squash(pixels, size)).flatten()
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-3)
+
+
+def test_a_phone_s_picture_is_read_in_bands_from_one_small_canvas(tried, version, tmp_path):
+    tried.run(
+        "window.canvases = new Set(), window.largest = 0; "
+        "const own = CanvasRenderingContext2D.prototype.getImageData; "
+        "void (CanvasRenderingContext2D.prototype.getImageData = function (...given) { "
+        "const { width, height } = this.canvas; canvases.add(this.canvas); "
+        "largest = Math.max(largest, width * height); return own.apply(this, given); })"
+    )
+    for seed, sides in ((8, (2600, 2300)), (9, (1900, 3300)), (10, (300, 200))):
+        picture = tmp_path / f"{seed}.png"
+        smooth(seed, *sides).save(picture)
+        tried.run("document.querySelector('#status').textContent = ''")
+        tried.choose("#file", picture)
+        assert answer(tried) == pytest.approx(expected(version, picture), abs=1e-4)
+    assert tried.run("window.canvases.size") == 1
+    assert tried.run("window.largest") <= 2**22
+
+
+def test_a_picture_that_is_read_in_bands_is_resized_as_python_does(tried):
+    width, height = 4096, 1500
+    rgba = f"Uint8Array.from({{ length: {4 * width * height} }}, (_, i) => (i * i) % 251)"
+    found = tried.run(
+        f"import('./squash.js').then(({{ squash }}) => {{ const rgba = {rgba}; let reads = 0; "
+        f"const read = (top, rows) => {{ reads++; return rgba.subarray(4 * {width} * top, "
+        f"4 * {width} * (top + rows)); }}; "
+        f"const all = Array.from(squash(read, {width}, {height}, 16)); return [reads, all]; }})"
+    )
+    places = np.arange(4 * width * height, dtype=np.int64)
+    pixels = (places * places % 251).astype(np.uint8).reshape(height, width, 4)[..., :3]
+    assert found[0] == 2
+    np.testing.assert_allclose(found[1], np.asarray(squash(pixels, 16)).flatten(), atol=1e-2)
+
+
+def test_a_mask_over_a_phone_s_picture_has_no_more_pixels_than_a_canvas(tried):
+    shown = tried.run(
+        "import('./mask.js').then(({ open }) => { "
+        "const layer = document.createElement('div'); "
+        "const output = { names: { mask: 'mask' }, others: ['nothing'], shape: [1, 2, 2, 2] }; "
+        "const mask = Float32Array.from([0, 1, 0, 1, 1, 0, 1, 0]); "
+        "const draw = open({ classes: ['a'], output }, { mask }); "
+        "return [[5712, 4284], [60, 40]].map(([width, height]) => { "
+        "const said = draw({ mask }, { width, height, layer }); "
+        "const { firstChild } = layer; return [firstChild.width, firstChild.height, said]; }) })"
+    )
+    (wide, high, said), small = shown
+    assert wide * high <= 2**22 and wide / high == pytest.approx(5712 / 4284, rel=1e-3)
+    assert said == "The largest part is a, 50.0% of the pixels."
+    assert small == [60, 40, "The largest part is a, 50.0% of the pixels."]
 
 
 def test_nothing_is_fetched_from_elsewhere_and_nothing_fails(tried, origin, tmp_path):
@@ -339,6 +389,26 @@ def test_the_manifest_of_another_application_is_none_of_the_model(page, version,
             page.until("!document.querySelector('#input').disabled")
             assert page.run("document.querySelector('#name').textContent") == "starter"
             assert "version" not in page.run("document.querySelector('#facts').textContent")
+
+
+def test_the_manifest_is_that_of_now_and_one_that_cannot_be_had_is_none(page, version, tmp_path):
+    shutil.copytree(version / "try", tmp_path / "try")
+    manifest, place = tmp_path / "manifest.json", "document.querySelector('#facts').textContent"
+    with chromium.served(tmp_path) as address:
+        for number in (1, 2):
+            told = {"name": "colours", "version": number, "products": [1]}
+            manifest.write_text(json.dumps(told))
+            os.utime(manifest, (1e9 + number, 1e9 + number))  # So old that browsers keep it long.
+            page.open(f"{address}/try/")
+            page.until("!document.querySelector('#input').disabled")
+            assert f"version {number} " in page.run(place)
+        page.call("Network.setBlockedURLs", urls=["*/manifest.json"])  # As the policy does.
+        try:
+            page.open(f"{address}/try/")
+            page.until("!document.querySelector('#input').disabled", seconds=60)
+            assert "version" not in page.run(place)
+        finally:
+            page.call("Network.setBlockedURLs", urls=[])
 
 
 def test_without_a_server_the_page_tells_how_to_be_served(page, version):

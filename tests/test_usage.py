@@ -6,14 +6,16 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
-from conftest import Tiny, Wordy, export, members
+from conftest import Tiny, Wordy, cropped, export, members
 from PIL import Image as Pillow
 from toy_text import ToyText
 
 from tlkeras import spec
+from tlkeras.backbone import Backbone
 from tlkeras.backbones.towers import Towers
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.tflite import TFLite
@@ -25,8 +27,10 @@ from tlkeras.kinds.numbers import Numbers
 from tlkeras.kinds.text import Text
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
 from tlkeras.tasks.regression import Regression
 from tlkeras.tasks.retrieval import Retrieval
+from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.tasks.tagging import Tagging
 
 FILE = "picture.jpg"  # Pillow looks at what a file holds, not at its name.
@@ -165,6 +169,75 @@ def test_the_code_gives_the_label_that_the_model_predicts(text, model, tmp_path,
         apart = np.abs(np.subtract(seen["probabilities"], naive["probabilities"])).max()
         may_differ = apart / 5 if "int8" not in text else 0.02
         np.testing.assert_allclose(found, seen["probabilities"], atol=may_differ, err_msg=name)
+
+
+@pytest.mark.parametrize("text", ["keras", "tflite", "tflite(quantize='int8')", "onnx"])
+def test_the_code_prepares_a_picture_as_the_network_was_trained(text, tmp_path, monkeypatch):
+    if text == "onnx":
+        pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    monkeypatch.setattr(Tiny, "preprocess", cropped)
+    model = TransferModel(Tiny(), Classification(), ("blue", "green", "red"), seed=0)
+    exporter = spec.parse(text, Exporter)
+    random = np.random.default_rng(0)
+    pictures = random.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    export(exporter, model, tf.data.Dataset.from_tensor_slices(pictures), tmp_path)
+    (use,) = exporter.usage(model.backbone, model.task)
+    monkeypatch.chdir(tmp_path)
+    pixels = np.full((192, 256, 3), 255, np.uint8)
+    pixels[48:144, 64:192] = striped(3)[:96, :128]
+    Pillow.fromarray(pixels).save(FILE, "PNG")
+    (seen,) = model.predict([FILE])
+    printed: dict[str, np.ndarray] = {}
+    exec(use.code, {"print": lambda name, value: printed.update({name: np.asarray(value)})})
+    may_differ = 1e-5 if "int8" not in text else 0.02
+    np.testing.assert_allclose(printed["probabilities"][0], seen["probabilities"], atol=may_differ)
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (Classification(), ["# Scores in probabilities are in the order of labels.txt."]),
+        (Regression(), []),
+        (Segmentation(), ["# Scores in mask are of background, then in the order of labels.txt."]),
+        (Detection(), ["# A number in category counts the lines of labels.txt, from 0."]),
+    ],
+)
+def test_the_code_says_which_names_the_values_of_each_output_have(task, said):
+    for text in ("keras", "tflite", "onnx"):
+        if text == "onnx":
+            pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+        (use,) = spec.parse(text, Exporter).usage(Tiny(), task)
+        assert [line for line in use.code.splitlines() if "labels.txt" in line] == said
+
+
+class Placed(Backbone, name="placed"):
+    """A `Wordy` with the fields of a network that is read from a folder."""
+
+    block_pattern = Wordy.block_pattern
+    weights: str | None = None
+    input: Literal["text"] = "text"
+
+    def build(self):
+        return Wordy(input="text").build()
+
+    def raw(self):
+        return Wordy(input="text").raw()
+
+    def preprocess(self, example):
+        return Wordy(input="text").preprocess(example)
+
+
+def test_the_code_says_where_to_run_it_if_it_reads_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("MiniLM", "text"):
+        (tmp_path / folder).mkdir()
+    said = "# Run it in the folder where the training ran: it reads MiniLM/.\n"
+    for backbone in (Placed("MiniLM/"), Towers(Tiny(), Placed("MiniLM/"))):
+        (use,) = spec.parse("keras", Exporter).usage(backbone, Classification())
+        assert use.code.startswith(said)
+    for weights in (None, "preset", str(tmp_path / "MiniLM")):
+        (use,) = spec.parse("keras", Exporter).usage(Placed(weights), Classification())
+        assert "Run it in" not in use.code
 
 
 OF_TEXTS = {

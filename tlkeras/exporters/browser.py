@@ -124,6 +124,10 @@ _SHOWN: Mapping[tuple[Meaning, ...], _Shown] = {
 }
 
 
+# More are no answer that a person reads, such as the row of a tower.
+_NUMBERS = 8
+
+
 def _shown(model: TransferModel) -> dict[str, Any]:
     """Returns what the page needs for the outputs of a model.
 
@@ -162,15 +166,21 @@ def _fit(
     shapes: Mapping[str, tuple[int, ...]],
     classes: Sequence[str],
 ) -> bool:
-    """Returns whether the tensors have the axes that the page knows, and values for the classes."""
+    """Returns whether tensors have the axes that the page knows, and as many values as it shows."""
     found = [shapes.get(output.name, ()) for output in outputs]
     named = [
         (shape, len(output.others) + len(classes))
         for output, shape in zip(outputs, found, strict=True)
         if output.labelled and output.meaning != "category"
     ]
-    ranks = tuple(map(len, found))
-    return ranks == shown.ranks and all(shape[-1] == count for shape, count in named)
+    if tuple(map(len, found)) != shown.ranks:
+        return False
+    vectors = [
+        shape for output, shape in zip(outputs, found, strict=True) if output.meaning == "vector"
+    ]
+    return all(shape[-1] == count for shape, count in named) and all(
+        shape[-1] <= _NUMBERS for shape in vectors
+    )
 
 
 def _licence() -> str:

@@ -11,7 +11,13 @@ import numpy as np
 from tlkeras.exporter import UNSTATED, Exporter, existing
 from tlkeras.formats import signature, usage
 from tlkeras.frameworks import keras, tf
-from tlkeras.model.transfer_model import HEAD, TransferModel, called_with, save_network
+from tlkeras.model.transfer_model import (
+    HEAD,
+    TransferModel,
+    called_with,
+    read_network,
+    save_network,
+)
 
 if TYPE_CHECKING:
     from tlkeras.backbone import Backbone
@@ -20,6 +26,9 @@ if TYPE_CHECKING:
 
 class Keras(Exporter, name="keras"):
     """One file ``model.keras``, which ``keras.saving.load_model`` reads without tlkeras.
+
+    Those of deberta_v3, llama and siglip have layers of tlkeras: `read_network` reads them, and
+    Keras does after ``import tlkeras.texts.hub_layers``.
 
     Its input is a batch of what `Backbone.preprocess` returns, its output a dict of the served
     outputs.
@@ -40,7 +49,7 @@ class Keras(Exporter, name="keras"):
         save_network(network, out / "model.keras")
 
     def load(self, out):
-        network: Any = keras.saving.load_model(out / "model.keras", compile=False)
+        network = read_network(out / "model.keras")
         tensors: Any = network.input
         inputs = tensors if isinstance(tensors, dict) else {"input": tensors}
         specs = {name: tf.TensorSpec(each.shape, each.dtype) for name, each in inputs.items()}
@@ -65,7 +74,7 @@ class Keras(Exporter, name="keras"):
 
         It is of this backbone and task, and has these classes.
         """
-        network: Any = keras.saving.load_model(out / "model.keras", compile=False)
+        network = read_network(out / "model.keras")
         head = network.get_layer(HEAD)
         body = keras.Model(network.input, called_with(head), name="body")
         full = keras.Model(body.input, head(body.output), name=backbone.name)
@@ -73,7 +82,7 @@ class Keras(Exporter, name="keras"):
 
     def usage(self, backbone, task):
         used = usage.of_prepared(backbone, "model.keras", _USE, _USE_OF_OTHERS)
-        return usage.abstaining(used, task)
+        return usage.abstaining(usage.labelled(used, task), task)
 
 
 _USE = """\
@@ -85,13 +94,13 @@ network = keras.saving.load_model(FILE)
 height, width = network.inputs[0].shape[1:3]
 picture = Image.fromarray(value).resize((width, height), Image.Resampling.BILINEAR)
 for name, value in network(np.asarray(picture, "float32")[None]).items():
-    print(name, value.numpy())  # Scores are in the order of labels.txt.
+    print(name, value.numpy())
 """
 
 _USE_OF_OTHERS = """\
-import keras
+from tlkeras.model.transfer_model import read_network
 
-network = keras.saving.load_model(FILE)
+network = read_network(FILE)
 for name, value in network(inputs).items():
-    print(name, value.numpy())  # Scores are in the order of labels.txt.
+    print(name, value.numpy())
 """

@@ -68,7 +68,8 @@ class ONNX(Exporter, name="onnx"):
                 graph.initializer.append(onnx.numpy_helper.from_array(value.numpy(), inner.name))
         for value in (*graph.input, *graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
-        labels = json.dumps(model.classes, ensure_ascii=False)
+        others = next((each.others for each in model.task.outputs() if each.labelled), ())
+        labels = json.dumps([*others, *model.classes], ensure_ascii=False)
         onnx.helper.set_model_props(converted, {**origin.texts(model), "labels": labels})
         try:
             onnx.checker.check_model(converted, full_check=True)
@@ -101,7 +102,7 @@ class ONNX(Exporter, name="onnx"):
 
     def usage(self, backbone, task):
         used = usage.of_prepared(backbone, "model.onnx", _USE, _USE_OF_OTHERS)
-        return usage.abstaining(used, task)
+        return usage.abstaining(usage.labelled(used, task), task)
 
 
 def _trace_flat(serve: Any) -> None:
@@ -156,7 +157,7 @@ height, width = tensor.shape[1:3]
 picture = Image.fromarray(value).resize((width, height), Image.Resampling.BILINEAR)
 served = session.run(None, {tensor.name: np.asarray(picture, "float32")[None]})
 for output, value in zip(session.get_outputs(), served, strict=True):
-    print(output.name, value)  # Scores are in the order of labels.txt.
+    print(output.name, value)
 """
 
 _USE_OF_OTHERS = """\
@@ -166,5 +167,5 @@ session = onnxruntime.InferenceSession(FILE)
 named = inputs if isinstance(inputs, dict) else {session.get_inputs()[0].name: inputs}
 served = session.run(None, {name: tensor.numpy() for name, tensor in named.items()})
 for output, value in zip(session.get_outputs(), served, strict=True):
-    print(output.name, value)  # Scores are in the order of labels.txt.
+    print(output.name, value)
 """

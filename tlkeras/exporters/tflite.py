@@ -106,6 +106,7 @@ class TFLite(Exporter, name="tflite"):
             used = usage.of_values(backbone.raw(), name, _USE_OF_TEXT)
         else:
             used = usage.of_prepared(backbone, name, _USE, _USE_OF_OTHERS)
+            used = usage.labelled(used, task)
         return usage.abstaining(used, task)
 
 
@@ -283,16 +284,24 @@ for name, value in served.items():
     scale, zero = run.get_output_details()[name]["quantization"]
     if scale:  # The numbers that the integers stand for.
         value = scale * (value.astype("float32") - zero)
-    print(name, value)  # Scores are in the order of labels.txt.
+    print(name, value)
 """
 
 _USE_OF_OTHERS = """\
 from ai_edge_litert.interpreter import Interpreter
 
 run = Interpreter(FILE).get_signature_runner("serving_default")
-named = inputs if isinstance(inputs, dict) else {[*run.get_input_details()][0]: inputs}
-for name, value in run(**{name: tensor.numpy() for name, tensor in named.items()}).items():
-    print(name, value)  # Scores are in the order of labels.txt.
+details = run.get_input_details()
+named = inputs if isinstance(inputs, dict) else {[*details][0]: inputs}
+sent = {name: tensor.numpy() for name, tensor in named.items()}
+for name, array in sent.items():
+    if details[name]["quantization"][0]:  # Pixels of integers, which stand for themselves.
+        sent[name] = array.round().astype(details[name]["dtype"])
+for name, value in run(**sent).items():
+    scale, zero = run.get_output_details()[name]["quantization"]
+    if scale:  # The numbers that the integers stand for.
+        value = scale * (value.astype("float32") - zero)
+    print(name, value)
 """
 
 _USE_OF_TEXT = """\

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tlkeras.exporter import Origin
-from tlkeras.formats import bert_inputs
+from tlkeras.formats import bert_inputs, signature
 from tlkeras.formats.flatbuffers import Tables, with_buffer, with_file
 from tlkeras.task import Output
 
@@ -168,9 +168,9 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
         raise ValueError("The converter wrote no TFLite model: there is no TFL3 at its beginning.")
     require(model)
     parsed: Any = schema.Model.GetRootAs(file)
-    graph, signature = parsed.Subgraphs(0), parsed.SignatureDefs(0)
-    inputs = _names(signature.Inputs, signature.InputsLength())
-    outputs = _names(signature.Outputs, signature.OutputsLength())
+    graph, entrance = parsed.Subgraphs(0), parsed.SignatureDefs(0)
+    inputs = _names(entrance.Inputs, entrance.InputsLength())
+    outputs = _names(entrance.Outputs, entrance.OutputsLength())
     kinds = model.backbone.raw()
     sent = {inputs[graph.Inputs(i)]: graph.Inputs(i) for i in range(graph.InputsLength())}
     served = {outputs[graph.Outputs(i)]: graph.Outputs(i) for i in range(graph.OutputsLength())}
@@ -219,8 +219,14 @@ def _descriptions(model: TransferModel, sent: Iterable[str]) -> dict[str, str]:
     names = {*sent}
     if names == {*bert_inputs.NAMES}:
         return _OF_BERT
-    cut = f"Made of a text by the tokenizer of {model.backbone.name}, which is not in the file."
-    return dict.fromkeys(names, cut) if model.backbone.tokenizer else {}
+    kinds, own = model.backbone.raw(), model.backbone.name
+    pictures = {name for name in names & {*kinds} if kinds[name].meaning == "image"}
+    made = f"RGB picture, made a square as {own} does, which is not in the file."
+    cut = f"Made of a text by the tokenizer of {own}, which is not in the file."
+    return {
+        **dict.fromkeys(() if signature.squashes(model.backbone) else pictures, made),
+        **dict.fromkeys(names - pictures if model.backbone.tokenizer else (), cut),
+    }
 
 
 _OF_BERT = {

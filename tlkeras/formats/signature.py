@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tlkeras.frameworks import tf
+from tlkeras.images.pixels import squash
 
 if TYPE_CHECKING:
+    from tlkeras.backbone import Backbone
     from tlkeras.model.transfer_model import TransferModel
 
 
@@ -49,6 +53,31 @@ def unnamed(inputs: Mapping[str, Any], network: Any) -> Any:
         return dict(inputs)
     (only,) = inputs.values()
     return only
+
+
+def squashes(backbone: Backbone) -> bool:
+    """Returns whether a backbone prepares all pictures that it reads as `pixels.squash` does.
+
+    A probe tells so. Of one that reads more than a picture and has no towers it cannot tell.
+    """
+    if towers := backbone.towers():
+        return all(map(squashes, towers.values()))
+    meanings = [kind.meaning for kind in backbone.raw().values()]
+    if meanings != ["image"]:
+        return "image" not in meanings
+    size = len(_probed(backbone, 1, 1)[1])
+    # Larger one way and smaller the other, so that every other way of resizing differs.
+    probe, prepared = _probed(backbone, 3 * size, size // 2 + 1)
+    expected = squash(probe, size)
+    return prepared.shape == expected.shape and np.allclose(prepared, expected, atol=1e-2)
+
+
+def _probed(backbone: Backbone, height: int, width: int) -> tuple[Any, Any]:
+    """Returns a picture of noise and what a backbone that reads pictures alone makes of it."""
+    (key,) = backbone.raw()
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    probe = tf.constant(noise)
+    return probe, tf.nest.flatten(backbone.preprocess({key: probe}))[0]
 
 
 def _dtype(dtype: str) -> Any:

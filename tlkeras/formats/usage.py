@@ -9,12 +9,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, get_origin
 
+from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.exporter import Usage
+from tlkeras.formats import signature
 from tlkeras.kind import SERVING, Kind
-from tlkeras.task import Task
+from tlkeras.spec import Spec
+from tlkeras.task import Output, Task
 
 
 def of_values(kinds: Mapping[str, Kind], file: str, lines: str) -> list[Usage]:
@@ -35,11 +40,13 @@ def of_prepared(backbone: Backbone, file: str, picture: str, others: str) -> lis
     Args:
         backbone: That of the model.
         file: In the lines ``FILE`` stands for this name.
-        picture: Lines that resize ``value``, uint8 [h, w, 3], themselves.
-        others: Lines that run ``inputs``, a batch of one; tlkeras prepares it of anything else.
+        picture: Lines that resize ``value``, uint8 [h, w, 3], themselves, as `pixels.squash` does.
+        others: Lines that run ``inputs``, a batch of one; tlkeras prepares it of anything else, and
+            of a picture that becomes a square in another way.
     """
     kinds = backbone.raw()
-    if [kind.meaning for kind in kinds.values()] == ["image"]:
+    is_picture = [kind.meaning for kind in kinds.values()] == ["image"]
+    if is_picture and signature.squashes(backbone):
         code = _joined(*(kind.reading() for kind in kinds.values()), picture)
     else:
         readings, batches = _read(kinds)
@@ -48,7 +55,15 @@ def of_prepared(backbone: Backbone, file: str, picture: str, others: str) -> lis
         if not (module := type(backbone).__module__).startswith("tlkeras."):
             prepared = f"import {module}  # It has the backbone.\n{prepared}"
         code = _joined(*readings, prepared, others)
+        if paths := [*_relative(backbone)]:
+            code = _PLACE.format(paths=", ".join(paths)) + code
     return [Usage(file, "python", code.replace("FILE", json.dumps(file)))]
+
+
+def labelled(usages: Sequence[Usage], task: Task) -> list[Usage]:
+    """Returns uses of files that serve numbers alone, with which lines of labels.txt these mean."""
+    said = [_labels(output) for output in task.outputs() if output.labelled]
+    return [dataclasses.replace(usage, code="".join([usage.code, *said])) for usage in usages]
 
 
 def abstaining(usages: Sequence[Usage], task: Task) -> list[Usage]:
@@ -61,6 +76,29 @@ def abstaining(usages: Sequence[Usage], task: Task) -> list[Usage]:
     ]
     return [dataclasses.replace(usage, code="".join([usage.code, *said])) for usage in usages]
 
+
+def _relative(of: Spec) -> Iterator[str]:
+    """Yields the relative paths of what is there that a spec, or one in it, names."""
+    for field, annotation in spec.fields(type(of)).items():
+        value = getattr(of, field)
+        if isinstance(value, Spec):
+            yield from _relative(value)
+        elif isinstance(value, str | Path) and get_origin(annotation) is not Literal and str(value):
+            path = spec.path(str(value))
+            if not path.is_absolute() and path.exists():
+                yield str(value)
+
+
+def _labels(output: Output) -> str:
+    if output.meaning == "category":
+        return f"# A number in {output.name} counts the lines of labels.txt, from 0.\n"
+    if output.others:
+        first = ", ".join(output.others)
+        return f"# Scores in {output.name} are of {first}, then in the order of labels.txt.\n"
+    return f"# Scores in {output.name} are in the order of labels.txt.\n"
+
+
+_PLACE = "# Run it in the folder where the training ran: it reads {paths}.\n"
 
 _PREPARED = """\
 import tensorflow as tf

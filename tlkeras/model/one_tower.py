@@ -10,7 +10,7 @@ from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras
 from tlkeras.model import graph
 from tlkeras.model.towers import PAIR, named
-from tlkeras.model.transfer_model import HEAD, TransferModel, called_with
+from tlkeras.model.transfer_model import HEAD, TransferModel, called_with, read_network
 from tlkeras.task import Task
 
 WEIGHTS = "model.keras"
@@ -50,7 +50,7 @@ def pair(folder: Path) -> TransferModel:
         ValueError: The folder holds neither.
     """
     backbone, task = described(folder)
-    network: Any = keras.saving.load_model(folder / WEIGHTS, compile=False)
+    network = read_network(folder / WEIGHTS)
     head = network.get_layer(HEAD)
     body = keras.Model(network.input, called_with(head), name="body")
     return TransferModel.of(backbone, task, (), body, head, network)

@@ -278,7 +278,7 @@ class TransferModel:
         if not (folder / "model.json").is_file():
             raise ValueError(f"{folder} holds no model: there is no model.json in it.")
         description = files.read_json(folder / "model.json")
-        full: Any = keras.saving.load_model(folder / "model.keras", compile=False)
+        full = read_network(folder / "model.keras")
         for layer in full.layers:
             if not layer.trainable:
                 block_flags.assign(layer, False)
@@ -305,6 +305,19 @@ class TransferModel:
             raise ValueError(
                 f"No block {name!r} in {self.backbone.name}; {spec.nearest(name, [*self.blocks])}"
             )
+
+
+def read_network(path: Path | str) -> Any:
+    """Returns the network of a ``.keras`` file, not compiled, also with layers of `hub_layers`.
+
+    Keras imports the modules of KerasHub's layers by itself, but no others.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            config = archive.read("config.json")
+        if b'"registered_name": "tlkeras>' in config:
+            from tlkeras.texts import hub_layers  # noqa: F401 (registers them, imports KerasHub)
+    return keras.saving.load_model(path, compile=False)
 
 
 def save_network(network: keras.Model, path: Path) -> None:

@@ -4,6 +4,7 @@ import { colour } from "./colours.js";
 import { list, percent } from "./results.js";
 
 const OPACITY = 150; // Of 255.
+const MOST = 2 ** 22; // Pixels that are drawn; those of a larger picture are fewer, spread over it.
 
 export const promise = "what its pixels are";
 
@@ -19,7 +20,10 @@ export function open({ classes, output }, blank) {
   const first = output.others.length;
   const colours = names.map((_, place) => (place < first ? null : colour(place - first)));
   const inks = Uint32Array.from(colours, (each) => (each ? ink(each.parts) : 0));
-  return (served, { width, height, layer }) => {
+  return (served, { width: across, height: down, layer }) => {
+    const shrunk = Math.min(1, Math.sqrt(MOST / (across * down)));
+    const width = Math.max(1, Math.floor(across * shrunk));
+    const height = Math.max(1, Math.floor(down * shrunk));
     const found = categories(served[name], [high, wide, deep], height, width);
     const counts = new Array(deep).fill(0);
     const image = new ImageData(width, height);

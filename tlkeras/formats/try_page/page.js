@@ -47,8 +47,7 @@ try {
 
 /** Returns the manifest of the pushed version that this folder lies in; null if it was moved. */
 async function pushed() {
-  const answer = await fetch("../manifest.json");
-  const found = answer.ok ? await answer.json().catch(() => null) : null;
+  const found = await json("../manifest.json").catch(() => null);
   return found?.products ? found : null; // That of another application has none.
 }
 

@@ -8,6 +8,10 @@ const SIDE = 8; // Places across and down of which the picture's heat consists.
 const PAUSE = 1000; // Milliseconds between two sentences of the camera, as they are read aloud.
 const CAMERA = { video: { facingMode: "environment" } };
 
+// One for all pictures, as WebKit frees the memory of a canvas late.
+const canvas = document.createElement("canvas");
+const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
+
 export const controls = "picture-input";
 export const ask = "Choose a picture";
 export const words = { whole: "picture", preparing: "resizing" };
@@ -20,15 +24,8 @@ export function open({ size, tensors }, run, show, clear) {
   let stream = null;
 
   const answered = async (source, width, height) => {
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [width, height];
-    const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
-    context.fillStyle = "white"; // What is transparent was laid on white for training, too.
-    context.fillRect(0, 0, width, height);
-    context.drawImage(source, 0, 0);
-    const pixels = context.getImageData(0, 0, width, height).data;
     const start = performance.now();
-    const squashed = squash(pixels, width, height, size);
+    const squashed = squash(reader(source, width), width, height, size);
     const between = performance.now();
     const served = await run({ [name]: squashed });
     const end = performance.now();
@@ -56,9 +53,9 @@ export function open({ size, tensors }, run, show, clear) {
         }
       });
       const means = heat.map((sum, place) => sum / counts[place]);
-      const canvas = drawn(means, SIDE);
-      canvas.className = "heat";
-      part("layer").replaceChildren(canvas);
+      const heated = drawn(means, SIDE);
+      heated.className = "heat";
+      part("layer").replaceChildren(heated);
       if (Math.max(...means) <= 0) return `No place alone speaks for ${label}.`;
       return `What speaks for ${label} is ${where(means, SIDE)}.`;
     },
@@ -172,6 +169,19 @@ export function open({ size, tensors }, run, show, clear) {
     if (file) openPicture(file);
     else complain("What was dropped is no file; save the picture and drop the file.");
   });
+}
+
+/** Returns a function from the first of rows and their count to their RGBA bytes in a source. */
+function reader(source, width) {
+  return (top, rows) => {
+    if (canvas.width !== width || canvas.height !== rows) {
+      [canvas.width, canvas.height] = [width, rows];
+    }
+    context.fillStyle = "white"; // What is transparent was laid on white for training, too.
+    context.fillRect(0, 0, width, rows);
+    context.drawImage(source, 0, -top);
+    return context.getImageData(0, 0, width, rows).data;
+  };
 }
 
 /** Returns the row and the column of a window's first place. */
