@@ -9,6 +9,8 @@ from conftest import SUMMANDS, Tiny, assert_near
 from PIL import Image
 
 from tlkeras.data.batches import Data
+from tlkeras.frameworks import keras
+from tlkeras.model import block_flags
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 from tlkeras.training.features import Cache
@@ -67,6 +69,18 @@ def test_the_trainable_flags_read_what_they_set(model):
     assert not {path for path in paths if "norm" in path or "block1" in path}
     model.train_only([])
     assert {v.path for v in model.full.trainable_variables} == {"logits/kernel", "logits/bias"}
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_batch_norms_inside_of_layers_train_only_if_asked(batch_norm):
+    norm: Any = keras.layers.BatchNormalization(momentum=0.99)
+    block: Any = keras.Sequential([keras.layers.Dense(3, name="dense"), norm])
+    block.build([None, 4])
+    block_flags.set_trainable([block], True, batch_norm=batch_norm)
+    block(np.ones([2, 4], np.float32), training=True)
+    assert block.get_layer("dense").trainable
+    assert norm.trainable == np.any(norm.moving_mean) == batch_norm
+    assert norm.momentum == (0.9 if batch_norm else 0.99)
 
 
 def test_the_summary_has_one_line_per_block(model):

@@ -133,9 +133,9 @@ class TransferModel:
     def train_only(self, blocks: Sequence[str], *, batch_norm: bool = False) -> None:
         """Makes only these blocks and the head trainable; compile afterwards.
 
-        Without `batch_norm`, batch norms stay frozen, also their statistics: with
-        ``trainable=False`` they use the moving statistics in every call of the model. With it,
-        their momentum is at most 0.9.
+        Without `batch_norm`, batch norms stay frozen, also their statistics and those inside of
+        other layers: with ``trainable=False`` they use the moving statistics in every call of the
+        model. With it, their momentum is at most 0.9.
         """
         for name in blocks:
             self._known(name)
