@@ -64,6 +64,8 @@ def fit(
     `beside` is a split that the phases read next to the training split, without changes.
     """
     model.require(data)
+    if class_weight == "balanced" and type(model.task).weighted is Task.weighted:
+        model.task.weighted(None, None)  # Which refuses them.
     folder = Path(folder)
     # Each of several workers has its share of every batch, also of the features.
     whole, data = data, dataclasses.replace(data, part=hardware.part())
