@@ -256,7 +256,7 @@ class TransferModel:
 
         The folder is created if there is none.
         """
-        folder = Path(folder)
+        folder = spec.path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_network(self.full, folder / "model.keras")
         description = {
@@ -274,7 +274,7 @@ class TransferModel:
         Raises:
             ValueError: The folder holds no model.
         """
-        folder = Path(folder)
+        folder = spec.path(folder)
         if not (folder / "model.json").is_file():
             raise ValueError(f"{folder} holds no model: there is no model.json in it.")
         description = files.read_json(folder / "model.json")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras import files, hardware
+from tlkeras import files, hardware, spec
 from tlkeras.frameworks import as_written, keras, tf
 from tlkeras.model import graph, lengths
 from tlkeras.model.transfer_model import HEAD
@@ -66,7 +66,7 @@ def fit(
     model.require(data)
     if class_weight == "balanced" and type(model.task).weighted is Task.weighted:
         model.task.weighted(None, None)  # Which refuses them.
-    folder = Path(folder)
+    folder = spec.path(folder)
     # Each of several workers has its share of every batch, also of the features.
     whole, data = data, dataclasses.replace(data, part=hardware.part())
     starts = _starts(model, phases)
