@@ -489,6 +489,13 @@ def test_a_model_is_read_back_the_same_and_with_its_trainable_flags(name, tmp_pa
     loaded.save(tmp_path / "again")
 
 
+def test_a_model_is_not_read_where_its_tokenizer_is_missing(tmp_path):
+    model_of(tmp_path / "folder").save(tmp_path / "model")
+    (tmp_path / "folder").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"bert\.weights is '.*folder', but there is no such file"):
+        TransferModel.load(tmp_path / "model")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT)
 def test_a_model_of_mixed_precision_is_read_back_and_computes_in_float32(name, tmp_path):

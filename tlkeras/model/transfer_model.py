@@ -269,10 +269,13 @@ class TransferModel:
 
     @classmethod
     def load(cls, folder: Path | str) -> TransferModel:
-        """Returns the model of a folder from `save`; it needs no weights file of the backbone.
+        """Returns the model of a folder from `save`, which holds the weights.
+
+        What `Backbone.preprocess` reads besides has to be where it was: the tokenizer in the folder
+        of a text backbone, the description of pictures in that of a pair.
 
         Raises:
-            ValueError: The folder holds no model.
+            ValueError: The folder holds no model, or there is no tokenizer.
         """
         folder = spec.path(folder)
         if not (folder / "model.json").is_file():
@@ -285,6 +288,7 @@ class TransferModel:
         head = full.get_layer(HEAD)
         body = keras.Model(full.input, called_with(head), name="body")
         backbone = spec.parse(description["backbone"], Backbone)
+        backbone.tokenizer  # noqa: B018 - Without its files no text could be predicted.
         task = spec.parse(description["task"], Task)
         loaded = cls.of(backbone, task, description["classes"], body, head, full)
         loaded.seed = description["seed"]
