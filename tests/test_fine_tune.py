@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SUMMANDS, Tiny, assert_near, weights_of
+from conftest import SUMMANDS, Tiny, Wordy, assert_near, weights_of
 
 from tlkeras import spec
 from tlkeras.augment import Augment
@@ -20,7 +20,10 @@ from tlkeras.recipe import Recipe
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
-from tlkeras.training import layer_decay, loop, schedule
+from tlkeras.tasks.multilabel import Multilabel
+from tlkeras.tasks.regression import Regression
+from tlkeras.tasks.tagging import Tagging
+from tlkeras.training import features, layer_decay, loop, schedule
 from tlkeras.training.trainable import trainable
 
 
@@ -327,6 +330,20 @@ def test_balanced_class_weights_are_those_of_scikit_learn():
     same, weights = Classification().weighted(target, tf.constant(expected, tf.float32))
     np.testing.assert_allclose(weights, expected[[0, 2]], rtol=1e-6)
     np.testing.assert_array_equal(same, target)
+
+
+@pytest.mark.parametrize(
+    ("task", "backbone"), [(Regression(), Tiny()), (Multilabel(), Tiny()), (Tagging(), Wordy())]
+)
+def test_class_weights_of_a_task_that_has_none_are_refused_before_the_features(
+    task, backbone, shapes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(features, "at", lambda *given: pytest.fail("features were computed"))
+    data = Data(shapes, backbone, task)
+    model = TransferModel(backbone, task, data.classes)
+    with pytest.raises(ValueError, match=f"{task.name} has no class weights; use class_weight="):
+        FineTune(class_weight="balanced").fit(model, data, tmp_path / "fit")
+    assert not (tmp_path / "fit").exists()
 
 
 def test_the_parts_of_a_mixed_target_weigh_as_their_classes():

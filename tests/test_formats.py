@@ -11,19 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import SUMMANDS, Tiny, assert_near
+from conftest import SUMMANDS, Tiny, Wordy, assert_near
 from PIL import Image
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
+from tlkeras.backbones.starter_text import StarterText
 from tlkeras.exporter import Details, Exporter, Origin
 from tlkeras.exporters.keras import Keras
 from tlkeras.exporters.saved_model import SavedModel
-from tlkeras.frameworks import keras, tf, writing
+from tlkeras.frameworks import counted_afresh, keras, tf, writing
 from tlkeras.images import decoding
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.language_modeling import LanguageModeling
+from tlkeras.tasks.regression import Regression
 from tlkeras.tasks.segmentation import Segmentation
 
 CLASSES = ("blue", "green", "red")
@@ -244,6 +247,23 @@ def test_equal_networks_are_equal_keras_files(model, samples, tmp_path):
         Keras().write(model, samples, tmp_path / place)
     one, other = (tmp_path / place / "model.keras" for place in ("one", "other"))
     assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("task", "backbone", "classes"),
+    [
+        (Regression(), StarterText(), ()),
+        (LanguageModeling(), Wordy(input="text"), tuple("abcdefgh")),
+    ],
+    ids=lambda value: getattr(value, "member", ""),
+)
+def test_a_keras_file_is_written_of_a_model_that_a_new_process_has_read(
+    task, backbone, classes, tmp_path
+):
+    TransferModel(backbone, task, classes).save(tmp_path / "model")
+    with counted_afresh():  # As Keras counts in a new process.
+        Keras().write(TransferModel.load(tmp_path / "model"), None, tmp_path)
+    assert keras.saving.load_model(tmp_path / "model.keras").operations
 
 
 def test_an_onnx_file_tells_its_labels_and_origin(model, samples, tmp_path):

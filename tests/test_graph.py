@@ -210,6 +210,16 @@ def test_a_run_inside_a_layer_rounds_as_one_outside():
         np.testing.assert_array_equal(Inside()(pixels), folding.run(network, tf.constant(pixels)))
 
 
+def test_a_norm_of_a_class_of_its_own_is_not_folded():
+    class Absolute(keras.layers.BatchNormalization):
+        def call(self, inputs, training=None, mask=None):
+            return keras.ops.abs(super().call(inputs, training=training, mask=mask))
+
+    inputs = keras.Input([20, 20, 3])
+    model = keras.Model(inputs, Absolute()(keras.layers.Conv2D(3, 3)(inputs)))
+    np.testing.assert_array_equal(folding.run(model, PIXELS), model(PIXELS))
+
+
 def test_a_convolution_that_others_read_too_is_not_folded():
     inputs = keras.Input([20, 20, 3])
     x = keras.layers.Conv2D(3, 3, padding="same")(inputs)

@@ -496,6 +496,13 @@ def test_a_model_with_mended_layers_is_read_in_a_process_that_built_none(name, t
     assert read.split() == [name] and "probabilities" in printed
 
 
+def test_a_model_is_not_read_where_its_tokenizer_is_missing(tmp_path):
+    model_of(tmp_path / "folder").save(tmp_path / "model")
+    (tmp_path / "folder").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"bert\.weights is '.*folder', but there is no such file"):
+        TransferModel.load(tmp_path / "model")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUILT)
 def test_a_model_of_mixed_precision_is_read_back_and_computes_in_float32(name, tmp_path):

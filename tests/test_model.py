@@ -1,6 +1,7 @@
 """The three models that share their variables."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,11 @@ from conftest import SUMMANDS, Tiny, assert_near
 from PIL import Image
 
 from tlkeras.data.batches import Data
+from tlkeras.exporters.keras import Keras
+from tlkeras.frameworks import keras
+from tlkeras.model import block_flags
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.recipes.prototypes import Prototypes
 from tlkeras.tasks.classification import Classification
 from tlkeras.training.features import Cache
 
@@ -67,6 +72,18 @@ def test_the_trainable_flags_read_what_they_set(model):
     assert not {path for path in paths if "norm" in path or "block1" in path}
     model.train_only([])
     assert {v.path for v in model.full.trainable_variables} == {"logits/kernel", "logits/bias"}
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_batch_norms_inside_of_layers_train_only_if_asked(batch_norm):
+    norm: Any = keras.layers.BatchNormalization(momentum=0.99)
+    block: Any = keras.Sequential([keras.layers.Dense(3, name="dense"), norm])
+    block.build([None, 4])
+    block_flags.set_trainable([block], True, batch_norm=batch_norm)
+    block(np.ones([2, 4], np.float32), training=True)
+    assert block.get_layer("dense").trainable
+    assert norm.trainable == np.any(norm.moving_mean) == batch_norm
+    assert norm.momentum == (0.9 if batch_norm else 0.99)
 
 
 def test_the_summary_has_one_line_per_block(model):
@@ -143,6 +160,21 @@ def test_paths_may_be_texts_and_a_folder_without_a_model_is_named(model, recorde
     assert Cache(cache).folder == tmp_path / "cache"
     with pytest.raises(ValueError, match=r"new holds no model: there is no model\.json in it"):
         TransferModel.load(tmp_path / "new")
+
+
+def test_paths_of_the_python_api_may_begin_at_home(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", f"{tmp_path}")
+    (tmp_path / "examples").symlink_to(recorded)
+    home = Path("~")
+    data = Data(home / "examples", Tiny(), Classification())
+    model = TransferModel(Tiny(), Classification(), data.classes)
+    Prototypes().fit(model, data, home / "fit", shared=Cache(home / "cache"))
+    model.save("~/work")
+    Keras().write(TransferModel.load("~/work"), None, home / "fit")
+    Image.new("RGB", (20, 30)).save(tmp_path / "a.png")
+    assert len(model.predict(["~/a.png"])) == 1
+    for made in ("cache", "fit/fit.json", "fit/model.keras", "work/model.json"):
+        assert (tmp_path / made).exists()
 
 
 @pytest.mark.parametrize(("field", "value"), [("seed", 2**32), ("seed", -1), ("batch_size", 0)])

@@ -201,8 +201,15 @@ def test_keras_on_another_backend_is_refused_in_one_line(pictures, tmp_path, mon
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     ended = run(command(pictures, tmp_path))
     assert ended.returncode == 1
-    assert ended.stderr.splitlines()[-1].endswith("runs on TensorFlow: unset KERAS_BACKEND.")
+    assert ended.stderr.splitlines()[-1].endswith("on TensorFlow: set KERAS_BACKEND=tensorflow.")
     assert "Traceback" not in ended.stderr
+
+
+def test_keras_on_another_backend_is_refused_behind_an_import_of_tensorflow_too(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    first = "import tensorflow; from tlkeras.frameworks import keras; keras.Model"
+    ended = run([sys.executable, "-c", first])
+    assert ended.stderr.splitlines()[-1].endswith("on TensorFlow: set KERAS_BACKEND=tensorflow.")
 
 
 @pytest.mark.slow

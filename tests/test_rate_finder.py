@@ -67,6 +67,14 @@ def test_a_sweep_ends_where_the_loss_diverges_or_is_not_finite():
         rate_finder.swept(model, broken, first=0, seed=0)
 
 
+def test_a_sweep_that_breaks_off_leaves_the_weights_as_they_were():
+    model, rows = parabola(10.0)
+    broken = rows.map(lambda x, y: (tf.debugging.check_numerics(x / 0, "broken"), y))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="broken"):
+        rate_finder.swept(model, rows.take(50).concatenate(broken), first=0, seed=0)
+    assert model.get_weights()[0] == 0
+
+
 def fit(data, folder, recipe, callbacks=()):
     model = TransferModel(Tiny(), Classification(), ("blue", "green", "red"), seed=3)
     logs = recipe.fit(model, data, folder, callbacks)

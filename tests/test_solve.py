@@ -12,7 +12,7 @@ from toy_text import Sentences, TaggedSentences, ToyText, written
 
 from tlkeras import spec
 from tlkeras.data.batches import Data
-from tlkeras.frameworks import tf
+from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.recipes.fine_tune import FineTune
@@ -179,6 +179,13 @@ def test_a_head_of_another_form_is_refused(recipe, task, shapes, tmp_path):
     model = TransferModel(data.backbone, task, data.classes)
     with pytest.raises(ValueError, match=rf"needs a head of one dense layer.*{task.name} has"):
         spec.parse(recipe, Recipe).fit(model, data, tmp_path)
+
+
+def test_a_head_whose_dense_layer_has_an_activation_is_no_linear_one():
+    model = TransferModel(Tiny(), Classification(), CLASSES)
+    model.head.get_layer("logits").activation = keras.activations.relu
+    with pytest.raises(ValueError, match=r"solve needs .* dense layer .* no activation"):
+        LinearHead(model, "solve")
 
 
 @pytest.mark.usefixtures("refuse_features")

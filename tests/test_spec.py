@@ -312,6 +312,12 @@ def test_a_field_may_not_hide_what_every_spec_has(field):
         type("Bad", (Spec,), {"__annotations__": {field: str}}, name="bad")
 
 
+def test_a_field_may_not_hide_what_its_family_has():
+    with pytest.raises(TypeError, match=r"^Bad\.area hides what Shape has\.$"):
+        type("Bad", (Shape,), {"__annotations__": {"area": float}, "area": 1.0}, name="bad")
+    assert "bad" not in spec.names(Shape)
+
+
 def test_a_field_may_be_called_name():
     assert Disc().name == "disc"
     assert Named().name == "x"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlkeras import spec
 from tlkeras.frameworks import tf
 from tlkeras.kind import Kind
 from tlkeras.spec import Spec
@@ -93,9 +94,9 @@ def existing(out: Path | str) -> Path:
     Raises:
         ValueError: There is no such folder.
     """
-    if not Path(out).is_dir():
-        raise ValueError(f"There is no folder {out} to export to; create it first.")
-    return Path(out)
+    if not (folder := spec.path(out)).is_dir():
+        raise ValueError(f"There is no folder {folder} to export to; create it first.")
+    return folder
 
 
 class Exporter(Spec, plugins="tlkeras.exporters"):

@@ -32,6 +32,7 @@ else:
         """A proxy that imports its package on the first attribute access."""
 
         def __getattr__(self, attribute: str) -> Any:
+            _require_backend()
             if "tensorflow" not in sys.modules:
                 _import_tensorflow()
             value = getattr(importlib.import_module(self.__name__), attribute)
@@ -93,15 +94,21 @@ def untuned(dataset: Any) -> Any:
     return dataset.with_options(options)
 
 
-def _import_tensorflow() -> None:
-    """Imports TensorFlow, without its log unless the user has set a log level."""
+@functools.cache
+def _require_backend() -> None:
+    """Raises ValueError unless Keras is on TensorFlow; where it is not imported yet, it will be."""
     backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if "keras" in sys.modules:
         backend = sys.modules["keras"].config.backend()
     if backend != "tensorflow":
         raise ValueError(
-            f"The backend of Keras is {backend}; tlkeras runs on TensorFlow: unset KERAS_BACKEND."
+            f"The backend of Keras is {backend}; tlkeras runs on TensorFlow: set "
+            "KERAS_BACKEND=tensorflow."
         )
+
+
+def _import_tensorflow() -> None:
+    """Imports TensorFlow, without its log unless the user has set a log level."""
     with _without(_UNUSED if is_command else ()), uncollected():
         if _LEVEL in os.environ:
             importlib.import_module("tensorflow")

@@ -18,7 +18,7 @@ import math
 import pkgutil
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import (
     Annotated,
@@ -57,16 +57,19 @@ class Spec(abc.ABC):
         for base in cls.__mro__[1:]:
             if "member" in vars(base):
                 raise TypeError(f"{cls.__name__} extends {base.__name__}, which is final.")
-        if name is not None:
+        dataclasses.dataclass(frozen=True, repr=False)(cls)
+        for field in _dataclass_fields(cls):
+            if field.name in {"member", "plugins"} or hasattr(Spec, field.name):
+                raise TypeError(f"{cls.__name__}.{field.name} hides what every spec has.")
+            for base in cls.__mro__[1:]:
+                if field.name in vars(base) and field.name not in _fields_of(base):
+                    raise TypeError(f"{cls.__name__}.{field.name} hides what {base.__name__} has.")
+        if name is not None:  # Behind the checks: what is refused is no member.
             cls.member = name
             if "name" not in cls.__annotations__:
                 cls.name = name
         if plugins is not None:
             cls.plugins = plugins
-        dataclasses.dataclass(frozen=True, repr=False)(cls)
-        for field in _dataclass_fields(cls):
-            if field.name in {"member", "plugins"} or hasattr(Spec, field.name):
-                raise TypeError(f"{cls.__name__}.{field.name} hides what every spec has.")
 
     def __post_init__(self) -> None:
         """Checks the type of every field, then calls `validate`."""
@@ -247,6 +250,11 @@ def path(written: str | Path) -> Path:
 
 def _dataclass_fields(cls: type[Spec]) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(cast(Any, cls))
+
+
+def _fields_of(base: type) -> Collection[str]:
+    """Returns the names of the fields and class variables of a class, which need not be a spec."""
+    return getattr(base, "__dataclass_fields__", {})
 
 
 def _descendants(cls: type[S]) -> Iterator[type[S]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import augment
+from tlkeras import augment, spec
 from tlkeras.augment import Augment
 from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
@@ -60,7 +60,7 @@ class Data:
 
     def __post_init__(self) -> None:
         """Takes a str as folder, and checks the numbers."""
-        object.__setattr__(self, "folder", Path(self.folder))
+        object.__setattr__(self, "folder", spec.path(self.folder))
         if self.batch_size < 1:
             raise ValueError(f"Data.batch_size is {self.batch_size}, expected at least 1.")
         if not 0 <= self.seed < 2**32:

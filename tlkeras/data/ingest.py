@@ -106,7 +106,7 @@ def write_examples(
     with contextlib.ExitStack() as stack:
         if parts is None:
             parts = stack.enter_context(tempfile.TemporaryDirectory(prefix="_parts", dir=out))
-        parts = Path(parts)
+        parts = spec.path(parts)
         try:
             if split.dedup:
                 staged = _staged(source, every, runner, parts)

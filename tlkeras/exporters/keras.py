@@ -42,10 +42,8 @@ class Keras(Exporter, name="keras"):
         out = existing(out)
         self.fits(model)
         served = model.task.served(model.full.output)
+        _name_added(served, model.full)
         network: Any = keras.Model(model.full.input, served, name=model.full.name)
-        own = [added for added in network.operations if added not in model.full.operations]
-        for number, operation in enumerate(own):
-            operation.name = f"served_{number}"  # Keras counts those of the whole process.
         save_network(network, out / "model.keras")
 
     def load(self, out):
@@ -83,6 +81,24 @@ class Keras(Exporter, name="keras"):
     def usage(self, backbone, task):
         used = usage.of_prepared(backbone, "model.keras", _USE, _USE_OF_OTHERS)
         return usage.abstaining(usage.labelled(used, task), task)
+
+
+def _name_added(served: Any, network: keras.Model) -> None:
+    """Gives names to the operations between a network and what is served of its outputs.
+
+    Keras counts those of the whole process. So one may have the name of an operation in a network
+    that was read from a file, and both cannot be in one network.
+    """
+    known = {id(operation) for operation in network.operations}
+    waiting = keras.tree.flatten(served)
+    number = 0
+    while waiting:
+        operation, node, _ = waiting.pop()._keras_history
+        if id(operation) not in known:
+            known.add(id(operation))
+            operation.name = f"served_{number}"
+            number += 1
+            waiting += operation._inbound_nodes[node].input_tensors
 
 
 _USE = """\

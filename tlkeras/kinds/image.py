@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Pillow
 
+from tlkeras import spec
 from tlkeras.doctor import hashes as perceptual
 from tlkeras.doctor import pictures
 from tlkeras.frameworks import tf
@@ -67,7 +68,7 @@ class Image(Encoded, name="image"):
     def given(self, value):
         """Returns uint8 or float [h, w, 3], of a file's path, its bytes, or such an array."""
         if isinstance(value, (str, Path)):
-            return self.decoded(decoding.normalized(Path(value).read_bytes(), str(value)))
+            return self.decoded(decoding.normalized(spec.path(value).read_bytes(), str(value)))
         if isinstance(value, bytes):
             return self.decoded(decoding.normalized(value, "the picture"))
         if np.ndim(value) != 3 or np.shape(value)[-1] != 3:

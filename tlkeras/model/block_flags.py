@@ -17,16 +17,17 @@ def live(blocks: Mapping[str, list[keras.Layer]]) -> MutableMapping[str, bool]:
 
 
 def set_trainable(layers: Sequence[keras.Layer], value: bool, *, batch_norm: bool = False) -> None:
-    """Sets the flag of layers; batch norms stay frozen unless `batch_norm`.
+    """Sets the flag of layers; batch norms, also inside of them, stay frozen unless `batch_norm`.
 
     Those that train forget at least a tenth of their statistics at every step.
     """
     for layer in layers:
-        is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        is_trained = value and (batch_norm or not is_norm)
-        assign(layer, is_trained)
-        if is_norm and is_trained:
-            layer.momentum = min(layer.momentum, _MOMENTUM)
+        assign(layer, value)
+        for part in layer._flatten_layers():
+            if isinstance(part, keras.layers.BatchNormalization):
+                assign(part, value and batch_norm)
+                if part.trainable:
+                    part.momentum = min(part.momentum, _MOMENTUM)
 
 
 def assign(layer: keras.Layer, value: bool) -> None:

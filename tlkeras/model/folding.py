@@ -55,7 +55,7 @@ def _foldable(model: keras.Model, training: bool) -> dict[int, Any]:
     norms: dict[int, Any] = {}
     for node in calls:
         norm = node.operation
-        is_norm = isinstance(norm, keras.layers.BatchNormalization)
+        is_norm = type(norm) is keras.layers.BatchNormalization  # Others have their own formula.
         if not is_norm or (training and norm.trainable):
             continue
         (tensor,) = node.input_tensors

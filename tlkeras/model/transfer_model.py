@@ -133,9 +133,9 @@ class TransferModel:
     def train_only(self, blocks: Sequence[str], *, batch_norm: bool = False) -> None:
         """Makes only these blocks and the head trainable; compile afterwards.
 
-        Without `batch_norm`, batch norms stay frozen, also their statistics: with
-        ``trainable=False`` they use the moving statistics in every call of the model. With it,
-        their momentum is at most 0.9.
+        Without `batch_norm`, batch norms stay frozen, also their statistics and those inside of
+        other layers: with ``trainable=False`` they use the moving statistics in every call of the
+        model. With it, their momentum is at most 0.9.
         """
         for name in blocks:
             self._known(name)
@@ -256,7 +256,7 @@ class TransferModel:
 
         The folder is created if there is none.
         """
-        folder = Path(folder)
+        folder = spec.path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         save_network(self.full, folder / "model.keras")
         description = {
@@ -269,12 +269,15 @@ class TransferModel:
 
     @classmethod
     def load(cls, folder: Path | str) -> TransferModel:
-        """Returns the model of a folder from `save`; it needs no weights file of the backbone.
+        """Returns the model of a folder from `save`, which holds the weights.
+
+        What `Backbone.preprocess` reads besides has to be where it was: the tokenizer in the folder
+        of a text backbone, the description of pictures in that of a pair.
 
         Raises:
-            ValueError: The folder holds no model.
+            ValueError: The folder holds no model, or there is no tokenizer.
         """
-        folder = Path(folder)
+        folder = spec.path(folder)
         if not (folder / "model.json").is_file():
             raise ValueError(f"{folder} holds no model: there is no model.json in it.")
         description = files.read_json(folder / "model.json")
@@ -285,6 +288,7 @@ class TransferModel:
         head = full.get_layer(HEAD)
         body = keras.Model(full.input, called_with(head), name="body")
         backbone = spec.parse(description["backbone"], Backbone)
+        backbone.tokenizer  # noqa: B018 - Without its files no text could be predicted.
         task = spec.parse(description["task"], Task)
         loaded = cls.of(backbone, task, description["classes"], body, head, full)
         loaded.seed = description["seed"]

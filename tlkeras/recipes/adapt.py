@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tlkeras import files, hardware
+from tlkeras import files, hardware, spec
 from tlkeras.frameworks import as_written
 from tlkeras.recipe import Recipe
 from tlkeras.training import norms, schedule
@@ -79,7 +79,7 @@ class Adapt(Recipe, name="adapt"):
         statistics = {}
         if self.method == "adabn":
             part, beside = Solve(self.strengths), ""
-            statistics = _statistics(model, data, Path(folder))
+            statistics = _statistics(model, data, spec.path(folder))
             norms.assign(model.body, statistics["train"])
         else:
             part = Adapted(self.method, self.strengths, self.weights, self.oracle)

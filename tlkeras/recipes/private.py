@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tlkeras import files, hardware
+from tlkeras import files, hardware, spec
 from tlkeras.measures import measures
 from tlkeras.recipe import Recipe
 from tlkeras.training import privacy, schedule
@@ -91,7 +90,7 @@ class Private(Recipe, name="private"):
             ),
             cache=self.cache,
         )
-        if hardware.is_chief() and not (file := Path(folder) / _FILE).exists():
+        if hardware.is_chief() and not (file := spec.path(folder) / _FILE).exists():
             count, epsilon = data.count("train"), training.epsilon(delta)
             stated = privacy.table(training, epsilon, delta, self.clip, count)
             files.write_json(file, measures.plain_view(stated))

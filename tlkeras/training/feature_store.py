@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import files
+from tlkeras import files, spec
 
 _SHARD = re.compile(r"\d{5}(\..*)?")
 _GONE = re.compile(r"\.[0-9a-f]{32}\.gone$")
@@ -53,7 +53,7 @@ class Cache:
 
     def __post_init__(self) -> None:
         """Raises ValueError for a size that is negative or not finite."""
-        object.__setattr__(self, "folder", Path(self.folder))
+        object.__setattr__(self, "folder", spec.path(self.folder))
         if not 0 <= self.gigabytes < math.inf:
             raise ValueError(f"Cache.gigabytes is {self.gigabytes}, expected a number from 0 on.")
 

@@ -335,13 +335,20 @@ def _scaled(weights: Weights, factor: float) -> Weights:
 
 
 def _dense(model: TransferModel, asker: str) -> keras.layers.Dense:
-    """Returns the only layer with weights of a head."""
+    """Returns the only layer with weights of a head, which is linear."""
     layers = [each for each in model.head._flatten_layers() if each is not model.head]
     trained = [each for each in layers if each.trainable_variables or each.trainable_weights]
-    if len(trained) == 1 and isinstance(only := trained[0], keras.layers.Dense) and only.use_bias:
-        return only
+    if len(trained) == 1 and _is_linear(trained[0]):
+        return trained[0]
     found = ", ".join(each.name for each in trained)
     raise ValueError(
-        f"{asker} needs a head of one dense layer, as classification, multilabel, regression and "
-        f"tagging have; that of {model.task.name} has {found}. Use fine_tune with phases alone."
+        f"{asker} needs a head of one dense layer with a bias and no activation, as "
+        f"classification, multilabel, regression and tagging have; that of {model.task.name} has "
+        f"{found}. Use fine_tune with phases alone."
     )
+
+
+def _is_linear(layer: Any) -> bool:
+    """Returns whether a layer is a dense one with a bias and no activation."""
+    is_dense = isinstance(layer, keras.layers.Dense)
+    return is_dense and layer.use_bias and layer.activation is keras.activations.linear

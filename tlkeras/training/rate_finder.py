@@ -105,7 +105,10 @@ def read(path: Path) -> Sweep:
 
 
 def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
-    """Returns the sweep of a compiled model over `STEPS` batches; its weights stay as they are."""
+    """Returns the sweep of a compiled model over `STEPS` batches.
+
+    Its weights stay as they are, also where the sweep breaks off.
+    """
     before = [(each, keras.ops.convert_to_numpy(each)) for each in trained.variables]
     rates: list[float] = []
     losses: list[float] = []
@@ -124,9 +127,11 @@ def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
 
     loop.reseed(trained, seed, first)
     watch = keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)
-    trained.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[watch])
-    for variable, value in before:
-        variable.assign(value)
+    try:
+        trained.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[watch])
+    finally:
+        for variable, value in before:
+            variable.assign(value)
     if not losses:
         raise ValueError(
             f"The loss is not finite at a learning rate of {LOW}, so no sweep can find a better "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tlkeras import files, hardware
+from tlkeras import files, hardware, spec
 from tlkeras.frameworks import as_written, keras, tf
 from tlkeras.model import graph, lengths
 from tlkeras.model.transfer_model import HEAD
@@ -64,7 +64,9 @@ def fit(
     `beside` is a split that the phases read next to the training split, without changes.
     """
     model.require(data)
-    folder = Path(folder)
+    if class_weight == "balanced" and type(model.task).weighted is Task.weighted:
+        model.task.weighted(None, None)  # Which refuses them.
+    folder = spec.path(folder)
     # Each of several workers has its share of every batch, also of the features.
     whole, data = data, dataclasses.replace(data, part=hardware.part())
     starts = _starts(model, phases)
