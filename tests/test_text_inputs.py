@@ -131,6 +131,17 @@ def test_words_are_given_as_a_list_or_as_a_text():
     assert kind.given("").shape == (0,)
 
 
+def test_a_text_has_the_same_words_in_python_in_a_file_and_in_what_is_served(tmp_path):
+    text = "\v10\u00a0000 \t\x1c\r\nrain\u3000in\f\x85 "
+    (tmp_path / "text.txt").write_bytes(text.encode())
+    served = Words().entrances()["text"].decoded
+    assert served is not None
+    expected = [word.decode() for word in served(tf.constant(text)).numpy()]
+    assert expected == ["10\u00a0000", "\x1c", "rain\u3000in", "\x85"]
+    assert [word.decode() for word in Words().given(text).numpy()] == expected
+    assert Words().read(tmp_path / "text.txt") == expected
+
+
 def test_white_space_parts_the_words_that_are_shown_and_nothing_else_does():
     shown = Words().shown(["10\u00a0000", "\u00a0", "New York", "b"])
     assert shown == "10·000 · New·York b" and len(shown.split()) == 4
