@@ -251,7 +251,7 @@ def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str,
 
 def _measured_before(version: Path, data: Data, split: str) -> Measures:
     """Returns the measures of a pushed version's SavedModel on the same examples."""
-    run = SavedModel().endpoints(version, data.backbone.raw())[SERVING]
+    run: Any = SavedModel().endpoints(version, data.backbone.raw())[SERVING]
     tally = data.task.tally(data.classes)
     examples = terminal.shown(_singles(data, split), data.count(split), "the baseline")
     for first, (values, target) in enumerate(examples):

@@ -56,8 +56,15 @@ class Words(Kind, name="words"):
         return _words(file.read_text(encoding="utf-8-sig", errors="surrogateescape"))
 
     def entrances(self):
-        """Returns the words, or a text whose words white space parts."""
-        text = Entrance("string", (), lambda value: " ".join(value), tf.strings.split, _places)
+        """Returns the words, or a text whose words white space parts and have none in them."""
+        text = Entrance(
+            "string",
+            (),
+            request=" ".join,
+            decoded=tf.strings.split,
+            places=_places,
+            carries=lambda value: _words(" ".join(value)) == value,
+        )
         return {**super().entrances(), "text": text}
 
     def sample(self):
