@@ -156,7 +156,19 @@ def _described(exports: Path) -> tuple[Backbone, Task]:
         raise ValueError(f"{exports} has no model in its lineage.")
     fields = models[0]["asked"]["fields"]
     backbone = spec.parse(fields["backbone"]["value"], Backbone)
+    if _has_changed(backbone, fields["backbone"].get("fingerprint")):
+        print(
+            f"  The files of {backbone} have changed since {exports} was trained. They prepare the "
+            "data here, so answers may differ from those of its SavedModel."
+        )
     return backbone, spec.parse(fields["task"]["value"], Task)
+
+
+def _has_changed(backbone: Backbone, before: str | None) -> bool:
+    try:
+        return before is not None and backbone.fingerprint() != before
+    except ValueError:
+        return False  # A file is gone, perhaps of weights, which the exports have.
 
 
 def _novelty(exports: Path, exporter: Exporter) -> Novelty:

@@ -152,6 +152,29 @@ def test_what_is_not_there_is_told(version: Path, pictures: Path, tmp_path: Path
         predicted(tmp_path / "third", pictures, partial)
 
 
+@pytest.mark.parametrize(("now", "told"), [("a", False), ("b", True), (ValueError("gone"), False)])
+def test_files_of_a_backbone_that_have_changed_since_are_told(
+    now: Any,
+    told: bool,
+    version: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+):
+    def fingerprint(backbone: Tiny) -> str:
+        if isinstance(now, ValueError):
+            raise now
+        return now
+
+    monkeypatch.setattr(Tiny, "fingerprint", fingerprint)
+    copy = shutil.copytree(version, tmp_path / "version")
+    written = json.loads((copy / "manifest.json").read_text())
+    written["lineage"][1]["asked"]["fields"]["backbone"]["fingerprint"] = "a"
+    (copy / "manifest.json").write_text(json.dumps(written))
+    bulk_inferrer.prepared(copy, SavedModel(), 5)
+    assert ("The files of tiny have changed since" in capsys.readouterr().out) is told
+
+
 def test_the_runner_is_in_no_key(version: Path, pictures: Path, tmp_path: Path):
     fields = {"exporter": SavedModel(), "batch_size": 32, "beam_options": ""}
     inputs = {"exports": version, "data": pictures}
