@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline import (
     attack,
@@ -30,6 +30,7 @@ from pipeline.order import STEPS
 from pipeline.step import NotBlessed
 from pipeline.steps import evaluator, pusher, resolver
 from tlkeras import files, spec, terminal
+from tlkeras.backbone import require_read
 from tlkeras.measures import measures
 from tlkeras.report.page import number
 
@@ -84,7 +85,10 @@ def everything(config: Config) -> int:
 
     Raises:
         NotBlessed: The model, or an export of it, is worse than it has to be.
+        ValueError: The backbone does not read such data.
     """
+    backbone: Any = config.backbone
+    require_read(backbone, config.source.features())  # Before the data are read.
     resolver.named(config.baseline)  # A wrong one fails before the training.
     if config.sign_key:
         signing.private_key(config.sign_key)

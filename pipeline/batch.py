@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tlkeras import folders
+from pipeline import product
+from pipeline.version import manifest
+from tlkeras import folders, spec
 from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
 from tlkeras.data.records import Records
@@ -171,6 +173,61 @@ def of_folder(folder: Path, backbone: Backbone) -> Batch:
     if not _files(folder, kind.suffixes):
         raise ValueError(f"There are no files in {folder} that end in {', '.join(kind.suffixes)}.")
     return Files(folder, kind.suffixes)
+
+
+def of_path(path: Path, backbone: Backbone, version: Path) -> Batch:
+    """Returns what `of_folder` does, or the examples of a table or of a folder of scans.
+
+    Those are read as the data that a version was fitted to, if they are of the same source, and no
+    labels are read.
+
+    Raises:
+        ValueError: There is no such path, or it holds no examples of the backbone.
+    """
+    kinds = [*backbone.raw().values()]
+    if path.is_file():
+        if not all(kind.is_ready for kind in kinds):
+            keys = spec.listed([*backbone.raw()])
+            raise ValueError(f"{path} holds no {keys} itself; set --data to the folder of files.")
+        return of_source(
+            _unlabelled(like_trained(spec.parse(f"{path}", Source), version)), backbone
+        )
+    is_plain = (path / "info.json").exists() or any(_files(path, kinds[0].suffixes))
+    source = None if is_plain else spec.parse(f"{path}", Source)
+    if source is None or "label" not in spec.fields(type(source)):
+        return of_folder(path, backbone)
+    return of_source(_unlabelled(like_trained(source, version)), backbone)
+
+
+def like_trained(source: Source, version: Path) -> Source:
+    """Returns a source with the fields of that which a version was fitted to, but its own path.
+
+    One of another kind is returned as it is. A table beside the files of the training tells no
+    labels of others.
+    """
+    is_pushed = (version / "manifest.json").exists()
+    lineage = manifest(version)["lineage"] if is_pushed else product.lineage(version)
+    given: Any = source
+    for each in product.made_by("examples", lineage):
+        text = each["asked"]["fields"].get("source", {}).get("value", "")
+        if text.startswith(f"{source.member}("):
+            known: Any = spec.parse(text, Source)
+            has_table = "table" in spec.fields(type(known)) and known.table is not None
+            like = known.replace(path=given.path)
+            return _unlabelled(like) if has_table else like
+    return source
+
+
+# What fields have that name no label, nor whatever else an example to predict may lack.
+_NOTHING: dict[str, Any] = {
+    **{"label": None, "multilabel": False, "number": "", "table": None, "key": ""},
+    **{"split_column": "", "split_key": "", "group": ()},
+}
+
+
+def _unlabelled(source: Source) -> Source:
+    names = spec.fields(type(source))
+    return source.replace(**{name: none for name, none in _NOTHING.items() if name in names})
 
 
 def of_source(source: Source, backbone: Backbone) -> Batch:

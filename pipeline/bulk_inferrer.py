@@ -62,7 +62,9 @@ def predictions(
     out: Path,
     *,
     exports: Annotated[Path, "A pushed version, or the product exports."],
-    data: Annotated[Path, "A folder of files, at any depth, or the product examples."],
+    data: Annotated[
+        Path, "A folder of files, at any depth, a table of texts, or the product examples."
+    ],
     exporter: Exporter,
     batch_size: int,
     novelty: bool = False,
@@ -71,7 +73,8 @@ def predictions(
 ) -> None:
     """Writes the predictions to ``predictions.jsonl``, one object a line, in data order.
 
-    Each has an ``id``, a path below `data` or the example's name, and what `Task.record` returns.
+    A table or a folder of scans is read as those of the training, without labels. Each line has an
+    ``id``, a path below `data` or the example's name, and what `Task.record` returns.
     Of classification that is ``label``, ``classes`` and ``scores``, best first, and
     ``probabilities`` in the order of ``labels.txt``; of detection ``names``, ``scores`` and
     ``pixels``, the boxes. A mask is a PNG file, which the line names: ``category/1.jpg.png`` for
@@ -85,7 +88,7 @@ def predictions(
     predicting = prepared(exports, exporter, batch_size)
     if novelty:
         predicting = dataclasses.replace(predicting, novelty=_novelty(exports, exporter))
-    new = batch.of_folder(data.absolute(), predicting.backbone)
+    new = batch.of_path(data.absolute(), predicting.backbone, exports)
     shutil.copy(exports / "labels.txt", out / "labels.txt")
     seen = predicted(predicting, new, out, Runner(beam_runner, beam_options))
     if (exports / samples.COLUMNS).exists():
@@ -156,7 +159,19 @@ def _described(exports: Path) -> tuple[Backbone, Task]:
         raise ValueError(f"{exports} has no model in its lineage.")
     fields = models[0]["asked"]["fields"]
     backbone = spec.parse(fields["backbone"]["value"], Backbone)
+    if _has_changed(backbone, fields["backbone"].get("fingerprint")):
+        print(
+            f"  The files of {backbone} have changed since {exports} was trained. They prepare the "
+            "data here, so answers may differ from those of its SavedModel."
+        )
     return backbone, spec.parse(fields["task"]["value"], Task)
+
+
+def _has_changed(backbone: Backbone, before: str | None) -> bool:
+    try:
+        return before is not None and backbone.fingerprint() != before
+    except ValueError:
+        return False  # A file is gone, perhaps of weights, which the exports have.
 
 
 def _novelty(exports: Path, exporter: Exporter) -> Novelty:

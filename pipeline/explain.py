@@ -57,7 +57,9 @@ def explanations(
     out: Path,
     *,
     exports: Annotated[Path, "A pushed version, or the product exports, with model.keras."],
-    data: Annotated[Path, "A folder of files, at any depth, or the product examples."],
+    data: Annotated[
+        Path, "A folder of files, at any depth, a table of texts, or the product examples."
+    ],
     batch_size: int,
 ) -> None:
     """Writes what the predictions rest on to ``explanations.jsonl``, one object a line.
@@ -76,7 +78,7 @@ def explanations(
     described = bulk_inferrer.prepared(exports, Keras(), batch_size)
     model = Keras().model(exports, described.backbone, described.task, described.classes)
     explain = explanation.explainer(model, MOST)
-    new = batch.of_folder(data.absolute(), model.backbone)
+    new = batch.of_path(data.absolute(), model.backbone, exports)
     gallery: list[tuple[Shown, Sequence[Explanation]]] = []
     # Bytes of a file name that are not UTF-8 become JSON's own escapes.
     lines = (out / FILE).open("w", encoding="utf-8", errors="backslashreplace")

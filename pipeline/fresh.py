@@ -80,7 +80,7 @@ class Loaded:
 
     def called(
         self, kinds: Mapping[str, Kind], examples: Sequence[Mapping[str, Any]]
-    ) -> Future[dict[str, list[dict[str, Any]]]]:
+    ) -> Future[dict[str, list[dict[str, Any] | None]]]:
         """Begins to call every one of `Exporter.endpoints` with each of these raw examples."""
         return self._process.submit(_called, *self._key, kinds, examples)
 
@@ -133,7 +133,7 @@ def _called(
     threads: int,
     kinds: Mapping[str, Kind],
     examples: Sequence[Mapping[str, Any]],
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[dict[str, Any] | None]]:
     found, _ = _loaded(exporter, exports, threads)
     endpoints = found.endpoints(exports, kinds)
     return {name: [call(values) for values in examples] for name, call in endpoints.items()}

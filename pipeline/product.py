@@ -99,7 +99,9 @@ def differing(product: Path) -> list[str]:
 
 
 def contents(folder: Path) -> str:
-    """Returns the digest of a folder's files; for a product, from its manifest."""
+    """Returns the digest of a folder's files, or of a file; for a product, from its manifest."""
+    if folder.is_file():
+        return digest({folder.name: files.sha256(folder)})
     if (folder / MANIFEST).exists():
         return manifest(folder)["digest"]
     if not folder.is_dir():

@@ -24,7 +24,9 @@ from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.report import validation
 from tlkeras.report.page import number
 from tlkeras.source import Source
+from tlkeras.sources.dicom import DICOM
 from tlkeras.sources.folder import Folder
+from tlkeras.sources.nifti import NIfTI
 from tlkeras.spec import Spec
 
 PAGE = "validation.html"
@@ -62,7 +64,7 @@ def main(config: Validation) -> int:
     """
     _require_judge(config.model)
     predicting = bulk_inferrer.prepared(config.model, config.exporter, config.batch_size)
-    new = _batch(config.data, predicting.backbone, predicting.classes)
+    new = _batch(config.data, predicting.backbone, predicting.classes, config.model)
     config.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="_parts", dir=config.out) as parts:
         work = Path(parts)
@@ -97,19 +99,27 @@ def _require_judge(version: Path) -> None:
         each.read(version)
 
 
-def _batch(data: str, backbone: Backbone, classes: Sequence[str]) -> Batch:
-    """Returns the batch of a text: a folder without the classes of the model has no labels."""
+def _batch(data: str, backbone: Backbone, classes: Sequence[str], version: Path) -> Batch:
+    """Returns the batch of a text: a folder without the classes of the model has no labels.
+
+    A bare path is read as the data that the version was fitted to, if it is of the same source.
+    """
     path = spec.path(data)
     if path.is_dir() and (path / "info.json").exists():
         return batch.of_folder(path.absolute(), backbone)
     source = spec.parse(data, Source)
-    if isinstance(source, Folder) and path.is_dir() and not _has_classes(source, classes):
+    if path.exists():
+        source = batch.like_trained(source, version)
+    if path.is_dir() and not _has_classes(source, classes):
         print(f"  {data} has no folder of a class of the model, so there are no labels")
-        return batch.of_folder(path.absolute(), backbone)
+        return batch.of_path(path.absolute(), backbone, version)
     return batch.of_source(source, backbone)
 
 
 def _has_classes(source: Source, classes: Sequence[str]) -> bool:
+    """Returns whether a source that may have folders of classes has one of these."""
+    if not isinstance(source, Folder | DICOM | NIfTI):
+        return True
     try:
         return bool({*source.classes()} & {*classes})
     except ValueError:

@@ -10,17 +10,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scanner
 from conftest import Tiny
 from PIL import Image
+from toy_text import ToyText
 
-from pipeline import batch, bulk_inferrer, store
+from pipeline import batch, bulk_inferrer, store, validate
 from pipeline.bulk_inferrer import predictions
+from tlkeras.backbone import Backbone
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.frameworks import tf
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.source import Source
+from tlkeras.sources.csv import CSV
+from tlkeras.sources.dicom import DICOM
 from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.detection import Detection
@@ -45,10 +51,10 @@ def version(model: TransferModel, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
-def described(out: Path, task: Task) -> None:
+def described(out: Path, task: Task, backbone: Backbone = Tiny()) -> None:  # noqa: B008
     """Writes what tells of a version's model."""
     (out / "labels.txt").write_text("\n".join(CLASSES) + "\n")
-    fields = {"backbone": {"value": Tiny().full()}, "task": {"value": task.full()}}
+    fields = {"backbone": {"value": backbone.full()}, "task": {"value": task.full()}}
     lineage = [{"step": "examples", "asked": {"fields": {}}}]
     lineage.append({"step": "model", "asked": {"fields": fields}})
     (out / "manifest.json").write_text(json.dumps({"lineage": lineage}))
@@ -152,6 +158,29 @@ def test_what_is_not_there_is_told(version: Path, pictures: Path, tmp_path: Path
         predicted(tmp_path / "third", pictures, partial)
 
 
+@pytest.mark.parametrize(("now", "told"), [("a", False), ("b", True), (ValueError("gone"), False)])
+def test_files_of_a_backbone_that_have_changed_since_are_told(
+    now: Any,
+    told: bool,
+    version: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+):
+    def fingerprint(backbone: Tiny) -> str:
+        if isinstance(now, ValueError):
+            raise now
+        return now
+
+    monkeypatch.setattr(Tiny, "fingerprint", fingerprint)
+    copy = shutil.copytree(version, tmp_path / "version")
+    written = json.loads((copy / "manifest.json").read_text())
+    written["lineage"][1]["asked"]["fields"]["backbone"]["fingerprint"] = "a"
+    (copy / "manifest.json").write_text(json.dumps(written))
+    bulk_inferrer.prepared(copy, SavedModel(), 5)
+    assert ("The files of tiny have changed since" in capsys.readouterr().out) is told
+
+
 def test_the_runner_is_in_no_key(version: Path, pictures: Path, tmp_path: Path):
     fields = {"exporter": SavedModel(), "batch_size": 32, "beam_options": ""}
     inputs = {"exports": version, "data": pictures}
@@ -161,6 +190,69 @@ def test_the_runner_is_in_no_key(version: Path, pictures: Path, tmp_path: Path):
             predictions, tmp_path / "out", {**fields, "beam_runner": runner}, inputs, said.append
         )
     assert said[1] == "reused" != said[0]
+
+
+def trained_on(source: Source, out: Path) -> Path:
+    """Writes what tells of the data of a version."""
+    out.mkdir(exist_ok=True)
+    fields = {"source": {"value": source.full()}}
+    lineage = [{"step": "examples", "asked": {"fields": fields}}]
+    (out / "manifest.json").write_text(json.dumps({"lineage": lineage}))
+    return out
+
+
+def test_a_table_is_read_by_the_columns_of_the_training_and_needs_no_labels(tmp_path: Path):
+    (tmp_path / "new.csv").write_text("review,said\nthe good soup,yes\nso bad,no\n")
+    source = CSV(tmp_path / "old.csv", text="review", pair="said", label="stars", group="place")
+    version = trained_on(source, tmp_path / "version")
+    new = batch.of_path(tmp_path / "new.csv", ToyText(input="pair"), version)
+    rows = [one.values for one in new.between(ToyText(input="pair"), "", 0, 2)]
+    assert new.counts() == {"": 2} and rows[1] == {"text": "so bad", "pair": "no"}
+    (tmp_path / "new.jsonl").write_text('{"text": "so bad"}\n')
+    assert batch.of_path(tmp_path / "new.jsonl", ToyText(), version).counts() == {"": 1}
+    with pytest.raises(ValueError, match=r"new.csv holds no image itself; set --data to the folde"):
+        batch.of_path(tmp_path / "new.csv", Tiny(), version)
+
+
+def test_predictions_of_a_table_are_found_again_until_it_changes(tmp_path: Path):
+    version, table = tmp_path / "version", tmp_path / "new.csv"
+    version.mkdir()
+    SavedModel().write(TransferModel(ToyText(), Classification(), CLASSES, seed=1), None, version)
+    described(version, Classification(), ToyText())
+    said: list[str] = []
+    for text in ("text\nso bad\n", "text\nso bad\n", "text\nso bad\nthe soup\n"):
+        table.write_text(text)
+        fields = {"exporter": SavedModel(), "batch_size": 4, "novelty": False}
+        inputs = {"exports": version, "data": table}
+        out = tmp_path / f"out{text.count('o')}"
+        store.make(predictions, out, fields, inputs, said.append)
+        lines = (out / bulk_inferrer.FILE).read_text().splitlines()
+        assert len(lines) == text.count("\n") - 1 and "label" in json.loads(lines[0])
+    assert [each == "reused" for each in said] == [False, True, False]
+
+
+@pytest.mark.parametrize("table", [None, Path("labels.csv")])
+def test_scans_are_read_in_the_window_of_the_training_and_need_no_labels(
+    table: Path | None, tmp_path: Path
+):
+    scanner.shapes(tmp_path / "new", 4)
+    (tmp_path / "new/disk").rename(tmp_path / "new/2024")
+    (tmp_path / "new/ring").rename(tmp_path / "new/2025")
+    trained = DICOM(tmp_path / "old", window=(300, 900), frames="middle", table=table)
+    version = trained_on(trained, tmp_path / "version")
+    expected = DICOM(tmp_path / "new", window=(300, 900), frames="middle", label=None)
+    assert batch.of_path(tmp_path / "new", Tiny(), version) == batch.Labelled(expected)
+    new = validate._batch(f"{tmp_path / 'new'}", Tiny(), ["disk", "ring"], version)
+    assert new == batch.Labelled(expected)
+    (one, *_) = new.between(Tiny(), "", 0, 4)
+    assert not one.problem and new.counts() == {"": 4}
+
+
+def test_scans_in_folders_of_the_classes_are_judged_with_their_labels(tmp_path: Path):
+    scanner.shapes(tmp_path / "new", 4)
+    version = trained_on(DICOM(tmp_path / "old", window=(300, 900)), tmp_path / "version")
+    new = validate._batch(f"{tmp_path / 'new'}", Tiny(), ["disk", "ring"], version)
+    assert new == batch.Labelled(DICOM(tmp_path / "new", window=(300, 900)))
 
 
 @pytest.fixture(scope="module")

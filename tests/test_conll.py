@@ -52,6 +52,32 @@ def test_the_columns_of_words_and_tags_may_be_others(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("comments", "row", "word", "tag"),
+    [
+        ("# id 6423\tdomain=en\n", "{} _ _ {}\n", 0, -1),  # MultiCoNER
+        ("#\thttps://de.wikipedia.org\t[2009]\n", "1\t{}\t{}\tO\n", 1, 2),  # GermEval 2014
+        ("# sent_id = 1\n# text = Ann #\n", "1\t{}\t{}\t-\t-\n", 1, 2),  # Universal NER
+    ],
+)
+def test_comments_ahead_of_a_sentence_are_no_words(
+    comments: str, row: str, word: int, tag: int, tmp_path: Path
+):
+    text = comments + row.format("Ann", "B-PER") + row.format("#", "O")
+    source = sentences(tmp_path, f"{text}\n-DOCSTART-\n{text}\n{comments}", word=word, tag=tag)
+    assert tagged(source) == [[("Ann", "B-PER"), ("#", "O")]] * 2
+    assert [values["words"] for _, values in source.between(1, 2)] == [["Ann", "#"]]
+    with pytest.raises(ValueError, match=r"line \d has \d columns, expected"):
+        sentences(tmp_path, text * 2, word=word, tag=tag).classes()
+
+
+@pytest.mark.parametrize("part", ["\t", " "])
+def test_a_sentence_may_begin_with_the_word_that_begins_comments(part: str, tmp_path: Path):
+    source = sentences(tmp_path, f"#{part}O\nx{part}B-a\n\n#{part}O\n")
+    assert tagged(source) == [[("#", "O"), ("x", "B-a")], [("#", "O")]]
+    assert tagged(sentences(tmp_path, f"#{part}O\n")) == [[("#", "O")]]
+
+
+@pytest.mark.parametrize(
     ("several", "expected"), [("first", "B-a"), ("last", "B-b"), ("none", "O")]
 )
 def test_of_several_tags_one_counts_and_they_are_counted(

@@ -67,6 +67,19 @@ def test_a_bare_folder_of_dicom_files_is_this_source(tmp_path):
     assert spec.parse(str(tmp_path / "scans"), Source) == DICOM(tmp_path / "scans")
 
 
+def test_pictures_of_which_nothing_is_known_need_no_class_folders(tmp_path):
+    expected = seen(DICOM(shapes(tmp_path / "scans", 4)))
+    (tmp_path / "scans/disk").rename(tmp_path / "scans/ring/2024")
+    source = DICOM(tmp_path / "scans", label=None)
+    assert [*source.features()] == ["image"] and source.classes() == ()
+    found = seen(source)
+    assert {*found} == {*expected} and all((found[each] == expected[each]).all() for each in found)
+    assert [row.keys() for _, row in source.examples()] == [{"image"}] * 4
+    assert not any(numbers for _, numbers in source.labels())
+    with pytest.raises(ValueError, match=r"dicom\.label is None, expected a column of the table"):
+        DICOM(tmp_path / "scans", label=None, table=tmp_path / "labels.csv")
+
+
 @pytest.mark.parametrize("key", ["SOPInstanceUID", "PatientID", "file", "name", "path"])
 def test_a_table_names_pictures_by_uid_by_patient_or_by_file(key, tmp_path):
     made = {}

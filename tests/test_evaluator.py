@@ -1,5 +1,6 @@
 """The step that judges a model, and what else reads one."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -8,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Tiny
+from conftest import Tiny, Wordy
+from toy_text import ToyText
 
 from pipeline import product, store
 from pipeline.config import Config
@@ -339,6 +341,27 @@ def test_a_baseline_of_other_classes_is_refused_before_anything_is_measured(
     monkeypatch.delattr(evaluator, "_measured")
     with pytest.raises(ValueError, match=r"predicts 2 other classes than the 3 of the examples"):
         evaluated(tmp_path / "out", recorded, model)
+
+
+@pytest.mark.parametrize(
+    ("value", "fingerprint", "message"),
+    [
+        (Wordy(input="text").full(), "", ""),
+        (Wordy(input="text", length=99).full(), "", ""),
+        (ToyText().full(), "", "rates other pieces of texts"),
+        (Wordy(input="text").full(), "f00", "or the files of wordy.* have changed since"),
+        ("gpt2(weights='gone/')", "f00", r"pieces are not known: .*gone/.*--baseline=none"),
+    ],
+)
+def test_a_baseline_of_other_pieces_is_refused(
+    value: str, fingerprint: str, message: str, tmp_path: Path
+):
+    fields = {"backbone": {"value": value, "fingerprint": fingerprint}}
+    lineage = [{"step": "model", "asked": {"fields": fields}}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"lineage": lineage}))
+    expected = pytest.raises(ValueError, match=message) if message else contextlib.nullcontext()
+    with expected:
+        evaluator._require_pieces(tmp_path, Wordy(input="text"))
 
 
 def test_a_model_is_measured_in_float32_also_where_there_is_a_faster_one(

@@ -24,6 +24,7 @@ from tlkeras.tasks.multilabel import Multilabel
 from tlkeras.tasks.regression import Regression
 from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.tasks.tagging import Tagging
+from tlkeras.texts.bytepairs import LETTERS, BytePairs
 
 TEXT = "so  the good soup\nwas bad fine sour"
 
@@ -107,7 +108,7 @@ def weigh(texts):
 
     def weigh(*several):
         inputs = texts.backbone.preprocess({"text": tf.constant(several)})
-        return inputs, way([[text.split()] for text in several], inputs)
+        return inputs, way([[text] for text in several], inputs)
 
     return weigh
 
@@ -139,7 +140,7 @@ def test_the_weights_of_words_add_up_to_what_the_words_change(texts, weigh):
 def test_a_word_has_the_integral_of_its_gradient(texts, weigh, monkeypatch):
     inputs, (few,) = weigh(TEXT)
     monkeypatch.setattr(pieces, "STEPS", 60)
-    (many,) = Pieces(texts)([[TEXT.split()]], inputs)
+    (many,) = Pieces(texts)([[TEXT]], inputs)
     np.testing.assert_allclose(few.weights, many.weights, atol=1e-4)
 
 
@@ -166,6 +167,24 @@ def test_a_long_text_leaves_the_words_of_the_other_their_weights():
     ((found,),) = explain([{"text": "good " * 200, "pair": "soup so bad"}])
     weights = [weight for _, weight in found.words]
     assert len(weights) == 203 and all(weights[-3:])
+
+
+@pytest.mark.parametrize(
+    ("texts", "owners"),
+    [
+        (["ab x", "ab ab"], [0, 1, 1, 2, 3]),
+        ([["ab", "x"], ["ab", "ab"]], [0, 1, 1, 2, 3]),
+        (["x\nab ab\t\nab"], [0, -1, 1, 2, -1, -1, 3]),
+        (["ab "], [0, -1]),
+        ([" ab  ab", "\n", "\n ab"], [0, -1, 1, -1, -1, 2]),
+    ],
+)
+def test_a_word_owns_its_pieces_with_and_without_a_space_before_it(texts, owners):
+    tokenizer = BytePairs((*LETTERS, "ab", "\u0120ab"), ("a b", "\u0120 ab"))
+    parts = [text if isinstance(text, str) else " ".join(text) for text in texts]
+    ids = [tokenizer(part, 8).numpy() for part in parts]
+    row = np.concatenate([each[each >= 0] for each in ids])
+    assert pieces._owners(tokenizer, [texts], row[None]).tolist() == [owners]
 
 
 def test_words_without_a_piece_have_no_weight_and_no_mark(weigh):

@@ -105,6 +105,17 @@ def test_a_cache_of_no_sensible_size_is_refused(tmp_path, gigabytes):
         Cache(tmp_path, gigabytes)
 
 
+def test_other_files_of_a_backbone_give_other_features_and_another_fit(data, tmp_path, monkeypatch):
+    features.at(make(), data, TAPS[:1], Cache(tmp_path / "cache"), "float32")
+    FineTune((Phase(epochs=1),), cache="none").fit(make(), data, tmp_path / "fit")
+    before = entries(tmp_path / "cache")
+    monkeypatch.setattr(Tiny, "fingerprint", lambda backbone: "another vocab.txt")
+    features.at(make(), data, TAPS[:1], Cache(tmp_path / "cache"), "float32")
+    assert len(before) == 2 and len(entries(tmp_path / "cache")) == 4
+    with pytest.raises(ValueError, match=r"another fit, with backbone's files , not another voc"):
+        FineTune((Phase(epochs=1),), cache="none").fit(make(), data, tmp_path / "fit")
+
+
 def test_of_features_no_more_are_kept_than_of_their_targets(data, tmp_path, monkeypatch, capsys):
     count, sizes = data.count("train"), {"float32": 96, "float16": 1}  # As of many classes.
     limit = (count * sizes["float16"] + 20 * sizes["float32"]) / 1e9

@@ -273,6 +273,13 @@ def test_an_endpoint_of_another_shape_is_one_message(products, tmp_path, monkeyp
         judged(products, tmp_path / "out")
 
 
+def test_an_example_that_an_endpoint_does_not_carry_is_no_reason(
+    products, tmp_path, monkeypatch, here
+):
+    monkeypatch.setattr(TFLite, "endpoints", lambda *_: {"text": lambda values: None})
+    assert judged(products, tmp_path / "out")["reasons"] == []
+
+
 def test_every_batch_is_compared_with_what_keras_served_for_it(
     products, tmp_path, monkeypatch, here
 ):

@@ -21,6 +21,7 @@ from tlkeras.data.splits import Split
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.measures.language_modeling import LanguageTally
+from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.sources.csv import CSV
@@ -82,6 +83,12 @@ def test_a_text_is_as_probable_alone_as_beside_longer_ones(model):
     together = served(model, TEXTS)["log_probabilities"].sum(axis=1)
     alone = [served(model, [text])["log_probabilities"].sum() for text in TEXTS]
     assert_near(together, np.array(alone), 64)
+
+
+def test_features_do_not_depend_on_how_much_of_the_padding_is_run(model):
+    inputs = model.backbone.preprocess({"text": tf.constant(["a b", "a"])})
+    whole, shortened = (run(model)(inputs) for run in (vector.served, vector.predicted))
+    assert_near(shortened[vector.FEATURES], whole[vector.FEATURES].numpy(), 64)
 
 
 def test_the_measures_are_those_of_the_sums():

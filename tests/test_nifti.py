@@ -262,3 +262,12 @@ def test_slices_are_found_again_by_the_content_of_their_file(tmp_path):
     ingest.write_examples(NIfTI(tmp_path / "scans"), Split(), tmp_path / "out", lambda text: None)
     found = Counter(row.sha256 for row in traits.read(tmp_path / "out"))
     assert found == {hashlib.sha256(file.read_bytes()).hexdigest(): 5 for file in files}
+
+
+def test_slices_of_which_nothing_is_known_need_no_class_folders(tmp_path):
+    volume(tmp_path / "scans" / "a.nii.gz")
+    volume(tmp_path / "scans" / "late" / "b.nii.gz")
+    source = NIfTI(tmp_path / "scans", label=None, slices="middle")
+    assert [identity for identity, _ in source.examples()] == ["a.nii.gz#3", "late/b.nii.gz#3"]
+    assert [row.keys() for _, row in source.examples()] == [{"image"}] * 2
+    assert source.classes() == () and [*source.features()] == ["image"]

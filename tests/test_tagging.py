@@ -459,6 +459,16 @@ def test_a_saved_model_takes_words_and_answers_with_tags(tmp_path):
     assert [row.count("") for row in tags] == [4, 5]
 
 
+def test_words_with_white_space_are_sent_as_words_and_not_as_a_text(tmp_path):
+    model = TransferModel(WORDS, Tagging(), ("B-x", "I-x", "O"))
+    SavedModel().write(model, None, tmp_path)
+    calls = SavedModel().endpoints(tmp_path, WORDS.raw())
+    carried = {name: call({"words": ["a b", "c"]}) is not None for name, call in calls.items()}
+    assert carried == {"serving_default": True, "text": False, "examples": True}
+    one, other = (calls[name]({"words": ["a\u00a0b", "c"]}) for name in ("serving_default", "text"))
+    assert one and other and one["tags"].tolist() == other["tags"].tolist()
+
+
 def test_a_backbone_without_words_is_refused():
     texts = dataclasses.replace(WORDS, input="text")
     example = {"text": tf.constant("a"), "tags": tf.constant([0])}

@@ -8,13 +8,24 @@ import numpy as np
 import pytest
 from toy_text import ToyText, written
 
-from tlkeras.backbone import Backbone
+from pipeline.__main__ import everything
+from pipeline.config import Config
+from tlkeras.backbone import Backbone, require_read
+from tlkeras.backbones.hub_text import Bert
+from tlkeras.backbones.starter import Starter
+from tlkeras.backbones.starter_text import StarterText
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.frameworks import keras, tf
+from tlkeras.kinds.image import Image
+from tlkeras.kinds.label import Label
+from tlkeras.kinds.labels import Labels
+from tlkeras.kinds.mask import Mask
+from tlkeras.kinds.text import Text
 from tlkeras.kinds.words import Words
 from tlkeras.model import graph
+from tlkeras.sources.csv import CSV
 from tlkeras.sources.embedded import Embedded
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.tagging import Tagging
@@ -131,9 +142,58 @@ def test_words_are_given_as_a_list_or_as_a_text():
     assert kind.given("").shape == (0,)
 
 
+def test_a_text_has_the_same_words_in_python_in_a_file_and_in_what_is_served(tmp_path):
+    text = "\v10\u00a0000 \t\x1c\r\nrain\u3000in\f\x85 "
+    (tmp_path / "text.txt").write_bytes(text.encode())
+    served = Words().entrances()["text"].decoded
+    assert served is not None
+    expected = [word.decode() for word in served(tf.constant(text)).numpy()]
+    assert expected == ["10\u00a0000", "\x1c", "rain\u3000in", "\x85"]
+    assert [word.decode() for word in Words().given(text).numpy()] == expected
+    assert Words().read(tmp_path / "text.txt") == expected
+
+
 def test_white_space_parts_the_words_that_are_shown_and_nothing_else_does():
     shown = Words().shown(["10\u00a0000", "\u00a0", "New York", "b"])
     assert shown == "10·000 · New·York b" and len(shown.split()) == 4
+
+
+TWO = {"text": Text(), "pair": Text(), "label": Label()}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "kinds", "message"),
+    [
+        (
+            StarterText(length=64),
+            TWO,
+            r"leaves out pair, .*: write .*\(length=64, input='pair'\), or",
+        ),
+        (Bert("MiniLM/"), TWO, r"leaves out pair, .*\(weights='MiniLM/', input='pair'\), or leave"),
+        (
+            Bert(),
+            {"words": Words(), "tags": Labels()},
+            r"bert reads 'text' of kind text; .*'words' of kind words.* bert\(input='words'\) re",
+        ),
+        (StarterText(), {"image": Image()}, r"the examples have 'image' of kind image\.$"),
+    ],
+)
+def test_a_network_that_could_read_more_of_the_examples_is_told_how(backbone, kinds, message):
+    with pytest.raises(ValueError, match=message):
+        require_read(backbone, kinds)
+
+
+def test_a_network_may_leave_out_what_it_could_never_read():
+    require_read(Starter(), {"image": Image(), "caption": Text(), "mask": Mask()})
+    require_read(Starter(), {"image": Image(), "text": Text(), "pair": Text()})
+    require_read(StarterText(), {"text": Text(), "image": Image()})
+    require_read(StarterText(input="pair"), TWO)
+
+
+def test_a_second_text_that_is_not_read_is_told_before_the_data_are_read(tmp_path):
+    source = CSV(tmp_path / "nli.csv", text="premise", pair="hypothesis")
+    with pytest.raises(ValueError, match="starter_text reads text and leaves out pair"):
+        everything(Config(source=source, backbone=StarterText(), task=Classification()))
 
 
 class Pieces(Backbone, name="pieces_of_a_test"):

@@ -37,6 +37,10 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         """The example keys that `preprocess` reads."""
         return tuple(self.raw())
 
+    def forms(self) -> Sequence[Backbone]:
+        """Returns this network once for each form of data that it can read, as one text or two."""
+        return (self,)
+
     @abc.abstractmethod
     def build(self) -> keras.Model:
         """Returns a new flat Functional model with the pretrained weights; its output is a dict.
@@ -121,3 +125,27 @@ def grouped(
             current = prefix + next(group for group in match.groups() if group)
         blocks.setdefault(current, []).append(layer)
     return {name: layers for name, layers in blocks.items() if layers}
+
+
+def require_read(backbone: Backbone, kinds: Mapping[str, Kind]) -> None:
+    """Raises ValueError if a backbone cannot read examples, or reads a part of what it could.
+
+    Args:
+        backbone: The network.
+        kinds: Those of the examples, by key.
+    """
+    read = backbone.raw()
+    forms = [each for each in backbone.forms() if each.raw().items() <= kinds.items()]
+    best = max(forms, key=lambda each: len(each.raw()), default=None)
+    for key, kind in read.items():
+        if kinds.get(key) != kind:
+            advice = f" {best} reads {', '.join(best.raw())}." if best else ""
+            raise ValueError(
+                f"{backbone.name} reads {key!r} of kind {kind}; the examples have "
+                f"{', '.join(f'{name!r} of kind {each}' for name, each in kinds.items())}.{advice}"
+            )
+    if best and (left := [key for key in best.raw() if key not in read]):
+        raise ValueError(
+            f"{backbone.name} reads {', '.join(read)} and leaves out {', '.join(left)}, which the "
+            f"examples have as well: write {best}, or leave {', '.join(left)} out of the source."
+        )

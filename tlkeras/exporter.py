@@ -171,11 +171,12 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
 
     def endpoints(
         self, out: Path, kinds: Mapping[str, Kind]
-    ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]]:
+    ) -> dict[str, Callable[[Mapping[str, Any]], dict[str, Any] | None]]:
         """Returns the ways in which clients call the export with raw examples, by name.
 
         Each takes the standard values of one example by key, of these kinds (`Backbone.raw`), and
-        returns the served outputs, NumPy arrays of a batch of one.
+        returns the served outputs, NumPy arrays of a batch of one. It returns None where a value
+        cannot be sent so, see `Entrance.carries`; `SERVING` takes each.
         """
         return {}
 

@@ -38,6 +38,7 @@ class Entrance:
             `Backbone.preprocess` as it was sent.
         places: From the tensor of a batch of texts, string [b], to where the words of each begin
             and end, in characters: int32 [b, words, 2]. None if the client sends no whole texts.
+        carries: Whether a standard value arrives as it is. None if each does.
     """
 
     dtype: str
@@ -45,6 +46,7 @@ class Entrance:
     request: Callable[[Any], Any]
     decoded: Callable[[Any], Any] | None = None
     places: Callable[[Any], Any] | None = None
+    carries: Callable[[Any], bool] | None = None
 
 
 class Kind(Spec, plugins="tlkeras.kinds"):

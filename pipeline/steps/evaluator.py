@@ -14,7 +14,7 @@ from pipeline import product
 from pipeline.step import NotBlessed, Step
 from pipeline.steps import resolver
 from pipeline.version import manifest
-from tlkeras import files, hardware, terminal
+from tlkeras import files, hardware, spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
 from tlkeras.data.batches import Data
@@ -77,6 +77,8 @@ def evaluation(
     baseline = resolver.read(resolved)
     if baseline:
         _require_classes(baseline, data)
+        if task.rates_pieces:
+            _require_pieces(baseline, backbone)
     with hardware.in_float32():
         besides = [*_uncalibrated(model, data), *_sets(fitted, data, conformal, split, out)]
         found = _measured(fitted, data, split, out, [*besides, *tallies])
@@ -275,7 +277,7 @@ def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str,
 
 def _measured_before(version: Path, data: Data, split: str) -> Measures:
     """Returns the measures of a pushed version's SavedModel on the same examples."""
-    run = SavedModel().endpoints(version, data.backbone.raw())[SERVING]
+    run: Any = SavedModel().endpoints(version, data.backbone.raw())[SERVING]
     tally = data.task.tally(data.classes)
     examples = terminal.shown(_singles(data, split), data.count(split), "the baseline")
     for first, (values, target) in enumerate(examples):
@@ -369,4 +371,29 @@ def _require_classes(version: Path, data: Data) -> None:
         raise ValueError(
             f"{version} predicts {len(labels)} other classes than the {len(data.classes)} of the "
             "examples, so the two cannot be compared; give --baseline=none, or another --name."
+        )
+
+
+def _require_pieces(version: Path, backbone: Backbone) -> None:
+    """Raises ValueError unless a pushed version reads texts in the same pieces as a backbone.
+
+    A text has fewer pieces in a larger vocabulary, each of them less probable.
+    """
+    (made, *_) = product.made_by("model", manifest(version)["lineage"])
+    asked = made["asked"]["fields"]["backbone"]
+    if asked["value"] == backbone.full() and asked["fingerprint"] == backbone.fingerprint():
+        return
+    before = spec.parse(asked["value"], Backbone)
+    try:
+        changed = asked["fingerprint"] != before.fingerprint()
+        alike = before.tokenizer.vocabulary == backbone.tokenizer.vocabulary
+    except ValueError as error:
+        raise ValueError(
+            f"{version} cannot be compared, as its pieces are not known: {error} Give "
+            "--baseline=none."
+        ) from None
+    if changed or not alike:
+        raise ValueError(
+            f"{version} rates other pieces of texts, or the files of {asked['value']} have changed "
+            "since, so the two cannot be compared; give --baseline=none, or another --name."
         )

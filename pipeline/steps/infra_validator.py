@@ -150,9 +150,14 @@ class _Judged:
         except ValueError as error:
             raise self._unmeasured(error) from None
 
-    def add_calls(self, endpoint: str, answers: Sequence[Mapping[str, Any]]) -> None:
-        """Adds what clients get at an endpoint for the first examples, one at a time."""
+    def add_calls(self, endpoint: str, answers: Sequence[Mapping[str, Any] | None]) -> None:
+        """Adds what clients get at an endpoint for the first examples, one at a time.
+
+        There is no answer to an example that the endpoint does not carry.
+        """
         for i, answer in enumerate(answers):
+            if answer is None:
+                continue
             wanted = {name: array[i : i + 1] for name, array in self._expected.items()}
             try:
                 found = _kept(self._data.task, answer, wanted)

@@ -157,6 +157,9 @@ class HubText(Backbone):
         network.name = self.name
         return network
 
+    def forms(self):
+        return inputs.forms(self)
+
     def raw(self):
         return inputs.raw(self.input)
 

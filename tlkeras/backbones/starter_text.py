@@ -47,6 +47,9 @@ class StarterText(Backbone, name=NAME):
             layer.set_weights([arrays[weight.path] for weight in layer.weights])
         return made
 
+    def forms(self):
+        return inputs.forms(self)
+
     def raw(self):
         return inputs.raw(self.input)
 

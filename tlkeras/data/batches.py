@@ -13,7 +13,7 @@ import numpy as np
 
 from tlkeras import augment, spec
 from tlkeras.augment import Augment
-from tlkeras.backbone import Backbone
+from tlkeras.backbone import Backbone, require_read
 from tlkeras.data import reading, records
 from tlkeras.data.records import Info
 from tlkeras.frameworks import PARALLEL, as_written, tf
@@ -300,15 +300,11 @@ class Data:
         """The features that backbone and task read.
 
         Raises:
-            ValueError: The examples do not have one of them.
+            ValueError: The examples do not have one of them, or have more that the backbone could
+                read.
         """
         kinds = self.info.features
-        for key, kind in self.backbone.raw().items():
-            if kinds.get(key) != kind:
-                raise ValueError(
-                    f"{self.backbone.name} reads {key!r} of kind {kind}; the examples have "
-                    f"{', '.join(f'{name!r} of kind {each}' for name, each in kinds.items())}."
-                )
+        require_read(self.backbone, kinds)
         for key in self.task.reads:
             if key not in kinds:
                 raise ValueError(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tlkeras.explaining import chosen
+from tlkeras.explaining import chosen, pieces
 from tlkeras.explaining.maps import Places
 from tlkeras.explaining.pieces import Pieces, Weighed
 from tlkeras.frameworks import tf
@@ -155,24 +154,20 @@ def _of_places(of: str, value: float, places: np.ndarray) -> Explanation:
 
 
 def _of_texts(model: TransferModel, most: int) -> Explain:
-    pieces = Pieces(model, most)
+    weigh = Pieces(model, most)
 
     def explain(examples: Sequence[Values]) -> list[list[Explanation]]:
         if not examples:
             return []
         kinds = model.backbone.raw()
-        texts = [[_words(values[key]) for key in kinds] for values in examples]
+        texts = [[values[key] for key in kinds] for values in examples]
         inputs = model.backbone.preprocess(_stacked(model, examples))
         return [
-            _of_words(model.classes, each, len(own[0]))
-            for own, each in zip(texts, pieces(texts, inputs), strict=True)
+            _of_words(model.classes, each, len(pieces.words(own[0])))
+            for own, each in zip(texts, weigh(texts, inputs), strict=True)
         ]
 
     return explain
-
-
-def _words(text: str | Sequence[str]) -> Sequence[str]:
-    return re.findall(r"\S+", text) if isinstance(text, str) else text
 
 
 def _stacked(model: TransferModel, examples: Sequence[Values]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import functools
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,9 @@ from tlkeras.model.transfer_model import TransferModel
 
 STEPS = 24
 """Points of the quadrature of Gauss and Legendre."""
+
+Text = str | Sequence[str]
+"""A text, or its words."""
 
 
 class Weighed(NamedTuple):
@@ -54,18 +58,18 @@ class Pieces:
         self._before = keras.Model(body.input, embedded)
         self._rest = graph.segment(body, [*body.inputs, *embedded], body.output)
 
-    def __call__(self, texts: Sequence[Sequence[Sequence[str]]], inputs: Any) -> list[Weighed]:
+    def __call__(self, texts: Sequence[Sequence[Text]], inputs: Any) -> list[Weighed]:
         """Returns the weights of the words of examples.
 
         Args:
-            texts: Of every example the words of each of its texts.
+            texts: The texts of every example.
             inputs: What the backbone makes of the examples, a batch.
         """
         ids = np.asarray(_ids(inputs))
         owners = _owners(self._model.backbone.tokenizer, texts, ids)
         return [
             self._weighed(
-                [*itertools.chain(*each)],
+                [*itertools.chain(*map(words, each))],
                 owners[i],
                 keras.tree.map_structure(lambda x: x[i : i + 1], inputs),  # noqa: B023
             )
@@ -142,38 +146,69 @@ def _ids(inputs: Any) -> Any:
     return inputs["token_ids"] if isinstance(inputs, Mapping) else inputs
 
 
-def _owners(
-    tokenizer: Any, texts: Sequence[Sequence[Sequence[str]]], ids: np.ndarray
-) -> np.ndarray:
+def words(text: Text) -> Sequence[str]:
+    """Returns the words of a text, which white space parts."""
+    return re.findall(r"\S+", text) if isinstance(text, str) else text
+
+
+def _owners(tokenizer: Any, texts: Sequence[Sequence[Text]], ids: np.ndarray) -> np.ndarray:
     """Returns the word of every piece, int32 [b, length]; -1 of special pieces and of padding.
 
     The pieces of the words alone are found again, in order, among those of the text.
     """
     owners, length = np.full(ids.shape, -1, np.int32), ids.shape[1]
-    # No more words of a text than have a piece each, so that a long text takes no longer.
-    few = [[*itertools.chain(*(text[:length] for text in each))] for each in texts]
-    room = 4 * length * max(map(len, texts))
-    found = tokenizer.words(tf.ragged.constant(few, dtype=tf.string), room)
-    end = len(tokenizer.frame(1)[1])
-    for row, whole, own, begun, each in zip(
-        owners, ids, *map(np.asarray, found), texts, strict=True
-    ):
-        places = np.flatnonzero(begun >= 0)
-        if not len(places):
-            continue
-        last = int((own != tokenizer.padding_id).sum()) - end
-        known = np.full(room, -1, np.int32)
-        counts = np.diff(np.append(places, max(last, places[-1] + 1)))
-        numbers = _numbers(each, length)[begun[places]]
-        known[places[0] : places[0] + counts.sum()] = np.repeat(numbers, counts)
-        matcher = difflib.SequenceMatcher(None, own.tolist(), whole.tolist(), autojunk=False)
+    begin, *_, end = tokenizer.frame(1)
+    runs = [_runs(each, length) for each in texts]
+    if not (every := [run.words for run in itertools.chain(*runs)]):
+        return owners
+    room = length + len(begin) + len(end)
+    found = tokenizer.words(tf.ragged.constant(every, dtype=tf.string), room)
+    rows = zip(*map(np.asarray, found), strict=True)
+    for row, whole, each in zip(owners, ids, runs, strict=True):
+        alone, known = [], []
+        for run, (own, begun) in zip(each, rows, strict=False):
+            own, begun = own[len(begin) :], begun[len(begin) :]
+            count = int((own != tokenizer.padding_id).sum()) - len(end)
+            places = np.maximum.accumulate(np.where(begun >= 0, np.arange(len(begun)), 0))[:count]
+            alone += own[:count].tolist()
+            known += np.asarray(run.numbers)[begun[places]].tolist()
+        matcher = difflib.SequenceMatcher(None, alone, whole.tolist(), autojunk=False)
         for here, there, size in matcher.get_matching_blocks():
             row[there : there + size] = known[here : here + size]
     return owners
 
 
-def _numbers(texts: Sequence[Sequence[str]], most: int) -> np.ndarray:
-    """Returns the numbers of the first words of each text among all words."""
-    ends = itertools.accumulate(map(len, texts), initial=0)
-    parts = [first + np.arange(min(len(text), most)) for text, first in zip(texts, ends)]  # noqa: B905
-    return np.concatenate(parts)
+class _Run(NamedTuple):
+    """Words of a text with one space between them, and the number of each in the example.
+
+    An empty word without a number stands for a space before the first one.
+    """
+
+    words: list[str]
+    numbers: list[int]
+
+
+def _runs(texts: Sequence[Text], most: int) -> list[_Run]:
+    """Returns the first words of the texts of an example.
+
+    Some tokenizers read another piece behind a space than behind a line break. There are no more
+    words of a text than have a piece each, so that a long text takes no longer.
+    """
+    runs: list[_Run] = []
+    first = 0
+    for text in texts:
+        for number, (word, is_spaced) in enumerate(_spaced(text, most), start=first):
+            if number == first or not is_spaced:
+                runs.append(_Run([""] * is_spaced, [-1] * is_spaced))
+            runs[-1].words.append(word)
+            runs[-1].numbers.append(number)
+        first += len(words(text))
+    return runs
+
+
+def _spaced(text: Text, most: int) -> list[tuple[str, bool]]:
+    """Returns the first words of a text, and whether a space stands directly before each."""
+    if not isinstance(text, str):
+        return [(word, place > 0) for place, word in enumerate(text[:most])]
+    found = itertools.islice(re.finditer(r"\S+", text), most)
+    return [(each[0], text[max(each.start() - 1, 0) : each.start()] == " ") for each in found]

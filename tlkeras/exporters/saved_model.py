@@ -129,9 +129,12 @@ class SavedModel(Exporter, name="saved_model"):
             return {output: tensor.numpy() for output, tensor in served.items()}
 
         def entrance(name, entrances):
-            return lambda values: call(
-                name, **{key: _sent(entrances[key], values[key]) for key in kinds}
-            )
+            def called(values):
+                if not all(_carries(entrances[key], values[key]) for key in kinds):
+                    return None
+                return call(name, **{key: _sent(entrances[key], values[key]) for key in kinds})
+
+            return called
 
         found = {name: entrance(name, entrances) for name, entrances in _ways(kinds).items()}
         found[_EXAMPLES] = lambda values: call(
@@ -279,6 +282,10 @@ def _answers_classify(folder: Path) -> None:
     method = tf.compat.v1.saved_model.CLASSIFY_METHOD_NAME
     updater.replace_method_name(_CLASSIFY, method, tags=[tf.saved_model.SERVING])
     updater.save()
+
+
+def _carries(entrance: Entrance, value: Any) -> bool:
+    return entrance.carries is None or entrance.carries(value)
 
 
 def _sent(entrance: Entrance, value: Any) -> Any:

@@ -69,7 +69,7 @@ class Tower(Exporter, name="tower"):
         key, own = PAIR[self.side], _ALONE[self.side]
 
         def entrance(call: Any) -> Any:
-            def called(values: Mapping[str, Any]) -> dict[str, Any]:
+            def called(values: Mapping[str, Any]) -> dict[str, Any] | None:
                 return call({own: values[key]})
 
             return called

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from tlkeras import wire
@@ -44,16 +45,26 @@ class Words(Kind, name="words"):
         return {".count": len(value)}, []
 
     def given(self, value):
-        """Returns string [n], of a list of words or of a text, whose words white space parts."""
-        words = value.split() if isinstance(value, str) else value
+        """Returns string [n], of a list of words or of a text, whose words white space parts.
+
+        It is that of ASCII everywhere: a no-break space stays in its word.
+        """
+        words = _words(value) if isinstance(value, str) else value
         return tf.constant(self.checked(words), tf.string, [len(words)])
 
     def read(self, file):
-        return file.read_text(encoding="utf-8-sig", errors="surrogateescape").split()
+        return _words(file.read_text(encoding="utf-8-sig", errors="surrogateescape"))
 
     def entrances(self):
-        """Returns the words, or a text whose words white space parts."""
-        text = Entrance("string", (), lambda value: " ".join(value), tf.strings.split, _places)
+        """Returns the words, or a text whose words white space parts and have none in them."""
+        text = Entrance(
+            "string",
+            (),
+            request=" ".join,
+            decoded=tf.strings.split,
+            places=_places,
+            carries=lambda value: _words(" ".join(value)) == value,
+        )
         return {**super().entrances(), "text": text}
 
     def sample(self):
@@ -65,6 +76,11 @@ class Words(Kind, name="words"):
 
     def reading(self):
         return 'value = "the words of a text".split()\n'
+
+
+def _words(text: str) -> list[str]:
+    """Returns the words that white space of ASCII parts, those of `tf.strings.split`."""
+    return [word for word in re.split(r"[ \t\n\v\f\r]+", text) if word]
 
 
 def _places(texts: Any) -> Any:

@@ -169,19 +169,44 @@ class TableLabels:
             yield from [value] if isinstance(value, str) else value
 
 
-Labels = FolderLabels | TableLabels
+class NoLabels:
+    """None: the pictures are those of any folders, to be predicted."""
+
+    classes = ()
+
+    def of(self, file: Path, names: Sequence[str], patients: Sequence[str]) -> Found | None:
+        """Returns no target and no class."""
+        return None, []
+
+    def named(self, names: Sequence[str], patients: Sequence[str]) -> str | None:
+        """Returns None: there are no rows."""
+        return None
+
+    def split(self, file: Path) -> str | None:
+        """Returns None: nobody has cut them."""
+        return None
+
+    def remarks(self) -> list[str]:
+        """Returns no message."""
+        return []
+
+
+Labels = FolderLabels | TableLabels | NoLabels
 
 
 def require_columns(source: Any) -> None:
     """Raises ValueError if the fields of a source that name columns do not fit together."""
     for field in ("key", "label", "multilabel", "number") if source.table is None else ():
         source.require(not getattr(source, field), field, "nothing, or a table beside it")
-    source.require(source.label is not None, "label", "a column")
+    is_told = source.label is not None or source.table is None
+    source.require(is_told, "label", "a column of the table")
     columns.targets(source)
 
 
 def labels_of(source: Any, places: Callable[[], Sequence[Place]]) -> Labels:
     """Returns the labels of a source: those of its table, or without one of its class folders."""
+    if source.label is None:
+        return NoLabels()
     if source.table is None:
         return FolderLabels(places())
     targets = columns.targets(source)

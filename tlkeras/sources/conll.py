@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tlkeras import spec
 from tlkeras.data import index, lines
@@ -17,6 +17,9 @@ from tlkeras.source import Source, stamp
 
 # A line between documents, which belongs to no sentence.
 _DOCUMENT = "-DOCSTART-"
+
+# How a comment ahead of a sentence begins, such as its id; so may a sentence whose first word is #.
+_MARKS = ("# ", "#\t")
 
 _OUTSIDE = "O"
 
@@ -31,8 +34,9 @@ class CoNLL(Source, name="conll"):
     """Sentences of columns that tabs or blanks part; `path` is a file or a folder of splits.
 
     In a folder, the files are called train, dev (or valid) and test. Lines without text part
-    sentences. Tags of BIO, BIOES and any others are read as they are, but an entity that starts
-    with I- is read as starting with B-. The id of a sentence is a digest of its words.
+    sentences; lines ahead of one that begin with a # and have other columns than the words are
+    comments. Tags of BIO, BIOES and any others are read as they are, but an entity that starts with
+    I- is read as starting with B-. The id of a sentence is a digest of its words.
     """
 
     suffixes = (".conll",)
@@ -108,25 +112,47 @@ _Lines = list[tuple[int, list[str]]]
 
 def _cut(source: CoNLL, file: Path, start: int) -> Iterator[tuple[int, int, tuple[int, _Lines]]]:
     """Yields each sentence with the number of columns in the first line of all."""
-    expected, begin, found = 0, start, _Lines()
+    form, begin, found = _first(source, file), start, _Lines()
     for number, (text, end) in enumerate(lines.lines(file, source.encoding, start), start=1):
-        columns = _columns(text)
-        if columns and columns[0] != _DOCUMENT:
-            expected = expected or len(columns)
-            found.append((number, columns))
+        if columns := _columns(text):
+            if found or not text.startswith(_MARKS) or _form(text) == form:
+                found.append((number, columns))
             continue
         if found:
-            yield begin, found[0][0], (expected, found)
+            yield begin, found[0][0], (form.columns, found)
         begin, found = end, _Lines()
     if found:
-        yield begin, found[0][0], (expected, found)
+        yield begin, found[0][0], (form.columns, found)
+
+
+class _Form(NamedTuple):
+    """How many columns a line has, and whether tabs part them."""
+
+    columns: int
+    is_tabbed: bool
+
+
+def _first(source: CoNLL, file: Path) -> _Form:
+    """Returns the form of the first line of a file that is surely no comment."""
+    rows = (text for text, _ in lines.lines(file, source.encoding) if _columns(text))
+    first = next(rows, "")
+    while first.startswith(_MARKS) and (text := next(rows, "")):
+        first = text
+    return _form(first)
+
+
+def _form(text: str) -> _Form:
+    return _Form(len(_columns(text)), "\t" in text.strip(" \t\r\n"))
 
 
 def _columns(text: str) -> list[str]:
+    """Returns the cells of a line; none of one between sentences or documents."""
     if not text.strip():
         return []
     stripped = text.strip(" \t\r\n")
-    return [cell.strip(" ") for cell in re.split("\t" if "\t" in stripped else " +", stripped)]
+    parts = re.split("\t" if "\t" in stripped else " +", stripped)
+    cells = [cell.strip(" ") for cell in parts]
+    return [] if cells[0] == _DOCUMENT else cells
 
 
 def _row(source: CoNLL, line: int, raw: tuple[int, _Lines]) -> Row:

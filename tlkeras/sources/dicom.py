@@ -38,7 +38,8 @@ class DICOM(Source, name="dicom"):
     key: str = ""
     """The column of the table with the SOPInstanceUID, the PatientID, or the name of the file."""
     label: str | tuple[str, ...] | None = ""
-    """The column with the class, ``label`` if it is empty; or a column for each class."""
+    """The column with the class, ``label`` if it is empty; or a column for each class. None if
+    nothing is known of the pictures; then folders are no classes."""
     multilabel: bool = False
     """Whether a cell of `label` has any number of classes, or any number of its columns a 1."""
     separator: str = ","
@@ -117,7 +118,8 @@ class DICOM(Source, name="dicom"):
     def _files(self) -> list[Path]:
         if not self.path.is_dir():
             raise ValueError(folders.missing(self.path))
-        tops = [self.path] if self.table is not None else [each.folder for each in self._places]
+        is_whole = self.table is not None or self.label is None
+        tops = [self.path] if is_whole else [each.folder for each in self._places]
         return [file for top in tops for file in scans.found(self.path, top)]
 
     @functools.cached_property
@@ -156,11 +158,14 @@ class DICOM(Source, name="dicom"):
             first += len(chosen)
 
     def _read(self, pictures: Iterator[tuple[Entry, int]]) -> Iterator[tuple[str, dict[str, Any]]]:
-        (target,) = columns.targets(self)
+        targets = columns.targets(self)
         for entry, frames in itertools.groupby(pictures, lambda pair: pair[0]):
             numbers = [frame for _, frame in frames]
             for frame, image in zip(numbers, self._images(entry, numbers), strict=True):
-                yield _identity(entry, frame), {"image": image, target: entry.target}
+                yield (
+                    _identity(entry, frame),
+                    {"image": image, **dict.fromkeys(targets, entry.target)},
+                )
 
     def _images(self, entry: Entry, frames: Sequence[int]) -> Iterator[bytes | ValueError]:
         """Yields frames of one file, or what is wrong with each."""

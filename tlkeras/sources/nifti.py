@@ -42,7 +42,8 @@ class NIfTI(Source, name="nifti"):
     key: str = ""
     """The column of the table with the name of the file, or of a folder that it is in."""
     label: str | tuple[str, ...] | None = ""
-    """The column with the class, ``label`` if it is empty; or a column for each class."""
+    """The column with the class, ``label`` if it is empty; or a column for each class. None if
+    nothing is known of the pictures; then folders are no classes."""
     multilabel: bool = False
     """Whether a cell of `label` has any number of classes, or any number of its columns a 1."""
     separator: str = ","
@@ -120,7 +121,8 @@ class NIfTI(Source, name="nifti"):
     def _files(self) -> list[Path]:
         if not self.path.is_dir():
             raise ValueError(folders.missing(self.path))
-        tops = [self.path] if self.table is not None else [each.folder for each in self._places]
+        is_whole = self.table is not None or self.label is None
+        tops = [self.path] if is_whole else [each.folder for each in self._places]
         found = (file for top in tops for file in folders.walk(top, self.path))
         return [file for file in found if _is_volume(file) and file.is_file()]
 
@@ -155,7 +157,7 @@ class NIfTI(Source, name="nifti"):
 
     def _read(self, entry: _Entry, chosen: range) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields slices of one file, which is opened once."""
-        (target,) = columns.targets(self)
+        targets = columns.targets(self)
         try:
             if entry.problem:
                 raise Unusable(entry.defect, entry.problem)
@@ -164,7 +166,7 @@ class NIfTI(Source, name="nifti"):
             ends = volume.shown or (_range(self, self._stamp) if not self.window else (0.0, 0.0))
         except ValueError as error:
             for number in chosen:
-                yield entry.named(number), {"image": error, target: entry.target}
+                yield entry.named(number), {"image": error, **dict.fromkeys(targets, entry.target)}
             return
         for number in chosen:
             try:
@@ -172,7 +174,7 @@ class NIfTI(Source, name="nifti"):
                 image = Derived(screen.png(pixels), origin)
             except ValueError as error:
                 image = error
-            yield entry.named(number), {"image": image, target: entry.target}
+            yield entry.named(number), {"image": image, **dict.fromkeys(targets, entry.target)}
 
 
 class _Entry(NamedTuple):
@@ -202,9 +204,10 @@ def _holds(folder: Path) -> bool:
 
 def _patients(source: NIfTI) -> list[Path]:
     """Returns the folders whose own folders are of one patient each; none beside a table."""
-    tops = [] if source.table is not None else [place.folder for place in source._places]
-    is_told = any(len(folders.inner(top, source.path)) > 1 for top in tops)
-    return tops if is_told else []  # A folder for all of a class says nothing of patients.
+    is_told = source.table is None and source.label is not None
+    tops = [place.folder for place in source._places] if is_told else []
+    are_several = any(len(folders.inner(top, source.path)) > 1 for top in tops)
+    return tops if are_several else []  # A folder for all of a class says nothing of patients.
 
 
 def _patient(inside: Path, named: str | None, top: Path | None) -> str:

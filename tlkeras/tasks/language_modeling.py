@@ -48,13 +48,18 @@ class LanguageModeling(Task, name="language_modeling"):
         return tf.cast(tf.strings.length(example["text"]), tf.float32)[None]
 
     def summarize(self, features):
-        """Returns ``tokens`` [b, n, channels] and ``next``, int32 [b, n]."""
+        """Returns ``tokens`` [b, n, channels], 0 at padding, and ``next``, int32 [b, n].
+
+        So their mean does not depend on how far behind the text the network has run.
+        """
         if "next" not in features:
             raise ValueError(
                 f"language_modeling needs 'next' of the backbone, which has {', '.join(features)}; "
                 "use gpt2, llama, qwen or gemma, of input='text'."
             )
-        return {"tokens": features["tokens"], "next": features["next"]}
+        tokens = features["tokens"]
+        kept: Any = keras.ops.cast(features["mask"], tokens.dtype)
+        return {"tokens": tokens * kept[..., None], "next": features["next"]}
 
     def head(self, summary, classes):
         """Returns [b, n, 4], see `served`; `classes` counts the pieces of the vocabulary."""

@@ -10,7 +10,7 @@ how it is written, 0 where `starts` is -1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -49,6 +49,11 @@ def raw(input: Input) -> Mapping[str, Kind]:
         "pair": {"text": Text(), "pair": Text()},
         "words": {"words": Words()},
     }[input]
+
+
+def forms(backbone: Any) -> Sequence[Any]:
+    """Returns a backbone once for each value of its field ``input``, for `Backbone.forms`."""
+    return [backbone.replace(input=each) for each in get_args(Input)]
 
 
 def preprocess(tokenizer: Tokenizer, example: Mapping[str, Any], input: Input, length: int) -> Any:

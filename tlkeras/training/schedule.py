@@ -217,6 +217,7 @@ def _claim(
     fitted = {
         "recipe": recipe.full(),
         "backbone": model.backbone.full(),
+        "backbone's files": model.backbone.fingerprint(),
         "precision": sorted({layer.dtype_policy.name for layer in model.full.layers}),
         "task": model.task.full(),
         "classes": list(data.classes),
