@@ -5,7 +5,11 @@ import functools
 import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from concurrent.futures import Executor, Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +31,7 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
+ROOT = Path(__file__).parents[1]
 BACKBONE, TASK = Starter(size=32), Classification()
 
 
@@ -330,3 +335,18 @@ def test_the_examples_of_all_galleries_are_shown_by_their_numbers(recorded):
 def test_without_a_gallery_no_example_is_read(tmp_path, recorded):
     (tmp_path / "info.json").write_text((recorded / "info.json").read_text())
     assert model_card._shown(tmp_path, galleries("test"), Starter()) == {}
+
+
+PARENT = """
+import os, signal
+from pipeline import fresh
+print(fresh.process().submit(os.getpid).result(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_processes_of_a_killed_run_end_with_it():
+    command = [sys.executable, "-c", PARENT]
+    # The output ends when nobody can write to it any more.
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == -signal.SIGKILL and int(ended.stdout)
