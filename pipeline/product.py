@@ -98,13 +98,17 @@ def differing(product: Path) -> list[str]:
     return sorted(name for name in names if expected.get(name) != actual.get(name))
 
 
-def contents(folder: Path) -> str:
-    """Returns the digest of a folder's files; for a product, from its manifest."""
+def contents(folder: Path, listed: Callable[[Path], Iterable[Path]] | None = None) -> str:
+    """Returns the digest of a folder's files; for a product, from its manifest.
+
+    `listed` returns what is below a folder that is no product; if None, links to folders are not
+    followed.
+    """
     if (folder / MANIFEST).exists():
         return manifest(folder)["digest"]
     if not folder.is_dir():
         raise ValueError(f"There is no folder {folder}.")
-    return digest(digests(folder))
+    return digest(digests(folder, listed(folder) if listed else None))
 
 
 def digest(value: Any) -> str:
@@ -226,13 +230,13 @@ def _described(
     }
 
 
-def digests(folder: Path) -> dict[str, str]:
+def digests(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, str]:
     """Returns the sha256 of every file by its name within the folder, without the manifest.
 
-    A file without read permission has ``unreadable``.
+    A file without read permission has ``unreadable``. `paths` are all below the folder if None.
     """
     sums: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*") if paths is None else paths):
         if path.is_file() and path != folder / MANIFEST:
             try:
                 found = files.sha256(path)

@@ -11,14 +11,14 @@ import functools
 import os
 import time
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pipeline import code, log, product
 from pipeline.product import manifest
 from pipeline.step import NotBlessed, Step, modules_named
-from tlkeras import hardware, spec
+from tlkeras import folders, hardware, spec
 from tlkeras.spec import Spec
 
 Say = Callable[[str], None]
@@ -151,8 +151,13 @@ def _key_content(
             }
             for name, value in fields.items()
         },
-        "inputs": {name: product.contents(path) for name, path in inputs.items()},
+        "inputs": {name: product.contents(path, _files) for name, path in inputs.items()},
     }
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    """Returns the files of a folder of data as it is read: those behind links, no hidden ones."""
+    return folders.walk(folder, folder)
 
 
 def _product(

@@ -642,6 +642,23 @@ def test_one_step_alone_makes_its_product_where_it_is_told(tmp_path):
         store.make(model, out, {"rate": 2.0}, {"examples": tmp_path / "none"})
 
 
+def test_a_folder_of_data_is_known_by_its_files_behind_links_too(tmp_path):
+    @Step
+    def predictions(out: Path, *, data: Path) -> None:
+        """Writes nothing."""
+
+    data, camera = tmp_path / "new", tmp_path / "camera"
+    for folder in (data, camera):
+        folder.mkdir()
+    (data / "today").symlink_to(camera)
+    keys = []
+    for name in ("1.png", "2.png", ".hidden"):
+        (camera / name).write_text(name)
+        out = store.make(predictions, tmp_path / f"after_{name}", {}, {"data": data}, ran.append)
+        keys.append(product.manifest(out)["key"])
+    assert keys[0] != keys[1] == keys[2]
+
+
 def test_one_step_alone_spares_a_folder_that_is_not_its_own(tmp_path):
     (tmp_path / "precious").write_text("")
     with pytest.raises(ValueError, match="holds something else"):
