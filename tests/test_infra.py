@@ -120,13 +120,16 @@ def test_a_push_that_fails_leaves_nothing(products, tmp_path):
     assert [*(tmp_path / "colours").iterdir()] == []
 
 
-def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, capsys):
+def test_only_the_newest_version_is_found_again_if_whole_and_of_the_same_statements(
+    tmp_path, capsys
+):
     made = tmp_path / "exports"
     (made / "saved_model").mkdir(parents=True)
     (made / "saved_model" / "saved_model.pb").write_bytes(b"network")
 
-    def contents(details):
+    def contents(details, measured="once"):
         products = {"exports": product.contents(made), "card": f"card {details}"}
+        products |= {"evaluation": measured}
         exports = {"step": "exports", "asked": {}, "digest": products["exports"]}
         card = {"step": "card", "asked": {"fields": {"details": details}}}
         lineage = [
@@ -142,12 +145,15 @@ def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, ca
     assert [path.name for path in (models / "colours").iterdir()] == ["1"]
     assert pusher._found(models, contents("theirs")) == version
     assert pusher._found(models, contents("others")) is None
+    assert pusher._found(models, contents("theirs", measured="with sets")) is None
     assert capsys.readouterr().out == ""
     (version / "saved_model" / "saved_model.pb").write_bytes(b"netw")
     assert pusher._found(models, contents("theirs")) is None
     assert "saved_model/saved_model.pb is not as it was pushed" in capsys.readouterr().out
     again = pusher._push(models / "colours", [made], contents("theirs"))
     assert pusher._found(models, contents("theirs")) == again
+    pusher._push(models / "colours", [made], contents("others"))
+    assert pusher._found(models, contents("theirs")) is None  # A server has the others'.
     assert capsys.readouterr().out == ""
 
 
