@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline import log, product, signing
 from pipeline.step import NotBlessed, Runtime, Step
-from pipeline.version import manifest, versions, withdrawn
+from pipeline.version import last, manifest, model_of, versions, withdrawn
 from tlkeras import files
 
 _COMPARED = ("exports", "evaluation")
@@ -43,6 +43,7 @@ def pushed(
 
     Raises:
         NotBlessed: An export is unfit: a version has all the exports, or there is none.
+        ValueError: The model was compared with the last version, and another was pushed since.
     """
     require_fit(infra_blessing)
     key = signing.private_key(sign_key) if sign_key else None
@@ -58,6 +59,7 @@ def pushed(
         with product.locked(folder / ".push", lambda text: print(f"  pushed {text}")):
             version = _found(saved_models, contents, key)
             if not version:
+                _require_last(saved_models, contents, evaluation)
                 sources = [exports, card, evaluation, statistics, schema]
                 version = _push(folder, sources, contents, key)
     except OSError as error:
@@ -118,6 +120,20 @@ def _found(saved_models: Path, contents: Mapping[str, Any], key: Any = None) -> 
         print(f"  {version / changed[0]} is not as it was pushed, so all is pushed again")
         return None
     return version
+
+
+def _require_last(saved_models: Path, contents: Mapping[str, Any], evaluation: Path) -> None:
+    """Raises ValueError if a run pushed another model since this one was compared with the last."""
+    blessing = files.read_json(evaluation / "blessing.json")
+    if not blessing["baseline_is_last"]:
+        return
+    newest = last(saved_models, contents["name"], model_of(contents["lineage"]))
+    _, _, number = (blessing["baseline"] or "0").rpartition("/")
+    if newest and int(newest.name) > int(number):
+        raise ValueError(
+            f"{contents['name']}/{newest.name} was pushed meanwhile; run again: nothing is trained "
+            "anew."
+        )
 
 
 def _stated(contents: Mapping[str, Any]) -> Any:
