@@ -169,7 +169,11 @@ def _product(
     say: Say,
     root: Path,
 ) -> Path:
-    is_shared = step.together and hardware.part()[1] > 1
+    is_several = hardware.part()[1] > 1
+    if is_several and hardware.is_chief() and not step.together:
+        with hardware.alone():
+            return _product(step, out, content, fields, inputs, say, root)
+    is_shared = step.together and is_several
     if not is_shared and _is_reused(step, out, content, say):
         return out
     partial = product.partial(out)

@@ -370,6 +370,19 @@ def test_other_workers_wait_for_what_the_chief_makes(tmp_path, monkeypatch):
     assert [ran.count(name) for name in ("slow", "examples", "model", "card")] == [1, 1, 1, 1]
 
 
+def test_the_chief_makes_what_is_not_for_all_workers_as_if_there_were_no_others(
+    tmp_path, monkeypatch
+):
+    @Step
+    def lonely(out: Path) -> None:
+        ran.append(f"{store.hardware.part()}")
+
+    chief = store.hardware._Chosen(lambda: None, index=0, count=2)
+    monkeypatch.setattr(store.hardware, "_chosen", chief)
+    run(tmp_path, steps=(lonely,))
+    assert ran == ["(0, 1)"] and store.hardware.part() == (0, 2)
+
+
 def test_a_worker_does_not_wait_for_ever_for_a_chief_that_is_gone(tmp_path, monkeypatch):
     monkeypatch.setattr(store.hardware, "is_chief", lambda: False)
     monkeypatch.setattr(store, "PATIENCE", 0.3)
