@@ -24,7 +24,7 @@ from tlkeras.spec import Spec
 Say = Callable[[str], None]
 
 PATIENCE = 60.0
-"""Seconds that a worker waits for a product while the chief is not at work on it."""
+"""Seconds that a worker waits for a product while no chief is at work."""
 
 
 class Store:
@@ -171,7 +171,8 @@ def _product(
 ) -> Path:
     is_several = hardware.part()[1] > 1
     if is_several and hardware.is_chief() and not step.together:
-        with hardware.alone():
+        # It may be silent for long, as while it compares large files with their digests.
+        with log.led(root), hardware.alone():
             return _product(step, out, content, fields, inputs, say, root)
     is_shared = step.together and is_several
     if not is_shared and _is_reused(step, out, content, say):
@@ -184,7 +185,7 @@ def _product(
         hardware.meet(f"{step.name}, {', '.join(texts)}, key {product.digest(content)[:16]}")
     if not hardware.is_chief():
         if not is_shared:
-            _await(step, out, content, say)
+            _await(step, out, content, say, root)
         elif hardware.gathered(0)[0]:
             say("reused")
         else:
@@ -242,19 +243,17 @@ def _damaged(step: Step, out: Path) -> list[str]:
     return product.differing(out) if is_checked and hardware.is_chief() else []
 
 
-def _await(step: Step, out: Path, content: Mapping[str, Any], say: Say) -> None:
+def _await(step: Step, out: Path, content: Mapping[str, Any], say: Say, root: Path) -> None:
     """Waits until the chief has written a product."""
     say("waits for the chief")
     end = time.monotonic() + PATIENCE
     while not _is_reused(step, out, content, say):
-        began = time.monotonic()
-        with product.locked(out, lambda _: None):
-            pass  # The lock is free unless the chief is at work.
-        end += time.monotonic() - began
-        if time.monotonic() > end:
+        if log.is_led(root):
+            end = time.monotonic() + PATIENCE
+        elif time.monotonic() > end:
             raise ValueError(
                 f"The chief does not write {step.name}: for {PATIENCE:.0f} s it has not been at "
-                f"work on {out}. Do all workers share this folder? Read the chief's error, then "
+                f"work in {root}. Do all workers share this folder? Read the chief's error, then "
                 "start all workers again."
             )
         time.sleep(0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import importlib.metadata
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from pipeline import product, store
+from pipeline import log, product, store
 from pipeline.step import Place, Runtime, Step
 from pipeline.store import Store
 from tlkeras.spec import Spec
@@ -389,6 +390,39 @@ def test_a_worker_does_not_wait_for_ever_for_a_chief_that_is_gone(tmp_path, monk
     with pytest.raises(ValueError, match="The chief does not write examples: for 0 s it has not"):
         run(tmp_path)
     assert ran == []
+
+
+def test_a_worker_waits_while_the_chief_is_at_work_on_any_product(tmp_path, monkeypatch):
+    slept: list[float] = []
+    with contextlib.ExitStack() as chief:
+        chief.enter_context(log.led(tmp_path))
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 3:
+                chief.close()
+
+        monkeypatch.setattr(store.hardware, "is_chief", lambda: False)
+        monkeypatch.setattr(store, "PATIENCE", -1)
+        monkeypatch.setattr(store.time, "sleep", sleep)
+        with pytest.raises(ValueError, match="The chief does not write examples"):
+            run(tmp_path)
+    assert len(slept) == 3
+
+
+def test_the_chief_is_at_work_while_it_compares_a_product_with_its_digests(tmp_path, monkeypatch):
+    run(tmp_path, to="examples")
+    seen: list[bool] = []
+
+    def differing(path: Path) -> list[str]:
+        seen.append(log.is_led(tmp_path))
+        return []
+
+    monkeypatch.setattr(store.product, "differing", differing)
+    chief = store.hardware._Chosen(lambda: None, index=0, count=2)
+    monkeypatch.setattr(store.hardware, "_chosen", chief)
+    run(tmp_path, to="examples")
+    assert seen == [True] and not log.is_led(tmp_path)
 
 
 def test_a_damaged_manifest_is_named(tmp_path):
