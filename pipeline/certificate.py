@@ -52,12 +52,17 @@ def text(contents: Mapping[str, Any]) -> str:
         "sha256 of its id.",
         _table(("sha256 of the id", "split"), _splits(examples)),
         "## Removed",
-        "Every product that was made from them, with its digest before; after, it is not there. "
-        "Equal products without these examples are made by the next run.",
+        "Every product that was made from them, or of which nobody can tell, with its digest "
+        "before; after, it is not there. Equal products without these examples are made by the "
+        "next run.",
         _table(
             ("product", "path in the store", "sha256 before"),
             [(row["kind"], row["path"], row["digest"]) for row in contents["removed"]],
         ),
+        "## Not known",
+        "Of these nobody can tell, because the store no longer has their examples. A version among "
+        "them stays as it is; if it saw them, nothing here tells.",
+        _table(("path from the store",), [(path,) for path in contents.get("unknown", ())]),
         "## Marked",
         "Pushed versions that saw them stay: what a model has learnt cannot be taken out of it. "
         "Each has a mark, of which `tlkeras` tells whoever uses it. Of a version that measured "

@@ -5,6 +5,7 @@ Help lists the members of the options' families.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -119,6 +120,8 @@ def _start(
     parse: Callable[[Sequence[str]], Any],
 ) -> NoReturn:
     frameworks.is_command = True
+    with contextlib.suppress(AttributeError):  # Whoever replaced it writes its lines as they like.
+        cast(Any, sys.stdout).reconfigure(line_buffering=True)
     app.run(plainly(main), argv=[*argv], flags_parser=parse)
 
 

@@ -39,10 +39,11 @@ class Forget(Spec, name="forget"):
     """Removes examples from a store, marks the pushed versions that saw them, and certifies it.
 
     Removed are, whole, every product made from the examples, their entries in the feature cache,
-    and what killed runs left. The next run makes the products again: give it the same list as
-    --exclude_ids, as long as the data themselves hold the examples. Each version that saw them gets
-    a mark, withdrawn.json. A certificate in --root tells what was removed and what has to be
-    trained again. An id means every example of that id in the store.
+    what killed runs left, and what was made from examples that the store no longer has. The next
+    run makes the products again: give it the same list as --exclude_ids, as long as the data
+    themselves hold the examples. Each version that saw them gets a mark, withdrawn.json. A
+    certificate in --root tells what was removed and what has to be trained again. An id means every
+    example of that id in the store.
     """
 
     ids: Annotated[IdList, "A text file of ids, one a line."]
@@ -96,10 +97,10 @@ def _plan(settings: Forget, ids: Sequence[str]) -> dict[str, Any]:
     _tell_unknown(root, wanted, {row.identity for row in rows}, found)
     versions = [each for each in found.sights if each.kind == trace.VERSION and _is_news(each)]
     removed = [each for each in found.sights if each.kind != trace.VERSION]
-    if not any(each.rows for each in removed):
+    if not versions and not any(each.rows for each in removed):
         removed = []
     now = datetime.now(UTC)
-    models = [each.path for each in removed if each.kind == "model"]
+    models = [each.path for each in removed if each.kind == "model" and each.rows]
     return {
         "certificate": f"certificate-{now:%Y-%m-%dT%H-%M-%S-%f}Z",  # No two have one name.
         "started": now.isoformat(timespec="seconds"),
@@ -107,6 +108,7 @@ def _plan(settings: Forget, ids: Sequence[str]) -> dict[str, Any]:
         "saved_models": str(saved_models.absolute()),
         "list": str(settings.ids.path.absolute()),
         "examples": [dataclasses.asdict(row) for row in dict.fromkeys(rows)],
+        "unknown": [_relative(root, path) for path in found.unknown],
         "removed": [
             {"kind": each.kind, "path": _relative(root, each.path), "digest": _digest(each)}
             for each in removed
@@ -127,7 +129,11 @@ def _plan(settings: Forget, ids: Sequence[str]) -> dict[str, Any]:
 
 
 def _tell_unknown(root: Path, wanted: Mapping[str, str], seen: Iterable[str], found: Trace) -> None:
-    """Prints the ids that no example has; raises ValueError if that are all of them."""
+    """Prints the ids that no example has, and of what nobody can tell whether it saw the others.
+
+    Raises:
+        ValueError: No example has any of the ids.
+    """
     before = _forgotten(root)
     known = before.union(seen)
     missing = [wanted[each] for each in wanted if each not in known]
@@ -140,6 +146,8 @@ def _tell_unknown(root: Path, wanted: Mapping[str, str], seen: Iterable[str], fo
         _say(f"{len(missing):,} ids are of no example there: {spec.listed(missing)}.")
     if again := [wanted[each] for each in wanted if each in before]:
         _say(f"{len(again):,} ids were forgotten before: {spec.listed(again)}.")
+    for remark in lineage.remarks(found):
+        _say(remark)
 
 
 def _say(text: str) -> None:

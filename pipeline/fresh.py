@@ -11,6 +11,7 @@ import importlib
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -91,7 +92,7 @@ class Loaded:
 
 def process() -> Executor:
     """Returns a fresh process without GPUs that runs one call after another."""
-    return ProcessPoolExecutor(1, _context(), initializer=_without_gpus)
+    return ProcessPoolExecutor(1, _context(), initializer=_prepare)
 
 
 def _context() -> Any:
@@ -101,9 +102,21 @@ def _context() -> Any:
     return context
 
 
-def _without_gpus() -> None:
-    """Hides the GPUs, where no server has done so."""
+def _prepare() -> None:
+    """Hides the GPUs, where no server has done so, and ties the process to its parent."""
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent has ended, in whatever way.
+
+    The pool does not see that: the process itself holds the writing end of its queue.
+    """
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
 
 
 @functools.cache

@@ -7,7 +7,8 @@ and lines missing at the end: the chain alone cannot. This is the hash chain of 
 1999, "Secure audit logs to support computer forensics", https://doi.org/10.1145/317087.317089,
 without their keys.
 
-``store.lock`` is shared by all that work in a store; who removes products has it alone.
+``store.lock`` is shared by all that work in a store; who removes products has it alone. By
+``chief.lock`` workers see that a chief is at work without them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from typing import Any
 from tlkeras import files, frameworks
 
 FILE = "log.jsonl"
+
+_ALL, _CHIEF = "store.lock", "chief.lock"
 
 _START = b'{"number": 1, "before": "'
 _LINE = re.compile(rb'(\{.*), "sha256": "([0-9a-f]{64})"\}')
@@ -141,22 +144,39 @@ def words(command: Sequence[str]) -> list[str]:
 @contextlib.contextmanager
 def shared(root: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Holds a store together with others, while nobody has it alone."""
-    with _store_lock(root, fcntl.LOCK_SH, say, "waits until tlkeras forget has ended"):
+    with _store_lock(root / _ALL, fcntl.LOCK_SH, say, "waits until tlkeras forget has ended"):
         yield
 
 
 @contextlib.contextmanager
 def alone(root: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Holds a store alone, after the steps at work in it have ended."""
-    with _store_lock(root, fcntl.LOCK_EX, say, "waits until the steps at work there have ended"):
+    waits = "waits until the steps at work there have ended"
+    with _store_lock(root / _ALL, fcntl.LOCK_EX, say, waits):
         yield
 
 
 @contextlib.contextmanager
-def _store_lock(root: Path, kind: int, say: Callable[[str], None], waits: str) -> Iterator[None]:
-    with files.explained(root):
-        root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(root / "store.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+def led(root: Path) -> Iterator[None]:
+    """Holds a store as the chief of several workers, together with the chiefs of other runs."""
+    with _store_lock(root / _CHIEF, fcntl.LOCK_SH, lambda _: None):
+        yield
+
+
+def is_led(root: Path) -> bool:
+    """Returns whether a chief holds a store."""
+    root.mkdir(parents=True, exist_ok=True)
+    with files.free(root / _CHIEF) as is_free:
+        return not is_free
+
+
+@contextlib.contextmanager
+def _store_lock(
+    path: Path, kind: int, say: Callable[[str], None], waits: str = ""
+) -> Iterator[None]:
+    with files.explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         try:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)

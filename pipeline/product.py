@@ -98,15 +98,19 @@ def differing(product: Path) -> list[str]:
     return sorted(name for name in names if expected.get(name) != actual.get(name))
 
 
-def contents(folder: Path) -> str:
-    """Returns the digest of a folder's files, or of a file; for a product, from its manifest."""
-    if folder.is_file():
-        return digest({folder.name: files.sha256(folder)})
-    if (folder / MANIFEST).exists():
-        return manifest(folder)["digest"]
-    if not folder.is_dir():
-        raise ValueError(f"There is no folder {folder}.")
-    return digest(digests(folder))
+def contents(path: Path, listed: Callable[[Path], Iterable[Path]] | None = None) -> str:
+    """Returns the digest of a file or of a folder's files; for a product, from its manifest.
+
+    `listed` returns what is below a folder that is no product; if None, links to folders are not
+    followed.
+    """
+    if path.is_file():
+        return digest({path.name: files.sha256(path)})
+    if (path / MANIFEST).exists():
+        return manifest(path)["digest"]
+    if not path.is_dir():
+        raise ValueError(f"There is no folder {path}.")
+    return digest(digests(path, listed(path) if listed else None))
 
 
 def digest(value: Any) -> str:
@@ -228,13 +232,13 @@ def _described(
     }
 
 
-def digests(folder: Path) -> dict[str, str]:
+def digests(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, str]:
     """Returns the sha256 of every file by its name within the folder, without the manifest.
 
-    A file without read permission has ``unreadable``.
+    A file without read permission has ``unreadable``. `paths` are all below the folder if None.
     """
     sums: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(folder.rglob("*") if paths is None else paths):
         if path.is_file() and path != folder / MANIFEST:
             try:
                 found = files.sha256(path)

@@ -11,20 +11,20 @@ import functools
 import os
 import time
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pipeline import code, log, product
 from pipeline.product import manifest
 from pipeline.step import NotBlessed, Step, modules_named
-from tlkeras import hardware, spec
+from tlkeras import folders, hardware, spec
 from tlkeras.spec import Spec
 
 Say = Callable[[str], None]
 
 PATIENCE = 60.0
-"""Seconds that a worker waits for a product while the chief is not at work on it."""
+"""Seconds that a worker waits for a product while no chief is at work."""
 
 
 class Store:
@@ -151,8 +151,13 @@ def _key_content(
             }
             for name, value in fields.items()
         },
-        "inputs": {name: product.contents(path) for name, path in inputs.items()},
+        "inputs": {name: product.contents(path, _files) for name, path in inputs.items()},
     }
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    """Returns the files of a folder of data as it is read: those behind links, no hidden ones."""
+    return folders.walk(folder, folder)
 
 
 def _product(
@@ -164,7 +169,12 @@ def _product(
     say: Say,
     root: Path,
 ) -> Path:
-    is_shared = step.together and hardware.part()[1] > 1
+    is_several = hardware.part()[1] > 1
+    if is_several and hardware.is_chief() and not step.together:
+        # It may be silent for long, as while it compares large files with their digests.
+        with log.led(root), hardware.alone():
+            return _product(step, out, content, fields, inputs, say, root)
+    is_shared = step.together and is_several
     if not is_shared and _is_reused(step, out, content, say):
         return out
     partial = product.partial(out)
@@ -175,7 +185,7 @@ def _product(
         hardware.meet(f"{step.name}, {', '.join(texts)}, key {product.digest(content)[:16]}")
     if not hardware.is_chief():
         if not is_shared:
-            _await(step, out, content, say)
+            _await(step, out, content, say, root)
         elif hardware.gathered(0)[0]:
             say("reused")
         else:
@@ -233,19 +243,17 @@ def _damaged(step: Step, out: Path) -> list[str]:
     return product.differing(out) if is_checked and hardware.is_chief() else []
 
 
-def _await(step: Step, out: Path, content: Mapping[str, Any], say: Say) -> None:
+def _await(step: Step, out: Path, content: Mapping[str, Any], say: Say, root: Path) -> None:
     """Waits until the chief has written a product."""
     say("waits for the chief")
     end = time.monotonic() + PATIENCE
     while not _is_reused(step, out, content, say):
-        began = time.monotonic()
-        with product.locked(out, lambda _: None):
-            pass  # The lock is free unless the chief is at work.
-        end += time.monotonic() - began
-        if time.monotonic() > end:
+        if log.is_led(root):
+            end = time.monotonic() + PATIENCE
+        elif time.monotonic() > end:
             raise ValueError(
                 f"The chief does not write {step.name}: for {PATIENCE:.0f} s it has not been at "
-                f"work on {out}. Do all workers share this folder? Read the chief's error, then "
+                f"work in {root}. Do all workers share this folder? Read the chief's error, then "
                 "start all workers again."
             )
         time.sleep(0.2)

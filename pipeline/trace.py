@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,7 +71,7 @@ class Sight:
         kind: The step of a product, `CACHE`, `LIST`, `REST` or `VERSION`.
         path: The folder; of a list the file.
         digest: Of the files of a product; empty for all others.
-        rows: The examples; none of a rest, of which nobody knows what it holds.
+        rows: The examples; none of what nobody knows what it holds, such as a rest.
     """
 
     kind: str
@@ -86,7 +86,8 @@ class Trace:
 
     Attributes:
         sights: The products first, then caches, rests of killed runs and versions.
-        unknown: Versions of which the store no longer has the examples, so that nobody can tell.
+        unknown: Products, caches and versions of which the store no longer has the examples, so
+            that nobody can tell. The first two are among the sights, without rows.
         ids: The ids of all examples in the store, to compare a misspelled one with.
     """
 
@@ -119,35 +120,46 @@ def find(root: Path, saved_models: Path, wanted: Wanted) -> Trace:
         if manifest["step"] != "examples":
             continue
         rows = held.setdefault(manifest["digest"], {})
+        of_split = {
+            split: caches.setdefault((split, _records_digest(manifest, split)), {})
+            for split in records.info(path).counts
+        }
         for identity, split, content in _examples(path):
             ids.add(identity)
             row = Row(digest_of(identity), split, content)
             if wanted(row):
                 rows[row] = None
-                caches.setdefault((split, _records_digest(manifest, split)), {})[row] = None
+                of_split.get(split, {})[row] = None
     for path in sorted(root.glob(f"{REMOVED}/*.jsonl")):
         rows = held.setdefault(path.stem, {})
         rows |= {row: None for row in _removed(path) if wanted(row)}
     ancestors = _Ancestors(made)
-    sights = []
+    sights, unknown = [], []
     for path, manifest in made.items():
         rows = {row for digest in ancestors.of(path) for row in held.get(digest, ())}
         rows |= {row for row in _predicted(path, manifest) if wanted(row)}
         if rows:
             sight = Sight(manifest["step"], named[path], manifest["digest"], _sorted(rows))
             sights.append(sight)
+        elif ancestors.is_lost(path, root, held.keys()):
+            sights.append(Sight(manifest["step"], named[path], manifest["digest"], []))
+            unknown.append(named[path])
     saw = {sight.digest for sight in sights}
+    known = {*held, *(manifest["digest"] for manifest in made.values())}
     for kind, path in places:
         match = _ENTRY.fullmatch(path.name)
-        if kind == CACHE and match and (rows := caches.get((match[1], match[2]))):
-            sights.append(Sight(kind, path, "", _sorted(rows)))
-        elif kind == REST and _may_hold(path, saw):
+        if kind == CACHE and match:
+            rows = caches.get((match[1], match[2]))
+            if rows is None:
+                unknown.append(path)
+            if rows is None or rows:
+                sights.append(Sight(kind, path, "", _sorted(rows or ())))
+        elif kind == REST and _may_hold(path, saw, known):
             sights.append(Sight(kind, path, "", []))
     for path, listed in _listed(root):
         if rows := [row for row in listed if wanted(row)]:
             sights.append(Sight(LIST, path, "", _sorted(rows)))
     sights += [Sight(REST, path, "", []) for path in saved_models.glob("*/.partial*")]
-    unknown = []
     for path in _versions(saved_models):
         digests = {each["digest"] for each in _examples_of(version.manifest(path))}
         rows = {row for digest in digests for row in held.get(digest, ())}
@@ -196,10 +208,14 @@ def _sorted(rows: Any) -> list[Row]:
     return sorted(rows, key=lambda row: (row.split, row.identity))
 
 
-def _places(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yields the products, cache entries and rests of killed runs in a folder; follows no link."""
+def _places(folder: Path, is_root: bool = True) -> Iterator[tuple[str, Path]]:
+    """Yields the products, cache entries and rests of killed runs in a store.
+
+    Its own folders may be links, such as that of the features to a faster disk; others are not
+    followed.
+    """
     with os.scandir(folder) as items:
-        inner = sorted(item.name for item in items if item.is_dir(follow_symlinks=False))
+        inner = sorted(item.name for item in items if item.is_dir(follow_symlinks=is_root))
     for name in inner:
         path = folder / name
         if path.suffix in RESTS:
@@ -209,7 +225,7 @@ def _places(folder: Path) -> Iterator[tuple[str, Path]]:
         elif _ENTRY.fullmatch(name):
             yield CACHE, path
         else:
-            yield from _places(path)
+            yield from _places(path, is_root=False)
 
 
 def _logged(root: Path) -> Iterator[Path]:
@@ -277,14 +293,36 @@ class _Ancestors:
             found |= self.of(origin) if origin in self._made else {source["digest"]}
         return frozenset(found)
 
+    def is_lost(self, path: Path, root: Path, known: Collection[str]) -> bool:
+        """Returns whether the product comes from examples, or from a product, that are gone.
 
-def _may_hold(rest: Path, saw: set[str]) -> bool:
-    """Returns whether the rest of a killed run read one of these products, or nobody knows it."""
+        Args:
+            path: The product.
+            root: The store.
+            known: The digests of all examples of which the store tells, or told when it forgot.
+        """
+        for name, source in self._made[path]["from"].items():
+            origin = (path / source["path"]).resolve()
+            if origin in self._made:
+                if self.is_lost(origin, root, known):
+                    return True
+            elif source["digest"] not in known:
+                is_gone = origin.is_relative_to(root.resolve()) and not origin.exists()
+                if name == "examples" or is_gone:
+                    return True
+        return False
+
+
+def _may_hold(rest: Path, saw: set[str], known: set[str]) -> bool:
+    """Returns whether the rest of a killed run read one of these products, or nobody knows it.
+
+    `known` are the digests of all products that are there.
+    """
     origin = product.origin(rest)
     if (rest / product.MANIFEST).exists():
         origin = product.manifest(rest)["asked"]
     inputs = {*origin.get("inputs", {}).values()}
-    return not inputs or bool(inputs & saw)
+    return not inputs or bool(inputs & saw) or not inputs <= known
 
 
 def _versions(saved_models: Path) -> Iterator[Path]:

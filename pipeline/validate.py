@@ -80,7 +80,11 @@ def main(config: Validation) -> int:
         reference, sample = samples.read(config.model), seen.gathering.sample()
         title = f"{config.data} against {'/'.join(config.model.absolute().parts[-2:])}"
         validation.write(work / PAGE, title, found, reference, sample, seen.problems)
-        shutil.copytree(work, config.out, dirs_exist_ok=True)
+        for each in work.iterdir():  # Not the folder itself: its mode is private.
+            if each.is_dir():
+                shutil.copytree(each, config.out / each.name, dirs_exist_ok=True)
+            else:
+                shutil.copy(each, config.out)
     _show(found)
     print(f"\nWritten: {config.out / PAGE}")
     if wrong := [each.sentence.removesuffix(".") for each in found if each.is_wrong]:

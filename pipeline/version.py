@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,19 @@ def versions(saved_models: Path, name: str) -> list[Path]:
     """Returns the folders of a model's pushed versions, oldest first."""
     paths = (path for path in (saved_models / name).glob("*") if path.name.isdigit())
     return sorted(paths, key=lambda path: int(path.name))
+
+
+def last(saved_models: Path, name: str, model: str) -> Path | None:
+    """Returns the newest version of another model than that of this digest, or None."""
+    for version in reversed(versions(saved_models, name)):
+        if model_of(manifest(version)["lineage"]) != model:
+            return version
+    return None
+
+
+def model_of(lineage: Iterable[Mapping[str, Any]]) -> str:
+    """Returns the digest of the model in a lineage."""
+    return {made["step"]: made["digest"] for made in lineage}["model"]
 
 
 def manifest(version: Path) -> dict[str, Any]:

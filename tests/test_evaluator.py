@@ -49,7 +49,7 @@ def evaluated(out: Path, recorded: Path, model: Path, **changes: Any) -> dict[st
     out.mkdir()
     resolved = out / "resolved"
     resolved.mkdir()
-    (resolved / "resolved.json").write_text(json.dumps({"version": None}))
+    (resolved / "resolved.json").write_text(json.dumps({"version": None, "is_last": True}))
     options: dict[str, Any] = {"backbone": Tiny(), "task": Classification(), "lower_bound": None}
     options |= {"upper_bound": None, "max_drop": 0.0, "max_gap": None, "batch_size": 8, **changes}
     evaluator.evaluation.run(out, model=model, examples=recorded, resolved=resolved, **options)

@@ -180,6 +180,24 @@ def test_any_tfrecord_reader_reads_the_shards(tmp_path: Path, monkeypatch: pytes
     assert parsed.features.feature["id"].bytes_list.value[0] == b"0.png"
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("dedup", [False, True])
+def test_no_part_is_open_when_it_is_removed(pictures, tmp_path, monkeypatch, dedup):
+    remove, seen = shutil.rmtree, []
+
+    def watched(folder, **options):
+        links = (f"{link}" for link in Path("/proc/self/fd").iterdir())
+        opened = [os.path.realpath(link) for link in links]
+        mapped = [line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()]
+        seen.append([path for path in (*opened, *mapped) if path.startswith(f"{folder}/")])
+        remove(folder, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    split = Split(validation=0, test=0, dedup=dedup)
+    ingest.write_examples(Folder(pictures), split, tmp_path / "out", parts=tmp_path / "parts")
+    assert len(seen) >= 3 and not any(seen)
+
+
 def test_the_same_data_gives_the_same_bytes_and_nothing_else_is_written(tmp_path: Path):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()

@@ -6,6 +6,7 @@ import abc
 import errno
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -302,6 +303,8 @@ def test_a_step_that_asks_for_what_no_config_has_is_refused():
 
 
 PROGRAM = """
+import os
+import signal
 import sys
 from pathlib import Path
 from pipeline import flags
@@ -317,6 +320,9 @@ def main(config):
         raise NotBlessed("Six are worse.")
     if config.guests == 7:
         raise KeyError("seven")
+    if config.guests == 9:
+        print("The last line.")
+        os.kill(os.getpid(), signal.SIGKILL)
     return 3 if config.guests == 8 else None
 
 if __name__ == "__main__":
@@ -330,7 +336,7 @@ if __name__ == "__main__":
 def program(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
     script = tmp_path / "program.py"
     script.write_text(PROGRAM.format(tests=str(ROOT / "tests")))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
     command = [sys.executable, str(script), *words]
     return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
 
@@ -348,6 +354,11 @@ def test_a_program_ends_with_a_status_and_at_most_one_line(tmp_path, guests, sta
     run = program(tmp_path, f"--guests={guests}")
     assert (run.returncode, run.stderr) == (status, error)
     assert run.stdout == f"config(guests={guests})\n"
+
+
+def test_a_kill_loses_no_line_of_an_output_that_is_no_terminal(tmp_path):
+    run = program(tmp_path, "--guests=9")
+    assert run.returncode == -signal.SIGKILL and run.stdout.endswith("\nThe last line.\n")
 
 
 def test_an_error_that_is_not_the_users_keeps_its_traceback(tmp_path):

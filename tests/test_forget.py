@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import draw
 from withdrawal import cache_name, config, model, rows, run
 
 from pipeline import audit, bulk_inferrer, forget, log, product, trace, version
@@ -293,11 +294,7 @@ def test_a_dry_run_prints_and_changes_nothing(place, gone, capsys):
 def test_of_several_data_sets_only_that_with_the_example_is_touched(
     place, gone, pictures, tmp_path
 ):
-    other = tmp_path / "other"
-    for path in pictures.rglob("*.png"):
-        (other / path.parent.name).mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, other / path.parent.name / f"other_{path.name}")
-    products = run(config(other, place, name="others"))
+    products = run(config(renamed(pictures, tmp_path / "other"), place, name="others"))
     before = everything(place)
     forget.main(settings(place, [*gone]))
     after = everything(place)
@@ -323,17 +320,31 @@ def test_an_example_in_quarantine_is_forgotten_and_the_version_is_not_marked(
     assert not version.withdrawn(place / "saved_models" / "colours" / "1")
 
 
+def renamed(pictures: Path, out: Path) -> Path:
+    """Returns a folder with the same pictures by other ids."""
+    for path in pictures.rglob("*.png"):
+        (out / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, out / path.parent.name / f"other_{path.name}")
+    return out
+
+
 def test_what_a_killed_run_left_of_the_examples_is_removed_and_nothing_else(
-    place, gone, pictures, made
+    place, gone, made, tmp_path
 ):
+    source = renamed(draw(tmp_path / "drawn", 8, seed=5), tmp_path / "other")
+    others = run(config(source, place, name="others"))
+    other = product.manifest(others["examples"])["digest"]
+    lost = place / "runs" / "model" / f"{'d' * 16}.partial"
     left = place / "runs" / "model" / f"{'a' * 16}.partial"
     spared = place / "runs" / "model" / f"{'b' * 16}.partial"
     unknown = place / "runs" / "examples" / f"{'c' * 16}.scratch"
     digest, (first, _) = product.manifest(made[1]["examples"])["digest"], gone
-    for path, inputs in ((left, {"examples": digest}), (spared, {"examples": "other"})):
+    for path, read in ((left, digest), (spared, other), (lost, "gone")):
         with (
             pytest.raises(Killed),
-            product.appearing(path.with_suffix(""), {"step": "model", "inputs": inputs}, {}),
+            product.appearing(
+                path.with_suffix(""), {"step": "model", "inputs": {"examples": read}}, {}
+            ),
         ):
             (path / "_scratch" / "weights").write_text("" if path == spared else first)
             raise Killed
@@ -341,7 +352,39 @@ def test_what_a_killed_run_left_of_the_examples_is_removed_and_nothing_else(
     (unknown / "found.json").write_text(first)
     forget.main(settings(place, [*gone]))
     assert_gone(place, gone)
-    assert (spared / "_scratch" / "weights").exists()
+    assert (spared / "_scratch" / "weights").exists() and not lost.exists()
+
+
+def test_what_was_made_of_examples_that_are_gone_is_removed_and_told(
+    place, gone, pictures, made, tmp_path, capsys
+):
+    store = place / "runs"
+    grown = tmp_path / "grown"
+    shutil.copytree(pictures, grown)
+    shutil.copy(grown / "red" / "000.png", grown / "red" / "other.png")
+    run(config(grown, place))
+    for step in ("examples", "statistics"):
+        shutil.rmtree(place / made[1][step].relative_to(made[0]))
+    capsys.readouterr()
+    forget.main(settings(place, [*gone]))
+    assert_gone(store, gone)
+    assert not (place / made[1]["schema"].relative_to(made[0])).exists()
+    assert "nobody can tell: the store does not have its examples." in capsys.readouterr().out
+    (path,) = store.glob("certificate-*.json")
+    told = json.loads(path.read_text())
+    model = made[1]["model"].relative_to(made[0] / "runs").as_posix()
+    assert {model, "../saved_models/colours/1"} <= {*told["unknown"]}
+    assert model in {row["path"] for row in told["removed"]}
+    assert "| ../saved_models/colours/1 |" in path.with_suffix(".md").read_text()
+
+
+def test_a_folder_of_the_store_behind_a_link_is_searched(place, gone, tmp_path):
+    features = place / "runs" / "features"
+    features.rename(tmp_path / "scratch")
+    features.symlink_to(tmp_path / "scratch")
+    forget.main(settings(place, [*gone]))
+    assert_gone(tmp_path / "scratch", gone)
+    assert [*features.glob("validation-*")] and not [*features.glob("train-*")]
 
 
 def test_a_step_at_work_is_waited_for(place, gone, monkeypatch):

@@ -81,7 +81,7 @@ def model(grouped: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluated(out: Path, examples: Path, model: Path, max_gap: float | None) -> dict[str, Any]:
     (out / "resolved").mkdir(parents=True)
-    (out / "resolved" / "resolved.json").write_text(json.dumps({"version": None}))
+    (out / "resolved" / "resolved.json").write_text(json.dumps({"version": None, "is_last": True}))
     evaluator.evaluation.run(
         out,
         model=model,

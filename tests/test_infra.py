@@ -5,7 +5,11 @@ import functools
 import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from concurrent.futures import Executor, Future
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +31,7 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
+ROOT = Path(__file__).parents[1]
 BACKBONE, TASK = Starter(size=32), Classification()
 
 
@@ -115,13 +120,16 @@ def test_a_push_that_fails_leaves_nothing(products, tmp_path):
     assert [*(tmp_path / "colours").iterdir()] == []
 
 
-def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, capsys):
+def test_only_the_newest_version_is_found_again_if_whole_and_of_the_same_statements(
+    tmp_path, capsys
+):
     made = tmp_path / "exports"
     (made / "saved_model").mkdir(parents=True)
     (made / "saved_model" / "saved_model.pb").write_bytes(b"network")
 
-    def contents(details):
+    def contents(details, measured="once"):
         products = {"exports": product.contents(made), "card": f"card {details}"}
+        products |= {"evaluation": measured}
         exports = {"step": "exports", "asked": {}, "digest": products["exports"]}
         card = {"step": "card", "asked": {"fields": {"details": details}}}
         lineage = [
@@ -137,12 +145,15 @@ def test_only_a_whole_version_of_the_same_statements_is_found_again(tmp_path, ca
     assert [path.name for path in (models / "colours").iterdir()] == ["1"]
     assert pusher._found(models, contents("theirs")) == version
     assert pusher._found(models, contents("others")) is None
+    assert pusher._found(models, contents("theirs", measured="with sets")) is None
     assert capsys.readouterr().out == ""
     (version / "saved_model" / "saved_model.pb").write_bytes(b"netw")
     assert pusher._found(models, contents("theirs")) is None
     assert "saved_model/saved_model.pb is not as it was pushed" in capsys.readouterr().out
     again = pusher._push(models / "colours", [made], contents("theirs"))
     assert pusher._found(models, contents("theirs")) == again
+    pusher._push(models / "colours", [made], contents("others"))
+    assert pusher._found(models, contents("theirs")) is None  # A server has the others'.
     assert capsys.readouterr().out == ""
 
 
@@ -337,3 +348,18 @@ def test_the_examples_of_all_galleries_are_shown_by_their_numbers(recorded):
 def test_without_a_gallery_no_example_is_read(tmp_path, recorded):
     (tmp_path / "info.json").write_text((recorded / "info.json").read_text())
     assert model_card._shown(tmp_path, galleries("test"), Starter()) == {}
+
+
+PARENT = """
+import os, signal
+from pipeline import fresh
+print(fresh.process().submit(os.getpid).result(), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_processes_of_a_killed_run_end_with_it():
+    command = [sys.executable, "-c", PARENT]
+    # The output ends when nobody can write to it any more.
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == -signal.SIGKILL and int(ended.stdout)

@@ -118,7 +118,9 @@ def test_explanations_are_found_by_their_ids(made, tmp_path, capsys):
     assert row == ["explanations", "predicted", "predicted", "runs/explained"]
 
 
-def test_of_a_version_without_its_examples_nobody_can_tell(made, tmp_path, capsys):
+def test_of_a_version_and_of_products_without_their_examples_nobody_can_tell(
+    made, tmp_path, capsys
+):
     place, first, second = made
     shutil.copytree(place, tmp_path / "place", symlinks=True)
     shutil.rmtree(tmp_path / "place" / second["examples"].relative_to(place))
@@ -128,9 +130,13 @@ def test_of_a_version_without_its_examples_nobody_can_tell(made, tmp_path, capsy
         saved_models=tmp_path / "place" / "saved_models",
     )
     lineage.main(own)
-    said = capsys.readouterr().out
-    version = tmp_path / "place" / "saved_models" / "fewer" / "1"
-    assert f"Of {version} nobody can tell: the store does not have its examples." in said
+    assert " nobody can tell: the store does not have its examples." in capsys.readouterr().out
+    found = trace.find(own.root, own.saved_models, lambda row: False)
+    unknown = {path.relative_to(tmp_path / "place").as_posix() for path in found.unknown}
+    lost = [second[name] for name in second if name != "examples"]
+    assert unknown >= {*(path.relative_to(place).as_posix() for path in lost)}
+    assert "saved_models/fewer/1" in unknown and "saved_models/colours/1" not in unknown
+    assert len([path for path in unknown if path.startswith("runs/features/")]) == 3
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from pipeline import attack
+from pipeline.config import Config
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
@@ -221,6 +222,11 @@ def test_the_step_attacks_a_model_and_writes_a_page(task, recorded, shapes, tmp_
     ]
     page = (out / attack.PAGE).read_text(encoding="utf-8")
     assert "this model, likelihood ratio" in page and "power of 10" in page
+
+
+def test_a_worker_that_is_not_the_chief_ends_well_after_the_training(monkeypatch, tmp_path):
+    monkeypatch.setattr(attack.store, "run", lambda *_: {"examples": tmp_path, "model": tmp_path})
+    assert attack.main(Config(root=tmp_path)) == 0
 
 
 def test_what_cannot_be_attacked_is_refused(pictures, shapes, tmp_path):

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import withdrawal
+from conftest import draw
 
 from pipeline.steps import resolver
 
@@ -30,3 +32,18 @@ def test_the_baseline_is_the_newest_version_of_another_model(tmp_path: Path):
     assert found(str(models / "colours" / "9")) == models / "colours" / "9"
     with pytest.raises(ValueError, match=r"--baseline=.*gone: there is no saved_model in"):
         found(str(tmp_path / "gone"))
+
+
+def test_a_model_compared_with_the_last_version_is_not_pushed_after_another_one(tmp_path: Path):
+    first, second = (draw(tmp_path / name, 8, seed) for seed, name in enumerate("ab"))
+    options = withdrawal.config(first, tmp_path, baseline="last")
+    withdrawal.run(options)
+    withdrawal.run(options)  # Of the same model there is one.
+    # As a run at the same time, this one has seen no version.
+    other = withdrawal.config(second, tmp_path, baseline="last")
+    with pytest.raises(ValueError, match=r"^colours/1 was pushed meanwhile; run again: nothing"):
+        withdrawal.run(other)
+    versions = tmp_path / "saved_models" / "colours"
+    assert [path.name for path in versions.glob("[0-9]*")] == ["1"]
+    withdrawal.run(other.replace(baseline="none"))
+    assert (versions / "2").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import importlib.metadata
@@ -19,7 +20,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from pipeline import product, store
+from pipeline import log, product, store
 from pipeline.step import Place, Runtime, Step
 from pipeline.store import Store
 from tlkeras.spec import Spec
@@ -370,12 +371,58 @@ def test_other_workers_wait_for_what_the_chief_makes(tmp_path, monkeypatch):
     assert [ran.count(name) for name in ("slow", "examples", "model", "card")] == [1, 1, 1, 1]
 
 
+def test_the_chief_makes_what_is_not_for_all_workers_as_if_there_were_no_others(
+    tmp_path, monkeypatch
+):
+    @Step
+    def lonely(out: Path) -> None:
+        ran.append(f"{store.hardware.part()}")
+
+    chief = store.hardware._Chosen(lambda: None, index=0, count=2)
+    monkeypatch.setattr(store.hardware, "_chosen", chief)
+    run(tmp_path, steps=(lonely,))
+    assert ran == ["(0, 1)"] and store.hardware.part() == (0, 2)
+
+
 def test_a_worker_does_not_wait_for_ever_for_a_chief_that_is_gone(tmp_path, monkeypatch):
     monkeypatch.setattr(store.hardware, "is_chief", lambda: False)
     monkeypatch.setattr(store, "PATIENCE", 0.3)
     with pytest.raises(ValueError, match="The chief does not write examples: for 0 s it has not"):
         run(tmp_path)
     assert ran == []
+
+
+def test_a_worker_waits_while_the_chief_is_at_work_on_any_product(tmp_path, monkeypatch):
+    slept: list[float] = []
+    with contextlib.ExitStack() as chief:
+        chief.enter_context(log.led(tmp_path))
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 3:
+                chief.close()
+
+        monkeypatch.setattr(store.hardware, "is_chief", lambda: False)
+        monkeypatch.setattr(store, "PATIENCE", -1)
+        monkeypatch.setattr(store.time, "sleep", sleep)
+        with pytest.raises(ValueError, match="The chief does not write examples"):
+            run(tmp_path)
+    assert len(slept) == 3
+
+
+def test_the_chief_is_at_work_while_it_compares_a_product_with_its_digests(tmp_path, monkeypatch):
+    run(tmp_path, to="examples")
+    seen: list[bool] = []
+
+    def differing(path: Path) -> list[str]:
+        seen.append(log.is_led(tmp_path))
+        return []
+
+    monkeypatch.setattr(store.product, "differing", differing)
+    chief = store.hardware._Chosen(lambda: None, index=0, count=2)
+    monkeypatch.setattr(store.hardware, "_chosen", chief)
+    run(tmp_path, to="examples")
+    assert seen == [True] and not log.is_led(tmp_path)
 
 
 def test_a_damaged_manifest_is_named(tmp_path):
@@ -640,6 +687,23 @@ def test_one_step_alone_makes_its_product_where_it_is_told(tmp_path):
         store.make(model, out, {"rate": 2.0}, {"examples": foreign})
     with pytest.raises(ValueError, match=rf"^There is no folder {tmp_path}/none\.$"):
         store.make(model, out, {"rate": 2.0}, {"examples": tmp_path / "none"})
+
+
+def test_a_folder_of_data_is_known_by_its_files_behind_links_too(tmp_path):
+    @Step
+    def predictions(out: Path, *, data: Path) -> None:
+        """Writes nothing."""
+
+    data, camera = tmp_path / "new", tmp_path / "camera"
+    for folder in (data, camera):
+        folder.mkdir()
+    (data / "today").symlink_to(camera)
+    keys = []
+    for name in ("1.png", "2.png", ".hidden"):
+        (camera / name).write_text(name)
+        out = store.make(predictions, tmp_path / f"after_{name}", {}, {"data": data}, ran.append)
+        keys.append(product.manifest(out)["key"])
+    assert keys[0] != keys[1] == keys[2]
 
 
 def test_one_step_alone_spares_a_folder_that_is_not_its_own(tmp_path):

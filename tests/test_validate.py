@@ -97,6 +97,14 @@ def test_a_batch_of_the_same_distribution_passes(version, tmp_path, capsys):
     assert (dataset.name, dataset.num_examples) == ("new", 90)
 
 
+def test_the_folder_of_findings_keeps_its_mode(version, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o775)
+    validate.main(Validation(model=version, data=str(draw(tmp_path / "new", 30, seed=7)), out=out))
+    assert out.stat().st_mode & 0o777 == 0o775
+
+
 def brighter(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(pixels * 1.3, 0, 255).astype(np.uint8))
 

@@ -85,7 +85,7 @@ def test_what_a_killed_worker_left_half_done_is_no_part(tmp_path):
 
 
 def test_a_kill_while_a_part_is_removed_leaves_none_of_it(tmp_path, monkeypatch):
-    def killed(folder):
+    def killed(folder, **options):
         (folder / "number").unlink()
         raise KeyboardInterrupt
 
@@ -97,6 +97,16 @@ def test_a_kill_while_a_part_is_removed_leaves_none_of_it(tmp_path, monkeypatch)
             next(done)
     assert numbers(Runner().run(Doing(), 8, tmp_path / "parts", "doing")) == list(range(8))
     assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_removed_stops_no_run(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        # On NFS a file that is open elsewhere stays.
+        patched.setattr(os, "unlink", lambda *arguments, **options: None)
+        for _ in range(2):  # The second finds what the first could not remove.
+            part = Doing()
+            assert numbers(Runner().run(part, 8, tmp_path / "parts", "doing")) == list(range(8))
+            assert sorted(part.numbers) == list(range(8))
 
 
 def test_finished_parts_wait_on_the_disk_a_few_at_a_time(tmp_path):

@@ -109,6 +109,7 @@ def evaluation(
         "upper_bound": upper_bound,
         "baseline": named,
         "baseline_value": before.value if before else None,
+        "baseline_is_last": resolver.is_last(resolved),
     }
     if tallies:
         blessing |= {"groups": [each.found.key for each in tallies], "max_gap": max_gap}

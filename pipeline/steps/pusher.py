@@ -9,8 +9,11 @@ from typing import Any
 
 from pipeline import log, product, signing
 from pipeline.step import NotBlessed, Runtime, Step
-from pipeline.version import manifest, versions, withdrawn
+from pipeline.version import last, manifest, model_of, versions, withdrawn
 from tlkeras import files
+
+_COMPARED = ("exports", "evaluation")
+"""The products that make a version another one."""
 
 
 # Always run: a version may have been removed since, and looking takes no time.
@@ -34,12 +37,13 @@ def pushed(
     these ``tlkeras validate`` judges later data.
 
     ``manifest.json`` has the digest of every file, which ``tlkeras verify`` compares; with a
-    `sign_key` the version is signed, see `signing`. If a version holds these very exports, whole,
-    with the same details and signed by this key, there is no new one. ``pushed.json`` names the
-    folder.
+    `sign_key` the version is signed, see `signing`. If the newest version holds these very exports
+    and measures, whole, with the same details and signed by this key, there is no new one.
+    ``pushed.json`` names the folder.
 
     Raises:
         NotBlessed: An export is unfit: a version has all the exports, or there is none.
+        ValueError: The model was compared with the last version, and another was pushed since.
     """
     require_fit(infra_blessing)
     key = signing.private_key(sign_key) if sign_key else None
@@ -54,9 +58,10 @@ def pushed(
     try:
         with product.locked(folder / ".push", lambda text: print(f"  pushed {text}")):
             version = _found(saved_models, contents, key)
-            version = version or _push(
-                folder, [exports, card, evaluation, statistics, schema], contents, key
-            )
+            if not version:
+                _require_last(saved_models, contents, evaluation)
+                sources = [exports, card, evaluation, statistics, schema]
+                version = _push(folder, sources, contents, key)
     except OSError as error:
         place, why = error.filename or folder, error.strerror
         if isinstance(error, shutil.Error):  # Of several files, each with its error as a text.
@@ -92,30 +97,43 @@ def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 
 def _found(saved_models: Path, contents: Mapping[str, Any], key: Any = None) -> Path | None:
-    """Returns the first version with these very exports and statements, or None.
+    """Returns the newest version if it has these exports, measures and statements, or None.
 
-    Nobody signs what was pushed before: with a key it has to bear its signature.
+    Servers take the newest one. Nobody signs what was pushed before: with a key it has to bear its
+    signature.
     """
-    damaged = []
-    for version in versions(saved_models, contents["name"]):
-        kept = manifest(version)
-        if kept["products"]["exports"] != contents["products"]["exports"]:
-            continue
-        if _stated(kept) != _stated(contents):
-            continue  # Some exports have no room for what the card states.
-        if withdrawn(version):
-            continue  # Its report is not whole, and its mark is not true of this model.
-        if key and not signing.fits(version, key.public_key()):
-            continue
-        found = product.digests(version)
-        made = _manifest_of("exports", kept)["files"]
-        if changed := [name for name, digest in made.items() if found.get(name) != digest]:
-            damaged.append(version / changed[0])
-        else:
-            return version
-    for path in damaged:
-        print(f"  {path} is not as it was pushed, so all is pushed again")
-    return None
+    *_, version = versions(saved_models, contents["name"]) or [None]
+    if not version:
+        return None
+    kept = manifest(version)
+    if any(kept["products"][made] != contents["products"][made] for made in _COMPARED):
+        return None
+    if _stated(kept) != _stated(contents):
+        return None  # Some exports have no room for what the card states.
+    if withdrawn(version):
+        return None  # Its report is not whole, and its mark is not true of this model.
+    if key and not signing.fits(version, key.public_key()):
+        return None
+    found = product.digests(version)
+    made = _manifest_of("exports", kept)["files"]
+    if changed := [name for name, digest in made.items() if found.get(name) != digest]:
+        print(f"  {version / changed[0]} is not as it was pushed, so all is pushed again")
+        return None
+    return version
+
+
+def _require_last(saved_models: Path, contents: Mapping[str, Any], evaluation: Path) -> None:
+    """Raises ValueError if a run pushed another model since this one was compared with the last."""
+    blessing = files.read_json(evaluation / "blessing.json")
+    if not blessing["baseline_is_last"]:
+        return
+    newest = last(saved_models, contents["name"], model_of(contents["lineage"]))
+    _, _, number = (blessing["baseline"] or "0").rpartition("/")
+    if newest and int(newest.name) > int(number):
+        raise ValueError(
+            f"{contents['name']}/{newest.name} was pushed meanwhile; run again: nothing is trained "
+            "anew."
+        )
 
 
 def _stated(contents: Mapping[str, Any]) -> Any:

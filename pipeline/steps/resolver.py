@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline import product
 from pipeline.step import Step
-from pipeline.version import manifest, versions, warning
+from pipeline.version import last, manifest, warning
 from tlkeras import files
 
 
@@ -19,13 +19,15 @@ def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: 
     ``last`` is the newest pushed version of another model.
     """
     found = named(baseline)
-    if baseline == "last" and (found := _last(model, name, saved_models)):
+    if baseline == "last" and (
+        found := last(saved_models, name, product.manifest(model)["digest"])
+    ):
         _require(found, baseline)
-    contents: dict[str, Any] = {"version": None}
+    contents: dict[str, Any] = {"version": None, "is_last": baseline == "last"}
     if found:
         if said := warning(found):
             print(f"  {said}")
-        contents = {"version": str(found), "products": manifest(found)["products"]}
+        contents |= {"version": str(found), "products": manifest(found)["products"]}
     files.write_json(out / "resolved.json", contents)
 
 
@@ -55,10 +57,6 @@ def read(resolved: Path) -> Path | None:
     return Path(version) if version else None
 
 
-def _last(model: Path, name: str, saved_models: Path) -> Path | None:
-    digest = product.manifest(model)["digest"]
-    for version in reversed(versions(saved_models, name)):
-        made_of = {made["step"]: made["digest"] for made in manifest(version)["lineage"]}
-        if made_of["model"] != digest:
-            return version
-    return None
+def is_last(resolved: Path) -> bool:
+    """Returns whether the baseline is the last pushed version, whichever that is."""
+    return files.read_json(resolved / "resolved.json")["is_last"]

@@ -127,7 +127,7 @@ def write_examples(
                 say(remark)
             for remark in findings.write(source.left_out()):
                 say(remark)
-            shutil.rmtree(parts)
+            shutil.rmtree(parts, ignore_errors=True)  # Of a folder on NFS a part may stay.
         except BaseException:
             _clear(out, plan.info, spared=report)
             raise
@@ -189,10 +189,9 @@ def _read(
 
 def _held(folder: Path, rows: Iterable[Ready]) -> Generator[tuple[Ready, bytes]]:
     """Yields the examples in the folder of a part with their records, in order."""
-    held = records.Records(folder, _ALL)
-    usable = held.between(0, len(held))
-    for ready in rows:
-        yield ready, b"" if ready.defect else next(usable)
+    with contextlib.closing(records.every(folder, _ALL)) as usable:
+        for ready in rows:
+            yield ready, b"" if ready.defect else next(usable)
 
 
 def _rows(folder: Path) -> Iterator[Ready]:

@@ -78,7 +78,7 @@ class Runner:
         folder = folder.absolute()
         folder.mkdir(parents=True, exist_ok=True)
         for left in folder.glob("*.gone"):
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=True)
         for failed in folder.glob(f"*/{_FAILED}"):  # The user may have fixed the cause since.
             _drop(failed.parent)
         todo = [number for number in range(count) if not _place(folder, number).exists()]
@@ -102,7 +102,7 @@ class Runner:
                     yield out
                 finally:
                     _drop(out)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _by_beam(self, do: Callable[[int], None], todo: list[int]) -> Generator[None]:
         """Yields once, after all parts."""
@@ -147,8 +147,12 @@ def _by_processes(do: Callable[[int], None], todo: list[int]) -> Generator[None]
 
 
 def _drop(part: Path) -> None:
-    """Removes the folder of a part; after a kill, the rest of it does not count as a part."""
-    shutil.rmtree(part.rename(part.with_name(f"{part.name}.gone")))
+    """Removes the folder of a part; after a kill, the rest of it does not count as a part.
+
+    On NFS a file stays that is open elsewhere, so no two removed folders have one name.
+    """
+    gone = part.with_name(f"{part.name}.{uuid.uuid4().hex}.gone")
+    shutil.rmtree(part.rename(gone), ignore_errors=True)
 
 
 def _do(part: Part, folder: Path, number: int) -> None:
