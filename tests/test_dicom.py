@@ -418,3 +418,12 @@ def test_a_library_that_is_missing_is_no_fault_of_the_files(member, package, tmp
         ValueError, match=rf"files need {package}: pip install 'tlkeras\[medical\]'"
     ):
         list(source.labels())
+
+
+def test_files_that_name_no_window_are_told_unless_one_is_given(tmp_path):
+    scan(tmp_path / "scans/a/0.dcm", pixels(0))
+    scan(tmp_path / "scans/b/1.dcm", pixels(1), **WINDOW)
+    source = DICOM(tmp_path / "scans")
+    assert any("1 files name no window" in remark for remark in source.remarks())
+    given = source.replace(window=(40, 400))
+    assert not any("window" in remark for remark in given.remarks())

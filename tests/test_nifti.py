@@ -161,6 +161,8 @@ def test_without_a_range_in_the_header_that_of_the_whole_data_is_shown(tmp_path)
     expected = np.array([[121, 21], [111, 11], [101, 1]]) / (123 + 3)
     np.testing.assert_array_equal(whole, np.rint(expected * 255))
     volume(tmp_path / "data/sound/2.nii.gz", PLACES, cal_min=0, cal_max=50)
+    assert any("3 files name no window" in each for each in source.replace().remarks())
+    assert not source.replace(window=(0, 9)).remarks()
     own = seen(source.replace())["sound/2.nii.gz#1"]
     assert own.tolist() == [[255, 102], [255, 51], [255, 0]]
 

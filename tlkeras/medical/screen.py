@@ -18,6 +18,17 @@ Function = Callable[[np.ndarray, float, float], np.ndarray]
 """From values, the center and the width of a window to numbers of which [0, 1] is shown."""
 
 
+def told(ranged: int) -> list[str]:
+    """Returns a message on files that are shown by the range of the data, if there are any."""
+    if not ranged:
+        return []
+    return [
+        f"{ranged:,} files name no window, so the range of the values of all of them is shown. The "
+        "pictures of other data would be shown by another range: window=(center, width) shows all "
+        "alike."
+    ]
+
+
 def linear(values: np.ndarray, center: float, width: float) -> np.ndarray:
     """Returns ``(x - (c - 0.5)) / (w - 1) + 0.5``, a step if the width is 1."""
     if width <= 1:

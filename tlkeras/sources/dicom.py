@@ -98,7 +98,8 @@ class DICOM(Source, name="dicom"):
     def remarks(self):
         own = {*self._files}
         others = [file for file in folders.walk(self.path, self.path) if file not in own]
-        told = [*self._listing.remarks(), *self._labels.remarks()]
+        ranged = [each for each in self._listing.entries if each.is_ranged and self.window is None]
+        told = [*self._listing.remarks(), *self._labels.remarks(), *screen.told(len(ranged))]
         if others:
             first = others[0].name
             told.append(f"{self.path} has {len(others):,} other files, such as {first}; left out.")

@@ -105,7 +105,8 @@ class NIfTI(Source, name="nifti"):
         return self._patients.get(file, file)
 
     def remarks(self):
-        told = self._labels.remarks()
+        ranged = [each for each in self._entries if each.is_ranged and self.window is None]
+        told = [*self._labels.remarks(), *screen.told(len(ranged))]
         if lacking := _listed(self, self._stamp)[2]:
             told.append(
                 f"{len(lacking):,} files have no row in the table and are left out: "
@@ -178,12 +179,16 @@ class NIfTI(Source, name="nifti"):
 
 
 class _Entry(NamedTuple):
-    """A file: where it is, its id, its patient, its slices from 0, its target, what is wrong."""
+    """A file: where it is, its id, its patient, its slices from 0, its target, what is wrong.
+
+    `is_ranged` is whether its header does not say which values to show.
+    """
 
     file: Path
     identity: str
     patient: str
     slices: range
+    is_ranged: bool
     target: Any
     classes: list[int]
     problem: str
@@ -241,16 +246,20 @@ def _listed(source: NIfTI, stamped: str) -> tuple[list[_Entry], Labels, list[str
         if (found := labels.of(file, names, outward)) is None:
             lacking.append(file.name)
             continue
-        problem, defect, count = "", "", 1
+        problem, defect, count, is_ranged = "", "", 1, False
         try:
-            count = Volume(file, source.axis).slices
+            volume = Volume(file, source.axis)
+            count, is_ranged = volume.slices, volume.shown is None
         except ValueError as error:
             problem, defect = f"{error}", defects.word(error)
         is_all = source.slices == "all"
         slices = range(count) if is_all else range(count // 2, count // 2 + 1)
         named = labels.named(names, outward)
         patient = _patient(inside, named, next((up for up in inside.parents if up in tops), None))
-        entries.append(_Entry(file, inside.as_posix(), patient, slices, *found, problem, defect))
+        entry = _Entry(
+            *(file, inside.as_posix(), patient, slices, is_ranged), *found, problem, defect
+        )
+        entries.append(entry)
     return entries, labels, lacking
 
 
