@@ -201,10 +201,6 @@ def test_a_client_gets_the_classes_best_first():
     np.testing.assert_allclose(named["scores"], [[0.9, 0.8, 0.1]])
 
 
-def test_answers_agree_where_the_same_labels_are_given():
-    one, other = (
-        {"probabilities": np.array(rows)} for rows in ([[0.6, 0.4]] * 2, [[0.9, 0.1], [0.6, 0.5]])
-    )
-    assert Multilabel().agree(one, other).tolist() == [True, False]
+def test_a_dropout_of_everything_is_refused():
     with pytest.raises(ValueError, match=r"multilabel\.dropout is 1"):
         Multilabel(dropout=1.0)
