@@ -200,6 +200,11 @@ def model_of(data):
     return TransferModel(data.backbone, data.task, data.classes, seed=3)
 
 
+def of_one(method):
+    """Returns the recipe with one strength and, where the method adds anything, one weight."""
+    return Adapt(method, (0.1,), Adapt.weights if method == "adabn" else (1.0,))
+
+
 def accuracy(model, data, split):
     hits = [
         np.argmax(model.full(inputs, training=False), -1) == np.argmax(target, -1)
@@ -254,7 +259,7 @@ def test_a_shifted_target_is_named_better_than_by_a_probe(method, both, tmp_path
     Probe((0.1,)).fit(plain, both, tmp_path / "plain")
     before = accuracy(plain, both, "target_test")
     assert accuracy(plain, both, "test") > 0.9 > before
-    Adapt(method, (0.1,), (1.0,)).fit(better, both, tmp_path / "adapted")
+    of_one(method).fit(better, both, tmp_path / "adapted")
     assert accuracy(better, both, "target_test") > before + 0.1
 
 
@@ -290,7 +295,7 @@ def test_an_oracle_takes_the_head_that_names_most_of_the_target(both, tmp_path, 
 @pytest.mark.equality
 @pytest.mark.parametrize("method", ["coral", slow("dann"), slow("adabn")])
 def test_a_killed_fit_ends_like_an_unbroken_one(method, both, tmp_path, monkeypatch):
-    recipe = Adapt(method, (0.1,), (1.0,))
+    recipe = of_one(method)
     unbroken = model_of(both)
     expected = recipe.fit(unbroken, both, tmp_path / "unbroken")
     write, killed = loop.write, model_of(both)
@@ -385,6 +390,7 @@ def test_a_network_without_batch_norms_is_refused(both, tmp_path, monkeypatch):
         ("adapt(weights=[1.0, 0.1])", "expected rising weights, each once"),
         ("adapt(strengths=[0.1, 1.0])", "expected falling strengths, each once"),
         ("adapt(method='adabn', oracle=True)", "oracle with method='adabn', which has nothing"),
+        ("adapt(method='adabn', weights=[1.0])", "weights with method='adabn', which adds nothing"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(text, message):
