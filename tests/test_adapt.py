@@ -16,6 +16,7 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.recipes.adapt import Adapt
 from tlkeras.recipes.probe import Probe
+from tlkeras.source import Source
 from tlkeras.sources.domains import Domains
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
@@ -37,14 +38,22 @@ def of(loss, source, target):
     return float(loss(tf.constant(source), tf.constant(target)))
 
 
+def squares(source, target):
+    """Returns the squared distances of all rows from each other."""
+    both = np.concatenate([source, target])
+    return np.square(both[:, None] - both[None]).sum(axis=-1)
+
+
+def kernel_mean(source, target, width):
+    """Returns the discrepancy by NumPy, with kernels of this width and of factors of it."""
+    found, n = squares(source, target), len(source)
+    kernel = np.mean([np.exp(-found / (f * width)) for f in (0.25, 0.5, 1, 2, 4)], axis=0)
+    return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean()
+
+
 def test_the_mean_discrepancy_is_that_of_all_pairs():
     source, target = rows(0, 12), rows(1, 9, step=1.0)
-    both = np.concatenate([source, target])
-    squares = np.square(both[:, None] - both[None]).sum(axis=-1)
-    kernel = np.mean(
-        [np.exp(-squares / (f * squares.mean())) for f in (0.25, 0.5, 1, 2, 4)], axis=0
-    )
-    expected = kernel[:12, :12].mean() + kernel[12:, 12:].mean() - 2 * kernel[:12, 12:].mean()
+    expected = kernel_mean(source, target, squares(source, target).mean())
     assert of(discrepancy.kernel_mean, source, target) == pytest.approx(expected)
     assert of(discrepancy.kernel_mean, source, source[::-1]) == pytest.approx(0, abs=1e-12)
     assert of(discrepancy.kernel_mean, source * 0, target * 0) == pytest.approx(0, abs=1e-12)
@@ -93,16 +102,23 @@ def test_the_gradient_of_a_term_is_that_of_differences(loss):
     value, (slope, bias_slope) = term((kernel, bias))
     logits = [each @ kernel + bias for each in (source, target)]
     assert value == pytest.approx(0.7 * of(loss, *logits))
-    if loss is discrepancy.kernel_mean:
-        return  # Its widths are constants to the gradient, not to differences.
+    width = squares(*logits).mean()  # A constant to the gradient.
+
+    def shifted(step, bias_step):
+        one, other = (each @ (kernel + step) + bias + bias_step for each in (source, target))
+        if loss is discrepancy.kernel_mean:
+            return 0.7 * kernel_mean(one, other, width)
+        return 0.7 * of(loss, one, other)
+
     for place in [(0, 0), (3, 2)]:
         step = np.zeros_like(kernel)
         step[place] = 1e-6
-        change = (term((kernel + step, bias))[0] - term((kernel - step, bias))[0]) / 2e-6
+        change = (shifted(step, 0) - shifted(-step, 0)) / 2e-6
         assert slope[place] == pytest.approx(change, rel=1e-4)
+        assert abs(change) > 1e-4
     step = np.array([1e-6, 0, 0])
-    change = (term((kernel, bias + step))[0] - term((kernel, bias - step))[0]) / 2e-6
-    assert bias_slope[0] == pytest.approx(change, rel=1e-4)
+    change = (shifted(0, step) - shifted(0, -step)) / 2e-6
+    assert bias_slope[0] == pytest.approx(change, rel=1e-4, abs=1e-8)
 
 
 def test_the_reversal_turns_the_gradient_and_grows_as_in_the_paper():
@@ -142,21 +158,51 @@ def brightened(folder, per_class, shift, seed):
     return Folder(folder)
 
 
+class Relabelled(Source, name="relabelled"):
+    """The examples of a source, each with the label that follows its own."""
+
+    source: Source
+
+    def features(self):
+        return self.source.features()
+
+    def classes(self):
+        return self.source.classes()
+
+    def examples(self):
+        for key, example in self.source.examples():
+            yield key, {**example, "label": (example["label"] + 1) % len(self.classes())}
+
+    def fingerprint(self):
+        return self.source.fingerprint()
+
+
+def written(source, target, place):
+    made = Domains(source, target, cut=Split(validation=0, test=40))
+    ingest.write_examples(made, Split(validation=30, test=20), place)
+    return Data(place, Tiny(), Classification(), batch_size=8, seed=0)
+
+
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def domains(tmp_path_factory):
     """Dark pictures as the source, brighter ones as the target."""
     place = tmp_path_factory.mktemp("domains")
-    domains = Domains(
-        brightened(place / "dark", 30, 0, 0),
-        brightened(place / "bright", 30, 110, 1),
-        cut=Split(validation=0, test=40),
-    )
-    ingest.write_examples(domains, Split(validation=30, test=20), place / "examples")
-    return Data(place / "examples", Tiny(), Classification(), batch_size=8, seed=0)
+    return brightened(place / "dark", 30, 0, 0), brightened(place / "bright", 30, 110, 1)
+
+
+@pytest.fixture(scope="module")
+def both(domains, tmp_path_factory):
+    source, target = domains
+    return written(source, target, tmp_path_factory.mktemp("examples"))
 
 
 def model_of(data):
     return TransferModel(data.backbone, data.task, data.classes, seed=3)
+
+
+def of_one(method):
+    """Returns the recipe with one strength and, where the method adds anything, one weight."""
+    return Adapt(method, (0.1,), Adapt.weights if method == "adabn" else (1.0,))
 
 
 def accuracy(model, data, split):
@@ -167,32 +213,68 @@ def accuracy(model, data, split):
     return np.concatenate(hits).mean()
 
 
+TURN = np.radians(70)
+MAPS = {
+    "coral": np.array([[1.25, 0.75], [0.75, 1.25]]),
+    "mmd": np.array([[np.cos(TURN), np.sin(TURN)], [-np.sin(TURN), np.cos(TURN)]]),
+}
+MAPS["mcc"] = MAPS["mmd"]
+"""By method, a linear map of rows that it undoes in part: a stretching, or a turn."""
+
+
+def two_classes(method, seed, turned):
+    """Returns 80 rows of two classes to both sides of 0, mapped if `turned`, and their labels."""
+    random, labels = np.random.default_rng(seed), np.arange(80) % 2
+    found = np.zeros([80, 24])  # So many channels has `Tiny`.
+    found[:, 0] = random.normal(2 * labels - 1, 0.3)
+    found[:, 1] = random.normal(0, 1.0 if method == "coral" else 0.3, 80)
+    if turned:
+        found[:, :2] @= MAPS[method]
+    return found, labels
+
+
+@pytest.mark.parametrize("method", MAPS)
+def test_what_a_method_adds_names_more_where_the_means_are_equal(method):
+    model = TransferModel(Tiny(), Classification(), ("a", "b"), seed=3)
+    head = LinearHead(model, "adapt")
+    source, target = two_classes(method, 2, turned=False), two_classes(method, 3, turned=True)
+    given, others = (
+        adapted._rows(head, found, np.eye(2)[labels]) for found, labels in (source, target)
+    )
+
+    def accuracy_with(weight):
+        part = adapted.Adapted(method, (0.1,), (weight,), False)
+        solved = part.solution(head, given, None, None, 0, others)
+        return adapted._accuracy(solved, *target)
+
+    assert accuracy_with(1e-9) < 0.93
+    assert accuracy_with(1.0) > 0.97
+
+
 @pytest.mark.parametrize(
     "method", ["mcc", *(slow(each) for each in ("coral", "dann", "mmd", "adabn"))]
 )
-def test_a_shifted_target_is_named_better_than_without(method, both, tmp_path):
+def test_a_shifted_target_is_named_better_than_by_a_probe(method, both, tmp_path):
     plain, better = model_of(both), model_of(both)
     Probe((0.1,)).fit(plain, both, tmp_path / "plain")
     before = accuracy(plain, both, "target_test")
     assert accuracy(plain, both, "test") > 0.9 > before
-    Adapt(method, (0.1,), (1.0,)).fit(better, both, tmp_path / "adapted")
+    of_one(method).fit(better, both, tmp_path / "adapted")
     assert accuracy(better, both, "target_test") > before + 0.1
 
 
-def test_labels_of_the_target_change_no_weight(both, tmp_path, monkeypatch):
-    fitted = model_of(both)
+def test_labels_of_the_target_change_no_weight(domains, both, tmp_path):
+    source, target = domains
+    renamed = written(source, Relabelled(target), tmp_path / "examples")
+    labels = [
+        np.concatenate([each.argmax(-1) for _, each in data.batches("target").as_numpy_iterator()])
+        for data in (both, renamed)
+    ]
+    np.testing.assert_array_equal((labels[0] + 1) % 3, labels[1])
+    fitted, other = model_of(both), model_of(renamed)
     recipe = Adapt("coral", (1.0, 0.1), (0.3,))
     recipe.fit(fitted, both, tmp_path / "one")
-    read = LinearHead.features
-
-    def shuffled(head, rows):
-        if rows.count == both.count("target"):
-            rows.targets[:] = rows.targets[::-1]
-        return read(head, rows)
-
-    monkeypatch.setattr(LinearHead, "features", shuffled)
-    other = model_of(both)
-    recipe.fit(other, both, tmp_path / "two")
+    recipe.fit(other, renamed, tmp_path / "two")
     for path, value in weights_of(fitted.full).items():
         np.testing.assert_array_equal(value, weights_of(other.full)[path])
 
@@ -213,7 +295,7 @@ def test_an_oracle_takes_the_head_that_names_most_of_the_target(both, tmp_path, 
 @pytest.mark.equality
 @pytest.mark.parametrize("method", ["coral", slow("dann"), slow("adabn")])
 def test_a_killed_fit_ends_like_an_unbroken_one(method, both, tmp_path, monkeypatch):
-    recipe = Adapt(method, (0.1,), (1.0,))
+    recipe = of_one(method)
     unbroken = model_of(both)
     expected = recipe.fit(unbroken, both, tmp_path / "unbroken")
     write, killed = loop.write, model_of(both)
@@ -308,6 +390,7 @@ def test_a_network_without_batch_norms_is_refused(both, tmp_path, monkeypatch):
         ("adapt(weights=[1.0, 0.1])", "expected rising weights, each once"),
         ("adapt(strengths=[0.1, 1.0])", "expected falling strengths, each once"),
         ("adapt(method='adabn', oracle=True)", "oracle with method='adabn', which has nothing"),
+        ("adapt(method='adabn', weights=[1.0])", "weights with method='adabn', which adds nothing"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(text, message):

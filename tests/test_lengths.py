@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import assert_near
+from conftest import Tiny, assert_near
 from toy_text import TaggedSentences, ToyText, written
 
 from tlkeras.data import batches
@@ -88,6 +88,7 @@ def test_features_of_cut_inputs_are_those_of_whole_ones(input):
 
 def test_several_replicas_and_pictures_run_whole(monkeypatch):
     assert lengths.shortened(ToyText(), tf.constant(IDS[:2])).shape == (2, 4)
+    assert lengths.shortened(Tiny(), tf.zeros([2, 32, 32, 3])).shape == (2, 32, 32, 3)
     monkeypatch.setattr(lengths.hardware, "replicas", lambda: 2)
     assert lengths.shortened(ToyText(), tf.constant(IDS[:2])).shape == (2, 8)
 

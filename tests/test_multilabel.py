@@ -91,18 +91,19 @@ def test_measures_do_not_depend_on_the_cut_into_batches():
     assert cut.views[0] == whole.views[0] and view(cut, Gallery) == view(whole, Gallery)
 
 
-@pytest.mark.parametrize("name", ["macro_f1", "micro_f1", "mean_average_precision", "hamming_loss"])
-def test_the_intervals_are_those_of_a_bootstrap(name):
+def test_the_intervals_are_those_of_a_bootstrap():
     labels, probabilities = guesses(800)
     random = np.random.default_rng(0)
     drawn = []
-    for _ in range(120):
+    for _ in range(400):
         places = random.integers(0, len(labels), len(labels))
-        drawn.append(values(measured(labels[places], probabilities[places]))[name])
-    expected = np.quantile(drawn, [0.025, 0.975])
-    assert measured(labels, probabilities).scalars[name].interval == pytest.approx(
-        expected, abs=0.02
-    )
+        drawn.append(values(measured(labels[places], probabilities[places])))
+    scalars = {**measured(labels, probabilities).scalars}
+    del scalars["calibration_error"]  # Chance makes it larger in every draw.
+    for name, scalar in scalars.items():
+        low, high = np.quantile([each[name] for each in drawn], [0.025, 0.975])
+        slack = 0.2 * (high - low)
+        assert scalar.interval == pytest.approx((low, high), abs=slack), name
 
 
 def test_without_a_wrong_decision_as_little_is_sure_of_decisions_as_of_examples():
@@ -208,10 +209,6 @@ def test_a_client_gets_the_classes_best_first():
     np.testing.assert_allclose(named["scores"], [[0.9, 0.8, 0.1]])
 
 
-def test_answers_agree_where_the_same_labels_are_given():
-    one, other = (
-        {"probabilities": np.array(rows)} for rows in ([[0.6, 0.4]] * 2, [[0.9, 0.1], [0.6, 0.5]])
-    )
-    assert Multilabel().agree(one, other).tolist() == [True, False]
+def test_a_dropout_of_everything_is_refused():
     with pytest.raises(ValueError, match=r"multilabel\.dropout is 1"):
         Multilabel(dropout=1.0)

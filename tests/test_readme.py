@@ -8,14 +8,29 @@ import pytest
 from absl import flags as absl_flags
 from conftest import draw
 
-from pipeline import attack, few_shot, flags, forget, gain, lr_find, search, validate, verify
+from pipeline import (
+    attack,
+    bulk_inferrer,
+    explain,
+    few_shot,
+    flags,
+    forget,
+    gain,
+    kubeflow,
+    lr_find,
+    search,
+    validate,
+    verify,
+)
 from pipeline.config import Config
+from pipeline.order import STEPS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = ["README.md", "BUILD.md", "Makefile", "benchmarks/README.md"]
 
 PROGRAMS = {
+    "": ((Config,), {}),
     "attack": ((Config,), {"steps": attack.PIPELINE}),
     "gain": ((Config, gain.Others), {"steps": gain.PIPELINE}),
     "few_shot": ((Config, few_shot.Episodes), {"steps": few_shot.PIPELINE}),
@@ -24,22 +39,30 @@ PROGRAMS = {
         (Config, search.Settings),
         {"steps": search.PIPELINE, "before": search.before({})},
     ),
-    "forget": ((forget.Forget,), {"steps": ()}),
-    "validate": ((validate.Validation,), {"steps": ()}),
-    "verify": ((verify.Verify,), {"steps": ()}),
+    "forget": ((forget.Forget,), {}),
+    "kubeflow": ((kubeflow.Target, Config), {}),
+    "validate": ((validate.Validation,), {}),
+    "verify": ((verify.Verify,), {}),
+}
+"""What a program reads its command line with; the empty word is the whole pipeline."""
+
+ALONE = {
+    "bulk_inferrer": (bulk_inferrer.predictions, bulk_inferrer.Inference),
+    "explain": (explain.explanations, explain.Explaining),
+    **{step.component: (step, Config) for step in STEPS},
 }
 
 
-def commands() -> list[str]:
-    """Returns every command line of the pages that runs the pipeline, or one of `PROGRAMS`."""
+def commands() -> list[tuple[str, list[str]]]:
+    """Returns the word and the flags of every command line of the pages."""
     texts = [(ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ") for page in PAGES]
     lines = [line for text in texts for line in text.splitlines()]
-    found = (re.search(rf"(?<!`)\btlkeras( {'| '.join(PROGRAMS)})?( --.*)?$", x) for x in lines)
-    return [match[0] for match in found if match]
+    found = (re.search(r"(?:^|bin/|\(BIN\)/)tlkeras(?: (\w+))?( +--.*)?$", x) for x in lines)
+    return [(match[1] or "", shlex.split(match[2] or "")) for match in found if match]
 
 
-@pytest.mark.parametrize("command", commands())
-def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("word", "arguments"), commands())
+def test_a_command_line_of_the_pages_is_understood(word, arguments, tmp_path, monkeypatch):
     for folder in ("photos", "IMAGES/flower_photos", "cells/Annotations", "new", "scans"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "gone.txt").write_text("rose/17.jpg\n", encoding="utf-8")
@@ -47,16 +70,27 @@ def test_a_command_line_of_the_pages_is_understood(command, tmp_path, monkeypatc
         (tmp_path / name).write_text("text,label\nfine,yes\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(absl_flags, "FLAGS", absl_flags.FlagValues())
-    arguments = shlex.split(command)
-    configs, options = PROGRAMS.get(" ".join(arguments[1:2]), ((Config,), {}))
-    arguments = arguments[1:] if options else arguments
     values = absl_flags.FlagValues()
-    config, *_ = flags.parser(*configs, **options, values=values)(arguments)
-    assert isinstance(config, configs[0])
+    if word in ALONE:
+        step, config = ALONE[word]
+        parse = flags.step_parser(step, config, values)
+    else:
+        configs, options = PROGRAMS[word]
+        parse = flags.parser(*configs, **options, values=values)
+    if arguments == ["--help"]:
+        with pytest.raises(SystemExit) as end:
+            parse([word, *arguments])
+        assert end.value.code == 0
+    else:
+        assert parse([word, *arguments])
 
 
-def test_the_pages_have_command_lines():
-    assert len(commands()) >= 8
+def test_the_pages_have_command_lines_of_every_program():
+    words = [word for word, _ in commands()]
+    assert {*words} == {*PROGRAMS, "bulk_inferrer", "explain", "example_gen", "trainer"}
+    texts = [(ROOT / page).read_text(encoding="utf-8") for page in PAGES]
+    begins = re.compile(r"^tlkeras\b|\bbin\)?/tlkeras\b", re.MULTILINE | re.IGNORECASE)
+    assert len(words) == sum(len(begins.findall(text)) for text in texts)
 
 
 @pytest.mark.slow

@@ -118,6 +118,10 @@ def test_ignored_pixels_have_no_part_in_loss_and_metric():
     outputs[:, :3] += 50 * np.eye(3, dtype="float32")[1]
     np.testing.assert_allclose(loss(target, outputs), loss(target, logits()), rtol=1e-5)
     assert not loss(np.full([1, 32, 32], 255, np.uint8), outputs[:1])[0] > 1
+    metric, expected = MeanIoU(), MeanIoU()
+    metric.update_state(target, outputs)
+    expected.update_state(target, logits())
+    assert 0 < float(metric.result()) == float(expected.result())
 
 
 def test_a_weight_counts_a_pixel_so_often():

@@ -248,6 +248,85 @@ def test_an_answer_agrees_with_itself(task, pairs):
         assert agreement.all()
 
 
+def turned(*cosines: float) -> np.ndarray:
+    """Returns rows of length 1 that have these cosines with the row (1, 0)."""
+    found = np.array(cosines)
+    return np.stack([found, np.sqrt(1 - found**2)], axis=-1)
+
+
+def masks(*wrong: int) -> np.ndarray:
+    """Returns masks of 200 pixels, of class 1 in so many places and of class 0 elsewhere."""
+    return (np.arange(200).reshape(10, 20) < np.reshape(wrong, [-1, 1, 1])).astype(np.uint8)
+
+
+def box(right: float, score: float, category: int) -> tuple[list[Any], list[float], list[int]]:
+    """Returns a box that begins at the corner, and one that is not sure, with their classes."""
+    return [[0, 0, 0.5, right], [0.5, 0.5, 1, 1]], [score, 0.1], [category, 0]
+
+
+def boxes(*rows: tuple[list[Any], list[float], list[int]]) -> dict[str, np.ndarray]:
+    columns = zip(*rows, strict=True)
+    served = zip(("boxes", "scores", "category"), map(np.array, columns), strict=True)
+    return spec.parse("detection", Task).kept(dict(served))
+
+
+WORDS = np.array([[0.9, 0.1], [0.2, 0.8], [0, 0]])  # The last was not seen.
+
+ANSWERS = {
+    "classification": (
+        {"probabilities": np.array([[0.6, 0.4], [0.6, 0.4]])},
+        {"probabilities": np.array([[0.9, 0.1], [0.4, 0.6]])},
+        [True, False],
+    ),
+    "multilabel": (
+        {"probabilities": np.array([[0.6, 0.4], [0.6, 0.4]])},
+        {"probabilities": np.array([[0.9, 0.1], [0.6, 0.5]])},
+        [True, False],
+    ),
+    "regression": (
+        {"number": np.array([[100.0], [100.0], [-100.0]])},
+        {"number": np.array([[100.9], [101.1], [-98.9]])},
+        [True, False, False],
+    ),
+    "language_modeling": (
+        {"log_probabilities": np.array([-100.0, -100.0, -100.0, 0.0])},
+        {"log_probabilities": np.array([-100.9, -101.1, -98.9, -0.0009])},
+        [True, False, False, True],
+    ),
+    "segmentation": ({"category": masks(0, 0)}, {"category": masks(1, 2)}, [True, False]),
+    "retrieval": (
+        {"picture": turned(1, 1, 1), "text": turned(1, 1, 1)},
+        {"picture": turned(0.991, 0.989, 1), "text": turned(0.991, 1, 0.989)},
+        [True, False, False],
+    ),
+    "tagging": (
+        {"probabilities": np.stack([WORDS] * 4)},
+        {"probabilities": np.stack([WORDS, WORDS**2, WORDS[[0, 0, 2]], WORDS[[0, 2, 2]]])},
+        [True, True, False, False],
+    ),
+    "detection": (
+        boxes(*[box(0.5, 0.6, 1)] * 5),
+        boxes(
+            box(0.46, 0.6, 1),
+            box(0.44, 0.6, 1),
+            box(0.5, 0.6, 0),
+            box(0.5, 0.41, 1),
+            box(0.5, 0.39, 1),
+        ),
+        [True, False, False, True, False],
+    ),
+}
+"""By task: what is kept of some examples, that of other answers, and whether the two agree."""
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_agree_up_to_the_threshold_of_their_task(name):
+    one, other, expected = ANSWERS[name]
+    task = spec.parse(name, Task)
+    assert np.asarray(task.agree(one, other)).tolist() == expected
+    assert np.asarray(task.agree(other, one)).tolist() == expected
+
+
 def test_a_file_of_builtin_operations_serves_what_the_model_serves(model, batches, pairs, tmp_path):
     exporter = TFLite()
     samples = tf.data.Dataset.from_tensor_slices(batches[0][0])

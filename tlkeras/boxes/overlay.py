@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import colorsys
 import io
 import math
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+from tlkeras.images import masks
 
 _SIDE = 288  # Of what a report shows, in pixels.
 
@@ -27,7 +28,7 @@ def overlay(boxes: np.ndarray, labels: np.ndarray, size: tuple[float, float]) ->
     line = math.ceil(_SIDE / min(max(size), _SHOWN))
     height, width = (max(1, round(side * scale)) for side in size)
     picture = Image.new("P", (width, height))
-    picture.putpalette([0, 0, 0, *(part for number in range(255) for part in _colour(number))])
+    picture.putpalette([0, 0, 0, *(part for number in range(255) for part in masks.colour(number))])
     draw = ImageDraw.Draw(picture)
     for (top, left, bottom, right), label in zip(boxes * scale, labels, strict=True):
         last = (max(left, right - 1), max(top, bottom - 1))
@@ -35,9 +36,3 @@ def overlay(boxes: np.ndarray, labels: np.ndarray, size: tuple[float, float]) ->
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", transparency=0, optimize=True)
     return buffer.getvalue()
-
-
-def _colour(number: int) -> tuple[int, int, int]:
-    """Returns the colour of a number: of following numbers the hues are far apart."""
-    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.85, 0.95)
-    return round(255 * red), round(255 * green), round(255 * blue)

@@ -67,7 +67,7 @@ def of_numbers(one: np.ndarray, other: np.ndarray) -> Shift:
     return Shift("Kolmogorov-Smirnov", size, float(found.pvalue), size)
 
 
-def of_words(one: Mapping[str, int], other: Mapping[str, int], seed: int = 0) -> Shift:
+def of_words(one: Mapping[str, int], other: Mapping[str, int]) -> Shift:
     """Returns the likelihood ratio test (G-test) of how often each word occurs.
 
     Its size is the largest difference of a word's share. Where a cell of the table expects few
@@ -76,7 +76,6 @@ def of_words(one: Mapping[str, int], other: Mapping[str, int], seed: int = 0) ->
     Args:
         one: How many examples have each word.
         other: The same of the other sample.
-        seed: Of the random tables.
     """
     from scipy import stats
 
@@ -91,13 +90,13 @@ def of_words(one: Mapping[str, int], other: Mapping[str, int], seed: int = 0) ->
     if (np.outer(totals, margins) / totals.sum()).min() >= _EXPECTED:
         p = float(stats.chi2.sf(statistic, len(words) - 1))
     else:
-        drawn = _second_rows(margins, totals[1], seed)
+        drawn = _second_rows(margins, totals[1])
         reached = _likelihood_ratio(drawn, margins, totals) >= statistic * (1 - 1e-9)
         p = float((1 + reached.sum()) / (1 + _TABLES))
     return Shift("G-test", statistic, p, size)
 
 
-def of_rows(one: np.ndarray, other: np.ndarray, seed: int = 0) -> Shift:
+def of_rows(one: np.ndarray, other: np.ndarray) -> Shift:
     """Returns the permutation test of the maximum mean discrepancy of rows of features.
 
     The kernel is Gaussian, as wide as the median distance of all rows (Gretton et al. 2012,
@@ -108,14 +107,13 @@ def of_rows(one: np.ndarray, other: np.ndarray, seed: int = 0) -> Shift:
     Args:
         one: Rows, [n, channels], at least two.
         other: More of them, [m, channels], at least two.
-        seed: Of the permutations.
     """
     kernel = _gaussian(np.concatenate([one, other]).astype(np.float64))
     np.fill_diagonal(kernel, 0.0)  # The unbiased estimate leaves out each row with itself.
     own = np.zeros([len(kernel), 1])
     own[: len(one)] = 1.0
     (statistic,) = _discrepancies(kernel, own)
-    random, reached, drawn = np.random.default_rng(seed), 0, 0
+    random, reached, drawn = np.random.default_rng(0), 0, 0
     while drawn < (_ALL if drawn and not reached else _FIRST):
         sides = random.permuted(np.repeat(own, _FIRST - (drawn == 0), axis=1), axis=0)
         found = _discrepancies(kernel, sides)
@@ -147,7 +145,7 @@ def of_exceedances(counts: Sequence[int], total: int, known: int) -> Shift:
     return Shift(EXCEEDANCES, float(beyond), min(1.0, len(counts) * min(chances)), beyond / total)
 
 
-def of_unseen(one: Mapping[str, int], other: Mapping[str, int], seed: int = 0) -> Shift:
+def of_unseen(one: Mapping[str, int], other: Mapping[str, int]) -> Shift:
     """Returns the test of how many examples of the second sample have a word that the first lacks.
 
     Rare words are seldom in both samples, so even samples of one distribution have such examples.
@@ -156,7 +154,6 @@ def of_unseen(one: Mapping[str, int], other: Mapping[str, int], seed: int = 0) -
     Args:
         one: How many examples have each word.
         other: The same of the other sample, at least one example.
-        seed: Of the random tables.
     """
     words = sorted({*one, *other})
     margins = np.array([one.get(word, 0) + other.get(word, 0) for word in words])
@@ -164,7 +161,7 @@ def of_unseen(one: Mapping[str, int], other: Mapping[str, int], seed: int = 0) -
     count, total = _unseen(second, margins), second.sum()
     if not count:
         return Shift(EXCEEDANCES, 0.0, 1.0, 0.0)
-    reached = _unseen(_second_rows(margins, total, seed), margins) >= count
+    reached = _unseen(_second_rows(margins, total), margins) >= count
     p = float((1 + reached.sum()) / (1 + _TABLES))
     return Shift(EXCEEDANCES, float(count), p, float(count / total))
 
@@ -183,9 +180,9 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _second_rows(margins: np.ndarray, total: int, seed: int) -> np.ndarray:
+def _second_rows(margins: np.ndarray, total: int) -> np.ndarray:
     """Returns the second rows of random tables of two rows with these margins, [tables, words]."""
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     return random.multivariate_hypergeometric(margins, total, size=_TABLES, method="marginals")
 
 

@@ -12,6 +12,7 @@ import functools
 import numpy as np
 
 from tlkeras.measures.measures import Curve, Scalar, share
+from tlkeras.measures.ranking import Ranking
 
 UNKNOWN = "unknown"
 """The label of an example that gets no answer."""
@@ -35,13 +36,11 @@ class Abstention:
     def __init__(self, threshold: float) -> None:
         """Begins with no prediction; those of a lower confidence get no answer."""
         self._threshold = threshold
-        self._signed: list[np.ndarray] = []
+        self._ranking = Ranking()  # Of the right predictions among all.
 
     def add(self, confidence: np.ndarray, right: np.ndarray) -> None:
         """Adds the confidences of predictions, [b], and whether they are right, bool [b]."""
-        # The sign tells which are right, that of 0 too.
-        kept = np.maximum(confidence, 0).astype(np.float32)
-        self._signed.append(np.copysign(kept, np.where(right, 1, -1).astype(np.float32)))
+        self._ranking.add(confidence, right)
 
     def scalars(self) -> dict[str, Scalar]:
         """Returns the measures by name."""
@@ -87,15 +86,13 @@ class Abstention:
     @functools.cached_property
     def _steps(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns how many are answered at every threshold, the highest first, and are right."""
-        signed = np.concatenate(self._signed)
-        order = np.argsort(-np.abs(signed), kind="stable")
-        sure = np.abs(signed)[order]
-        last = np.append(np.flatnonzero(np.diff(sure)), len(sure) - 1)
-        return last + 1, np.cumsum(~np.signbit(signed[order]))[last]
+        confidence, right = self._ranking.scores, self._ranking.positive
+        order = np.argsort(-confidence, kind="stable")
+        last = np.append(np.flatnonzero(np.diff(confidence[order])), len(confidence) - 1)
+        return last + 1, np.cumsum(right[order])[last]
 
     def _chosen(self) -> tuple[int, int]:
         """Returns how many the threshold answers, and how many of these are right."""
-        signed = np.concatenate(self._signed)
         # As the served answer compares, in float32.
-        some = np.abs(signed) >= np.float32(self._threshold)
-        return int(some.sum()), int((some & ~np.signbit(signed)).sum())
+        some = self._ranking.scores >= np.float32(self._threshold)
+        return int(some.sum()), int((some & self._ranking.positive).sum())

@@ -36,10 +36,10 @@ _ADD_UP: Check = (
 )
 
 
-def tags_of(probabilities: np.ndarray, outside: int = -1) -> np.ndarray:
-    """Returns the most probable classes, int [b, words]; `outside` where there is no word."""
+def tags_of(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the most probable classes, int [b, words]; -1 where there is no word."""
     seen = probabilities.sum(axis=-1) > 0.5
-    return np.where(seen, probabilities.argmax(axis=-1), outside)
+    return np.where(seen, probabilities.argmax(axis=-1), -1)
 
 
 ABSENT = -1e4

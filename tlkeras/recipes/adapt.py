@@ -62,6 +62,8 @@ class Adapt(Recipe, name="adapt"):
         self.require([*self.weights] == rising, "weights", "rising weights, each once")
         if self.oracle and self.method == "adabn":
             raise ValueError("adapt.oracle with method='adabn', which has nothing to choose by it.")
+        if self.weights != Adapt.weights and self.method == "adabn":
+            raise ValueError("adapt.weights with method='adabn', which adds nothing to the loss.")
 
     def remarks(self):
         if self.oracle:

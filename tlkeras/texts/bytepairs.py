@@ -21,6 +21,7 @@ import numpy as np
 from tlkeras.frameworks import tf
 from tlkeras.texts import characters, composing, cuts, rows
 from tlkeras.texts.cuts import Cut
+from tlkeras.texts.rows import Tokenizer
 from tlkeras.texts.tables import PairTable
 from tlkeras.texts.whole_words import WholeWords
 
@@ -30,11 +31,10 @@ _UNWRITTEN = -1
 
 
 @dataclasses.dataclass(frozen=True)
-class BytePairs:
-    """A tokenizer: from texts, string [b] in UTF-8, to ids, int32 [b, length].
+class BytePairs(Tokenizer):
+    """A tokenizer with rows ``start a end …`` and, as of RoBERTa, ``start a end end b end …``."""
 
-    Where a method takes a batch it takes a single text, string [], too, and returns no batch.
-    """
+    separator: ClassVar[str] = " "
 
     tracked: ClassVar[Any] = None
     """What holds the resources that a SavedModel needs: none, all are constants."""
@@ -72,42 +72,6 @@ class BytePairs:
                 if piece and piece not in self._ids:
                     raise ValueError(f"{field} needs {piece!r}, which the vocabulary has not.")
 
-    def __call__(self, texts: Any, length: int) -> Any:
-        """Returns int32 [b, length]: ``start … end padding …``, the end of a longer text cut."""
-
-        def ids(texts: Any) -> Any:
-            return rows.one(self._pieces(texts, length), self.frame(1), length, self.padding_id)
-
-        return rows.batched(ids, texts)
-
-    def pair(self, first: Any, second: Any, length: int) -> tuple[Any, Any]:
-        """Returns ids ``start a end end b end``, as of RoBERTa, and in which text they are."""
-
-        def ids(*texts: Any) -> Any:
-            one, other = (self._pieces(text, tf.int32.max) for text in texts)
-            return rows.two(one, other, self.frame(2), length, self.padding_id)
-
-        return rows.batched(ids, first, second)
-
-    def words(self, words: Any, length: int) -> tuple[Any, Any]:
-        """Returns ids of sentences, and which word each piece begins, -1 if none or special.
-
-        The words of a text are ``tf.strings.split(text)``.
-
-        Args:
-            words: The words of a sentence, string [w], or of many, ragged string [b, (w)]; a space
-                comes between them.
-            length: How many pieces there are for a sentence.
-        """
-        return rows.of_words(
-            lambda texts: self._pieces(texts, length),
-            words,
-            self.frame(1),
-            length,
-            self.padding_id,
-            between=" ",
-        )
-
     def text(self, ids: Sequence[int]) -> str:
         """Returns the text of pieces; bytes that are not UTF-8 are replaced."""
         letters = "".join(self.vocabulary[i] for i in ids)
@@ -122,12 +86,10 @@ class BytePairs:
         return {piece: i for i, piece in enumerate(self.vocabulary)}
 
     @property
-    def padding_id(self) -> int:
-        """The id that fills the rest of a row, -1 if `padding` is empty."""
+    def padding_id(self):
         return self._ids[self.padding] if self.padding else -1
 
-    def frame(self, texts: int) -> rows.Frame:
-        """Returns the special ids that stand before, between and behind so many texts."""
+    def frame(self, texts):
         start, end = ([self._ids[piece]] if piece else [] for piece in (self.start, self.end))
         return [start, end] if texts == 1 else [start, end * 2, end]
 
@@ -173,8 +135,7 @@ class BytePairs:
         rows = zip(words[starts], np.split(merged, starts[1:]), strict=True)
         return WholeWords({tuple(row.tolist()): int(i) for i, row in rows if len(row) > 1})
 
-    def _pieces(self, texts: Any, most: int) -> Any:
-        """Returns the pieces of the first words of every text, ragged int32 [b, (n)]."""
+    def _pieces(self, texts, most):
         points, texts_of = characters.decoded(texts)
         if self.composed:
             points, texts_of = composing.composed(points, texts_of)

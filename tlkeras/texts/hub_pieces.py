@@ -16,17 +16,15 @@ import numpy as np
 
 from tlkeras.files import read_json
 from tlkeras.frameworks import keras_hub, tf
-from tlkeras.texts import folders, rows
+from tlkeras.texts import folders
 from tlkeras.texts.bytepairs import BytePairs
+from tlkeras.texts.rows import Tokenizer
 from tlkeras.texts.wordpiece import WordPiece
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class HubPieces:
-    """A tokenizer: from texts, string [b] in UTF-8, to ids, int32 [b, length].
-
-    Where a method takes a batch it takes a single text, string [], too, and returns no batch.
-    """
+class HubPieces(Tokenizer):
+    """A tokenizer with rows ``start a end …`` and ``start a end b end …``."""
 
     tokenizer: Any = dataclasses.field(repr=False)
     """A tokenizer of KerasHub that returns ragged ids."""
@@ -56,32 +54,6 @@ class HubPieces:
         """All pieces, in the order of their ids."""
         return tuple(self.tokenizer.get_vocabulary())
 
-    def __call__(self, texts: Any, length: int) -> Any:
-        """Returns int32 [b, length]: ``start … end padding …``, the end of a longer text cut."""
-
-        def ids(texts: Any) -> Any:
-            return rows.one(self._pieces(texts), self.frame(1), length, self.padding_id)
-
-        return rows.batched(ids, texts)
-
-    def pair(self, first: Any, second: Any, length: int) -> tuple[Any, Any]:
-        """Returns ids ``start a end b end`` and in which text they are, 0 or 1."""
-
-        def ids(*texts: Any) -> Any:
-            one, other = map(self._pieces, texts)
-            return rows.two(one, other, self.frame(2), length, self.padding_id)
-
-        return rows.batched(ids, first, second)
-
-    def words(self, words: Any, length: int) -> tuple[Any, Any]:
-        """Returns ids of sentences, and which word each piece begins, -1 if none or special.
-
-        Args:
-            words: The words of a sentence, string [w], or of many, ragged string [b, (w)].
-            length: How many pieces there are for a sentence.
-        """
-        return rows.of_words(self._pieces, words, self.frame(1), length, self.padding_id)
-
     def text(self, ids: Sequence[int]) -> str:
         """Returns the text of pieces."""
         if not ids:
@@ -89,8 +61,11 @@ class HubPieces:
         found = self.tokenizer.detokenize(tf.constant([[*ids]], tf.int32))
         return str(np.ravel(found)[0])
 
+    def _pieces(self, texts, most):
+        return self._traced(texts)
+
     @functools.cached_property
-    def _pieces(self) -> Any:
+    def _traced(self) -> Any:
         """From texts, string [b], to their pieces, ragged int32 [b, (n)]."""
 
         # Outside a function KerasHub returns lists.
@@ -105,12 +80,10 @@ class HubPieces:
         return self.vocabulary.index(piece)
 
     @functools.cached_property
-    def padding_id(self) -> int:
-        """The id that fills the rest of a row, -1 if `padding` is empty."""
+    def padding_id(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._id(self.padding) if self.padding else -1
 
-    def frame(self, texts: int) -> rows.Frame:
-        """Returns the special ids that stand before, between and behind so many texts."""
+    def frame(self, texts):
         start, end = ([self._id(piece)] if piece else [] for piece in (self.start, self.end))
         return [start, end] if texts == 1 else [start, end * self.between, end]
 

@@ -1,4 +1,4 @@
-"""Rows: the pieces of texts cut, framed by special ones and padded to one length.
+"""Rows: the pieces of texts cut, framed by special ones and padded to one length; tokenizers.
 
 Pieces are ragged int32 [b, (n)]. A frame holds the special ids that stand before, between and
 behind: ``((cls,), (sep,))`` around one text, ``((cls,), (sep,), (sep,))`` around two.
@@ -6,12 +6,73 @@ behind: ``((cls,), (sep,))`` around one text, ``((cls,), (sep,), (sep,))`` aroun
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from tlkeras.frameworks import tf
 
 Frame = Sequence[Sequence[int]]
+
+
+class Tokenizer(abc.ABC):
+    """From texts, string [b] in UTF-8, to ids, int32 [b, length].
+
+    Where a method takes a batch it takes a single text, string [], too, and returns no batch.
+    """
+
+    separator: ClassVar[str] = ""
+    """What stands before each word of a sentence but the first."""
+
+    def __call__(self, texts: Any, length: int) -> Any:
+        """Returns int32 [b, length]: pieces in the frame of one text, the end of a longer one cut.
+
+        Padding fills the rest.
+        """
+
+        def ids(texts: Any) -> Any:
+            return one(self._pieces(texts, length), self.frame(1), length, self.padding_id)
+
+        return batched(ids, texts)
+
+    def pair(self, first: Any, second: Any, length: int) -> tuple[Any, Any]:
+        """Returns ids in the frame of two texts, and in which text they are, see `two`."""
+
+        def ids(*texts: Any) -> Any:
+            here, there = (self._pieces(text, tf.int32.max) for text in texts)
+            return two(here, there, self.frame(2), length, self.padding_id)
+
+        return batched(ids, first, second)
+
+    def words(self, words: Any, length: int) -> tuple[Any, Any]:
+        """Returns ids of sentences, and which word each piece begins, -1 if none or special.
+
+        The words of a text are ``tf.strings.split(text)``. A word of control characters alone may
+        have no piece.
+
+        Args:
+            words: The words of a sentence, string [w], or of many, ragged string [b, (w)].
+            length: How many pieces there are for a sentence.
+        """
+
+        def pieces(texts: Any) -> Any:
+            return self._pieces(texts, length)
+
+        frame, padding = self.frame(1), self.padding_id
+        return of_words(pieces, words, frame, length, padding, self.separator)
+
+    @property
+    @abc.abstractmethod
+    def padding_id(self) -> int:
+        """The id that fills the rest of a row, -1 if there is no special piece for it."""
+
+    @abc.abstractmethod
+    def frame(self, texts: int) -> Frame:
+        """Returns the special ids that stand before, between and behind so many texts."""
+
+    @abc.abstractmethod
+    def _pieces(self, texts: Any, most: int) -> Any:
+        """Returns the pieces of every text, ragged int32 [b, (n)]; its first `most` words do."""
 
 
 def one(pieces: Any, frame: Frame, length: int, padding: int) -> Any:
@@ -58,7 +119,7 @@ def of_words(
     frame: Frame,
     length: int,
     padding: int,
-    between: str = "",
+    between: str,
 ) -> tuple[Any, Any]:
     """Returns ids of sentences, and which word each piece begins, -1 if none, int32 [b, length].
 

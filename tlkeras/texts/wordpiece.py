@@ -20,6 +20,7 @@ import numpy as np
 from tlkeras.frameworks import tf
 from tlkeras.texts import characters, rows
 from tlkeras.texts.characters import LETTER, SPACE
+from tlkeras.texts.rows import Tokenizer
 from tlkeras.texts.tables import PairTable
 
 _INSIDE = "##"  # Before a piece that does not begin its word.
@@ -28,11 +29,8 @@ _UNWRITTEN, _UNKNOWN = -1, -2
 
 
 @dataclasses.dataclass(frozen=True)
-class WordPiece:
-    """A tokenizer: from texts, string [b] in UTF-8, to ids, int32 [b, length].
-
-    Where a method takes a batch it takes a single text, string [], too, and returns no batch.
-    """
+class WordPiece(Tokenizer):
+    """A tokenizer with rows ``[CLS] a [SEP] …`` and ``[CLS] a [SEP] b [SEP] …``."""
 
     tracked: ClassVar[Any] = None
     """What holds the resources that a SavedModel needs: none, all are constants."""
@@ -64,48 +62,15 @@ class WordPiece:
             if (piece := getattr(self, field)) not in self._ids:
                 raise ValueError(f"{field} is {piece!r}, which the vocabulary does not have.")
 
-    def __call__(self, texts: Any, length: int) -> Any:
-        """Returns int32 [b, length]: ``[CLS] … [SEP] [PAD] …``, the end of a longer text cut."""
-
-        def ids(texts: Any) -> Any:
-            return rows.one(self._pieces(texts, length), self.frame(1), length, self.padding_id)
-
-        return rows.batched(ids, texts)
-
-    def pair(self, first: Any, second: Any, length: int) -> tuple[Any, Any]:
-        """Returns ids ``[CLS] a [SEP] b [SEP]`` and in which text they are, 0 or 1."""
-
-        def ids(*texts: Any) -> Any:
-            one, other = (self._pieces(text, tf.int32.max) for text in texts)
-            return rows.two(one, other, self.frame(2), length, self.padding_id)
-
-        return rows.batched(ids, first, second)
-
-    def words(self, words: Any, length: int) -> tuple[Any, Any]:
-        """Returns ids of sentences, and which word each piece begins, -1 if none or special.
-
-        The words of a text are ``tf.strings.split(text)``. A word of control characters alone
-        has no piece.
-
-        Args:
-            words: The words of a sentence, string [w], or of many, ragged string [b, (w)].
-            length: How many pieces there are for a sentence.
-        """
-        return rows.of_words(
-            lambda texts: self._pieces(texts, length), words, self.frame(1), length, self.padding_id
-        )
-
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
         return {piece: i for i, piece in enumerate(self.vocabulary)}
 
     @property
-    def padding_id(self) -> int:
-        """The id that fills the rest of a row."""
+    def padding_id(self):
         return self._ids[self.padding]
 
-    def frame(self, texts: int) -> rows.Frame:
-        """Returns the special ids that stand before, between and behind so many texts."""
+    def frame(self, texts):
         return [[self._ids[self.start]], *[[self._ids[self.end]]] * texts]
 
     @functools.cached_property
@@ -128,8 +93,7 @@ class WordPiece:
                 ends[node] = i
         return PairTable([*steps], [*steps.values()]), np.array(ends, np.int32)
 
-    def _pieces(self, texts: Any, most: int) -> Any:
-        """Returns the pieces of the first words of every text, ragged int32 [b, (n)]."""
+    def _pieces(self, texts, most):
         points, begins, texts_of, words = self._characters(texts, most)
         found = self._longest_pieces(points, begins, words)
         kept = found >= 0
