@@ -104,7 +104,7 @@ _originals = functools.cache(originals)
 
 def outcome(file: Path) -> str:
     """Returns what becomes of a file: ``read``, or the beginning of what is wrong with it."""
-    listing = Listing([file], file.parent, lambda file, names: (0, [0]))
+    listing = Listing([file], file.parent, lambda file, names, patients: (0, [0]))
     if not listing.entries:
         return "no picture"
     (entry,) = listing.entries
