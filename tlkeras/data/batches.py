@@ -276,7 +276,7 @@ class Data:
     def targets_of(self, split: str) -> Iterator[Any]:
         """Yields the target of each example of a split in file order, at the example's own size.
 
-        They are NumPy values, of all workers' shares. What the backbone reads is not decoded.
+        They are NumPy values, of all workers' shares. What the task does not read is not decoded.
         """
         decoded = reading.dataset(self.folder, split, keys=self.target_keys)
         count = len(self.classes)
