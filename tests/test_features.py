@@ -105,14 +105,16 @@ def test_a_cache_of_no_sensible_size_is_refused(tmp_path, gigabytes):
         Cache(tmp_path, gigabytes)
 
 
-def test_other_files_of_a_backbone_give_other_features_and_another_fit(data, tmp_path, monkeypatch):
+def test_another_preparation_gives_other_features_and_another_fit(data, tmp_path, monkeypatch):
     features.at(make(), data, TAPS[:1], Cache(tmp_path / "cache"), "float32")
     FineTune((Phase(epochs=1),), cache="none").fit(make(), data, tmp_path / "fit")
     before = entries(tmp_path / "cache")
-    monkeypatch.setattr(Tiny, "fingerprint", lambda backbone: "another vocab.txt")
+    # Weights are in the network, wherever their file is now.
+    monkeypatch.setattr(Tiny, "fingerprint", lambda backbone: 1 / 0)
+    monkeypatch.setattr(Tiny, "preparation", lambda backbone: "other words")
     features.at(make(), data, TAPS[:1], Cache(tmp_path / "cache"), "float32")
     assert len(before) == 2 and len(entries(tmp_path / "cache")) == 4
-    with pytest.raises(ValueError, match=r"another fit, with backbone's files , not another voc"):
+    with pytest.raises(ValueError, match=r"another fit, with preparation , not other words"):
         FineTune((Phase(epochs=1),), cache="none").fit(make(), data, tmp_path / "fit")
 
 

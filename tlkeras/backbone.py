@@ -59,6 +59,13 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         not with ``if``.
         """
 
+    def preparation(self) -> str:
+        """Returns a text that changes with the files that `preprocess` reads; empty without files.
+
+        Those of weights are none of them: a built network has what they hold.
+        """
+        return " ".join(filter(None, (each.preparation() for each in self.towers().values())))
+
     def sides(self, example: Example) -> Any:
         """Returns height and width of the picture in a decoded example, or in each of a batch.
 

@@ -62,6 +62,9 @@ class Aligned(Backbone, name="aligned"):
         one_tower.described(self.model)  # It says what a folder without a pair lacks.
         return stamp([(one_tower.WEIGHTS, self.model / one_tower.WEIGHTS)])
 
+    def preparation(self):
+        return one_tower.described(self.model)[0].preparation()
+
     @functools.cached_property
     def _towers(self) -> Any:
         return one_tower.described(self.model)[0].towers()

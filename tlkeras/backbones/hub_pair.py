@@ -119,6 +119,9 @@ class HubPair(Backbone):
     def fingerprint(self):
         return hub_files.fingerprint(each for each in (self.configuration, self._path) if each)
 
+    def preparation(self):
+        return hub_files.preparation(self.configuration or self._path)
+
     @functools.cached_property
     def _path(self) -> Path | None:
         """The folder of the weights; None if they are random or a preset's name."""

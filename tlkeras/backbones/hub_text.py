@@ -191,6 +191,9 @@ class HubText(Backbone):
     def fingerprint(self):
         return hub_files.fingerprint(each for each in (self.configuration, self._path) if each)
 
+    def preparation(self):
+        return hub_files.preparation(self.configuration or self._path)
+
     @property
     def _described_elsewhere(self) -> bool:
         return self.weights is None or self.weights.endswith(WEIGHTS)

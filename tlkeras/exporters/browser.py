@@ -125,7 +125,7 @@ _SHOWN: Mapping[tuple[Meaning, ...], _Shown] = {
 
 
 # More are no answer that a person reads, such as the row of a tower.
-_NUMBERS = 8
+_NUMBERS = 32
 
 
 def _shown(model: TransferModel) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Measures of retrieval: the place of a picture's text among all, and of a text's picture.
 
-NumPy alone. Equal texts are one text: any picture that has it is right. Equal pictures are one
+Equal texts are one text: any picture that has it is right. Equal pictures are one
 picture: any of its texts is right. A wrong answer that is as near as the right one counts as
 nearer, so that a model which tells nothing apart is right nowhere.
 """
@@ -55,18 +55,14 @@ class Ranks:
 
         Pictures with a text in common share its fate, and so do texts with a picture in common.
         """
-        picture, text = self.pairs.T
-        unit = np.arange(len(self.texts))
-        while True:
-            least = np.full(len(self.pictures), len(unit))
-            np.minimum.at(least, text, unit[picture])
-            before, unit = unit, unit.copy()
-            np.minimum.at(unit, picture, least[text])
-            if (before == unit).all():
-                _, number = np.unique(unit, return_inverse=True)
-                of_texts = np.zeros(len(self.pictures), np.int64)
-                of_texts[text] = number[picture]
-                return number, of_texts
+        from scipy import sparse  # No help text has to wait for them.
+        from scipy.sparse import csgraph
+
+        (picture, text), count = self.pairs.T, len(self.texts)
+        sides = 2 * (count + len(self.pictures),)
+        links = sparse.coo_array((np.ones(len(text)), (picture, count + text)), sides)
+        _, unit = csgraph.connected_components(links, directed=False)
+        return unit[:count], unit[count:]
 
 
 def ranks(pictures: np.ndarray, texts: np.ndarray, keys: np.ndarray) -> Ranks:

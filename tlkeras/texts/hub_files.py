@@ -10,8 +10,10 @@ from typing import Any
 
 from tlkeras import files, spec
 
-# The files of a folder that decide what comes out of the network.
-_DECIDING = (".json", ".txt", ".model", ".spm", ".safetensors", ".h5")
+# The files of a folder that decide what comes out of the network: how data become its inputs, in
+# Keras presets also in the folder assets, and its weights.
+_PREPARING = (".json", ".txt", ".model", ".spm")
+_DECIDING = (*_PREPARING, ".safetensors", ".h5")
 
 
 def existing(member: str, weights: str | None, *, is_path: bool = False) -> Path | None:
@@ -45,6 +47,19 @@ def fingerprint(paths: Iterable[Path]) -> str:
             with file.open("rb") as read:
                 digest.update(hashlib.file_digest(read, "sha256").digest())
     return digest.hexdigest() if found else ""
+
+
+def preparation(folder: Path | None) -> str:
+    """Returns the SHA-256 of the files of a folder that are not weights; empty without a folder."""
+    if folder is None or not folder.is_dir():
+        return ""
+    inside = (each for place in (folder, folder / "assets") for each in place.glob("*"))
+    below = folder.glob("assets/*/*")
+    found = [each for each in (*inside, *below) if each.name.endswith(_PREPARING)]
+    named = [
+        f"{each.relative_to(folder).as_posix()}\0{files.sha256(each)}" for each in sorted(found)
+    ]
+    return hashlib.sha256("\n".join(named).encode()).hexdigest()
 
 
 def preset(member: str, weights: str, kind: Any) -> Any:

@@ -363,7 +363,7 @@ def _names(
     task = [model.task.full(), *map(str, keras.tree.flatten(data.targets))]
     always = [
         model.backbone.full(),
-        model.backbone.fingerprint(),  # Of files such as those of a tokenizer, too.
+        model.backbone.preparation(),
         cache.code,
         tf.__version__,
         keras.__version__,

@@ -217,7 +217,7 @@ def _claim(
     fitted = {
         "recipe": recipe.full(),
         "backbone": model.backbone.full(),
-        "backbone's files": model.backbone.fingerprint(),
+        "preparation": model.backbone.preparation()[:16],
         "precision": sorted({layer.dtype_policy.name for layer in model.full.layers}),
         "task": model.task.full(),
         "classes": list(data.classes),
@@ -234,7 +234,8 @@ def _claim(
     if path.exists():
         before = files.read_json(path)
         for name, value in fitted.items():
-            if (other := before.get(name)) != value:
+            # An earlier version did not write how the data are prepared.
+            if (other := before.get(name, value)) != value:
                 raise ValueError(
                     f"{folder} holds the progress of another fit, with {name} {other}, "
                     f"not {value}. Use a new folder for this fit, or remove that one."
