@@ -202,8 +202,9 @@ def of_path(path: Path, backbone: Backbone, version: Path) -> Batch:
 def like_trained(source: Source, version: Path) -> Source:
     """Returns a source with the fields of that which a version was fitted to, but its own path.
 
-    One of another kind is returned as it is. A table beside the files of the training tells no
-    labels of others.
+    One of another kind is returned as it is. Fields that say where the data of the training lie, or
+    how they were cut, are as in any source. So are those of labels if a table beside the files had
+    them: it tells no labels of others.
     """
     is_pushed = (version / "manifest.json").exists()
     lineage = manifest(version)["lineage"] if is_pushed else product.lineage(version)
@@ -212,16 +213,23 @@ def like_trained(source: Source, version: Path) -> Source:
         text = each["asked"]["fields"].get("source", {}).get("value", "")
         if text.startswith(f"{source.member}("):
             known: Any = spec.parse(text, Source)
-            has_table = "table" in spec.fields(type(known)) and known.table is not None
-            like = known.replace(path=given.path)
-            return _unlabelled(like) if has_table else like
+            names = spec.fields(type(known))
+            own = [*_OF_PLACE, *(_OF_TABLE if getattr(known, "table", None) else ())]
+            if "image_folder" in names and known.image_folder.is_absolute():
+                own.append("image_folder")
+            usual = {name: getattr(type(known), name) for name in own if name in names}
+            return known.replace(path=given.path, **usual)
     return source
 
+
+# Fields that other data than those of the training need not have, or have elsewhere.
+_OF_PLACE = ("images", "group", "together", "split_column", "split_key")
+_OF_TABLE = ("table", "key", "label", "multilabel", "number")
 
 # What fields have that name no label, nor whatever else an example to predict may lack.
 _NOTHING: dict[str, Any] = {
     **{"label": None, "multilabel": False, "number": "", "table": None, "key": ""},
-    **{"split_column": "", "split_key": "", "group": ()},
+    **{"split_column": "", "split_key": "", "group": (), "together": ""},
 }
 
 

@@ -116,7 +116,7 @@ def find(root: Path, saved_models: Path, wanted: Wanted) -> Trace:
     ids: set[str] = set()
     held: dict[str, dict[Row, None]] = {}
     caches: dict[tuple[str, str], dict[Row, None]] = {}
-    for path, manifest in made.items():
+    for path, manifest in [*made.items(), *_elsewhere(made)]:
         if manifest["step"] != "examples":
             continue
         rows = held.setdefault(manifest["digest"], {})
@@ -142,8 +142,9 @@ def find(root: Path, saved_models: Path, wanted: Wanted) -> Trace:
             sight = Sight(manifest["step"], named[path], manifest["digest"], _sorted(rows))
             sights.append(sight)
         elif ancestors.is_lost(path, root, held.keys()):
-            sights.append(Sight(manifest["step"], named[path], manifest["digest"], []))
             unknown.append(named[path])
+            if named[path] in inside:
+                sights.append(Sight(manifest["step"], named[path], manifest["digest"], []))
     saw = {sight.digest for sight in sights}
     known = {*held, *(manifest["digest"] for manifest in made.values())}
     for kind, path in places:
@@ -169,6 +170,16 @@ def find(root: Path, saved_models: Path, wanted: Wanted) -> Trace:
         elif not digests <= held.keys():
             unknown.append(path)
     return Trace(sights, unknown, frozenset(ids))
+
+
+def _elsewhere(made: Mapping[Path, Mapping[str, Any]]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yields the products of other stores from which some products were made."""
+    sources = ((path / each["path"], each) for path in made for each in made[path]["from"].values())
+    for path, source in {origin.resolve(): source for origin, source in sources}.items():
+        if path not in made and (path / product.MANIFEST).exists():
+            manifest = product.manifest(path)
+            if manifest["digest"] == source["digest"]:
+                yield path, manifest
 
 
 def products(root: Path) -> Iterator[Path]:

@@ -558,6 +558,17 @@ def test_the_splits_that_the_settings_of_yolo_name_are_the_splits(settings, tmp_
     assert splits == dict(zip(CITIES, expected, strict=True)) and not source.remarks()
 
 
+def test_folders_of_splits_count_where_the_settings_of_yolo_name_all_of_them(tmp_path):
+    for name in ("images/train/1.jpg", "images/val/2.jpg"):
+        picture(tmp_path / name)
+        labels = tmp_path / name.replace("images", "labels").replace("jpg", "txt")
+        labels.parent.mkdir(parents=True)
+        labels.write_text("0 0.5 0.5 1 1\n")
+    (tmp_path / "data.yaml").write_text("names: [cat]\ntrain: images\nval: images\n")
+    source = YOLO(tmp_path)
+    assert [source.split(name) for name, _ in source.examples()] == ["train", "validation"]
+
+
 def test_a_list_of_yolo_changes_the_fingerprint(tmp_path):
     (tmp_path / "train.txt").write_text("cityA/images/1.jpg\n")
     source = cities(tmp_path, "train: train.txt\nval: cityC\n")
@@ -586,6 +597,11 @@ def test_a_list_of_yolo_changes_the_fingerprint(tmp_path):
             ("train", "train", "test", "test"),
             "Pictures of validation and test are for the test alone: 2, in "
             "cityC/images/3.jpg, cityD/images/4.jpg.",
+        ),
+        (
+            "train: /content/gone\nval: cityC\n",
+            (None, None, "validation", None),
+            "Places of splits are not in {}: 1, in train: /content/gone of data.yaml.",
         ),
         (
             "train: .\nval: .\n",
@@ -807,6 +823,9 @@ def test_a_bare_path_is_the_source_of_its_layout(tmp_path):
     for path, name in {"one": "voc", "two/boxes.json": "coco", "three": "yolo"}.items():
         expected = f"{name}(path={str(tmp_path / path)!r})"
         assert Source.expand(str(tmp_path / path)) == expected
+    (tmp_path / "three/annotations").mkdir()
+    (tmp_path / "two/boxes.json").rename(tmp_path / "three/annotations/instances_val.json")
+    assert Source.expand(str(tmp_path / "three")).startswith("yolo(")
     assert Source.expand(str(tmp_path)).startswith("folder(")
 
 

@@ -25,6 +25,7 @@ from tlkeras.frameworks import tf
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.source import Source
+from tlkeras.sources.coco import COCO
 from tlkeras.sources.csv import CSV
 from tlkeras.sources.dicom import DICOM
 from tlkeras.task import Task
@@ -203,7 +204,8 @@ def trained_on(source: Source, out: Path) -> Path:
 
 def test_a_table_is_read_by_the_columns_of_the_training_and_needs_no_labels(tmp_path: Path):
     (tmp_path / "new.csv").write_text("review,said\nthe good soup,yes\nso bad,no\n")
-    source = CSV(tmp_path / "old.csv", text="review", pair="said", label="stars", group="place")
+    columns = {"label": "stars", "group": "place", "together": "guest", "split_column": "part"}
+    source = CSV(tmp_path / "old.csv", text="review", pair="said", **columns)
     version = trained_on(source, tmp_path / "version")
     new = batch.of_path(tmp_path / "new.csv", ToyText(input="pair"), version)
     rows = [one.values for one in new.between(ToyText(input="pair"), "", 0, 2)]
@@ -212,6 +214,21 @@ def test_a_table_is_read_by_the_columns_of_the_training_and_needs_no_labels(tmp_
     assert batch.of_path(tmp_path / "new.jsonl", ToyText(), version).counts() == {"": 1}
     with pytest.raises(ValueError, match=r"new.csv holds no image itself; set --data to the folde"):
         batch.of_path(tmp_path / "new.csv", Tiny(), version)
+
+
+def test_where_data_of_the_training_lie_and_how_they_were_cut_is_not_asked_of_others(
+    tmp_path: Path,
+):
+    columns = {"group": "place", "together": "guest", "split_column": "part"}
+    source = CSV(tmp_path / "old.csv", text="review", label="stars", **columns)
+    like = batch.like_trained(CSV(tmp_path / "new.csv"), trained_on(source, tmp_path / "version"))
+    assert like == CSV(tmp_path / "new.csv", text="review", label="stars")
+    source = CSV(tmp_path / "old.csv", image_folder=tmp_path, suffix=".jpg")
+    like = batch.like_trained(CSV(tmp_path / "new.csv"), trained_on(source, tmp_path / "version"))
+    assert like == CSV(tmp_path / "new.csv", suffix=".jpg")
+    source = COCO(tmp_path / "old.json", images=tmp_path / "old", crowds=True)
+    like = batch.like_trained(COCO(tmp_path / "new.json"), trained_on(source, tmp_path / "version"))
+    assert like == COCO(tmp_path / "new.json", crowds=True)
 
 
 def test_predictions_of_a_table_are_found_again_until_it_changes(tmp_path: Path):
@@ -248,9 +265,10 @@ def test_scans_are_read_in_the_window_of_the_training_and_need_no_labels(
     assert not one.problem and new.counts() == {"": 4}
 
 
-def test_scans_in_folders_of_the_classes_are_judged_with_their_labels(tmp_path: Path):
+@pytest.mark.parametrize("own", [{}, {"table": Path("t.csv"), "label": "kind", "key": "file"}])
+def test_scans_in_folders_of_the_classes_are_judged_with_their_labels(own: Any, tmp_path: Path):
     scanner.shapes(tmp_path / "new", 4)
-    version = trained_on(DICOM(tmp_path / "old", window=(300, 900)), tmp_path / "version")
+    version = trained_on(DICOM(tmp_path / "old", window=(300, 900), **own), tmp_path / "version")
     new = validate._batch(f"{tmp_path / 'new'}", Tiny(), ["disk", "ring"], version)
     assert new == batch.Labelled(DICOM(tmp_path / "new", window=(300, 900)))
 

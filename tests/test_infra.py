@@ -127,15 +127,18 @@ def test_only_the_newest_version_is_found_again_if_whole_and_of_the_same_stateme
     (made / "saved_model").mkdir(parents=True)
     (made / "saved_model" / "saved_model.pb").write_bytes(b"network")
 
-    def contents(details, measured="once"):
+    def contents(details, measured="once", bound="0.8"):
         products = {"exports": product.contents(made), "card": f"card {details}"}
-        products |= {"evaluation": measured}
+        evaluation = {"metrics.json": measured, "blessing.json": bound}
+        products |= {"evaluation": product.digest(evaluation)}
         exports = {"step": "exports", "asked": {}, "digest": products["exports"]}
+        own = {"step": "evaluation", "asked": {}, "digest": products["evaluation"]}
         card = {"step": "card", "asked": {"fields": {"details": details}}}
         lineage = [
             {**exports, "digest": "another's", "files": {}},
             {**exports, "files": product.digests(made)},
             {**card, "digest": products["card"]},
+            {**own, "files": evaluation},
         ]
         return {"name": "colours", "products": products, "lineage": lineage}
 
@@ -144,6 +147,7 @@ def test_only_the_newest_version_is_found_again_if_whole_and_of_the_same_stateme
     version = pusher._push(models / "colours", [made], contents("theirs"))
     assert [path.name for path in (models / "colours").iterdir()] == ["1"]
     assert pusher._found(models, contents("theirs")) == version
+    assert pusher._found(models, contents("theirs", bound="0.7")) == version
     assert pusher._found(models, contents("others")) is None
     assert pusher._found(models, contents("theirs", measured="with sets")) is None
     assert capsys.readouterr().out == ""

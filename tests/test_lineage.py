@@ -118,6 +118,28 @@ def test_explanations_are_found_by_their_ids(made, tmp_path, capsys):
     assert row == ["explanations", "predicted", "predicted", "runs/explained"]
 
 
+def test_examples_of_another_store_are_known_and_products_elsewhere_are_told_alone(made, tmp_path):
+    @Step
+    def model(out: Path, *, examples: Path) -> None:
+        (out / "weights").write_text("")
+
+    place, root = tmp_path / "place", tmp_path / "runs"
+    shutil.copytree(made[0], place, symlinks=True)
+    examples = place / made[1]["examples"].relative_to(made[0])
+    store.make(model, root / "model" / f"{'a' * 16}", {}, {"examples": examples})
+    store.make(model, place / "elsewhere", {}, {"examples": examples})
+    identity = trace.digest_of(first_of(examples, "train", "red"))
+    for wanted, expected in ((identity, [root / "model" / f"{'a' * 16}"]), ("", [])):
+        found = trace.find(
+            root, tmp_path / "none", lambda row, wanted=wanted: row.identity == wanted
+        )
+        assert [sight.path for sight in found.sights] == expected and not found.unknown
+    shutil.rmtree(examples)
+    found = trace.find(place / "runs", place / "saved_models", lambda row: False)
+    assert place / "elsewhere" in found.unknown
+    assert place / "elsewhere" not in {sight.path for sight in found.sights}
+
+
 def test_of_a_version_and_of_products_without_their_examples_nobody_can_tell(
     made, tmp_path, capsys
 ):

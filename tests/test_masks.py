@@ -201,10 +201,11 @@ def test_masks_of_several_endings_are_refused_until_one_is_chosen(tmp_path):
 
 
 def test_a_mask_of_a_picture_that_is_not_there_is_no_other_ending(tmp_path):
-    put(tmp_path, dict.fromkeys(("1_mask.png", "1_2_mask.png", "3_mask.png"), NUMBERS), ("1.png",))
+    more = ("1_2_mask.png", "1_mask_2.png", "3_mask.png")
+    put(tmp_path, dict.fromkeys(("1_mask.png", *more), NUMBERS), ("1.png",))
     made = source(tmp_path, names=THREE)
     assert [name for name, _ in made.examples()] == ["1.png"]
-    assert made.remarks()[0].endswith("left out: 1_2_mask.png, 3_mask.png.")
+    assert made.remarks()[0].endswith("left out: 1_2_mask.png, 1_mask_2.png, 3_mask.png.")
 
 
 def test_folders_of_splits_are_the_user_s_splits(tmp_path):

@@ -12,8 +12,8 @@ from pipeline.step import NotBlessed, Runtime, Step
 from pipeline.version import last, manifest, model_of, versions, withdrawn
 from tlkeras import files
 
-_COMPARED = ("exports", "evaluation")
-"""The products that make a version another one."""
+_BLESSING = "blessing.json"
+"""What a file of an evaluation says of bounds, which change nothing in a version that passed."""
 
 
 # Always run: a version may have been removed since, and looking takes no time.
@@ -106,7 +106,9 @@ def _found(saved_models: Path, contents: Mapping[str, Any], key: Any = None) -> 
     if not version:
         return None
     kept = manifest(version)
-    if any(kept["products"][made] != contents["products"][made] for made in _COMPARED):
+    if kept["products"]["exports"] != contents["products"]["exports"]:
+        return None
+    if _measured(kept) != _measured(contents):
         return None
     if _stated(kept) != _stated(contents):
         return None  # Some exports have no room for what the card states.
@@ -122,9 +124,15 @@ def _found(saved_models: Path, contents: Mapping[str, Any], key: Any = None) -> 
     return version
 
 
+def _measured(contents: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the digests of the files of the evaluation of a version that hold its measures."""
+    made = _manifest_of("evaluation", contents)["files"]
+    return {name: digest for name, digest in made.items() if name != _BLESSING}
+
+
 def _require_last(saved_models: Path, contents: Mapping[str, Any], evaluation: Path) -> None:
     """Raises ValueError if a run pushed another model since this one was compared with the last."""
-    blessing = files.read_json(evaluation / "blessing.json")
+    blessing = files.read_json(evaluation / _BLESSING)
     if not blessing["baseline_is_last"]:
         return
     newest = last(saved_models, contents["name"], model_of(contents["lineage"]))

@@ -34,6 +34,9 @@ KINDS: Mapping[str, Kind] = {
 }
 """The features of every source of boxes."""
 
+YOLO_SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+"""Files with the names of classes in a set of YOLO, beside which other formats may lie."""
+
 # A box may leave the picture by so many pixels unsaid: formats count corners from 0 or 1.
 _ROUNDING = 1.0
 

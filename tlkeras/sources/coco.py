@@ -15,6 +15,7 @@ from typing import Any
 from tlkeras import folders, spec
 from tlkeras.boxes.annotations import (
     KINDS,
+    YOLO_SETTINGS,
     Annotated,
     Annotations,
     Box,
@@ -57,6 +58,8 @@ class COCO(Source, name="coco"):
 
     @classmethod
     def owns(cls, folder):
+        if any((folder / name).is_file() for name in YOLO_SETTINGS):
+            return False
         found = _in_folders(folder)
         # Folders of classes may have a table beside them, too.
         return _are_clear(found) and all(

@@ -196,9 +196,14 @@ class Masks(Source, name="masks"):
             ValueError: Masks fit the pictures by several endings.
         """
         found = {_ending(name, pictures) for name in masks} - {""}
-        # That of 1_2_mask, with no picture 1_2, is not one more ending of picture 1.
+        # That of 1_2_mask, with no picture 1_2, is not one more ending of picture 1; nor is that of
+        # 1_mask_2, a second mask beside 1_mask.
         ends = sorted(
-            each for each in found if not any(each != end and each.endswith(end) for end in found)
+            each
+            for each in found
+            if not any(
+                each != end and (each.endswith(end) or each.startswith(end)) for end in found
+            )
         )
         if len(ends) > 1:
             raise ValueError(

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from tlkeras import folders
 from tlkeras.boxes.annotations import (
     KINDS,
+    YOLO_SETTINGS,
     Annotated,
     Annotations,
     Object,
@@ -22,7 +23,6 @@ from tlkeras.data import lines, splits, yaml
 from tlkeras.images import decoding
 from tlkeras.source import Source
 
-_SETTINGS = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _LISTS = ("classes.txt", "obj.names", "classes.names")
 _PICTURES, _LABELS = "images", "labels"
 _NUMBERS = 5  # Of a line: class, middle (x, y), width and height in [0, 1].
@@ -42,7 +42,7 @@ class YOLO(Source, name="yolo"):
 
     @classmethod
     def owns(cls, folder):
-        return any((folder / name).is_file() for name in (*_SETTINGS, *_LISTS))
+        return any((folder / name).is_file() for name in (*YOLO_SETTINGS, *_LISTS))
 
     def title(self):
         return self.path.resolve().name
@@ -79,12 +79,11 @@ class YOLO(Source, name="yolo"):
         """The file with the names of the classes."""
         if not self.path.is_dir():
             raise ValueError(folders.missing(self.path))
-        for name in (*_SETTINGS, *_LISTS):
+        names = (*YOLO_SETTINGS, *_LISTS)
+        for name in names:
             if (self.path / name).is_file():
                 return self.path / name
-        raise ValueError(
-            f"{self.path} has none of {', '.join((*_SETTINGS, *_LISTS))}, which name the classes."
-        )
+        raise ValueError(f"{self.path} has none of {', '.join(names)}, which name the classes.")
 
     @functools.cached_property
     def _names(self) -> tuple[str, ...]:
@@ -199,21 +198,25 @@ class YOLO(Source, name="yolo"):
         if not named:
             return {identity: splits.of_folders(identity) for identity in pictures}
         given = {split for split, _ in named}
+        is_lost = any(each.startswith("train:") for each in lost)  # They may be all others.
         own = self._places(pictures, problems)
         found: dict[str, str | None] = {}
         for identity in pictures:
             above = (each.as_posix() for each in PurePosixPath(identity).parents)
             # The nearest place counts: of images and images/val the second one.
             several = next((own[each] for each in (identity, *above) if each in own), set())
+            split = splits.of_folders(identity)
             if len(several) == 1:
                 (found[identity],) = several
+            elif split in several:
+                found[identity] = split
             elif splits.TRAIN in several:
                 problems.add("pictures of training and of another split are cut anew", identity)
                 found[identity] = None
             elif several:
                 problems.add("pictures of validation and test are for the test alone", identity)
                 found[identity] = splits.TEST
-            elif (split := splits.of_folders(identity)) and split not in given:
+            elif is_lost or (split and split not in given):
                 found[identity] = split
         return found
 
