@@ -204,7 +204,12 @@ def trained_on(source: Source, out: Path) -> Path:
 
 def test_a_table_is_read_by_the_columns_of_the_training_and_needs_no_labels(tmp_path: Path):
     (tmp_path / "new.csv").write_text("review,said\nthe good soup,yes\nso bad,no\n")
-    columns = {"label": "stars", "group": "place", "together": "guest", "split_column": "part"}
+    columns: dict[str, Any] = {
+        "label": "stars",
+        "group": "place",
+        "together": "guest",
+        "split_column": "part",
+    }
     source = CSV(tmp_path / "old.csv", text="review", pair="said", **columns)
     version = trained_on(source, tmp_path / "version")
     new = batch.of_path(tmp_path / "new.csv", ToyText(input="pair"), version)
@@ -219,7 +224,7 @@ def test_a_table_is_read_by_the_columns_of_the_training_and_needs_no_labels(tmp_
 def test_where_data_of_the_training_lie_and_how_they_were_cut_is_not_asked_of_others(
     tmp_path: Path,
 ):
-    columns = {"group": "place", "together": "guest", "split_column": "part"}
+    columns: dict[str, Any] = {"group": "place", "together": "guest", "split_column": "part"}
     source = CSV(tmp_path / "old.csv", text="review", label="stars", **columns)
     like = batch.like_trained(CSV(tmp_path / "new.csv"), trained_on(source, tmp_path / "version"))
     assert like == CSV(tmp_path / "new.csv", text="review", label="stars")

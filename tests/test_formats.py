@@ -98,8 +98,9 @@ def test_the_ways_in_which_clients_call_give_what_the_model_predicts(model, save
     calls = SavedModel().endpoints(saved, model.backbone.raw())
     assert [*calls] == ["serving_default", "float", "encoded", "examples"]
     for call in calls.values():
-        found = call({"image": encoded(pixels)})["probabilities"][0]
-        np.testing.assert_allclose(found, expected["probabilities"], atol=1e-5)
+        found = call({"image": encoded(pixels)})
+        assert found is not None
+        np.testing.assert_allclose(found["probabilities"][0], expected["probabilities"], atol=1e-5)
 
 
 def test_written_again_an_export_takes_the_place_of_the_first(model, samples, tmp_path):
@@ -263,7 +264,8 @@ def test_a_keras_file_is_written_of_a_model_that_a_new_process_has_read(
     TransferModel(backbone, task, classes).save(tmp_path / "model")
     with counted_afresh():  # As Keras counts in a new process.
         Keras().write(TransferModel.load(tmp_path / "model"), None, tmp_path)
-    assert keras.saving.load_model(tmp_path / "model.keras").operations
+    read: Any = keras.saving.load_model(tmp_path / "model.keras")
+    assert read.operations
 
 
 def test_an_onnx_file_tells_its_labels_and_origin(model, samples, tmp_path):
