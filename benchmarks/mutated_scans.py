@@ -23,6 +23,7 @@ import numpy as np
 import pydicom
 
 from tlkeras.medical import dicom_file, dicom_picture, screen
+from tlkeras.medical.labels import Found
 from tlkeras.medical.scans import Listing
 
 _LARGEST = 60_000  # Bytes of a file that is mutated: a change should hit something.
@@ -104,7 +105,7 @@ _originals = functools.cache(originals)
 
 def outcome(file: Path) -> str:
     """Returns what becomes of a file: ``read``, or the beginning of what is wrong with it."""
-    listing = Listing([file], file.parent, lambda file, names, patients: (0, [0]))
+    listing = Listing([file], file.parent, lambda file, names, patients: Found(0, [0]))
     if not listing.entries:
         return "no picture"
     (entry,) = listing.entries

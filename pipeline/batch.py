@@ -213,12 +213,10 @@ def like_trained(source: Source, version: Path) -> Source:
         text = each["asked"]["fields"].get("source", {}).get("value", "")
         if text.startswith(f"{source.member}("):
             known: Any = spec.parse(text, Source)
-            names = spec.fields(type(known))
             own = [*_OF_PLACE, *(_OF_TABLE if getattr(known, "table", None) else ())]
-            if "image_folder" in names and known.image_folder.is_absolute():
+            if getattr(known, "image_folder", Path()).is_absolute():
                 own.append("image_folder")
-            usual = {name: getattr(type(known), name) for name in own if name in names}
-            return known.replace(path=given.path, **usual)
+            return _usual(known, own).replace(path=given.path)
     return source
 
 
@@ -226,16 +224,17 @@ def like_trained(source: Source, version: Path) -> Source:
 _OF_PLACE = ("images", "group", "together", "split_column", "split_key")
 _OF_TABLE = ("table", "key", "label", "multilabel", "number")
 
-# What fields have that name no label, nor whatever else an example to predict may lack.
-_NOTHING: dict[str, Any] = {
-    **{"label": None, "multilabel": False, "number": "", "table": None, "key": ""},
-    **{"split_column": "", "split_key": "", "group": (), "together": ""},
-}
+
+def _usual(source: Source, names: Sequence[str]) -> Source:
+    """Returns a source with the defaults of some fields, of those that it has."""
+    own, kind = spec.fields(type(source)), type(source)
+    return source.replace(**{name: getattr(kind, name) for name in names if name in own})
 
 
 def _unlabelled(source: Source) -> Source:
+    """Returns a source from `like_trained` that reads no labels, where it can."""
     names = spec.fields(type(source))
-    return source.replace(**{name: none for name, none in _NOTHING.items() if name in names})
+    return _usual(source, _OF_TABLE).replace(**{"label": None} if "label" in names else {})
 
 
 def of_source(source: Source, backbone: Backbone) -> Batch:

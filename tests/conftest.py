@@ -244,18 +244,19 @@ def read_afresh(model: TransferModel, folder: Path) -> tuple[str, str]:
         "print(TransferModel.load('model').backbone.name)\n"
     )
     (use,) = Keras().usage(model.backbone, model.task)
-    one, other = (
-        subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        ).stdout
-        for code in (reading, use.code)
-    )
-    return one, other
+    return printed(reading, folder), printed(use.code, folder)
+
+
+def printed(code: str, folder: Path, *arguments: str) -> str:
+    """Returns what a fresh process prints that runs code in a folder."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    ).stdout
 
 
 def weights_of(model: Any) -> dict[str, np.ndarray]:

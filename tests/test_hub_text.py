@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import checkpoints
 import numpy as np
 import pytest
 from checkpoints import FAMILIES, LAYERS, MERGES, POSITIONS, TEXTS, WORD_PIECES
-from conftest import read_afresh
+from conftest import printed, read_afresh
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
@@ -492,8 +491,8 @@ def test_a_model_is_read_back_the_same_and_with_its_trainable_flags(name, tmp_pa
 
 @pytest.mark.parametrize("name", ["llama", pytest.param("deberta_v3", marks=pytest.mark.slow)])
 def test_a_model_with_mended_layers_is_read_in_a_process_that_built_none(name, tmp_path):
-    read, printed = read_afresh(model_of(tmp_path / "folder", name), tmp_path)
-    assert read.split() == [name] and "probabilities" in printed
+    read, card = read_afresh(model_of(tmp_path / "folder", name), tmp_path)
+    assert read.split() == [name] and "probabilities" in card
 
 
 def test_a_model_is_not_read_where_its_tokenizer_is_missing(tmp_path):
@@ -553,20 +552,10 @@ def test_a_saved_model_with_pieces_of_kerashub_is_loaded_by_the_exporter_and_by_
     asked += "print(json.dumps(found[0].tolist()))\n"
     (use,) = SavedModel().usage(model.backbone, model.task)
     text = "rain in spain"
-    printed = [
-        subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path), text],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
-        ).stdout
-        for code in (asked, use.code)
-    ]
+    answered, card = (printed(code, tmp_path, f"{tmp_path}", text) for code in (asked, use.code))
     (expected,) = (one["probabilities"] for one in model.predict([text]))
-    np.testing.assert_allclose(json.loads(printed[0].splitlines()[-1]), expected, atol=1e-5)
-    assert "probabilities" in printed[1]
+    np.testing.assert_allclose(json.loads(answered.splitlines()[-1]), expected, atol=1e-5)
+    assert "probabilities" in card
 
 
 @slow

@@ -17,7 +17,7 @@ from toy_text import ToyText
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.towers import Towers
-from tlkeras.exporter import Exporter
+from tlkeras.exporter import Exporter, Usage
 from tlkeras.exporters.tflite import TFLite
 from tlkeras.formats import usage
 from tlkeras.frameworks import tf
@@ -145,15 +145,21 @@ def test_the_files_of_one_tower_are_used_as_those_of_a_network_alone():
     assert exporter.usage(Tiny(), Classification()) == []
 
 
+def exported(text: str, model: TransferModel, out: Path) -> Usage:
+    """Writes an export of a model of pictures; returns its only use."""
+    exporter = spec.parse(text, Exporter)
+    random = np.random.default_rng(0)
+    pictures = random.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
+    export(exporter, model, tf.data.Dataset.from_tensor_slices(pictures), out)
+    (use,) = exporter.usage(model.backbone, model.task)
+    return use
+
+
 @pytest.mark.parametrize("text", EXPORTERS)
 def test_the_code_gives_the_label_that_the_model_predicts(text, model, tmp_path, monkeypatch):
     if text == "onnx":
         pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
-    exporter = spec.parse(text, Exporter)
-    random = np.random.default_rng(0)
-    pictures = random.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
-    export(exporter, model, tf.data.Dataset.from_tensor_slices(pictures), tmp_path)
-    (use,) = exporter.usage(model.backbone, model.task)
+    use = exported(text, model, tmp_path)
     monkeypatch.chdir(tmp_path)
     for name, (made, kind, options) in SHOWN.items():
         made().save(tmp_path / FILE, kind, **options)
@@ -177,11 +183,7 @@ def test_the_code_prepares_a_picture_as_the_network_was_trained(text, tmp_path, 
         pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
     monkeypatch.setattr(Tiny, "preprocess", cropped)
     model = TransferModel(Tiny(), Classification(), ("blue", "green", "red"), seed=0)
-    exporter = spec.parse(text, Exporter)
-    random = np.random.default_rng(0)
-    pictures = random.uniform(0, 255, (4, 32, 32, 3)).astype("float32")
-    export(exporter, model, tf.data.Dataset.from_tensor_slices(pictures), tmp_path)
-    (use,) = exporter.usage(model.backbone, model.task)
+    use = exported(text, model, tmp_path)
     monkeypatch.chdir(tmp_path)
     pixels = np.full((192, 256, 3), 255, np.uint8)
     pixels[48:144, 64:192] = striped(3)[:96, :128]

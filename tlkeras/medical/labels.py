@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tlkeras import spec
 from tlkeras.data import cells, columns, splits
@@ -21,8 +21,19 @@ _PATIENTS = ("patientid", "patient_id", "participant_id", "subject", "subject_id
 _PICTURES = ("sopinstanceuid", "sop_instance_uid", "image_id")
 _KEYS = (*_PICTURES, *_PATIENTS, "id", "name")  # The last two may name either.
 
-Found = tuple[Any, list[int]]
-"""The target of a picture and the numbers of its classes."""
+
+class Found(NamedTuple):
+    """What is known of a picture.
+
+    Attributes:
+        target: What is to be predicted.
+        classes: The numbers of its classes.
+        name: What names it, or its patient, in the table, if there is one.
+    """
+
+    target: Any
+    classes: Sequence[int]
+    name: str | None = None
 
 
 class FolderLabels:
@@ -40,11 +51,7 @@ class FolderLabels:
     def of(self, file: Path, names: Sequence[str], patients: Sequence[str]) -> Found | None:
         """Returns the class of a file."""
         number = self.classes.index(self._place(file).label)
-        return number, [number]
-
-    def named(self, names: Sequence[str], patients: Sequence[str]) -> str | None:
-        """Returns None: there are no rows."""
-        return None
+        return Found(number, [number])
 
     def split(self, file: Path) -> str | None:
         """Returns the split that the user has a file in, if any."""
@@ -113,7 +120,7 @@ class TableLabels:
         self._numbers = {name: number for number, name in enumerate(self.classes)}
 
     def of(self, file: Path, names: Sequence[str], patients: Sequence[str]) -> Found | None:
-        """Returns the target of a picture and the numbers of its classes; None if no row has it.
+        """Returns what the table says of a picture; None if no row has it.
 
         Args:
             file: Where the picture is.
@@ -124,17 +131,17 @@ class TableLabels:
             ValueError: Rows that differ fit the picture and its patient, and the name of the column
                 does not tell which of them it means.
         """
-        name = self.named(names, patients)
+        name = self._named(names, patients)
         if name is None:
             return None
         self._unused.discard(name)
         value = self._rows[name]
         numbers = [self._numbers[each] for each in self._names(value)]
         if self._target == "number":
-            return value, []
-        return (numbers[0] if self._target == "label" else numbers), numbers
+            return Found(value, [], name)
+        return Found(numbers[0] if self._target == "label" else numbers, numbers, name)
 
-    def named(self, names: Sequence[str], patients: Sequence[str]) -> str | None:
+    def _named(self, names: Sequence[str], patients: Sequence[str]) -> str | None:
         """Returns the one of the names of a picture and its patient that is in the table."""
         picture, patient = (
             next((each for each in side if each in self._rows), None) for side in (names, patients)
@@ -176,11 +183,7 @@ class NoLabels:
 
     def of(self, file: Path, names: Sequence[str], patients: Sequence[str]) -> Found | None:
         """Returns no target and no class."""
-        return None, []
-
-    def named(self, names: Sequence[str], patients: Sequence[str]) -> str | None:
-        """Returns None: there are no rows."""
-        return None
+        return Found(None, [])
 
     def split(self, file: Path) -> str | None:
         """Returns None: nobody has cut them."""

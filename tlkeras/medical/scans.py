@@ -15,6 +15,7 @@ from tlkeras import folders, spec
 from tlkeras.doctor import defects
 from tlkeras.medical import confidentiality, dicom_file, dicom_picture
 from tlkeras.medical.dicom_file import NoPicture, Scan
+from tlkeras.medical.labels import Found
 
 # What goes before a text of a header in its digest, so that a table of digests of bare numbers, of
 # which people have made many, tells nothing.
@@ -32,9 +33,8 @@ _NAMED = 20  # Files that a message names.
 # What a header may say of its pixels that no removal of attributes changes.
 _IN_PIXELS = ("BurnedInAnnotation", "RecognizableVisualFeatures")
 
-Labelled = Callable[[Path, Sequence[str], Sequence[str]], tuple[Any, list[int]] | None]
-"""From a file, what may name it and what may name its patient to its target and the numbers of its
-classes, if it has any."""
+Labelled = Callable[[Path, Sequence[str], Sequence[str]], Found | None]
+"""From a file, what may name it and what may name its patient to what is known of it, if it is."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,8 +174,7 @@ class Listing:
         if entry.problem:
             told = f"{entry.shown} ({entry.identity}) {entry.problem}"
             self._told["cannot be used"].append(told)
-        target, classes = found
-        self.entries.append(dataclasses.replace(entry, target=target, classes=classes))
+        self.entries.append(dataclasses.replace(entry, target=found.target, classes=found.classes))
 
 
 def found(top: Path, folder: Path) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -190,7 +190,7 @@ class _Entry(NamedTuple):
     slices: range
     is_ranged: bool
     target: Any
-    classes: list[int]
+    classes: Sequence[int]
     problem: str
     defect: str
 
@@ -254,10 +254,12 @@ def _listed(source: NIfTI, stamped: str) -> tuple[list[_Entry], Labels, list[str
             problem, defect = f"{error}", defects.word(error)
         is_all = source.slices == "all"
         slices = range(count) if is_all else range(count // 2, count // 2 + 1)
-        named = labels.named(names, outward)
-        patient = _patient(inside, named, next((up for up in inside.parents if up in tops), None))
+        patient = _patient(
+            inside, found.name, next((up for up in inside.parents if up in tops), None)
+        )
         entry = _Entry(
-            *(file, inside.as_posix(), patient, slices, is_ranged), *found, problem, defect
+            *(file, inside.as_posix(), patient, slices, is_ranged),
+            *(found.target, found.classes, problem, defect),
         )
         entries.append(entry)
     return entries, labels, lacking

@@ -123,7 +123,7 @@ class YOLO(Source, name="yolo"):
         return math.prod(map(int, shape)) if shape else 0
 
     @functools.cached_property
-    def _named(self) -> tuple[list[tuple[str, Path]], list[str]]:
+    def _named(self) -> tuple[list[tuple[str, Path]], list[tuple[str, str]]]:
         """The folders and lists of splits that ``data.yaml`` names, and those that are not there.
 
         As in Ultralytics, ``../train/images`` may mean ``train/images``.
@@ -139,7 +139,7 @@ class YOLO(Source, name="yolo"):
                 if place := next(there, None):
                     found.append((split, place))
                 else:
-                    lost.append(f"{key}: {written}")
+                    lost.append((key, written))
         return found, lost
 
     @property
@@ -191,14 +191,14 @@ class YOLO(Source, name="yolo"):
     def _sides(self, pictures: Collection[str], problems: Problems) -> dict[str, str | None]:
         """Returns the split of each picture to take, None of one that the hash decides on."""
         named, lost = self._named
-        for each in lost:
-            problems.add(
-                f"places of splits are not in {self.path}", f"{each} of {self._settings.name}"
-            )
+        for key, written in lost:
+            place = f"{key}: {written} of {self._settings.name}"
+            problems.add(f"places of splits are not in {self.path}", place)
         if not named:
             return {identity: splits.of_folders(identity) for identity in pictures}
         given = {split for split, _ in named}
-        is_lost = any(each.startswith("train:") for each in lost)  # They may be all others.
+        # The pictures of training that are not where they should be may be all others.
+        is_lost = splits.TRAIN in {splits.named(key) for key, _ in lost}
         own = self._places(pictures, problems)
         found: dict[str, str | None] = {}
         for identity in pictures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,27 +40,28 @@ def existing(member: str, weights: str | None, *, is_path: bool = False) -> Path
 
 def fingerprint(paths: Iterable[Path]) -> str:
     """Returns the SHA-256 of the deciding files of folders, and of files; empty without any."""
-    digest, found = hashlib.sha256(), list(paths)
-    for path in found:
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        for file in (file for file in files if file.name.endswith(_DECIDING)):
-            digest.update(f"{file.relative_to(path)}\0".encode())
-            with file.open("rb") as read:
-                digest.update(hashlib.file_digest(read, "sha256").digest())
-    return digest.hexdigest() if found else ""
+    found = list(paths)
+    inside = ((path, path.rglob("*") if path.is_dir() else [path]) for path in found)
+    return _digest(inside, _DECIDING) if found else ""
 
 
 def preparation(folder: Path | None) -> str:
     """Returns the SHA-256 of the files of a folder that are not weights; empty without a folder."""
     if folder is None or not folder.is_dir():
         return ""
-    inside = (each for place in (folder, folder / "assets") for each in place.glob("*"))
-    below = folder.glob("assets/*/*")
-    found = [each for each in (*inside, *below) if each.name.endswith(_PREPARING)]
-    named = [
-        f"{each.relative_to(folder).as_posix()}\0{files.sha256(each)}" for each in sorted(found)
-    ]
-    return hashlib.sha256("\n".join(named).encode()).hexdigest()
+    patterns = ("*", "assets/*", "assets/*/*")
+    inside = itertools.chain.from_iterable(map(folder.glob, patterns))
+    return _digest([(folder, inside)], _PREPARING)
+
+
+def _digest(found: Iterable[tuple[Path, Iterable[Path]]], endings: tuple[str, ...]) -> str:
+    """Returns the SHA-256 of files of some endings: of their paths below a folder and contents."""
+    digest = hashlib.sha256()
+    for top, inside in found:
+        for file in sorted(each for each in inside if each.name.endswith(endings)):
+            digest.update(f"{file.relative_to(top)}\0".encode())
+            digest.update(bytes.fromhex(files.sha256(file)))
+    return digest.hexdigest()
 
 
 def preset(member: str, weights: str, kind: Any) -> Any:
