@@ -2,7 +2,9 @@
 
 import dataclasses
 import errno
+import functools
 import gc
+import itertools
 import json
 import math
 import os
@@ -18,11 +20,14 @@ from conftest import SUMMANDS, Tiny, assert_near
 
 from tlkeras.augments.colour import Color
 from tlkeras.augments.geometric import Flip
+from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
 from tlkeras.model import graph
 from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
+from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.training import feature_store, features, frozen, loop
 from tlkeras.training.features import Cache, Tap
 
@@ -260,6 +265,42 @@ def test_targets_of_fewer_classes_are_not_found(data, recorded, tmp_path):
     found = features.at(model, data, [tap], cache, "float16")[tap]
     ((_, targets),) = found.batches(np.arange(1))
     assert targets.shape == (1, 4)
+
+
+def test_targets_of_masks_with_another_meaning_of_0_are_not_found(shapes, tmp_path):
+    """Whether 0 is of no class is in ``info.json`` alone: the records are equal."""
+    data = Data(shapes, Tiny(), Segmentation(width=8), batch_size=4)
+    model = TransferModel(Tiny(), data.task, data.classes, seed=3)
+    tap, cache = Tap("train", HEAD), Cache(tmp_path / "features")
+    features.at(model, data, [tap], cache, "float16")
+    other = shutil.copytree(shapes, tmp_path / "examples")
+    told = json.loads((other / "info.json").read_text())
+    assert told["features"]["mask"] == "mask(ignore=255, background=True)"
+    told["features"]["mask"] = "mask(ignore=255, background=False)"
+    (other / "info.json").write_text(json.dumps(told))
+    data = dataclasses.replace(data, folder=other)
+    found = features.at(model, data, [tap], cache, "float16")[tap]
+    ((_, targets),) = found.batches(np.arange(4))
+    expected = np.stack([*itertools.islice(data.pairs("train").map(second).as_numpy_iterator(), 4)])
+    np.testing.assert_array_equal(targets, expected)
+    with pytest.raises(ValueError, match=r"another fit, with kinds .*True.*, not .*False"):
+        fit = functools.partial(FineTune((Phase(epochs=1),)).fit, model, folder=tmp_path / "fit")
+        fit(data=dataclasses.replace(data, folder=shapes))
+        fit(data=data)
+
+
+def second(first, second):
+    return second
+
+
+def test_pictures_decoded_in_full_beside_masks_are_not_those_of_another_task(shapes, tmp_path):
+    tap, names = Tap("train", "block3"), []
+    for task in (Segmentation(width=8), Detection(width=8), Detection(width=8, most=4)):
+        data = Data(shapes, Tiny(), task, exact=False)
+        model = TransferModel(Tiny(), task, data.classes, seed=3)
+        prefixes = {tap.block: model.split_at(tap.block)[0]}
+        names.append(features._names(model, data, [tap], prefixes, Cache(tmp_path), "float16")[tap])
+    assert names[0] != names[1] == names[2]
 
 
 def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):

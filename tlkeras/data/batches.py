@@ -80,6 +80,11 @@ class Data:
         return (*self.task.reads, *there)
 
     @property
+    def target_kinds(self) -> list[str]:
+        """The kinds of these features, as texts: they say what the values of a record stand for."""
+        return [self.info.features[key].full() for key in self.target_keys]
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The class names."""
         return self.info.classes
@@ -312,10 +317,15 @@ class Data:
                 )
         return (*self.backbone.reads, *self.target_keys)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether pictures are decoded in full: exactly, or because a mask has their size."""
+        return self.exact or any(self.info.features[key].pixelwise for key in self._keys)
+
     @functools.cached_property
     def _least(self) -> int | None:
         """The least pixels of a side of a reduced picture; None decodes in full."""
-        if self.exact or any(self.info.features[key].pixelwise for key in self._keys):
+        if self.is_whole:
             return None
         split = next(iter(self.info.counts))
         decoded = reading.dataset(self.folder, split, None, self._keys)

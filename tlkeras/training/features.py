@@ -359,8 +359,9 @@ def _names(
 ) -> dict[Tap, str]:
     """Returns the content keys of activations, targets and lengths, by tap."""
     networks = {block: graph.digest(prefix) for block, prefix in prefixes.items()}
-    # Targets have the width of all classes, also of classes that occur only in another split.
-    task = [model.task.full(), *map(str, keras.tree.flatten(data.targets))]
+    # Targets have the width of all classes, also of classes that occur only in another split. What
+    # the same bytes of a record stand for is told by their kinds, in info.json alone.
+    task = [model.task.full(), *map(str, keras.tree.flatten(data.targets)), *data.target_kinds]
     always = [
         model.backbone.full(),
         model.backbone.preparation(),
@@ -374,7 +375,7 @@ def _names(
         # The seed matters only for augmentations.
         draws = [cache.augments, [each.full() for each in tap.augments], tap.view, data.seed]
         records = data.digest(tap.split)
-        common = [*always, records, data.exact, *(draws if tap.augments else [])]
+        common = [*always, records, data.is_whole, *(draws if tap.augments else [])]
         keys = {
             _of(tap, TARGETS): task,
             _of(tap, LENGTHS): [],

@@ -221,6 +221,7 @@ def _claim(
         "precision": sorted({layer.dtype_policy.name for layer in model.full.layers}),
         "task": model.task.full(),
         "classes": list(data.classes),
+        "kinds": data.target_kinds,
         "examples": {
             name: f"{data.count(name)} of digest {data.digest(name)[:16]}"
             for name in ("train", "validation", *([beside] if beside else []))
@@ -234,7 +235,7 @@ def _claim(
     if path.exists():
         before = files.read_json(path)
         for name, value in fitted.items():
-            # An earlier version did not write how the data are prepared.
+            # An earlier version wrote neither how the data are prepared nor their kinds.
             if (other := before.get(name, value)) != value:
                 raise ValueError(
                     f"{folder} holds the progress of another fit, with {name} {other}, "
