@@ -50,9 +50,7 @@ def attack(
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     fitted = evaluator.loaded(model, data)
     with hardware.in_float32():
-        audit = shadows.attacked(
-            fitted, data, trainer.cache(features, feature_cache_gb, backbone, task)
-        )
+        audit = shadows.attacked(fitted, data, trainer.cache(features, feature_cache_gb, data))
     told, shown = model / "remarks.json", model / "views.json"
     found = membership.measured(
         audit.attacks, audit.fits, files.read_json(told) if told.exists() else ()

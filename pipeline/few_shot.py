@@ -86,7 +86,7 @@ def few_shot(
     settings = Episodes(ways, shots, queries, episodes)
     labels = _labels(data)
     require_enough(settings, data.classes, labels)
-    cache = trainer.cache(features, feature_cache_gb, backbone, data.task)
+    cache = trainer.cache(features, feature_cache_gb, data)
     model = TransferModel(backbone, data.task, [f"class {way}" for way in range(ways)], seed)
     summaries = _summaries(model, data, cache)
     learners = Learners(model)

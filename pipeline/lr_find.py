@@ -65,7 +65,7 @@ def lr_find(
     enough = keras.callbacks.LambdaCallback(on_train_begin=end)
     with computing_in(precision):
         model = TransferModel(backbone, task, data.classes, seed)
-        shared = trainer.cache(features, feature_cache_gb, backbone, task, swept)
+        shared = trainer.cache(features, feature_cache_gb, data, swept)
         with contextlib.suppress(_Enough):
             swept.fit(model, data, folder, [enough], shared)
     sweeps = {number: rate_finder.read(path) for number, path in files_of.items()}

@@ -58,7 +58,7 @@ def trial(
     finite has the score None.
     """
     data = _data(examples, backbone, task, batch_size, seed)
-    shared = trainer.cache(features, feature_cache_gb, backbone, task, recipe)
+    shared = trainer.cache(features, feature_cache_gb, data, recipe)
     folder = out / "_scratch"
     metric = recipe.metric(task, data.classes)
     watch = _watch(folder, metric, json.loads(bars))

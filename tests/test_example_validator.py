@@ -120,7 +120,7 @@ def test_the_features_are_those_of_the_training_so_that_it_computes_none(dirty, 
     backbone, task = Tiny(), Classification()
     data = Data(dirty["examples"], backbone, task, 8, 0, exact=False)
     model = TransferModel(backbone, task, data.classes, 0)
-    cache = trainer.cache(dirty["examples"].parent / "features", 1.0, backbone, task)
+    cache = trainer.cache(dirty["examples"].parent / "features", 1.0, data)
     taps = schedule.frozen(model, data, FineTune().phases)
     assert {tap.block for tap in taps} > {"head"}
     features.at(model, data, taps, cache, "float16")

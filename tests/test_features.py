@@ -316,6 +316,7 @@ def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):
     later = make()
     later.body.get_layer("block4_conv").bias.assign_add(np.ones(24))
     flipped = dataclasses.replace(tap, augments=(Flip(),))
+    changed = Cache(tmp_path, augments={Flip.__module__: "changed"})
     names = [
         name(),
         name(model=heavier),
@@ -326,13 +327,15 @@ def test_whatever_changes_the_activations_finds_nothing(data, tmp_path):
         name(tap=dataclasses.replace(flipped, view=1)),
         name(tap=flipped, data=dataclasses.replace(data, seed=1)),
         name(cache=Cache(tmp_path, code="changed")),
-        name(tap=flipped, cache=Cache(tmp_path, augments="changed")),
+        name(tap=flipped, cache=changed),
         name(model=TransferModel(Tiny(size=48), Classification(), "abc"), data=data),
     ]
     assert len({*names}) == len(names)
     # What lies behind the tap, the seed and the order do not, nor do unused augmentations.
     assert name() == name(model=later) == name(data=dataclasses.replace(data, seed=1, batch_size=2))
-    assert name() == name(cache=Cache(tmp_path, augments="changed"))
+    assert name() == name(cache=changed)
+    another = Cache(tmp_path, augments={Color.__module__: "changed"})
+    assert name(tap=flipped) == name(tap=flipped, cache=another)
 
 
 def test_a_network_made_anew_in_the_same_process_is_the_same():

@@ -10,11 +10,14 @@ from conftest import Tiny
 
 from pipeline.steps import trainer
 from tlkeras.augments.geometric import Flip
+from tlkeras.backbones.starter_text import StarterText
+from tlkeras.backbones.towers import Towers
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.retrieval import Retrieval
 
 
 def trained(recorded, place, name, **changes):
@@ -65,6 +68,21 @@ def test_what_an_exporter_cannot_hold_is_refused_before_the_training(
         trained(recorded, tmp_path, "out", exporters=(types.SimpleNamespace(fits=fits),))
 
 
+def named(modules):
+    return " ".join(sorted(modules))
+
+
+def test_the_cache_knows_the_code_of_networks_inside_others_and_of_kinds(
+    shapes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(trainer.code, "digest", named)
+    pair = Towers(picture=Tiny(), text=StarterText())
+    data = Data(shapes, pair, Retrieval())
+    found = {*trainer.cache(tmp_path, 1.0, data).code.split()}
+    assert found >= {type(each).__module__ for each in (pair, pair.picture, pair.text, data.task)}
+    assert found >= {type(kind).__module__ for kind in data.info.features.values()}
+
+
 def test_the_fit_is_given_what_the_flags_say(recorded, tmp_path, monkeypatch):
     seen: dict[str, Any] = {}
 
@@ -73,7 +91,7 @@ def test_the_fit_is_given_what_the_flags_say(recorded, tmp_path, monkeypatch):
         return []
 
     monkeypatch.setattr(FineTune, "fit", fit)
-    monkeypatch.setattr(trainer.code, "digest", lambda modules: " ".join(sorted(modules)))
+    monkeypatch.setattr(trainer.code, "digest", named)
     recipe = FineTune((Phase(epochs=2, views=2, augment=(Flip(),)),))
     trained(recorded, tmp_path, "out", recipe=recipe, seed=5, batch_size=4, feature_cache_gb=2.0)
     data, shared = seen["data"], seen["shared"]
@@ -81,7 +99,7 @@ def test_the_fit_is_given_what_the_flags_say(recorded, tmp_path, monkeypatch):
     assert (shared.folder, shared.gigabytes) == (tmp_path / "features", 2.0)
     modules = {Tiny.__module__, Classification.__module__, "tlkeras.training.features"}
     assert {*shared.code.split()} >= modules
-    assert shared.augments == Flip.__module__
+    assert {*shared.augments} == {*shared.augments.values()} == {Flip.__module__}
     expected = TransferModel(Tiny(), Classification(), data.classes, seed=5)
     kernels = (each.head.get_weights()[0] for each in (seen["model"], expected))
     np.testing.assert_array_equal(*kernels)

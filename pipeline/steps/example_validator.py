@@ -84,7 +84,7 @@ def anomalies(
     remarks: Sequence[str] = ()
     if judgement.has_one_class(task):
         data = Data(examples, backbone, task, batch_size, seed, exact=False)
-        cache = trainer.cache(features, feature_cache_gb, backbone, task)
+        cache = trainer.cache(features, feature_cache_gb, data)
         told, judged, remarks = _of_one_class(found, groups, data, precision, cache, recipe.parts())
         whole, single = [*whole, *told], [*single, *judged]
     for line in [*_lines(whole), *_lines(single), *remarks]:

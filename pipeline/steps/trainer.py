@@ -47,7 +47,7 @@ def model(
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     if calibrate:
         temperature.require(task, data)
-    shared = cache(features, feature_cache_gb, backbone, task, recipe)
+    shared = cache(features, feature_cache_gb, data, recipe)
     with computing_in(precision):
         trained = TransferModel(backbone, task, data.classes, seed)
         for exporter in exporters:
@@ -72,17 +72,20 @@ def model(
 
 
 def cache(
-    features: Path,
-    feature_cache_gb: float,
-    backbone: Backbone,
-    task: Task,
-    recipe: Recipe | None = None,
+    features: Path, feature_cache_gb: float, data: Data, recipe: Recipe | None = None
 ) -> Cache:
     """Returns the cache of features in a folder that all trainings share, of this code alone.
 
-    A recipe whose augmentations change the pictures is needed for their features.
+    Its code is that of backbone and task, of the specs inside them, and of the kinds of the data. A
+    recipe whose augmentations change the pictures is needed for their features.
     """
-    modules = {type(backbone).__module__, type(task).__module__, "tlkeras.training.features"}
+    chosen = (data.backbone, data.task, *data.info.features.values())
+    modules = {type(each).__module__ for part in chosen for each in part.specs()}
     specs = recipe.specs() if recipe else ()
     drawn = {type(each).__module__ for each in specs if isinstance(each, Augment)}
-    return Cache(features, feature_cache_gb, code.digest(modules), code.digest(drawn))
+    return Cache(
+        features,
+        feature_cache_gb,
+        code.digest({*modules, "tlkeras.training.features"}),
+        {module: code.digest({module}) for module in drawn},
+    )

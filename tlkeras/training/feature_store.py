@@ -41,15 +41,16 @@ class Cache:
     Attributes:
         folder: A folder for the cache alone.
         gigabytes: The maximal size. New activations replace the least recently used ones.
-        code: The digest of the code of backbone and task; a change invalidates the cache. Without
-            it, a change of a user's `preprocess` or `target` needs another folder.
-        augments: The digest of the code of augmentations, for the views that they made.
+        code: The digest of the code of backbone, task and kinds; a change invalidates the cache.
+            Without it, a change of a user's `preprocess` or `target` needs another folder.
+        augments: The digest of the code of augmentations by their module, for the views that they
+            made.
     """
 
     folder: Path
     gigabytes: float = 20.0
     code: str = ""
-    augments: str = ""
+    augments: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises ValueError for a size that is negative or not finite."""

@@ -373,7 +373,9 @@ def _names(
     names, made = {}, [engine] if engine else []
     for tap in taps:
         # The seed matters only for augmentations.
-        draws = [cache.augments, [each.full() for each in tap.augments], tap.view, data.seed]
+        drawn = [type(each).__module__ for part in tap.augments for each in part.specs()]
+        code = [cache.augments.get(module, "") for module in drawn]
+        draws = [code, [each.full() for each in tap.augments], tap.view, data.seed]
         records = data.digest(tap.split)
         common = [*always, records, data.is_whole, *(draws if tap.augments else [])]
         keys = {
