@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tlkeras import spec
+from tlkeras import files, spec
 from tlkeras.backbone import Backbone
 from tlkeras.backbones import applications
 from tlkeras.backbones.applications import (
@@ -22,6 +23,7 @@ from tlkeras.backbones.applications import (
     ResNet50V2,
 )
 from tlkeras.frameworks import keras, tf
+from tlkeras.texts import hub_files
 
 X = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
 
@@ -209,6 +211,19 @@ def test_the_fingerprint_is_that_of_the_file_s_contents(tmp_path: Path):
     path.write_bytes(b"one")
     assert backbone.fingerprint() == first
     assert ResNet50V2().fingerprint() == MobileNetV3Small(weights=None).fingerprint() == ""
+
+
+def test_weights_are_read_once_for_their_fingerprint_until_they_change(tmp_path, monkeypatch):
+    path = tmp_path / "a" / "w.h5"
+    path.parent.mkdir()
+    read, real = [], files.sha256
+    monkeypatch.setattr(files, "sha256", lambda each: read.append(each) or real(each))
+    for content in (b"one", b"two"):
+        path.write_bytes(content)
+        found = {ResNet50V2(weights=str(path)).fingerprint() for _ in range(3)}
+        assert found == {hashlib.sha256(content).hexdigest()}
+        assert len({hub_files.fingerprint([path.parent]) for _ in range(3)}) == 1
+    assert read == [path, path]
 
 
 def test_without_a_network_the_error_says_to_give_a_file(monkeypatch, tmp_path: Path):

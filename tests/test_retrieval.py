@@ -16,7 +16,7 @@ from conftest import Tiny, Wordy, weights_of
 from pipeline import fresh
 from pipeline.config import Config
 from pipeline.steps import infra_validator
-from tlkeras import spec
+from tlkeras import files, spec
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.aligned import Aligned
 from tlkeras.backbones.towers import Towers
@@ -532,6 +532,26 @@ def test_aligned_pictures_and_words_are_the_rows_of_the_pair(data, tmp_path):
     read = TransferModel.load(tmp_path / "classifier")
     np.testing.assert_array_equal(read.full(inputs["image"]), classifier.full(inputs["image"]))
     assert [*read.blocks] == [*classifier.blocks] and "picture_block1" in read.blocks
+
+
+def test_the_fingerprint_of_a_pair_is_of_its_bytes_and_its_specs_are_those_of_the_towers(tmp_path):
+    pair = Towers(Tiny(), Wordy(input="text"))
+    file = tmp_path / "model.keras"
+    texts = {"backbone": pair.full(), "task": Retrieval().full()}
+    files.write_json(tmp_path / "model.json", texts)
+    file.write_bytes(b"one")
+    aligned, when = Aligned(tmp_path), file.stat()
+    assert [*aligned.specs()] == [aligned, *pair.specs()]
+    first = aligned.fingerprint()
+    os.utime(file, ns=(0, 0))
+    assert aligned.fingerprint() == first
+    file.write_bytes(b"two")
+    os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))
+    other = aligned.fingerprint()
+    assert other != first
+    texts["backbone"] = pair.replace(text=Wordy(input="text", length=5)).full()
+    files.write_json(tmp_path / "model.json", texts)
+    assert aligned.fingerprint() not in (first, other)
 
 
 def test_a_folder_without_a_pair_is_refused(tmp_path):

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from tlkeras import files
 from tlkeras.backbone import Backbone, grouped
 from tlkeras.frameworks import keras
 from tlkeras.kinds.image import Image
 from tlkeras.model import one_tower
 from tlkeras.model.towers import PICTURE, TEXT, name_calls, named
 from tlkeras.model.transfer_model import TransferModel
-from tlkeras.source import stamp
 from tlkeras.texts import inputs
 
 
@@ -59,8 +59,13 @@ class Aligned(Backbone, name="aligned"):
         return grouped(pattern, network.layers, named(PICTURE, ""))
 
     def fingerprint(self):
-        one_tower.described(self.model)  # It says what a folder without a pair lacks.
-        return stamp([(one_tower.WEIGHTS, self.model / one_tower.WEIGHTS)])
+        described = one_tower.described(self.model)  # It says what a folder without a pair lacks.
+        weights = files.known_sha256(self.model / one_tower.WEIGHTS)
+        return " ".join([weights, *(part.full() for part in described), self.preparation()])
+
+    def specs(self):
+        yield self
+        yield from one_tower.described(self.model)[0].specs()
 
     def preparation(self):
         return one_tower.described(self.model)[0].preparation()

@@ -178,7 +178,7 @@ class Application(Backbone):
     def fingerprint(self):
         if self._path is None:
             return ""
-        return files.sha256(_existing(self._path, self))
+        return files.known_sha256(_existing(self._path, self))
 
     @property
     def _path(self) -> Path | None:

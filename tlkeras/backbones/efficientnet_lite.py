@@ -99,7 +99,7 @@ class EfficientNetLite(Backbone):
     def fingerprint(self):
         if self._path is None:
             return ""
-        return files.sha256(self._existing(self._path))
+        return files.known_sha256(self._existing(self._path))
 
     @property
     def _path(self) -> Path | None:

@@ -60,7 +60,7 @@ def _digest(found: Iterable[tuple[Path, Iterable[Path]]], endings: tuple[str, ..
     for top, inside in found:
         for file in sorted(each for each in inside if each.name.endswith(endings)):
             digest.update(f"{file.relative_to(top)}\0".encode())
-            digest.update(bytes.fromhex(files.sha256(file)))
+            digest.update(bytes.fromhex(files.known_sha256(file)))
     return digest.hexdigest()
 
 
