@@ -124,8 +124,7 @@ def commands(
 def _command(lineage: Iterable[Mapping[str, Any]], path: Path, *more: str) -> str:
     options = product.options(lineage)
     before = options.get("exclude_ids", "None")
-    words = [f"--{key}={value}" for key, value in {**options, "exclude_ids": str(path)}.items()]
-    command = terminal.quoted(["tlkeras", *words, *more])
+    command = product.command({**options, "exclude_ids": str(path)}, *more)
     # One list is all that there is room for.
     note = "" if before == "None" else f"# Before, it excluded {before}: put these ids into it.\n"
     return f"{note}{command}"

@@ -1,6 +1,7 @@
 """The digest of a step's code, from syntax trees: comments and docstrings do not count.
 
-It reads the files of modules without importing them, so it needs no TensorFlow.
+It reads the files of modules without importing them, so it needs no TensorFlow. A process runs the
+code that it has imported, so a module has one digest in a process: it refuses one that has changed.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +22,12 @@ ROOTS = ("tlkeras", "pipeline")
 
 SHOWING = ("tlkeras.terminal",)
 """Terminal output is in no product, so this code is in no digest."""
+
+# The name of a file among the texts of a module, in the text of its syntax tree.
+_NAME = re.compile(r"value='([\w-]+\.\w+)'")
+
+# The digest of each file when this process first looked at it.
+_seen: dict[Path, str] = {}
 
 
 def digest(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> str:
@@ -37,10 +45,13 @@ def reached(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> dict[str, s
     """Returns the digest of each of these modules and of their imports from `roots`.
 
     Imports inside functions count, those under ``if TYPE_CHECKING:`` do not. Modules behind a name
-    in a text, such as the members of a family, do not count: pass those of the configuration.
+    in a text, such as the members of a family, do not count: pass those of the configuration. A
+    file that is no code, beside a module that has its name as a text, counts:
+    ``tlkeras/report/page.css``.
 
     Raises:
-        ValueError: A module has no source file.
+        ValueError: A module has no source file, or a file has changed since this process first
+            looked at it.
     """
     digests: dict[str, str] = {}
     waiting = list(modules)
@@ -51,11 +62,25 @@ def reached(modules: Iterable[str], roots: Sequence[str] = ROOTS) -> dict[str, s
         file = _file(module, roots)
         if file is None:
             raise ValueError(f"The code of {module!r} is in no file; put it into a module.")
-        digests[module], imported = _parsed(file.read_bytes(), str(file))
+        own, imported, named = _parsed(file.read_bytes(), str(file))
+        digests[module] = _unchanged(file, own)
         package = module if file.name == "__init__.py" else module.rpartition(".")[0]
+        for beside in filter(Path.is_file, map(file.with_name, named)):
+            own = hashlib.sha256(beside.read_bytes()).hexdigest()
+            digests["/".join([*package.split("."), beside.name])] = _unchanged(beside, own)
         for level, base, name in imported:
             waiting += _project_modules(_absolute(level, base, package), name, roots)
     return digests
+
+
+def _unchanged(file: Path, digest: str) -> str:
+    """Returns the digest of a file; raises ValueError if it was another one in this process."""
+    if _seen.setdefault(file, digest) != digest:
+        raise ValueError(
+            f"{file} has changed since this run began, and what runs is the code of before; start "
+            "again. Products that are done are found again."
+        )
+    return digest
 
 
 def _bare(tree: ast.AST) -> Iterator[ast.stmt]:
@@ -86,12 +111,17 @@ def _with_effect(statement: ast.stmt) -> list[ast.stmt]:
 
 
 @functools.cache
-def _parsed(source: bytes, file: str) -> tuple[str, list[tuple[int, str, str | None]]]:
-    """Returns the digest of a source and its imports as (level, module, name)."""
+def _parsed(source: bytes, file: str) -> tuple[str, list[tuple[int, str, str | None]], list[str]]:
+    """Returns a source's digest, its imports as (level, module, name), and texts like file names.
+
+    Those of code are not among the texts.
+    """
     with uncollected():
         tree = ast.parse(source, file)
         imports = [*_imports(_bare(tree))]
-        return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
+        dump = ast.dump(tree)
+    named = [name for name in _NAME.findall(dump) if not name.endswith(".py")]
+    return hashlib.sha256(dump.encode()).hexdigest(), imports, named
 
 
 def _imports(statements: Iterable[ast.stmt]) -> Iterator[tuple[int, str, str | None]]:

@@ -16,6 +16,7 @@ import inspect
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -89,6 +90,18 @@ def options(lineage: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {
         name: ast.literal_eval(text) if text[0] in "'\"" else text for name, text in fields.items()
     }
+
+
+def command(options: Mapping[str, str], *more: str) -> str:
+    """Returns the command that runs the pipeline with the texts of options, for a shell.
+
+    A word with single quotes gets double quotes.
+    """
+    words = ["tlkeras", *(f"--{name}={text}" for name, text in options.items()), *more]
+    return " ".join(
+        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
+        for word in words
+    )
 
 
 def differing(product: Path) -> list[str]:

@@ -56,10 +56,18 @@ def run(
 
     Raises:
         ValueError: Before anything runs: `to` is no step, or a parameter of a step is unknown.
+            Before a step runs: its code has changed since.
     """
     width = max(len(step.name) for step in steps)
     products: dict[str, Path] = {}
-    for step in chosen(steps, type(config), to):
+    todo, options = chosen(steps, type(config), to), spec.fields(type(config))
+    # What a later step reads of its code must be what this process has imported.
+    code.reached(
+        module
+        for step in todo
+        for module in _modules(step, {x: getattr(config, x) for x in step.read if x in options})
+    )
+    for step in todo:
         inputs = {name: products[name] for name in step.read if name in products}
         fields = {name: getattr(config, name) for name in step.read if name not in inputs}
         line = functools.partial("{:<{}}   {}".format, step.name, width)
@@ -133,26 +141,31 @@ def _key_content(
     step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Returns the content of a product's key: all that the product depends on."""
-    fields = {
-        name: value
-        for name, value in fields.items()
-        if name not in step.places and name not in step.runtime
-    }
-    chosen = {name: list(spec.inside(value)) for name, value in fields.items()}
-    specs = (each for values in chosen.values() for value in values for each in value.specs())
     named = (module for path in inputs.values() for module in modules_named(path))
     return {
         "step": step.name,
-        "code": code.digest({step.module, *(type(each).__module__ for each in specs), *named}),
+        "code": code.digest({*_modules(step, fields), *named}),
         "fields": {
             name: {
                 "value": spec.text(value, everything=True),
-                "fingerprint": " ".join(each.fingerprint() for each in chosen[name]),
+                "fingerprint": " ".join(each.fingerprint() for each in spec.inside(value)),
             }
-            for name, value in fields.items()
+            for name, value in _keyed(step, fields).items()
         },
         "inputs": {name: product.contents(path, _files) for name, path in inputs.items()},
     }
+
+
+def _keyed(step: Step, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the fields that are in the key of a step."""
+    others = {*step.places, *step.runtime}
+    return {name: value for name, value in fields.items() if name not in others}
+
+
+def _modules(step: Step, fields: Mapping[str, Any]) -> set[str]:
+    """Returns the module of a step and those of the specs in its fields."""
+    tops = (top for value in _keyed(step, fields).values() for top in spec.inside(value))
+    return {step.module, *(type(each).__module__ for top in tops for each in top.specs())}
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -25,6 +25,9 @@ FILES = {
     "lib/family/member.py": "from lib.low import X\n",
     "lib/family/other.py": "Y = 1\n",
     "alien/__init__.py": "raise RuntimeError('never run')\n",
+    "lib/page.py": "STYLE, OTHER = 'page.css', 'none.css'\n",
+    "lib/page.css": "a {}\n",
+    "lib/words.py": "# 'page.css'\nX = 'See page.css.'\n",
     "lib/guest.py": "import alien\nraise RuntimeError('never run')\n",
 }
 
@@ -41,6 +44,8 @@ def lib(tmp_path, monkeypatch):
 
 
 def digest(*modules: str) -> str:
+    """Returns the digest as a fresh process does."""
+    code._seen.clear()
     return code.digest(modules, roots=("lib",))
 
 
@@ -79,6 +84,7 @@ def test_comments_docstrings_and_layout_change_nothing(lib, old, new):
         ("lib.far", "lib/family/member.py", "lib.low", "lib.lazy"),
         ("lib.family.member", "lib/low.py", "1", "2"),
         ("lib.typed", "lib/typed.py", "2", "3"),
+        ("lib.page", "lib/page.css", "a", "b"),
     ],
 )
 def test_what_runs_changes_the_digest_wherever_it_stands(lib, module, name, old, new):
@@ -93,11 +99,22 @@ def test_what_runs_changes_the_digest_wherever_it_stands(lib, module, name, old,
         ("lib.near", "lib/family/other.py", "1", "2"),
         ("lib.family.member", "lib/family/other.py", "1", "2"),
         ("lib.step", "lib/lazy.py", "X", "Z"),
+        ("lib.words", "lib/page.css", "a", "b"),
         ("lib.guest", "alien/__init__.py", "never", "ever"),
     ],
 )
 def test_what_is_not_reached_changes_nothing(lib, module, name, old, new):
     assert not changes(lib, module, name, old, new)
+
+
+def test_code_that_changes_in_a_process_is_refused_and_its_comments_may_change(lib):
+    first = digest("lib.step")
+    (lib / "lib" / "low.py").write_text("X = 1  # The first.\n")
+    assert code.digest(["lib.step"], roots=("lib",)) == first
+    (lib / "lib" / "low.py").write_text("X = 2\n")
+    with pytest.raises(ValueError, match=r"low\.py has changed since this run began, and what"):
+        code.digest(["lib.step"], roots=("lib",))
+    assert digest("lib.step") != first
 
 
 def test_the_digest_is_one_of_a_set_of_modules(lib):

@@ -23,7 +23,7 @@ tlkeras.model.block_flags tlkeras.model.transfer_model tlkeras.texts.hub_layers
 """
 PAGE = """
 tlkeras.report.page tlkeras.report.lettering tlkeras.report.charts tlkeras.report.views
-tlkeras.report.figures
+tlkeras.report.figures tlkeras/report/page.css tlkeras/report/charts.css
 """
 SUMMARIES = "tlkeras.doctor.statistics tlkeras.doctor.samples tlkeras.doctor.traits"
 SCHEMAS = "tlkeras.doctor.statistics tlkeras.doctor.drift tlkeras.doctor.schemas"
@@ -92,6 +92,7 @@ MODULES = {
         tlkeras.data.splits tlkeras.doctor.sets
         tlkeras.report.report tlkeras.report.limits tlkeras.report.card
         tlkeras.report.evidence tlkeras.report.summary tlkeras.report.facts tlkeras.report.duties
+        tlkeras/report/duties.json
         tlkeras.report.libraries tlkeras.report.datasheet tlkeras.report.bom
         tlkeras.report.croissant tlkeras.report.novelty tlkeras.doctor.novelty
     """,

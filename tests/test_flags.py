@@ -15,10 +15,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from absl import flags as absl_flags
 
-from pipeline import flags, option
+from pipeline import flags, option, product
 from pipeline.config import Config as PipelineConfig
 from pipeline.step import Place, Step
-from tlkeras import spec, terminal
+from tlkeras import spec
 from tlkeras.sources.csv import CSV
 from tlkeras.spec import Spec
 
@@ -103,8 +103,9 @@ CONFIGS = [
 @pytest.mark.parametrize("config", CONFIGS)
 def test_the_quoted_command_of_a_config_makes_it_again(config):
     values = {name: getattr(config, name) for name in spec.fields(Config)}
-    words = [f"--{name}={option.written(value)}" for name, value in values.items()]
-    assert parse(*shlex.split(terminal.quoted(words))) == config
+    texts = {name: option.written(value) for name, value in values.items()}
+    _, *words = shlex.split(product.command(texts))
+    assert parse(*words) == config
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import importlib
 import importlib.metadata
 import itertools
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -205,6 +207,31 @@ def test_changed_code_runs_its_step_again(tmp_path, monkeypatch):
     assert ran == ["examples"]
 
 
+def test_a_run_whose_code_changes_meanwhile_stops_before_the_step_of_that_code(
+    tmp_path, monkeypatch
+):
+    """The step in memory is that of before; under the new key stood what it makes."""
+    text = (
+        "from pathlib import Path\nfrom pipeline.step import Step\n\n\n"
+        "@Step\ndef late(out: Path, *, examples: Path) -> None:\n"
+        "    (out / 'a').write_text('old')\n"
+    )
+    file = tmp_path / "lately.py"
+    file.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    late = importlib.import_module("lately").late
+
+    def rewrite(out: Path, **values: Any) -> None:
+        made(out, **values)
+        file.write_text(text.replace("old", "new"))
+
+    made = examples._function
+    monkeypatch.setattr(examples, "_function", rewrite)
+    with pytest.raises(ValueError, match=r"lately\.py has changed since this run began"):
+        run(tmp_path / "runs", steps=(examples, late))
+    assert [path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()] == ["examples"]
+
+
 def test_to_stops_after_a_product(tmp_path):
     products, _ = run(tmp_path, to="model")
     assert list(products) == ran == ["examples", "model"]
@@ -303,6 +330,21 @@ def test_lineage_still_names_what_was_removed(tmp_path):
     products["examples"].rename(tmp_path / "elsewhere")
     first, *_ = product.lineage(products["model"])
     assert (first["step"], first["digest"]) == ("examples", digest) and "files" not in first
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "quoted"),
+    [
+        ("guests", "5", "--guests=5"),
+        ("pans", "wok|grill", "'--pans=wok|grill'"),
+        ("pan", "grill(kind='gas')", "\"--pan=grill(kind='gas')\""),
+        ("dish", "it's $5", "'--dish=it'\"'\"'s $5'"),
+    ],
+)
+def test_a_word_of_a_command_is_quoted_only_where_a_shell_needs_it(name, text, quoted):
+    command = product.command({name: text}, "--to=model")
+    assert command == f"tlkeras {quoted} --to=model"
+    assert shlex.split(command) == ["tlkeras", f"--{name}={text}", "--to=model"]
 
 
 def test_verify_names_the_files_that_differ(tmp_path):

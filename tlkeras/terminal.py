@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,14 +26,6 @@ def printable(text: str) -> str:
     """Returns a text in UTF-8 with control characters escaped, but for newlines and tabs."""
     valid = text.encode("utf-8", "backslashreplace").decode()
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", valid)
-
-
-def quoted(words: Iterable[str]) -> str:
-    """Returns a line for the shell; a word with single quotes gets double quotes."""
-    return " ".join(
-        f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
-        for word in words
-    )
 
 
 def table(rows: Iterable[Sequence[str]], columns: Sequence[str]) -> str:

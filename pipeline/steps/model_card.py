@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline import product
 from pipeline.step import Step
-from tlkeras import files, terminal
+from tlkeras import files
 from tlkeras.backbone import Backbone
 from tlkeras.data import records, splits
 from tlkeras.data.records import Records
@@ -66,7 +66,7 @@ def card(
     options = product.options(lineage) | {"baseline": blessing["baseline"] or "none"}
     # Where the baseline lay is of this machine, and what it changes is the blessing alone.
     again = options | {"baseline": "none"}
-    command = terminal.quoted(["tlkeras", *(f"--{key}={text}" for key, text in again.items())])
+    command = product.command(again)
     left_out, noted = _findings(examples, anomalies)
     kinds = about.features.values()
     evidence = Evidence(
