@@ -178,25 +178,34 @@ def of_folder(folder: Path, backbone: Backbone) -> Batch:
 def of_path(path: Path, backbone: Backbone, version: Path) -> Batch:
     """Returns what `of_folder` does, or the examples of a table or of a folder of scans.
 
-    Those are read as the data that a version was fitted to, if they are of the same source, and no
-    labels are read.
+    Raises:
+        ValueError: There is no such path, or it holds no examples of the backbone.
+    """
+    source = source_of(path, backbone, version)
+    return of_source(source, backbone) if source else of_folder(path, backbone)
+
+
+def source_of(path: Path, backbone: Backbone, version: Path) -> Source | None:
+    """Returns the source of a table or of a folder of scans; None of the examples of `of_folder`.
+
+    It reads them as the data that a version was fitted to, if they are of the same source, and no
+    labels.
 
     Raises:
         ValueError: There is no such path, or it holds no examples of the backbone.
     """
+    clear()
     kinds = [*backbone.raw().values()]
     if path.is_file():
         if not all(kind.is_ready for kind in kinds):
             keys = spec.listed([*backbone.raw()])
             raise ValueError(f"{path} holds no {keys} itself; set --data to the folder of files.")
-        return of_source(
-            _unlabelled(like_trained(spec.parse(f"{path}", Source), version)), backbone
-        )
+        return _unlabelled(like_trained(spec.parse(f"{path}", Source), version))
     is_plain = (path / "info.json").exists() or any(_files(path, kinds[0].suffixes))
     source = None if is_plain else spec.parse(f"{path}", Source)
     if source is None or "label" not in spec.fields(type(source)):
-        return of_folder(path, backbone)
-    return of_source(_unlabelled(like_trained(source, version)), backbone)
+        return None
+    return _unlabelled(like_trained(source, version))
 
 
 def like_trained(source: Source, version: Path) -> Source:

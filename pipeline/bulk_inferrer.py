@@ -10,7 +10,7 @@ import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import numpy as np
 
@@ -57,7 +57,20 @@ class Inference(Spec, name="inference"):
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
 
 
-@Step
+def behind(exports: Path, data: Path) -> dict[str, tuple[Spec, str]]:
+    """Returns the specs that answers rest on, with their fingerprints, for the key of a step.
+
+    They are the backbone, the task and what reads the data, as the lineage of the exports tells.
+    """
+    fields = _fields(exports)
+    families: dict[str, type[Spec]] = {"backbone": Backbone, "task": Task}
+    found = {name: spec.parse(fields[name]["value"], each) for name, each in families.items()}
+    known = {name: (each, _fingerprint(each, fields[name])) for name, each in found.items()}
+    source = batch.source_of(data.absolute(), cast(Backbone, found["backbone"]), exports)
+    return {**known, **({"source": (source, "")} if source else {})}  # Its data are an input.
+
+
+@Step(behind=behind)
 def predictions(
     out: Path,
     *,
@@ -150,16 +163,22 @@ def predicted(predicting: Predicting, new: Batch, out: Path, runner: Runner) -> 
 _PROBLEMS = "problems.json"  # Of a part.
 
 
-def _described(exports: Path) -> tuple[Backbone, Task]:
-    """Returns the backbone and the task of exports, from their lineage."""
+def _fields(exports: Path) -> Mapping[str, Any]:
+    """Returns the fields that the model of exports was made of, from their lineage."""
     is_pushed = (exports / "manifest.json").exists()
     lineage = manifest(exports)["lineage"] if is_pushed else product.lineage(exports)
     models = product.made_by("model", lineage)
     if not models:
         raise ValueError(f"{exports} has no model in its lineage.")
-    fields = models[0]["asked"]["fields"]
+    return models[0]["asked"]["fields"]
+
+
+def _described(exports: Path) -> tuple[Backbone, Task]:
+    """Returns the backbone and the task of exports."""
+    fields = _fields(exports)
     backbone = spec.parse(fields["backbone"]["value"], Backbone)
-    if _has_changed(backbone, fields["backbone"].get("fingerprint")):
+    before = fields["backbone"].get("fingerprint")
+    if before is not None and _fingerprint(backbone, fields["backbone"]) != before:
         print(
             f"  The files of {backbone} have changed since {exports} was trained. They prepare the "
             "data here, so answers may differ from those of its SavedModel."
@@ -167,11 +186,12 @@ def _described(exports: Path) -> tuple[Backbone, Task]:
     return backbone, spec.parse(fields["task"]["value"], Task)
 
 
-def _has_changed(backbone: Backbone, before: str | None) -> bool:
+def _fingerprint(each: Spec, field: Mapping[str, str]) -> str:
+    """Returns the fingerprint of the spec of a field of a manifest."""
     try:
-        return before is not None and backbone.fingerprint() != before
-    except ValueError:
-        return False  # A file is gone, perhaps of weights, which the exports have.
+        return each.fingerprint()
+    except ValueError:  # A file is gone, perhaps of weights, which the exports have.
+        return field.get("fingerprint", "")
 
 
 def _novelty(exports: Path, exporter: Exporter) -> Novelty:

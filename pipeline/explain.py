@@ -52,7 +52,7 @@ class Explaining(Spec, name="explaining"):
         self.require(self.batch_size >= 1, "batch_size", "at least 1")
 
 
-@Step
+@Step(behind=bulk_inferrer.behind)
 def explanations(
     out: Path,
     *,

@@ -11,9 +11,12 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, overload
 
 from tlkeras import files
+
+if TYPE_CHECKING:
+    from tlkeras.spec import Spec
 
 T = TypeVar("T")
 
@@ -32,6 +35,10 @@ The step has its own keys in it, and the product must be the same with and witho
 _MODULES = "modules.json"
 
 
+def _nothing(**products: Path) -> dict[str, tuple[Spec, str]]:
+    return {}
+
+
 class NotBlessed(Exception):
     """The model is not good enough: earlier products stay, but nothing is pushed.
 
@@ -47,7 +54,9 @@ class Step:
     A keyword parameter of type `Path` with the name of an earlier step is its product; one of type
     `Place` is a folder that runs share. Any other is the config field of its name; it is in the key
     unless its type is `Runtime`. ``out / "_scratch"`` exists for the step's progress. With
-    ``always`` the step runs even if its product exists, for effects elsewhere.
+    ``always`` the step runs even if its product exists, for effects elsewhere. `behind` gets the
+    products by name and returns the specs that the step reads in them, each with its fingerprint:
+    they are in the key like config fields.
 
     Of several workers (`tlkeras.hardware`), only the chief runs the steps; the others wait for the
     products. With ``together`` all workers run the step in one folder, and only the chief writes to
@@ -57,13 +66,18 @@ class Step:
     name: str
     always: bool
     together: bool
+    behind: Callable[..., Mapping[str, tuple[Spec, str]]]
     _function: Callable[..., None]
 
     @overload
     def __new__(cls, function: Callable[..., None]) -> Self: ...
     @overload
     def __new__(
-        cls, *, always: bool = False, together: bool = False
+        cls,
+        *,
+        always: bool = False,
+        together: bool = False,
+        behind: Callable[..., Mapping[str, tuple[Spec, str]]] = ...,
     ) -> Callable[[Callable[..., None]], Step]: ...
     def __new__(
         cls,
@@ -71,16 +85,17 @@ class Step:
         *,
         always: bool = False,
         together: bool = False,
+        behind: Callable[..., Mapping[str, tuple[Spec, str]]] = _nothing,
     ) -> Any:
         """Returns a step of a function or, for ``@Step(always=True)``, a decorator."""
         if function is None:
-            return functools.partial(cls, always=always, together=together)
+            return functools.partial(cls, always=always, together=together, behind=behind)
         out, *others = inspect.signature(function).parameters.values()
         if out.name != "out" or any(other.kind is not other.KEYWORD_ONLY for other in others):
             raise TypeError(f"The signature of a step is {function.__name__}(out: Path, *, …).")
         self = super().__new__(cls)
         self.name, self._function = function.__name__, function
-        self.always, self.together = always, together
+        self.always, self.together, self.behind = always, together, behind
         self.__doc__ = function.__doc__
         return self
 

@@ -141,18 +141,22 @@ def _key_content(
     step: Step, fields: Mapping[str, Any], inputs: Mapping[str, Path]
 ) -> dict[str, Any]:
     """Returns the content of a product's key: all that the product depends on."""
+    contents = {name: product.contents(path, _files) for name, path in inputs.items()}
     named = (module for path in inputs.values() for module in modules_named(path))
+    behind = step.behind(**inputs)
+    read = (type(each).__module__ for top, _ in behind.values() for each in top.specs())
+    given = {
+        name: (value, " ".join(each.fingerprint() for each in spec.inside(value)))
+        for name, value in _keyed(step, fields).items()
+    }
     return {
         "step": step.name,
-        "code": code.digest({*_modules(step, fields), *named}),
+        "code": code.digest({*_modules(step, fields), *named, *read}),
         "fields": {
-            name: {
-                "value": spec.text(value, everything=True),
-                "fingerprint": " ".join(each.fingerprint() for each in spec.inside(value)),
-            }
-            for name, value in _keyed(step, fields).items()
+            name: {"value": spec.text(value, everything=True), "fingerprint": fingerprint}
+            for name, (value, fingerprint) in {**given, **behind}.items()
         },
-        "inputs": {name: product.contents(path, _files) for name, path in inputs.items()},
+        "inputs": contents,
     }
 
 

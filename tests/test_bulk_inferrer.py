@@ -15,8 +15,9 @@ from conftest import Tiny
 from PIL import Image
 from toy_text import ToyText
 
-from pipeline import batch, bulk_inferrer, store, validate
+from pipeline import batch, bulk_inferrer, product, store, validate
 from pipeline.bulk_inferrer import predictions
+from pipeline.explain import explanations
 from tlkeras.backbone import Backbone
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
@@ -191,6 +192,46 @@ def test_the_runner_is_in_no_key(version: Path, pictures: Path, tmp_path: Path):
             predictions, tmp_path / "out", {**fields, "beam_runner": runner}, inputs, said.append
         )
     assert said[1] == "reused" != said[0]
+
+
+def test_answers_of_other_code_or_of_another_tokenizer_are_not_found(
+    version: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The lineage of the version names what prepares the data; no field does."""
+    fields = {"exporter": SavedModel(), "batch_size": 32}
+    inputs = {"exports": version, "data": pictures}
+    said: list[str] = []
+
+    def make() -> Path:
+        return store.Store(tmp_path).make(predictions, fields, inputs, said.append)
+
+    made = make()
+    assert {"backbone", "task"} <= product.manifest(made)["asked"]["fields"].keys()
+    assert make() == made and said[-1] == "reused"
+    with monkeypatch.context() as patch:
+        patch.setattr(Tiny, "fingerprint", lambda backbone: "another tokenizer")
+        assert make() != made and said[-1] != "reused"
+    seen: set[str] = set()
+    real = store.code.digest
+    monkeypatch.setattr(store.code, "digest", lambda modules: seen.update(modules) or real(modules))
+    for step in (predictions, explanations):
+        seen.clear()
+        store._key_content(step, {}, inputs)
+        assert seen >= {Tiny.__module__, Classification.__module__}
+
+
+def test_answers_about_a_table_go_by_the_source_that_reads_it(tmp_path: Path):
+    (tmp_path / "new.csv").write_text("review,said\nthe good soup,yes\n")
+    version = tmp_path / "version"
+    version.mkdir()
+    described(version, Classification(), ToyText(input="pair"))
+    trained = CSV(tmp_path / "old.csv", text="review", pair="said", label="stars")
+    written = json.loads((version / "manifest.json").read_text())
+    written["lineage"][0]["asked"]["fields"]["source"] = {"value": trained.full()}
+    (version / "manifest.json").write_text(json.dumps(written))
+    inputs = {"exports": version, "data": tmp_path / "new.csv"}
+    told = store._key_content(predictions, {}, inputs)["fields"]["source"]["value"]
+    assert told == trained.replace(path=tmp_path / "new.csv", label=None).full()
 
 
 def trained_on(source: Source, out: Path) -> Path:
