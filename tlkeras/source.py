@@ -59,7 +59,10 @@ class Source(Spec, plugins="tlkeras.sources"):
 
     @abc.abstractmethod
     def fingerprint(self) -> str:
-        """Returns a text that changes when the data does, without reading all of it."""
+        """Returns a text that changes when the data does, without reading all of it.
+
+        It changes with the names that `remarks` and `left_out` give, too.
+        """
 
     def title(self) -> str:
         """Returns the name of the data, which is the default name of a model."""
@@ -190,11 +193,16 @@ def digest(file: Path) -> str:
         raise ValueError(f"{file} cannot be read: {error.strerror}.") from None
 
 
-def stamp(files: Iterable[tuple[str, Path]]) -> str:
-    """Returns a digest of the names, sizes and modification times of files; it reads none."""
+def stamp(files: Iterable[tuple[str, Path]], others: Iterable[str] = ()) -> str:
+    """Returns a digest of the names, sizes and modification times of files; it reads none.
+
+    `others` are the names of files that a source leaves out, and says so.
+    """
     digest = hashlib.sha256()
     for name, path in files:
         status = path.stat()
         line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
+    for name in others:
+        digest.update(f"{name}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

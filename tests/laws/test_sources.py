@@ -463,6 +463,48 @@ def test_the_fingerprint_changes_with_the_data_alone(sample: tuple[Source, Chang
     assert [identity for identity, _ in changed.labels()] != examined
 
 
+@pytest.mark.parametrize("name", ["new.heic", "new.png", "new.txt", "new.xml"])
+def test_a_file_that_a_source_says_it_leaves_out_changes_the_fingerprint(
+    sample: tuple[Source, Changed], tmp_path: Path, name: str
+):
+    source, _ = sample
+    before = told(source)
+    for folder in [tmp_path, *(each for each in tmp_path.rglob("*") if each.is_dir())]:
+        file = folder / name
+        file.write_bytes(png(99))
+        try:
+            after = told(source.replace())
+        except ValueError:
+            continue  # There it would be data, and no good ones.
+        finally:
+            file.unlink()
+        assert (after == before) or after[0] != before[0], folder
+
+
+@pytest.mark.parametrize(
+    ("make", "suffix", "text"),
+    [
+        (CSV, ".csv", "text,label\n{0},cat\n"),
+        (JSONL, ".jsonl", '{{"text": "{0}", "label": 1}}\n'),
+        (CoNLL, ".conll", "{0} O\n"),
+    ],
+)
+def test_a_file_beside_those_of_splits_changes_the_fingerprint(
+    make: Callable[[Path], Source], suffix: str, text: str, tmp_path: Path
+):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}{suffix}").write_text(text.format(split))
+    before = told(make(tmp_path))
+    (tmp_path / f"latest{suffix}").write_text(text.format("latest"))
+    after = told(make(tmp_path))
+    assert after[0] != before[0] and f"such as latest{suffix}" in after[1][0]
+
+
+def told(source: Source) -> tuple[str, list[str], list[tuple[str, str, str]]]:
+    """Returns the fingerprint of a source, and what it says of files that it leaves out."""
+    return source.fingerprint(), source.remarks(), [*source.left_out()]
+
+
 def test_the_spec_survives_its_text(source: Source):
     assert spec.parse(str(source), Source) == source
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -96,10 +97,11 @@ class Annotated:
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-    """Pictures with sound boxes, and what was wrong with the others in words."""
+    """Pictures with sound boxes, and what was wrong with the others in words, and where."""
 
     pictures: tuple[Annotated, ...]
     remarks: tuple[str, ...]
+    places: tuple[str, ...]
 
     def between(self, start: int, stop: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields the examples from one number on and before another."""
@@ -116,9 +118,9 @@ class Annotations:
         return self._splits[identity]
 
     def fingerprint(self, files: Iterable[Path]) -> str:
-        """Returns a text that changes with the pictures and with the files of annotations."""
+        """Returns a text that changes with the pictures, the files of annotations and `places`."""
         pictures = ((each.identity, each.file) for each in self.pictures)
-        return stamp([*pictures, *((file.name, file) for file in files)])
+        return stamp([*pictures, *((file.name, file) for file in files)], self.places)
 
     @functools.cached_property
     def _splits(self) -> dict[str, str | None]:
@@ -136,6 +138,10 @@ class Problems:
         """Adds a place: ``boxes are empty and left out`` in ``a.xml``."""
         self._places.setdefault(what, []).append(place)
 
+    def places(self) -> Iterator[str]:
+        """Yields the places of all problems."""
+        return itertools.chain.from_iterable(self._places.values())
+
     def remarks(self) -> Iterator[str]:
         """Yields a sentence for each problem."""
         for what, places in self._places.items():
@@ -152,7 +158,7 @@ def examined(pictures: Iterable[Annotated], problems: Problems) -> Annotations:
         ValueError: A file is no picture.
     """
     sound = tuple(_examined(each, problems) for each in pictures)
-    return Annotations(sound, tuple(problems.remarks()))
+    return Annotations(sound, tuple(problems.remarks()), tuple(problems.places()))
 
 
 def _examined(picture: Annotated, problems: Problems) -> Annotated:

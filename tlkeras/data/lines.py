@@ -107,12 +107,17 @@ def parts(path: Path, suffixes: Collection[str]) -> list[tuple[Path, str | None]
 
 
 def left_out(path: Path, suffixes: Collection[str]) -> list[str]:
-    """Returns a message on files of a folder that `parts` leaves out."""
-    taken = {file for file, _ in parts(path, suffixes)}
-    left = [file for file in _inside(path) if file not in taken] if path.is_dir() else []
+    """Returns a message on `others`."""
+    left = others(path, suffixes)
     if not left:
         return []
-    return [f"{path} has {len(left):,} other files, such as {left[0].name}; they are left out."]
+    return [f"{path} has {len(left):,} other files, such as {left[0]}; they are left out."]
+
+
+def others(path: Path, suffixes: Collection[str]) -> list[str]:
+    """Returns the names of the files in a folder that `parts` leaves out."""
+    taken = {file for file, _ in parts(path, suffixes)}
+    return [file.name for file in _inside(path) if file not in taken] if path.is_dir() else []
 
 
 def _inside(folder: Path) -> list[Path]:

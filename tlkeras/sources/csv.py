@@ -116,7 +116,8 @@ class CSV(Source, name="csv"):
             # In files of splits, an id begins with the split.
             first = any(split for _, split in parts)
             pictures = dict.fromkeys("/".join(each.split("/")[first:-1]) for each in pictures)
-        return stamp([*files, *((each, _found(self, each)[1]) for each in pictures)])
+        found = ((each, _found(self, each)[1]) for each in pictures)
+        return stamp([*files, *found], lines.others(self.path, self.suffixes))
 
     def split(self, identity):
         return self._sides.get(identity)

@@ -96,12 +96,11 @@ class DICOM(Source, name="dicom"):
         return self._patients.get(_entry_identity(identity))
 
     def remarks(self):
-        own = {*self._files}
-        others = [file for file in folders.walk(self.path, self.path) if file not in own]
+        others = self._others
         ranged = [each for each in self._listing.entries if each.is_ranged and self.window is None]
         told = [*self._listing.remarks(), *self._labels.remarks(), *screen.told(len(ranged))]
         if others:
-            first = others[0].name
+            first = Path(others[0]).name
             told.append(f"{self.path} has {len(others):,} other files, such as {first}; left out.")
         return told
 
@@ -124,9 +123,17 @@ class DICOM(Source, name="dicom"):
         return [file for top in tops for file in scans.found(self.path, top)]
 
     @functools.cached_property
+    def _others(self) -> list[str]:
+        """The path below the source's of every file that is no scan, or in no class."""
+        own = {*self._files}
+        every = (file for file in folders.walk(self.path, self.path) if file not in own)
+        return [file.relative_to(self.path).as_posix() for file in every]
+
+    @functools.cached_property
     def _stamp(self) -> str:
         files = [(file.relative_to(self.path).as_posix(), file) for file in self._files]
-        return stamp([*files, *([(self.table.name, self.table)] if self.table else [])])
+        table = [(self.table.name, self.table)] if self.table else []
+        return stamp([*files, *table], self._others)
 
     @property
     def _listing(self) -> Listing:

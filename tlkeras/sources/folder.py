@@ -57,16 +57,15 @@ class Folder(Source, name="folder"):
             yield identity, [self._numbers[label]]
 
     def fingerprint(self):
-        return stamp((identity, self.path / identity) for identity, _ in self._files())
+        files = ((identity, self.path / identity) for identity, _ in self._files())
+        return stamp(files, self._others())
 
     def split(self, identity):
         return self._splits.get(self._inside(identity))
 
     def remarks(self):
         self._places()  # It says what is wrong with the whole folder.
-        every = folders.scan(self.path, self.path)
-        left = [name for name, item in every if not (self._is_example(item) and self._inside(name))]
-        told = []
+        told, left = [], self._others()
         if left:
             told.append(
                 f"{self.path} has {len(left):,} other files, such as {left[0]}; they are left out."
@@ -82,6 +81,11 @@ class Folder(Source, name="folder"):
                 if not self._is_example(item):
                     reason = _left_out(Path(item), self._suffixes)
                     yield f"{self._name(place.folder)}/{name}", *reason
+
+    def _others(self) -> list[str]:
+        """Returns the path below the source's of every file that is no example."""
+        every = folders.scan(self.path, self.path)
+        return [name for name, item in every if not (self._is_example(item) and self._inside(name))]
 
     @functools.cached_property
     def _splits(self) -> dict[str, str | None]:

@@ -76,7 +76,8 @@ class JSONL(Source, name="jsonl"):
         yield from zip(found.ids, map(list, found.labels), strict=True)
 
     def fingerprint(self):
-        return stamp((file.name, file) for file, _ in self._files())
+        files = ((file.name, file) for file, _ in self._files())
+        return stamp(files, lines.others(self.path, self.suffixes))
 
     def split(self, identity):
         return self._sides.get(identity)

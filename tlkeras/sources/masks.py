@@ -110,12 +110,13 @@ class Masks(Source, name="masks"):
             )
 
     def fingerprint(self):
+        pairs, alone, unused = self._pairs
         files = [
-            *((pair.identity, pair.picture) for pair in self._listed),
-            *((pair.mask.relative_to(self.masks).as_posix(), pair.mask) for pair in self._listed),
+            *((pair.identity, pair.picture) for pair in pairs),
+            *((pair.mask.relative_to(self.masks).as_posix(), pair.mask) for pair in pairs),
             *([(self.colours.name, self.colours)] if self.colours else []),
         ]
-        return stamp(files)
+        return stamp(files, [*alone, *unused])
 
     def split(self, identity):
         return splits.of_folders(identity)

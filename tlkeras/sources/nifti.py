@@ -112,9 +112,8 @@ class NIfTI(Source, name="nifti"):
                 f"{len(lacking):,} files have no row in the table and are left out: "
                 f"{spec.listed(lacking)}."
             )
-        others = [file for file in folders.walk(self.path, self.path) if not _is_volume(file)]
-        if others:
-            first = others[0].name
+        if others := self._others:
+            first = Path(others[0]).name
             told.append(f"{self.path} has {len(others):,} other files, such as {first}; left out.")
         return told
 
@@ -132,9 +131,16 @@ class NIfTI(Source, name="nifti"):
         return class_folders.found(self.path, _holds, "CLASS/*.nii.gz")
 
     @functools.cached_property
+    def _others(self) -> list[str]:
+        """The path below the source's of every file that is no volume."""
+        every = folders.walk(self.path, self.path)
+        return [self._name(file) for file in every if not _is_volume(file)]
+
+    @functools.cached_property
     def _stamp(self) -> str:
         files = [(self._name(file), file) for file in self._files]
-        return stamp([*files, *([(self.table.name, self.table)] if self.table else [])])
+        table = [(self.table.name, self.table)] if self.table else []
+        return stamp([*files, *table], self._others)
 
     @functools.cached_property
     def _splits(self) -> dict[str, str | None]:
