@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from tlkeras.frameworks import tf
-from tlkeras.training import adversary, alignment, discrepancy
+from tlkeras.training import adversary, alignment, discrepancy, loop
 from tlkeras.training.alignment import Move
 from tlkeras.training.head_alone import HeadAlone
 from tlkeras.training.linear import LinearHead, Rows, Weights
@@ -70,7 +70,11 @@ class Adapted(HeadAlone, name="adapted"):
         seed: int,
         *beside: Rows,
     ) -> Weights:
-        """Returns kernel and bias of the best of all candidates."""
+        """Returns kernel and bias of the best of all candidates.
+
+        Raises:
+            Diverged: No candidate is finite.
+        """
         (others,) = beside
         source, target = head.features(rows), head.features(others)
         order = np.random.default_rng(seed).permutation(len(target))
@@ -82,9 +86,15 @@ class Adapted(HeadAlone, name="adapted"):
             labelled = _rows(head, moved, rows.targets)
             aligned = Aligned(head, labelled, moved, target[order], seed)
             for strength, weights in _FITS[self.method](aligned, self.strengths, weight):
-                score = rated(weights, move)
+                sound = all(np.isfinite(each).all() for each in weights)
+                score = rated(weights, move) if sound else -math.inf
                 print(f"  strength {strength:g}, weight {weight:g}  score {score:.4f}")
                 found.append((Candidate(score, strength, weight), weights))
+        if all(candidate.score == -math.inf for candidate, _ in found):
+            raise loop.Diverged(
+                f"No head of adapt.method={self.method!r} is finite; use other strengths and "
+                "weights, or another method."
+            )
         best, weights = found[_chosen([candidate for candidate, _ in found], count)]
         print(f"  strength {best.strength:g}, weight {best.weight:g} is the best")
         return weights
