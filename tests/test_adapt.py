@@ -339,6 +339,16 @@ def test_an_oracle_takes_the_head_that_names_most_of_the_target(both, tmp_path, 
     )
 
 
+def test_the_logs_measure_the_source_moved_as_the_score_of_the_candidate_does(
+    both, tmp_path, capsys
+):
+    model = model_of(both)
+    (log,) = Adapt("coral", (0.1,), (1.0,)).fit(model, both, tmp_path)
+    (told,) = [line.split() for line in capsys.readouterr().out.splitlines() if "score" in line]
+    assert log["val_accuracy"] == pytest.approx(float(told[5]), abs=1e-4)
+    assert log["accuracy"] > 0.9 > accuracy(model, both, "train")
+
+
 @pytest.mark.equality
 @pytest.mark.parametrize("method", ["coral", slow("dann"), slow("adabn")])
 def test_a_killed_fit_ends_like_an_unbroken_one(method, both, tmp_path, monkeypatch):

@@ -44,8 +44,10 @@ class Adapt(Recipe, name="adapt"):
     method adds. The source's validation split chooses, its features moved like those it trains on:
     on reviews of products that was better than reverse validation (Ganin et al. 2016, section
     5.1.3), see ``benchmarks/README.md``. Of all within one standard error of the best, the
-    strongest penalty is taken, then the smallest weight. With `oracle` the labels of ``target``
-    choose instead: that is for research alone, and the report says so.
+    strongest penalty is taken, then the smallest weight. The logs measure both splits of the source
+    as moved, those of ``adabn`` with the statistics of the source: no label of the target tells
+    there which method suits it. With `oracle` the labels of ``target`` choose instead: that is for
+    research alone, and the report says so.
     """
 
     method: Literal["coral", "mmd", "dann", "adabn", "mcc"] = "mcc"

@@ -61,16 +61,12 @@ class Adapted(HeadAlone, name="adapted"):
     weights: tuple[float, ...]
     oracle: bool
 
-    def solution(
-        self,
-        head: LinearHead,
-        rows: Rows,
-        checked: Rows | None,
-        metric: str | None,
-        seed: int,
-        *beside: Rows,
-    ) -> Weights:
-        """Returns kernel and bias of the best of all candidates.
+    def solution(self, head, rows, checked, metric, seed, *beside):
+        """Returns kernel and bias of the best of all candidates."""
+        return self.solved(head, rows, checked, metric, seed, *beside)[0]
+
+    def solved(self, head, rows, checked, metric, seed, *beside):
+        """Returns the best of all candidates, and rows of the source moved as it learnt them.
 
         Raises:
             Diverged: No candidate is finite.
@@ -79,7 +75,7 @@ class Adapted(HeadAlone, name="adapted"):
         source, target = head.features(rows), head.features(others)
         order = np.random.default_rng(seed).permutation(len(target))
         rated, count = self._rating(head, checked, others, target)
-        found: list[tuple[Candidate, Weights]] = []
+        found: list[tuple[Candidate, Weights, Move]] = []
         for weight in self.weights:
             move = _MOVES[self.method](source, target, weight)
             moved = move(source)
@@ -89,15 +85,19 @@ class Adapted(HeadAlone, name="adapted"):
                 sound = all(np.isfinite(each).all() for each in weights)
                 score = rated(weights, move) if sound else -math.inf
                 print(f"  strength {strength:g}, weight {weight:g}  score {score:.4f}")
-                found.append((Candidate(score, strength, weight), weights))
-        if all(candidate.score == -math.inf for candidate, _ in found):
+                found.append((Candidate(score, strength, weight), weights, move))
+        candidates = [candidate for candidate, *_ in found]
+        if all(each.score == -math.inf for each in candidates):
             raise loop.Diverged(
                 f"No head of adapt.method={self.method!r} is finite; use other strengths and "
                 "weights, or another method."
             )
-        best, weights = found[_chosen([candidate for candidate, _ in found], count)]
+        best, weights, move = found[_chosen(candidates, count)]
         print(f"  strength {best.strength:g}, weight {best.weight:g} is the best")
-        return weights
+        learnt = _rows(head, move(source), rows.targets)
+        if checked:
+            checked = _rows(head, move(head.features(checked)), checked.targets)
+        return weights, learnt, checked
 
     def _rating(
         self, head: LinearHead, checked: Rows | None, others: Rows, target: np.ndarray
