@@ -371,6 +371,22 @@ def test_a_killed_fit_ends_like_an_unbroken_one(method, both, tmp_path, monkeypa
             np.testing.assert_array_equal(value, weights_of(again.full)[path])
 
 
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("coral", r"holds the progress of another fit, with examples .*'target': '16 of digest"),
+        ("adabn", r"norms\.json holds statistics of other examples than these\. Use a new folder"),
+    ],
+)
+def test_another_target_in_the_folder_of_a_fit_is_refused(method, message, domains, both, tmp_path):
+    recipe, source = of_one(method), domains[0]
+    recipe.fit(model_of(both), both, tmp_path / "fit")
+    other = written(source, brightened(tmp_path / "dim", 10, 60, 2), tmp_path / "examples")
+    assert other.digest("train") == both.digest("train")
+    with pytest.raises(ValueError, match=message):
+        recipe.fit(model_of(other), other, tmp_path / "fit")
+
+
 def test_norms_have_the_statistics_of_what_they_get(both):
     model = model_of(both)
     inputs = np.concatenate([x for x, _ in both.batches("target")])
