@@ -133,6 +133,24 @@ def test_the_reversal_turns_the_gradient_and_grows_as_in_the_paper():
     assert 0.9999 < adversary.reversal(1) < 1
 
 
+@pytest.mark.parametrize("strength", [3.0, 0.03])
+def test_an_adversary_names_rows_of_many_channels(strength):
+    random, labels = np.random.default_rng(0), np.arange(60) % 3
+    centres = random.normal(0, 1, (3, 1280))
+    source, target = (centres[labels] + random.normal(0, 0.1, (60, 1280)) for _ in range(2))
+    ((_, (kernel, bias)),) = adversary.heads(
+        source,
+        np.eye(3)[labels],
+        target,
+        [strength],
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True).call,
+        weight=1.0,
+        seed=0,
+    )
+    assert np.isfinite(kernel).all() and np.isfinite(bias).all()
+    assert np.mean((target @ kernel + bias).argmax(axis=1) == labels) > 0.9
+
+
 @pytest.mark.parametrize(
     ("scores", "count", "expected"),
     [
@@ -251,6 +269,35 @@ def test_what_a_method_adds_names_more_where_the_means_are_equal(method):
     assert accuracy_with(1.0) > 0.97
 
 
+def solved(strengths, monkeypatch):
+    """Returns the kernel that is chosen of an adversary's, which is not finite for 3.0.
+
+    The rows to choose by are of the first class, which NumPy takes for the largest of no numbers.
+    """
+    model = TransferModel(Tiny(), Classification(), ("a", "b"), seed=3)
+    head, (found, labels) = LinearHead(model, "adapt"), two_classes("coral", 2, turned=False)
+    given = adapted._rows(head, found, np.eye(2)[labels])
+    first = adapted._rows(head, found[labels == 0], np.eye(2)[labels[labels == 0]])
+    heads = adversary.heads
+
+    def diverging(*given, **options):
+        for strength, (kernel, bias) in heads(*given, **options):
+            yield strength, (kernel * (np.nan if strength == 3.0 else 1.0), bias)
+
+    monkeypatch.setattr(adversary, "heads", diverging)
+    part = adapted.Adapted("dann", strengths, (1.0,), False)
+    return part.solution(head, given, first, "accuracy", 0, given)[0]
+
+
+def test_a_head_that_is_not_finite_is_never_chosen(monkeypatch):
+    assert np.isfinite(solved((3.0, 0.1), monkeypatch)).all()
+
+
+def test_a_method_without_a_finite_head_is_refused(monkeypatch):
+    with pytest.raises(loop.Diverged, match=r"No head of adapt\.method='dann' is finite; use"):
+        solved((3.0,), monkeypatch)
+
+
 @pytest.mark.parametrize(
     "method", ["mcc", *(slow(each) for each in ("coral", "dann", "mmd", "adabn"))]
 )
@@ -292,6 +339,16 @@ def test_an_oracle_takes_the_head_that_names_most_of_the_target(both, tmp_path, 
     )
 
 
+def test_the_logs_measure_the_source_moved_as_the_score_of_the_candidate_does(
+    both, tmp_path, capsys
+):
+    model = model_of(both)
+    (log,) = Adapt("coral", (0.1,), (1.0,)).fit(model, both, tmp_path)
+    (told,) = [line.split() for line in capsys.readouterr().out.splitlines() if "score" in line]
+    assert log["val_accuracy"] == pytest.approx(float(told[5]), abs=1e-4)
+    assert log["accuracy"] > 0.9 > accuracy(model, both, "train")
+
+
 @pytest.mark.equality
 @pytest.mark.parametrize("method", ["coral", slow("dann"), slow("adabn")])
 def test_a_killed_fit_ends_like_an_unbroken_one(method, both, tmp_path, monkeypatch):
@@ -312,6 +369,22 @@ def test_a_killed_fit_ends_like_an_unbroken_one(method, both, tmp_path, monkeypa
         assert recipe.fit(again, both, tmp_path / "broken") == expected
         for path, value in weights_of(unbroken.full).items():
             np.testing.assert_array_equal(value, weights_of(again.full)[path])
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("coral", r"holds the progress of another fit, with examples .*'target': '16 of digest"),
+        ("adabn", r"norms\.json holds statistics of other examples than these\. Use a new folder"),
+    ],
+)
+def test_another_target_in_the_folder_of_a_fit_is_refused(method, message, domains, both, tmp_path):
+    recipe, source = of_one(method), domains[0]
+    recipe.fit(model_of(both), both, tmp_path / "fit")
+    other = written(source, brightened(tmp_path / "dim", 10, 60, 2), tmp_path / "examples")
+    assert other.digest("train") == both.digest("train")
+    with pytest.raises(ValueError, match=message):
+        recipe.fit(model_of(other), other, tmp_path / "fit")
 
 
 def test_norms_have_the_statistics_of_what_they_get(both):

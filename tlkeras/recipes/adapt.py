@@ -44,8 +44,10 @@ class Adapt(Recipe, name="adapt"):
     method adds. The source's validation split chooses, its features moved like those it trains on:
     on reviews of products that was better than reverse validation (Ganin et al. 2016, section
     5.1.3), see ``benchmarks/README.md``. Of all within one standard error of the best, the
-    strongest penalty is taken, then the smallest weight. With `oracle` the labels of ``target``
-    choose instead: that is for research alone, and the report says so.
+    strongest penalty is taken, then the smallest weight. The logs measure both splits of the source
+    as moved, those of ``adabn`` with the statistics of the source: no label of the target tells
+    there which method suits it. With `oracle` the labels of ``target`` choose instead: that is for
+    research alone, and the report says so.
     """
 
     method: Literal["coral", "mmd", "dann", "adabn", "mcc"] = "mcc"
@@ -131,18 +133,29 @@ def _require(recipe: Adapt, model: TransferModel, data: Data) -> None:
 
 
 def _statistics(model: TransferModel, data: Data, folder: Path) -> dict[str, Any]:
-    """Returns the statistics of the norms on both splits, those in the folder where there are."""
-    file = folder / "norms.json"
+    """Returns the statistics of the norms on both splits, those in the folder where there are.
+
+    Raises:
+        ValueError: Those are of other examples.
+    """
+    file, splits = folder / "norms.json", ("train", "target")
+    examples = {split: data.digest(split) for split in splits}
     if not file.exists():
         print(f"  statistics of {len(norms.found(model.body))} batch norms")
         found = {}
-        for split in ("train", "target"):
+        for split in splits:
             inputs = data.pairs(split).map(as_written(lambda inputs, target: inputs))
             measured = norms.measured(model.body, inputs.batch(_NORMED))
             found[split] = {path: values.tolist() for path, values in measured.items()}
         folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(file, found)
+        files.write_json(file, {"examples": examples, **found})
+    found = files.read_json(file)
+    if found.get("examples") != examples:
+        raise ValueError(
+            f"{file} holds statistics of other examples than these. Use a new folder for this fit, "
+            f"or remove {folder}."
+        )
     return {
-        split: {path: np.array(values, np.float32) for path, values in statistics.items()}
-        for split, statistics in files.read_json(file).items()
+        split: {path: np.array(values, np.float32) for path, values in found[split].items()}
+        for split in splits
     }

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from tlkeras.frameworks import tf
-from tlkeras.training import adversary, alignment, discrepancy
+from tlkeras.training import adversary, alignment, discrepancy, loop
 from tlkeras.training.alignment import Move
 from tlkeras.training.head_alone import HeadAlone
 from tlkeras.training.linear import LinearHead, Rows, Weights
@@ -61,33 +61,43 @@ class Adapted(HeadAlone, name="adapted"):
     weights: tuple[float, ...]
     oracle: bool
 
-    def solution(
-        self,
-        head: LinearHead,
-        rows: Rows,
-        checked: Rows | None,
-        metric: str | None,
-        seed: int,
-        *beside: Rows,
-    ) -> Weights:
+    def solution(self, head, rows, checked, metric, seed, *beside):
         """Returns kernel and bias of the best of all candidates."""
+        return self.solved(head, rows, checked, metric, seed, *beside)[0]
+
+    def solved(self, head, rows, checked, metric, seed, *beside):
+        """Returns the best of all candidates, and rows of the source moved as it learnt them.
+
+        Raises:
+            Diverged: No candidate is finite.
+        """
         (others,) = beside
         source, target = head.features(rows), head.features(others)
         order = np.random.default_rng(seed).permutation(len(target))
         rated, count = self._rating(head, checked, others, target)
-        found: list[tuple[Candidate, Weights]] = []
+        found: list[tuple[Candidate, Weights, Move]] = []
         for weight in self.weights:
             move = _MOVES[self.method](source, target, weight)
             moved = move(source)
             labelled = _rows(head, moved, rows.targets)
             aligned = Aligned(head, labelled, moved, target[order], seed)
             for strength, weights in _FITS[self.method](aligned, self.strengths, weight):
-                score = rated(weights, move)
+                sound = all(np.isfinite(each).all() for each in weights)
+                score = rated(weights, move) if sound else -math.inf
                 print(f"  strength {strength:g}, weight {weight:g}  score {score:.4f}")
-                found.append((Candidate(score, strength, weight), weights))
-        best, weights = found[_chosen([candidate for candidate, _ in found], count)]
+                found.append((Candidate(score, strength, weight), weights, move))
+        candidates = [candidate for candidate, *_ in found]
+        if all(each.score == -math.inf for each in candidates):
+            raise loop.Diverged(
+                f"No head of adapt.method={self.method!r} is finite; use other strengths and "
+                "weights, or another method."
+            )
+        best, weights, move = found[_chosen(candidates, count)]
         print(f"  strength {best.strength:g}, weight {best.weight:g} is the best")
-        return weights
+        learnt = _rows(head, move(source), rows.targets)
+        if checked:
+            checked = _rows(head, move(head.features(checked)), checked.targets)
+        return weights, learnt, checked
 
     def _rating(
         self, head: LinearHead, checked: Rows | None, others: Rows, target: np.ndarray

@@ -24,6 +24,10 @@ _HASTE, _DECAY, _POWER, _MOMENTUM = 10.0, 10.0, 0.75, 0.9
 # Theirs is 0.01 for whole networks. Here 500 steps have to do.
 _RATE = 0.05
 
+# The channels for which the rate was found. The steps of the map grow with the squared length of
+# rows, which is the number of channels: rows of 300 and more diverged.
+_LONGEST = 192
+
 
 def reversal(progress: Any) -> Any:
     """Returns the factor of the reversed gradient at a share of the steps, from 0 to almost 1."""
@@ -53,7 +57,9 @@ def heads(
     """
     random = np.random.default_rng((seed, 0xDA))
     mean, deviation = source.mean(axis=0), float(source.var(axis=0).mean()) ** 0.5 or 1.0
-    rows, others = ((each - mean) / deviation for each in (source, target))
+    shrunk = min(1.0, (_LONGEST / source.shape[1]) ** 0.5)
+    unit = deviation / shrunk
+    rows, others = ((each - mean) / unit for each in (source, target))
     width = min(_CHANNELS, source.shape[1])
     shapes = [(source.shape[1], width), (width, targets.shape[1]), (width, _CHANNELS)]
     drawn = [random.normal(0, shape[0] ** -0.5, shape) for shape in (*shapes, (_CHANNELS, 1))]
@@ -73,7 +79,7 @@ def heads(
         errors = loss(tf.gather(y, here[number]), inputs[:_BATCH] @ kernel + bias)
         seen = tf.nn.relu(_reversed(inputs, factors[number]) @ hidden + inner)
         told = tf.nn.sigmoid_cross_entropy_with_logits(domains, seen @ last)
-        penalty = strength / 2 * tf.reduce_sum(tf.square(mapping @ kernel))
+        penalty = strength / 2 * tf.reduce_sum(tf.square(shrunk * mapping @ kernel))
         return tf.reduce_mean(errors) + tf.reduce_mean(told) + penalty
 
     @tf.function(autograph=False)
@@ -95,7 +101,7 @@ def heads(
         mapping, kernel, _, _, bias, _ = (
             each.numpy().astype(float) for each in descended(tf.constant(strength, tf.float32))
         )
-        folded = mapping @ kernel / deviation
+        folded = mapping @ kernel / unit
         yield strength, (folded, bias - mean @ folded)
 
 

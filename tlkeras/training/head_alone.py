@@ -60,6 +60,18 @@ class HeadAlone(Spec):
             beside: The split beside the training, where a recipe reads one.
         """
 
+    def solved(
+        self,
+        head: LinearHead,
+        rows: Rows,
+        checked: Rows | None,
+        metric: str | None,
+        seed: int,
+        *beside: Rows,
+    ) -> tuple[Weights, Rows, Rows | None]:
+        """Returns the solution, and the rows of both splits that measure it, here as they are."""
+        return self.solution(head, rows, checked, metric, seed, *beside), rows, checked
+
     def learned(self, head: LinearHead, rows: Rows, solution: Weights) -> loop.Logs:
         """Returns the loss and the metrics of the training split."""
         return head.measured(rows, [(solution, rows.ones())])
@@ -106,7 +118,7 @@ class HeadAlone(Spec):
             rows = Rows(functools.partial(train, first), summarized, head, weigh)
             checked = Rows(lambda: validation, summarized, head, ones) if validation else None
             others = [Rows(lambda: beside, summarized, head)] if beside else []
-            solution = self.solution(head, rows, checked, metric, seed, *others)
+            solution, rows, checked = self.solved(head, rows, checked, metric, seed, *others)
             logs = self.learned(head, rows, solution)
             if checked:
                 measured = head.measured(checked, [(solution, checked.ones())])

@@ -26,7 +26,7 @@ Logs = dict[str, float]
 
 
 class Diverged(ValueError):
-    """The loss of an epoch is not finite."""
+    """The loss of an epoch, or every head of a solution, is not finite."""
 
 
 @dataclasses.dataclass(frozen=True)
