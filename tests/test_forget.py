@@ -12,7 +12,7 @@ import pytest
 from conftest import draw
 from withdrawal import cache_name, config, model, rows, run
 
-from pipeline import audit, bulk_inferrer, forget, log, product, trace, version
+from pipeline import audit, bulk_inferrer, forget, log, product, trace, validate, version
 from pipeline.forget import Forget
 from pipeline.steps import resolver
 from tlkeras import files
@@ -126,6 +126,17 @@ def test_the_resolver_and_the_bulk_inferrer_tell_of_the_mark(
             tmp_path, exports=folder, data=tmp_path, exporter=SavedModel(), batch_size=1
         )
     assert capsys.readouterr().out == said
+
+
+def test_validate_says_that_the_reference_was_withdrawn_and_brings_no_example_back(
+    place, gone, tmp_path
+):
+    forget.main(settings(place, [*gone]))
+    folder = place / "saved_models" / "colours" / "1"
+    options = validate.Validation(model=folder, data=str(tmp_path), out=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"withdrawn by .*--exclude_ids") as refusal:
+        validate.main(options)
+    assert "earlier version" not in str(refusal.value)
 
 
 def test_a_version_that_only_learnt_from_them_keeps_its_report(place, gone):
