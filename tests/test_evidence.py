@@ -14,6 +14,7 @@ import pytest
 from test_card import DATA, EXPORTS, GOOD, section
 
 from tlkeras import spec
+from tlkeras.backbone import Backbone
 from tlkeras.exporter import Details
 from tlkeras.kinds.image import Image
 from tlkeras.measures.measures import COMPARED, Measures, Scalar, Table
@@ -358,6 +359,34 @@ GROUPED = Table(
 )
 def test_the_summary_says_what_is_true_of_the_run(changes, sentence):
     assert sentence in text_of(summary.drawn(evidence(**changes), {})).replace(" .", ".")
+
+
+NONE = "bert(weights=None, configuration='b')"
+
+
+@pytest.mark.parametrize(
+    ("network", "is_pretrained"),
+    [
+        ("mobilenet_v2", True),  # Its weights are those of ImageNet.
+        ("mobilenet_v2(weights='weights=None.h5')", True),
+        ("mobilenet_v2(weights=None)", False),
+        ("efficientnet_lite0", False),  # Without a file it has none.
+        ("efficientnet_lite0(weights='lite0.pth')", True),
+        ("starter", True),  # It has its own.
+        (NONE, False),
+        (f"towers(picture=starter(), text={NONE})", True),
+        (f"towers(picture=mobilenet_v2(weights=None), text={NONE})", False),
+    ],
+)
+def test_a_network_that_began_with_random_weights_has_seen_nothing_and_no_ancestor(
+    network, is_pretrained
+):
+    # As manifests hold it.
+    shown = evidence(configuration={"backbone": spec.parse(network, Backbone).full()})
+    said = text_of(summary.drawn(shown, {}))
+    assert ("had been trained on" in said) == is_pretrained
+    assert ("Its network began with random weights." in said) == (not is_pretrained)
+    assert ("pedigree" in bom.bom(shown)["metadata"]["component"]) == is_pretrained
 
 
 def test_every_task_of_ours_has_its_primary_measure_in_words():

@@ -153,7 +153,11 @@ def _seen(evidence: Evidence) -> Iterator[str]:
     yield f"Examples{of}: {told}."
     yield evidence.quality
     if network := evidence.configuration.get("backbone", "").partition("(")[0]:
-        yield f"Before these it saw what the network {network} had been trained on."
+        yield (
+            f"Before these it saw what the network {network} had been trained on."
+            if evidence.is_pretrained
+            else "Its network began with random weights."
+        )
 
 
 def _cost(evidence: Evidence) -> Iterator[str]:
