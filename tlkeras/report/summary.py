@@ -55,7 +55,10 @@ def _verdict(evidence: Evidence) -> Iterator[str]:
     elif evidence.was_judged:
         yield "Yes: it passed what was asked of it."
     else:
-        yield "Nothing was asked of it: no bound was set, and there was no model to compare with."
+        yield (
+            "Nothing was asked of it: no bound was set, and it was compared with no earlier "
+            "version."
+        )
 
 
 def _use(evidence: Evidence) -> Iterator[str]:
