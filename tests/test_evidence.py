@@ -217,6 +217,12 @@ def test_every_duty_has_a_law_an_article_a_request_and_a_question():
     assert "complian" not in said and "complies" not in said
 
 
+def test_a_further_purpose_of_personal_data_has_to_be_compatible_and_need_not_be_the_same():
+    asks = duty("GDPR", "Art. 5(1)(b)").asks
+    assert "none that is incompatible with them" in asks and "no other" not in asks
+    assert "research and statistics under Art. 89(1) count as compatible" in asks
+
+
 def test_what_a_duty_is_shown_is_true_of_the_run():
     def said(law: str, article: str, shown: Evidence) -> str:
         return " ".join(sentence for sentence, _ in duty(law, article, shown).shows)
