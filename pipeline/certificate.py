@@ -44,12 +44,9 @@ def write(root: Path, plan: Mapping[str, Any]) -> Path:
 def text(contents: Mapping[str, Any]) -> str:
     """Returns the certificate in Markdown."""
     examples = contents["examples"]
-    count = len({row["identity"] for row in examples})
     parts = [
         f"# Certificate of {contents['finished'][:10]}",
-        f"{count:,} examples were removed from the store `{contents['root']}`, begun at "
-        f"{contents['started']} and finished at {contents['finished']}. An example is named by the "
-        "sha256 of its id.",
+        f"{_done(contents)} An example is named by the sha256 of its id.",
         _table(("sha256 of the id", "split"), _splits(examples)),
         "## Removed",
         "Every product that was made from them, or of which nobody can tell, with its digest "
@@ -66,7 +63,9 @@ def text(contents: Mapping[str, Any]) -> str:
         "## Marked",
         "Pushed versions that saw them stay: what a model has learnt cannot be taken out of it. "
         "Each has a mark, of which `tlkeras` tells whoever uses it. Of a version that measured "
-        "them, the report and the galleries are removed: they may show them.",
+        "them, the report and the galleries are removed: they may show them. The names of classes "
+        "and groups, such as of a speaker, are not searched for: they stay in its labels, schema, "
+        "statistics and tables.",
         _table(
             ("version", "split", "sha256 before", "sha256 after", "removed in it"),
             [
@@ -86,6 +85,19 @@ def text(contents: Mapping[str, Any]) -> str:
         *(f"{row['what']}:\n\n```\n{row['command']}\n```" for row in contents["retrain"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _done(contents: Mapping[str, Any]) -> str:
+    count = len({row["identity"] for row in contents["examples"]})
+    store, one = f"the store `{contents['root']}`", count == 1
+    named = f"{count:,} example{'' if one else 's'}"
+    if not contents["removed"]:
+        are, them = ("is", "it") if one else ("are", "them")
+        return f"{named} {are} withdrawn; {store} held nothing more that was made of {them}."
+    return (
+        f"{named} {'was' if one else 'were'} removed from {store}, begun at {contents['started']} "
+        f"and finished at {contents['finished']}."
+    )
 
 
 def counted(examples: Iterable[Mapping[str, str]]) -> str:

@@ -14,6 +14,7 @@ from typing import Annotated, NoReturn
 from pipeline import batch, bulk_inferrer, flags
 from pipeline.batch import Batch
 from pipeline.step import NotBlessed
+from pipeline.version import warning
 from tlkeras import folders, spec, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data.parts import Runner
@@ -99,6 +100,11 @@ def _require_judge(version: Path) -> None:
     """Raises ValueError unless a folder is a version that new data can be compared with."""
     if not version.is_dir():
         raise ValueError(folders.missing(version))
+    if not (version / samples.COLUMNS).exists() and (said := warning(version)):
+        raise ValueError(
+            f"{said} Its {samples.COLUMNS}, with which new data are compared, was removed with "
+            "them: give the trainer their list as --exclude_ids, and judge by the new version."
+        )
     for each in (samples, schemas, statistics):
         each.read(version)
 

@@ -14,6 +14,7 @@ import pytest
 from test_card import DATA, EXPORTS, GOOD, section
 
 from tlkeras import spec
+from tlkeras.backbone import Backbone
 from tlkeras.exporter import Details
 from tlkeras.kinds.image import Image
 from tlkeras.measures.measures import COMPARED, Measures, Scalar, Table
@@ -216,6 +217,12 @@ def test_every_duty_has_a_law_an_article_a_request_and_a_question():
     assert "complian" not in said and "complies" not in said
 
 
+def test_a_further_purpose_of_personal_data_has_to_be_compatible_and_need_not_be_the_same():
+    asks = duty("GDPR", "Art. 5(1)(b)").asks
+    assert "none that is incompatible with them" in asks and "no other" not in asks
+    assert "research and statistics under Art. 89(1) count as compatible" in asks
+
+
 def test_what_a_duty_is_shown_is_true_of_the_run():
     def said(law: str, article: str, shown: Evidence) -> str:
         return " ".join(sentence for sentence, _ in duty(law, article, shown).shows)
@@ -233,7 +240,10 @@ def test_what_a_duty_is_shown_is_true_of_the_run():
     assert said("Safe Harbor", "(i)(A)", texts) == (
         "Nothing searched the content of text, label for it."
     )
-    assert "No threshold was set" in said("Annex IV", "4", evidence())
+    # There may be one that nobody asked to compare it with.
+    assert said("Annex IV", "4", evidence()) == (
+        "No threshold was set, and it was compared with no earlier version."
+    )
     bound = evidence(blessing={"blessed": True, "reasons": [], "lower_bound": 0.5})
     assert said("Annex IV", "4", bound) == "The model passed its thresholds."
     assert "61 s" in said("Annex IV", "2(c)", evidence())
@@ -265,7 +275,7 @@ def test_the_summary_is_first_and_answers_what_a_reader_asks(tmp_path):
     assert headings[:2] == [summary.HEADING, "Results"] and headings[-1] == "What laws ask"
     said = text_of(summary.drawn(evidence(), anchors(["Results"])))
     for sentence in [
-        "Nothing was asked of it: no bound was set",
+        "no bound was set, and it was compared with no earlier version.",
         "Nobody stated what it is for.",
         "Accuracy is 0.8000: the share of examples whose class it names right.",
         "This was measured on 300 examples. The model did not learn from them.",
@@ -358,6 +368,34 @@ GROUPED = Table(
 )
 def test_the_summary_says_what_is_true_of_the_run(changes, sentence):
     assert sentence in text_of(summary.drawn(evidence(**changes), {})).replace(" .", ".")
+
+
+NONE = "bert(weights=None, configuration='b')"
+
+
+@pytest.mark.parametrize(
+    ("network", "is_pretrained"),
+    [
+        ("mobilenet_v2", True),  # Its weights are those of ImageNet.
+        ("mobilenet_v2(weights='weights=None.h5')", True),
+        ("mobilenet_v2(weights=None)", False),
+        ("efficientnet_lite0", False),  # Without a file it has none.
+        ("efficientnet_lite0(weights='lite0.pth')", True),
+        ("starter", True),  # It has its own.
+        (NONE, False),
+        (f"towers(picture=starter(), text={NONE})", True),
+        (f"towers(picture=mobilenet_v2(weights=None), text={NONE})", False),
+    ],
+)
+def test_a_network_that_began_with_random_weights_has_seen_nothing_and_no_ancestor(
+    network, is_pretrained
+):
+    # As manifests hold it.
+    shown = evidence(configuration={"backbone": spec.parse(network, Backbone).full()})
+    said = text_of(summary.drawn(shown, {}))
+    assert ("had been trained on" in said) == is_pretrained
+    assert ("Its network began with random weights." in said) == (not is_pretrained)
+    assert ("pedigree" in bom.bom(shown)["metadata"]["component"]) == is_pretrained
 
 
 def test_every_task_of_ours_has_its_primary_measure_in_words():

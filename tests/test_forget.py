@@ -12,7 +12,7 @@ import pytest
 from conftest import draw
 from withdrawal import cache_name, config, model, rows, run
 
-from pipeline import audit, bulk_inferrer, forget, log, product, trace, version
+from pipeline import audit, bulk_inferrer, forget, log, product, trace, validate, version
 from pipeline.forget import Forget
 from pipeline.steps import resolver
 from tlkeras import files
@@ -128,6 +128,17 @@ def test_the_resolver_and_the_bulk_inferrer_tell_of_the_mark(
     assert capsys.readouterr().out == said
 
 
+def test_validate_says_that_the_reference_was_withdrawn_and_brings_no_example_back(
+    place, gone, tmp_path
+):
+    forget.main(settings(place, [*gone]))
+    folder = place / "saved_models" / "colours" / "1"
+    options = validate.Validation(model=folder, data=str(tmp_path), out=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"withdrawn by .*--exclude_ids") as refusal:
+        validate.main(options)
+    assert "earlier version" not in str(refusal.value)
+
+
 def test_a_version_that_only_learnt_from_them_keeps_its_report(place, gone):
     (trained,) = [identity for identity, (split, _) in gone.items() if split == "train"]
     forget.main(settings(place, [trained]))
@@ -161,6 +172,8 @@ def test_the_certificate_tells_what_is_gone_and_how_to_train_again(place, gone, 
         assert word in again["command"]
     text = path.with_suffix(".md").read_text()
     assert again["command"] in text and "Version 1 of colours" in text
+    assert "2 examples were removed from the store" in text
+    assert "names of classes and groups, such as of a speaker, are not searched for" in text
     assert again["command"] in capsys.readouterr().out
 
 
@@ -262,6 +275,17 @@ def test_a_second_withdrawal_finds_the_version_whose_examples_are_removed(place,
     kept = trace.find(place / "runs", place / "saved_models", lambda row: True)
     (sight,) = [each for each in kept.sights if each.rows]
     assert len(sight.rows) == 72 and not kept.unknown
+
+
+def test_a_certificate_of_a_mark_alone_tells_of_no_removal(place, gone):
+    first, second = gone
+    forget.main(settings(place, [first]))
+    shutil.rmtree(place / "runs" / "features")
+    forget.main(settings(place, [second]))
+    one, other = (path.read_text() for path in sorted((place / "runs").glob("certificate-*.md")))
+    assert "1 example was removed from the store" in one and " and finished at " in one
+    assert "1 example is withdrawn; the store" in other
+    assert "removed from the store" not in other and "finished" not in other
 
 
 def test_the_same_list_again_changes_nothing(place, gone, capsys):

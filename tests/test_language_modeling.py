@@ -12,15 +12,20 @@ import numpy as np
 import pytest
 from conftest import assert_near
 
+from pipeline import forget, order, store
+from pipeline.config import Config
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.hub_text import Bert, Llama
-from tlkeras.data import ingest
+from tlkeras.data import ingest, records
 from tlkeras.data.batches import Data
+from tlkeras.data.id_list import IdList
+from tlkeras.data.records import Records
 from tlkeras.data.splits import Split
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.measures.language_modeling import LanguageTally
+from tlkeras.measures.measures import Gallery
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
@@ -143,6 +148,46 @@ def test_pieces_of_sentencepiece_go_on_with_a_text(tmp_path):
     ids = [int(piece) for piece in row[1:] if piece >= 0]
     assert model.backbone.tokenizer.text(ids) == "a rain in spain"
     assert isinstance(sampling.Sampler(model).continued("a rain", 4), str)
+
+
+def test_continuations_stand_in_a_gallery_by_the_numbers_of_their_texts(model):
+    examples = [{"text": "the soup was so good and so much of it"}, {"text": " "}, {"text": "a b"}]
+    (view,) = model.task.views(model, examples)
+    assert isinstance(view, Gallery)
+    assert [each.number for each in view.examples] == [0, 2]
+    greedy = sampling.Sampler(model).continued("a b", 40)
+    assert "“the soup was so good and so much”" in view.examples[0].caption
+    assert f"beginning: “a b”; most probable: “{greedy}”; drawn: " in view.examples[1].caption
+    assert model.task.views(model, [{"text": " "}]) == []
+
+
+@pytest.mark.slow
+def test_no_file_has_the_words_of_a_test_text_that_was_forgotten(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    rows = [" ".join("".join(random.choice([*"aeioust"], 6)) for _ in range(9)) for _ in range(40)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text", *rows]), encoding="utf-8")
+    config = Config(
+        source=CSV(tmp_path / "texts.csv", label=None),
+        split=Split(validation=20, test=20),
+        backbone=gpt2(folder, LENGTH),
+        task=LanguageModeling(),
+        recipe=FineTune((Phase(epochs=1),)),
+        exporters=(SavedModel(),),
+    )
+    examples = store.run(order.STEPS, config, store.Store(Path("runs")))["examples"]
+    (record,) = Records(examples, "test").read([0])
+    identity, values = records.values(record, records.info(examples).features)
+    begun = " ".join(values["text"].split()[:8]).encode()
+
+    def holders() -> set[str]:
+        places = (path for top in ("runs", "saved_models") for path in Path(top).rglob("*"))
+        return {path.name for path in places if path.is_file() and begun in path.read_bytes()}
+
+    assert {"metrics.json", "report.html"} <= holders()
+    (tmp_path / "gone.txt").write_text(identity)
+    forget.main(forget.Forget(IdList(tmp_path / "gone.txt")))
+    assert holders() == set()
 
 
 def test_pieces_are_drawn_from_the_nucleus_alone():

@@ -243,7 +243,9 @@ class Task(Spec, plugins="tlkeras.tasks"):
     def views(self, model: TransferModel, examples: Sequence[Mapping[str, Any]]) -> Sequence[View]:
         """Returns what the report shows beside the measures, made by the model of some examples.
 
-        They are what the backbone reads, as `TransferModel.predict` takes it.
+        They are the first of the measured split, in its order, and what the backbone reads, as
+        `TransferModel.predict` takes it. Words or pictures of an example belong in a gallery, which
+        `tlkeras forget` removes from a version; a table stays.
         """
         return ()
 

@@ -59,8 +59,9 @@ class Private(Recipe, name="private"):
             "measures depend; the number of examples of each class and the names of classes; "
             "options that somebody chose by looking at results on these examples.",
             "Not protected is what lies beside the model: examples and features in the store, "
-            "statistics of the training split in the pushed folder, and the ranges of numbers that "
-            "an int8 export takes from training examples.",
+            "statistics of the training split in the pushed folder, and what an int8 export takes "
+            "from training examples: ranges of numbers and corrections of all biases, the head's "
+            "too.",
             "What attacks find of who was in the training is in no pushed folder, because it would "
             "tell of training examples: tlkeras attack with the same flags shows it.",
         )

@@ -80,10 +80,11 @@ def _tool(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 def _pedigree(evidence: Evidence) -> dict[str, Any]:
-    """Returns the pretrained network that the model was made from."""
-    network = evidence.configuration.get("backbone", "")
-    ancestor = {"type": "machine-learning-model", "name": network}
-    return {"ancestors": [ancestor]} if network else {}
+    """Returns the pretrained network that the model was made from, if it was from one."""
+    if not evidence.is_pretrained:
+        return {}
+    network = evidence.configuration["backbone"]
+    return {"ancestors": [{"type": "machine-learning-model", "name": network}]}
 
 
 def _files(evidence: Evidence) -> Iterator[dict[str, Any]]:

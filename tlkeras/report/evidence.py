@@ -5,6 +5,7 @@ Datasheet, bill of materials, metadata, duties and summary are made of it; none 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,12 @@ class Evidence:
         )
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether the network, or a part of it, began with weights that were trained before."""
+        text = self.configuration.get("backbone", "")
+        return bool(text) and _is_trained(ast.parse(text, mode="eval").body)
+
+    @property
     def was_judged(self) -> bool:
         """Whether anything was asked of the model: a bound, or to be as good as another one."""
         asked = [name for name in self.blessing if name.endswith("_bound") or name[:4] == "max_"]
@@ -88,6 +95,15 @@ class Evidence:
         """Returns the last manifest of a step; an empty one if there is none."""
         found = [each for each in self.lineage if each["step"] == step and "finished" in each]
         return found[-1] if found else {}
+
+
+def _is_trained(network: ast.expr) -> bool:
+    """Returns whether the text of a network names weights, or it has its own, or a part of it."""
+    given = network.keywords if isinstance(network, ast.Call) else []
+    fields = {each.arg: each.value for each in given}
+    if parts := [each for each in fields.values() if isinstance(each, ast.Call | ast.Name)]:
+        return any(map(_is_trained, parts))
+    return "weights" not in fields or ast.literal_eval(fields["weights"]) is not None
 
 
 def written(value: Any) -> Any:

@@ -108,7 +108,7 @@ def _bounds(evidence: Evidence) -> Iterator[str]:
     if evidence.was_judged:
         yield f"The model {'passed' if blessing['blessed'] else 'did not pass'} its thresholds."
     else:
-        yield "No threshold was set, and there was no earlier version to compare with."
+        yield "No threshold was set, and it was compared with no earlier version."
 
 
 def _groups(evidence: Evidence) -> Iterator[str]:

@@ -55,7 +55,10 @@ def _verdict(evidence: Evidence) -> Iterator[str]:
     elif evidence.was_judged:
         yield "Yes: it passed what was asked of it."
     else:
-        yield "Nothing was asked of it: no bound was set, and there was no model to compare with."
+        yield (
+            "Nothing was asked of it: no bound was set, and it was compared with no earlier "
+            "version."
+        )
 
 
 def _use(evidence: Evidence) -> Iterator[str]:
@@ -153,7 +156,11 @@ def _seen(evidence: Evidence) -> Iterator[str]:
     yield f"Examples{of}: {told}."
     yield evidence.quality
     if network := evidence.configuration.get("backbone", "").partition("(")[0]:
-        yield f"Before these it saw what the network {network} had been trained on."
+        yield (
+            f"Before these it saw what the network {network} had been trained on."
+            if evidence.is_pretrained
+            else "Its network began with random weights."
+        )
 
 
 def _cost(evidence: Evidence) -> Iterator[str]:

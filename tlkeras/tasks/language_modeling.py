@@ -8,7 +8,7 @@ import numpy as np
 
 from tlkeras.frameworks import keras, tf
 from tlkeras.measures.language_modeling import LanguageTally
-from tlkeras.measures.measures import Table
+from tlkeras.measures.measures import Example, Gallery
 from tlkeras.task import Output, Task
 from tlkeras.texts import sampling
 
@@ -102,24 +102,27 @@ class LanguageModeling(Task, name="language_modeling"):
         return tuple(Output(name, "vector") for name in _COLUMNS)
 
     def views(self, model, examples):
-        """Returns a table of continuations; the sampled ones are those of seed 0."""
+        """Returns a gallery of continuations; the sampled ones are those of seed 0.
+
+        It is no table: `tlkeras forget` removes what a version holds of examples by its galleries.
+        """
         sampler = sampling.Sampler(model)
         texts = [" ".join(each["text"].split()[:_PROMPT]) for each in examples[:_TEXTS]]
-        rows = [
-            [
-                prompt,
-                sampler.continued(prompt, _MORE),
-                sampler.continued(prompt, _MORE, self.nucleus, self.temperature),
-            ]
-            for prompt in filter(None, texts)
+        shown = [
+            Example(
+                number,
+                f"beginning: “{prompt}”; most probable: “{sampler.continued(prompt, _MORE)}”; "
+                f"drawn: “{sampler.continued(prompt, _MORE, self.nucleus, self.temperature)}”",
+            )
+            for number, prompt in enumerate(texts)
+            if prompt
         ]
         note = (
             "The beginnings of texts that were not in the training, and how the model goes on: "
             f"with the most probable pieces, and with pieces drawn from the most probable "
             f"{self.nucleus:.0%}, at temperature {self.temperature:g}."
         )
-        columns = ["beginning", "most probable", "drawn"]
-        return [Table("Continuations", columns, rows, note)] if rows else []
+        return [Gallery("Continuations", shown, note)] if shown else []
 
     def tally(self, classes):
         return LanguageTally()

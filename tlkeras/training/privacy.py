@@ -121,7 +121,11 @@ def table(training: Training, epsilon: float, delta: float, clip: float, count: 
     rows = [
         ("epsilon", f"{epsilon:.4g}"),
         ("delta", f"{delta:.3g}"),
-        ("protected", "the head, against whoever wonders about one training example"),
+        (
+            "protected",
+            "the head, but for its bias in an int8 export, against whoever wonders about one "
+            "training example",
+        ),
         ("neighbouring data", "one example added or removed"),
         ("accountant", f"privacy loss distributions of dp-accounting {version}"),
         ("noise multiplier", f"{training.noise:.4g}"),
