@@ -41,7 +41,7 @@ from tlkeras.doctor import novelty, samples
 from tlkeras.measures import conformal
 from tlkeras.measures.classification import ClassificationTally
 from tlkeras.measures.conformal import APS, LAC, SetTally
-from tlkeras.measures.ranking import Ranking
+from tlkeras.measures.ranking import Scores
 from tlkeras.model import graph
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
@@ -212,8 +212,9 @@ def _aurocs(splits: Mapping[str, Any], strange: Sequence[np.ndarray]) -> dict[st
 
 def _auroc(usual: np.ndarray, strange: np.ndarray) -> float:
     both = np.concatenate([usual, strange])
-    ranking = Ranking()
-    ranking.add(both - both.min(), np.arange(len(both)) >= len(usual))
+    scores = Scores(1)
+    scores.add((both - both.min())[:, None], (np.arange(len(both)) >= len(usual))[:, None])
+    (ranking,) = scores.rankings
     assert ranking.roc_auc
     return ranking.roc_auc.value
 

@@ -147,8 +147,9 @@ class Learners:
         batch = (tf.constant(features), tf.one_hot(labels, ways))
         rows = Rows(lambda: [batch], lambda inputs: inputs, self._head)
         solved = Problem(self._head, rows).minimum(STRENGTH, rows.ones(), self._head.zeros(), ROUGH)
+        whole = [(features.astype(float), labels)]
         weights = {
-            f"prototypes_{distance}": weights_of_means(features.astype(float), labels, distance)
+            f"prototypes_{distance}": weights_of_means(whole, ways, distance)
             for distance in ("euclidean", "cosine")
         }
         truth = np.repeat(np.arange(ways), len(asked) // ways)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import dirty
 import imagehash
 import numpy as np
@@ -118,3 +120,13 @@ def test_pairs_of_texts_are_near_where_both_texts_are():
 def test_a_short_text_has_a_sketch():
     held = _held(["a"], ["A "], ["b"], ["ab"])
     assert [{i, j} for i, j, _ in sketches.copies(held)] == [{0, 1}]
+
+
+def test_copies_among_many_texts_take_little_more_memory_than_their_sketches():
+    held = np.random.default_rng(0).integers(0, 256, [40_000, 1, 256], np.uint8)
+    held[30_000:30_002] = held[:2]
+    tracemalloc.start()
+    pairs = {(i, j) for i, j, _ in sketches.copies(held)}
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pairs == {(0, 30_000), (1, 30_001)} and peak < 1.3 * held.nbytes

@@ -1,7 +1,9 @@
 """Batches, their order and what is read for them."""
 
 import dataclasses
+import hashlib
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,6 +39,24 @@ def test_an_epoch_holds_every_example_once_in_an_order_of_its_own(data):
         np.testing.assert_array_equal(shuffled, inputs[order])
         np.testing.assert_array_equal(labels, targets[order])
     assert list(data.order("train", 0)) != list(data.order("train", 1))
+
+
+def test_the_records_of_a_folder_are_hashed_once_and_again_when_they_change(tmp_path, monkeypatch):
+    ingest.write_examples(Embedded(data="shapes", count=60), Split(), tmp_path)
+    read, hashed = [], hashlib.file_digest
+
+    def spied(file, name):
+        read.append(Path(file.name).name)
+        return hashed(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", spied)
+    digests = [Data(tmp_path, Tiny(), Classification()).digest("train") for _ in range(2)]
+    assert digests[0] == digests[1]
+    assert sorted(read) == ["train-00000.tfrecord", "train.index.npy"]
+    path = tmp_path / "train-00000.tfrecord"
+    path.write_bytes(path.read_bytes()[::-1])
+    assert Data(tmp_path, Tiny(), Classification()).digest("train") not in digests
+    assert read[2:] == [path.name]
 
 
 def test_seed_and_epoch_decide_the_order_and_the_augmentation(data):

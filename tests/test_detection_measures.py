@@ -13,7 +13,7 @@ from tlkeras.boxes.geometry import CROWD, DIFFICULT
 from tlkeras.boxes.overlay import overlay
 from tlkeras.measures import average_precision as ap
 from tlkeras.measures.average_precision import Picture
-from tlkeras.measures.detection import COLUMNS, DetectionTally, agreement
+from tlkeras.measures.detection import COLUMNS, REPLICAS, DetectionTally, agreement
 from tlkeras.measures.measures import Gallery, Matrix, interval
 
 CLASSES = ("cat", "dog", "emu")
@@ -58,11 +58,11 @@ def ours_of(pictures, classes):
     """Returns the same numbers in COCO's order; -1 is undefined, as there."""
 
     def precision(area, threshold=None):
-        found = [ap.precisions(ap.matched(pictures, i, area)) for i in range(classes)]
+        found = [*map(ap.precisions, ap.matched(pictures, classes, area))]
         return ap.mean(found, threshold)
 
     def recall(area, most):
-        return ap.mean([ap.recalls(ap.matched(pictures, i, area, most)) for i in range(classes)])
+        return ap.mean([*map(ap.recalls, ap.matched(pictures, classes, area, most))])
 
     numbers = [precision("all"), precision("all", 0), precision("all", 5)]
     numbers += [precision(area) for area in AREAS[1:]]
@@ -160,25 +160,24 @@ def test_numbers_are_those_of_coco_by_hand(name):
 
 def test_a_difficult_object_counts_neither_found_nor_missed():
     other = [60, 60, 92, 92]
-    easy = ap.precisions(ap.matched([one([SQUARE], [SQUARE])], 0))
+    easy = ap.precisions(ap.matched([one([SQUARE], [SQUARE])], 1)[0])
     for found in ([SQUARE], [SQUARE, other], [SQUARE, other, other]):
         picture = one([SQUARE, other], found, ignored=[0, DIFFICULT])
-        np.testing.assert_array_equal(ap.precisions(ap.matched([picture], 0)), easy)
+        np.testing.assert_array_equal(ap.precisions(ap.matched([picture], 1)[0]), easy)
     # Unlike in a crowd, a part of it is a false alarm.
     part, first = [60, 60, 70, 70], [0.9, 0.1]
     hard = one([SQUARE, other], [part, SQUARE], first, ignored=[0, DIFFICULT])
     crowd = one([SQUARE, other], [part, SQUARE], first, ignored=[0, CROWD])
-    assert ap.mean([ap.precisions(ap.matched([hard], 0))]) == pytest.approx(0.5)
-    assert ap.mean([ap.precisions(ap.matched([crowd], 0))]) == pytest.approx(1.0)
+    assert ap.mean([ap.precisions(ap.matched([hard], 1)[0])]) == pytest.approx(0.5)
+    assert ap.mean([ap.precisions(ap.matched([crowd], 1)[0])]) == pytest.approx(1.0)
 
 
 def test_weights_of_pictures_are_pictures_that_come_again():
     pictures = drawn(np.random.default_rng(5), 8, objects=10)
     weights = np.array([2, 0, 1, 3, 0, 1, 1, 0])
     again = [picture for picture, w in zip(pictures, weights, strict=True) for _ in range(w)]
-    for number in range(3):
-        weighted = ap.precisions(ap.matched(pictures, number), weights)
-        expected = ap.precisions(ap.matched(again, number))
+    for own, other in zip(ap.matched(pictures, 3), ap.matched(again, 3), strict=True):
+        weighted, expected = ap.precisions(own, weights), ap.precisions(other)
         assert weighted is not None and expected is not None
         np.testing.assert_allclose(weighted, expected, atol=1e-12)
 
@@ -226,6 +225,28 @@ def test_scalars_are_those_of_the_pictures_in_pixels():
     for scalar in found.scalars.values():
         assert scalar.interval is None or scalar.interval[0] <= scalar.value <= scalar.interval[1]
     assert found.scalars["ap"].interval and found.primary == "ap"
+
+
+def test_only_the_classes_that_a_picture_has_are_looked_for_in_it(monkeypatch):
+    pictures, calls, matched = drawn(np.random.default_rng(4), 20), [], ap._matched
+    monkeypatch.setattr(ap, "_matched", lambda *given: calls.append(1) or matched(*given))
+    tally = DetectionTally([*CLASSES, *(f"class {i}" for i in range(200))])
+    tally.add(*batch(pictures, 30), 0)
+    found = tally.measures()
+    pairs = [len({*each.labels, *each.categories}) for each in pictures]
+    assert 0 < len(calls) <= len(AREAS) * sum(pairs)
+    assert found.scalars == measured(pictures, 30).scalars  # Other classes change nothing.
+
+
+def test_intervals_draw_the_pictures_once_for_all_thresholds(monkeypatch):
+    calls, precisions = [], ap.precisions
+    monkeypatch.setattr(
+        ap,
+        "precisions",
+        lambda each, weights=None: calls.append(weights) or precisions(each, weights),
+    )
+    measured(drawn(np.random.default_rng(4), 5))
+    assert sum(weights is not None for weights in calls) == REPLICAS * len(CLASSES)
 
 
 def test_confusions_count_classes_misses_and_false_alarms():

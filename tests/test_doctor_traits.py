@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tlkeras.doctor import classes, copies, examined, folds, shortcuts
+from tlkeras.doctor import classes, copies, examined, folds, shortcuts, texts
 from tlkeras.doctor.duplicates import Group
 from tlkeras.doctor.traits import Row
 
@@ -154,3 +154,15 @@ def test_the_chance_of_a_shortcut_is_that_of_fishers_exact_test(right, positive,
     table = [[right, positive - right], [own - right, others - positive + right]]
     _, expected = stats.fisher_exact(table, alternative="greater")
     assert shortcuts._fisher(right, positive, own, others) == pytest.approx(expected, rel=1e-8)
+
+
+def test_the_usual_length_is_computed_once_for_all_over_long_texts(monkeypatch):
+    traits = {"words": 1, "markup": 0.0, "controls": 0, "language": "", "hash": ""}
+    lengths = [*[100] * 1_000, *[10_000] * 200]
+    rows = [(f"{place}", traits | {"characters": n}) for place, n in enumerate(lengths)]
+    calls, median = [], np.median
+    monkeypatch.setattr(np, "median", lambda values: calls.append(1) or median(values))
+    found = [*texts.oddities(rows)]
+    assert {told for _, _, told in found} == {"has 10,000 characters, where 100 are usual"}
+    assert len(found) == 200 and len(calls) == 1
+    assert not [*texts.oddities([])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections import Counter
 from typing import Any
 
@@ -123,6 +124,21 @@ def test_unseen_words_are_as_likely_as_in_random_tables_of_the_same_margins():
     assert drift.of_unseen({"a": 2, "c": 1}, {"a": 1, "b": 1}).p == pytest.approx(0.7, abs=0.02)
     assert drift.of_unseen({"a": 3}, {"a": 2}) == Shift("exceedances", 0.0, 1.0, 0.0)
     assert drift.of_unseen({"a": 30}, {"a": 3, "b": 1}).size == 1 / 4
+
+
+@pytest.mark.parametrize("test", [drift.of_words, drift.of_unseen])
+def test_many_words_take_a_bounded_memory_and_have_the_p_value_of_one_draw(test: Any, monkeypatch):
+    random = np.random.default_rng(8)
+    one, other = (
+        {f"{word}": int(n) for word, n in enumerate(random.poisson(rate, 700)) if n}
+        for rate in (2.0, 0.2)
+    )
+    tracemalloc.start()
+    found = test(one, other)
+    assert tracemalloc.get_traced_memory()[1] < 200 * 2**20
+    tracemalloc.stop()
+    monkeypatch.setattr(drift, "_CELLS", 10**9)
+    assert test(one, other) == found and 0.001 < found.p < 1
 
 
 def test_rare_words_of_one_distribution_are_found_unseen_in_one_of_twenty_at_most():

@@ -195,6 +195,13 @@ def test_a_gap_between_groups_is_not_blessed_and_told_with_its_support(
     assert "By 'site', the accuracy of far is" in [*found.found.remarks()][-1]
 
 
+def test_groups_keep_their_scalars_and_no_views(grouped: Path):
+    (found, _) = groups.tallies(Data(grouped, Tiny(), Classification()), "test")
+    found.add(np.eye(3)[[0] * 48], {"probabilities": np.eye(3)[[0] * 48]}, 0)
+    measured = [*found.found.measured.values()]
+    assert len(measured) > 1 and all(each.scalars and not each.views for each in measured)
+
+
 def test_the_evaluator_alone_asks_the_examples_for_their_groups(
     recorded: Path, model: Path, tmp_path: Path
 ):

@@ -523,6 +523,54 @@ def test_intervals_of_small_samples_hold_what_they_should():
     assert all(0.91 <= count / 400 <= 0.98 for count in held.values()), held
 
 
+def test_intervals_are_those_of_the_slopes_of_all_cells():
+    counts = np.random.default_rng(0).poisson(0.3, (30, 30)) + 9 * np.eye(30, dtype=int)
+    counts[4], counts[:, 5] = 0, 0
+    found, total, eye = Confusions(NAMES * 5, counts), counts.sum(), np.eye(30)
+    rows, columns = counts.sum(axis=1), counts.sum(axis=0)
+    known, named = rows > 0, rows + columns > 0
+    recall, part = counts.diagonal() / np.maximum(rows, 1), 1 / np.maximum(rows + columns, 1)
+    lost = 2 * counts.diagonal() * part**2
+    p, q = rows / total, columns / total
+    size, value = ((1 - p @ p) * (1 - q @ q)) ** 0.5, found.matthews.value
+    moved = (eye - q[:, None] - p) + value * size * (p[:, None] / (1 - p @ p) + q / (1 - q @ q))
+    for scalar, slopes, scale in [
+        (
+            found.balanced_accuracy,
+            (eye - recall[:, None]) / np.maximum(rows, 1)[:, None] / known.sum(),
+            1,
+        ),
+        (found.macro_f1, (2 * part * eye - lost[:, None] - lost) / named.sum(), 1),
+        (found.matthews, moved / size / total / 2, 2),
+    ]:
+        mean = (counts * slopes).sum() / total
+        variance = float((counts * np.square(slopes - mean)).sum())
+        of_one = (scalar.value + scale - 1) / scale
+        low, high = estimates.spread(of_one, variance, 0)
+        expected = (scale * low - scale + 1, scale * high - scale + 1)
+        assert scalar.interval == pytest.approx(expected, abs=1e-12)
+
+
+def test_thousands_of_classes_are_measured_in_the_space_of_their_examples(tmp_path: Path):
+    random, names = np.random.default_rng(0), [f"class {i}" for i in range(5_000)]
+    labels = random.integers(0, len(names), 100)
+    tally = ClassificationTally(names)
+    served = random.random([100, len(names)]) + len(names) * np.eye(len(names))[labels]
+    served[:40] = np.roll(served[:40], 1, axis=1)
+    probabilities = served / served.sum(axis=1, keepdims=True)
+    tally.add(one_hot(labels, len(names)), {"probabilities": probabilities}, 0)
+    tracemalloc.start()
+    found = tally.measures()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    shapes.write(found, tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2 * 2**20
+    assert peak < 8 * 2**20
+    assert found.scalars["accuracy"].value == 0.6
+    confused, classes = (each for each in found.views if isinstance(each, Table))
+    assert len(classes.rows) == 5_000 and "of 40 confusions" in confused.note
+
+
 def test_the_interval_of_a_mean_is_by_normal_theory():
     losses = np.random.default_rng(0).exponential(size=50)
     found = estimates.mean_loss(estimates.sums(losses), 50)

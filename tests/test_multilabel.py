@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import sklearn.metrics
 
 from tlkeras.frameworks import keras, tf
-from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, Table, interval
+from tlkeras.measures.measures import Curve, Example, Gallery, Measures, Scalar, Table, interval
 from tlkeras.measures.multilabel import MISTAKES, MultilabelTally
 from tlkeras.tasks.multilabel import Multilabel
 
@@ -89,6 +90,25 @@ def test_measures_do_not_depend_on_the_cut_into_batches():
     whole, cut = (measured(labels, probabilities, sizes) for sizes in ((), (1, 1, 50, 300)))
     assert values(cut) == pytest.approx(values(whole))
     assert cut.views[0] == whole.views[0] and view(cut, Gallery) == view(whole, Gallery)
+
+
+def test_scores_added_one_by_one_take_as_much_memory_and_give_the_measures_of_one_batch():
+    random = np.random.default_rng(0)
+    names = [f"class {i}" for i in range(200)]
+    labels = random.random([1_000, 200]) < 0.05
+    scores = random.random([1_000, 200], np.float32)
+    one, other = MultilabelTally(names), MultilabelTally(names)
+    tracemalloc.start()
+    for place in range(1_000):
+        row = slice(place, place + 1)
+        one.add(labels[row], {"probabilities": scores[row]}, place)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    other.add(labels, {"probabilities": scores}, 0)
+    assert held < 2 * 2**20
+    found, expected = one.measures(), other.measures()
+    assert values(found) == pytest.approx(values(expected))
+    assert found.score == expected.score and view(found, Curve) == view(expected, Curve)
 
 
 def test_the_intervals_are_those_of_a_bootstrap():

@@ -1,6 +1,7 @@
 """The head as a convex problem, against scikit-learn; and class means, against NumPy."""
 
 import dataclasses
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -291,7 +292,7 @@ def test_heads_on_texts_of_several_lengths_are_solved(source, backbone, task, tm
 def test_the_largest_logit_is_that_of_the_nearest_class_mean(distance):
     inputs, labels = clouds()
     inputs = inputs - 4  # Lengths and directions vary.
-    kernel, bias = weights_of_means(inputs, labels, distance)
+    kernel, bias = weights_of_means([(inputs, labels)], 3, distance)
     unit = inputs / np.linalg.norm(inputs, axis=1, keepdims=True)
     if distance == "cosine":
         means = np.stack([unit[labels == label].mean(axis=0) for label in range(3)])
@@ -302,13 +303,53 @@ def test_the_largest_logit_is_that_of_the_nearest_class_mean(distance):
     np.testing.assert_array_equal((inputs @ kernel + bias).argmax(-1), nearness.argmax(-1))
 
 
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+def test_prototypes_of_parts_are_those_of_all_rows_and_one_part_is_in_memory(distance):
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 7, 40_000) // 2  # Classes of unlike sizes.
+
+    def part(place: int) -> tuple[np.ndarray, np.ndarray]:
+        own = labels[1_000 * place : 1_000 * (place + 1)]
+        features = np.random.default_rng(place).normal(5, 1, [1_000, 64]) + own[:, None]
+        return features, own
+
+    every = [part(place) for place in range(40)]
+    whole = np.concatenate([features for features, _ in every])
+    expected = weights_of_means([(whole, labels)], 4, distance)
+    tracemalloc.start()
+    found = weights_of_means(map(part, range(40)), 4, distance)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * every[0][0].nbytes
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("classes", "is_held"), [(3, True), (300, False)])
+def test_targets_count_as_memory_of_rows_and_of_chunks(classes, is_held, monkeypatch):
+    count = 40
+    monkeypatch.setattr("tlkeras.training.linear._MEMORY", 2 * count * CHANNELS * 4)
+    monkeypatch.setattr("tlkeras.training.linear._CHUNK", 10 * 4 * 300)
+    model = TransferModel(Tiny(), Classification(), [f"class {i}" for i in range(classes)])
+    parts = [(tf.zeros([1, CHANNELS]), tf.one_hot([i % classes], classes)) for i in range(count)]
+    read = []
+    rows = Rows(lambda: read.append(1) or parts, lambda given: given, LinearHead(model, "test"))
+    assert [len(chunk.inputs) for chunk in rows] == ([count] if is_held else [10] * 4)
+    assert len(read) == (1 if is_held else 2)
+    np.testing.assert_array_equal(rows.targets.argmax(-1), np.arange(count) % classes)
+
+
 @pytest.mark.parametrize("shots", [0, 2])
 def test_the_means_are_of_so_many_shots_of_each_class(shots, data, tmp_path, monkeypatch):
     taken = []
 
-    def spied(inputs, labels, distance):
-        taken.append((inputs, labels))
-        return weights_of_means(inputs, labels, distance)
+    def spied(parts, classes, distance):
+        parts = [*parts]
+        taken.append([np.concatenate(column) for column in zip(*parts, strict=True)])
+        assert len(parts) > 1
+        return weights_of_means(parts, classes, distance)
+
+    monkeypatch.setattr("tlkeras.training.linear._CHUNK", 1)
 
     monkeypatch.setattr("tlkeras.recipes.prototypes.weights_of_means", spied)
     model = TransferModel(Tiny(), Classification(), CLASSES)

@@ -107,7 +107,7 @@ class _Folder:
     """What `Data.digest` reads of its `Data`."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._digests = folder, {}
+        self.folder = folder
 
 
 def config(pictures: Path, place: Path, **changes: Any) -> Config:

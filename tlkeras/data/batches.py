@@ -99,18 +99,13 @@ class Data:
         return self.info.counts.get(split, 0)
 
     def digest(self, split: str) -> str:
-        """Returns the SHA-256 of a split's records, read once."""
-        if split not in self._digests:
-            digest = hashlib.sha256()
-            for path in sorted(self.folder.glob(f"{split}[.-]*")):
-                with path.open("rb") as file:
-                    digest.update(hashlib.file_digest(file, "sha256").digest())
-            self._digests[split] = digest.hexdigest()
-        return self._digests[split]
-
-    @functools.cached_property
-    def _digests(self) -> dict[str, str]:
-        return {}
+        """Returns the SHA-256 of a split's records, each file of which is read once a process."""
+        digest = hashlib.sha256()
+        for path in sorted(self.folder.glob(f"{split}[.-]*")):
+            about = path.stat()
+            version = about.st_ino, about.st_size, about.st_mtime_ns
+            digest.update(_hashed(path.absolute(), *version))
+        return digest.hexdigest()
 
     def steps(self, split: str) -> int:
         """Returns the number of batches of one epoch; the last batch may be short."""
@@ -341,6 +336,13 @@ class Data:
     def _pair(self, example: dict[str, Any]) -> tuple[Any, Any]:
         inputs = self.backbone.preprocess(example)
         return inputs, self.task.target(example, inputs, len(self.classes))
+
+
+@functools.lru_cache(maxsize=2**16)
+def _hashed(path: Path, *version: int) -> bytes:
+    """Returns the SHA-256 of a file of records; steps of a run have the same ones."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _filled(values: Any) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ LEAST_SIZE = 0.1
 # statistic. That changes no decision at any level: either the first ones decide, or all do.
 _FIRST, _ALL = 1000, 10_000
 _TABLES = 9999  # Random tables.
+_CELLS = 2**21  # Tables times words of one draw; all that is computed of them takes 120 MB.
 
 EXCEEDANCES = "exceedances"
 """The test of values beyond all that training had; a few of them may matter."""
@@ -90,9 +91,10 @@ def of_words(one: Mapping[str, int], other: Mapping[str, int]) -> Shift:
     if (np.outer(totals, margins) / totals.sum()).min() >= _EXPECTED:
         p = float(stats.chi2.sf(statistic, len(words) - 1))
     else:
-        drawn = _second_rows(margins, totals[1])
-        reached = _likelihood_ratio(drawn, margins, totals) >= statistic * (1 - 1e-9)
-        p = float((1 + reached.sum()) / (1 + _TABLES))
+        least = statistic * (1 - 1e-9)
+        p = _share(
+            margins, totals[1], lambda drawn: _likelihood_ratio(drawn, margins, totals) >= least
+        )
     return Shift("G-test", statistic, p, size)
 
 
@@ -161,8 +163,7 @@ def of_unseen(one: Mapping[str, int], other: Mapping[str, int]) -> Shift:
     count, total = _unseen(second, margins), second.sum()
     if not count:
         return Shift(EXCEEDANCES, 0.0, 1.0, 0.0)
-    reached = _unseen(_second_rows(margins, total), margins) >= count
-    p = float((1 + reached.sum()) / (1 + _TABLES))
+    p = _share(margins, total, lambda drawn: _unseen(drawn, margins) >= count)
     return Shift(EXCEEDANCES, float(count), p, float(count / total))
 
 
@@ -180,10 +181,23 @@ def holm(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _second_rows(margins: np.ndarray, total: int) -> np.ndarray:
-    """Returns the second rows of random tables of two rows with these margins, [tables, words]."""
-    random = np.random.default_rng(0)
-    return random.multivariate_hypergeometric(margins, total, size=_TABLES, method="marginals")
+def _share(margins: np.ndarray, total: int, reaches: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Returns the share of tables of two rows with these margins that reach the one at hand.
+
+    That one counts, and random ones, which are drawn in pieces: they are those of one draw.
+
+    Args:
+        margins: The sum of each column, [words].
+        total: That of the second row.
+        reaches: From second rows, [tables, words], to whether each table does.
+    """
+    random, reached = np.random.default_rng(0), 0
+    size = max(1, _CELLS // len(margins))
+    for start in range(0, _TABLES, size):
+        count = min(size, _TABLES - start)
+        drawn = random.multivariate_hypergeometric(margins, total, size=count, method="marginals")
+        reached += int(reaches(drawn).sum())
+    return (1 + reached) / (1 + _TABLES)
 
 
 def _unseen(second: np.ndarray, margins: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def copies(hashes: np.ndarray) -> Iterator[tuple[int, int, float]]:
 
     See `Kind.copies`.
     """
-    values = np.ascontiguousarray(hashes).view("<u4").astype(np.uint64)  # [texts, inputs, values]
+    values = np.ascontiguousarray(hashes).view("<u4")  # [texts, inputs, values]
 
     def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         differing = (values[one] != values[other]).mean(axis=2).max(axis=1)
@@ -47,8 +47,8 @@ def copies(hashes: np.ndarray) -> Iterator[tuple[int, int, float]]:
 
     rows = len(values)
     order = np.lexsort(values.reshape(rows, -1).T[:_ROWS])
-    starts = range(0, _VALUES, _ROWS)
-    keys = (bands.joined(values[:, :, at : at + _ROWS].reshape(rows, -1)) for at in starts)
+    parts = (values[:, :, at : at + _ROWS].reshape(rows, -1) for at in range(0, _VALUES, _ROWS))
+    keys = (bands.joined(part.astype(np.uint64)) for part in parts)  # One band at a time.
     yield from bands.near(keys, order, distances)
 
 

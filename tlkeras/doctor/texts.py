@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import array
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def oddities(traits: Iterable[tuple[str, Traits]]) -> Iterator[tuple[str, str, s
 
     Markup that most texts have is no defect, nor is the language of most texts.
     """
-    lengths, marked = [], 0
+    lengths, marked = array.array("d"), 0
     languages: Counter[str] = Counter()
     for _, each in traits:
         lengths.append(float(each["characters"]))
@@ -65,12 +66,13 @@ def oddities(traits: Iterable[tuple[str, Traits]]) -> Iterator[tuple[str, str, s
     if 2 * count <= languages.total():
         usual = ""
     most, is_usual = _longest(lengths), 2 * marked > len(lengths)
+    median = np.median(lengths) if lengths else 0.0
     for identity, each in traits:
         if (length := float(each["characters"])) > most:
             yield (
                 identity,
                 "over-long",
-                f"has {length:,.0f} characters, where {np.median(lengths):,.0f} are usual",
+                f"has {length:,.0f} characters, where {median:,.0f} are usual",
             )
         if (share := float(each["markup"])) >= _MARKED and not is_usual:
             yield identity, "markup", f"has {share:.0%} of its characters in tags and entities"
@@ -103,7 +105,7 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def _longest(lengths: list[float]) -> float:
+def _longest(lengths: Sequence[float]) -> float:
     """Returns the length beyond which a text is longer than nearly all others.
 
     That is Tukey's outer fence of the logarithms, as lengths are skewed.

@@ -12,7 +12,7 @@ import functools
 import numpy as np
 
 from tlkeras.measures.measures import Curve, Scalar, share
-from tlkeras.measures.ranking import Ranking
+from tlkeras.measures.ranking import Ranking, Scores
 
 UNKNOWN = "unknown"
 """The label of an example that gets no answer."""
@@ -24,7 +24,7 @@ _POINTS = 100  # Of the curve, about so many.
 
 
 class Abstention:
-    """The confidences of all predictions, four bytes each.
+    """The confidences of all predictions, see `Scores`.
 
     ``risk_coverage_area``, the mean risk over all coverages, from that of the surest predictions
     alone to that of all (Geifman et al. 2019, https://arxiv.org/abs/1805.08206); equally sure ones
@@ -36,11 +36,11 @@ class Abstention:
     def __init__(self, threshold: float) -> None:
         """Begins with no prediction; those of a lower confidence get no answer."""
         self._threshold = threshold
-        self._ranking = Ranking()  # Of the right predictions among all.
+        self._scores = Scores(1)  # Of the right predictions among all.
 
     def add(self, confidence: np.ndarray, right: np.ndarray) -> None:
         """Adds the confidences of predictions, [b], and whether they are right, bool [b]."""
-        self._ranking.add(confidence, right)
+        self._scores.add(confidence[:, None], right[:, None])
 
     def scalars(self) -> dict[str, Scalar]:
         """Returns the measures by name."""
@@ -82,6 +82,11 @@ class Abstention:
                 "probable class as the answer."
             )
         return Curve("Accuracy by coverage", "share of examples answered", "accuracy", series, note)
+
+    @property
+    def _ranking(self) -> Ranking:
+        (ranking,) = self._scores.rankings
+        return ranking
 
     @functools.cached_property
     def _steps(self) -> tuple[np.ndarray, np.ndarray]:

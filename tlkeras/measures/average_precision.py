@@ -69,6 +69,10 @@ class Matches:
     truths: np.ndarray
 
 
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+"""Of one picture, `scores`, `right`, `counts` and the number of its `truths`."""
+
+
 def overlaps(found: np.ndarray, boxes: np.ndarray, ignored: np.ndarray) -> np.ndarray:
     """Returns the IoU of found and true boxes, [m, n]; with a crowd, the part of the found one."""
     low = np.maximum(found[:, None, :2], boxes[None, :, :2])
@@ -85,23 +89,37 @@ def areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def matched(
-    pictures: Sequence[Picture], category: int, area: str = "all", most: int = MOST
-) -> Matches:
-    """Returns the matches of a class, of true boxes in a range of areas."""
-    parts = [_matched(picture, category, RANGES[area], most) for picture in pictures]
-    empty = np.zeros([len(THRESHOLDS), 0], bool)
+    pictures: Sequence[Picture], classes: int, area: str = "all", most: int = MOST
+) -> list[Matches]:
+    """Returns the matches of every class, of true boxes in a range of areas.
+
+    Only the classes that a picture has are looked for in it.
+    """
+    found: list[list[tuple[int, _Part]]] = [[] for _ in range(classes)]
+    for number, picture in enumerate(pictures):
+        for category in np.union1d(picture.labels, picture.categories).tolist():
+            if 0 <= category < classes:
+                part = _matched(picture, category, RANGES[area], most)
+                found[category].append((number, part))
+    return [_joined(parts, len(pictures)) for parts in found]
+
+
+def _joined(parts: Sequence[tuple[int, _Part]], pictures: int) -> Matches:
+    """Returns the matches of a class in the pictures that have it, by their numbers."""
+    empty, none = np.zeros([len(THRESHOLDS), 0], bool), np.zeros(0, np.int64)
+    truths = np.zeros(pictures, np.int64)
+    for number, part in parts:
+        truths[number] = part[3]
     return Matches(
-        np.concatenate([np.zeros(0), *(part[0] for part in parts)]),
-        np.concatenate([empty, *(part[1] for part in parts)], axis=1),
-        np.concatenate([empty, *(part[2] for part in parts)], axis=1),
-        np.repeat(np.arange(len(parts)), [len(part[0]) for part in parts]),
-        np.array([part[3] for part in parts], np.int64),
+        np.concatenate([np.zeros(0), *(part[0] for _, part in parts)]),
+        np.concatenate([empty, *(part[1] for _, part in parts)], axis=1),
+        np.concatenate([empty, *(part[2] for _, part in parts)], axis=1),
+        np.concatenate([none, *(np.full(len(part[0]), number) for number, part in parts)]),
+        truths,
     )
 
 
-def _matched(
-    picture: Picture, category: int, area: tuple[float, float], most: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+def _matched(picture: Picture, category: int, area: tuple[float, float], most: int) -> _Part:
     is_class = picture.labels == category
     boxes, ignored = picture.boxes[is_class], picture.ignored[is_class]
     mine = np.flatnonzero(picture.categories == category)
@@ -179,9 +197,8 @@ def mean(values: Sequence[np.ndarray | None], threshold: int | None = None) -> f
     return float(np.mean(known)) if known else None
 
 
-def sure(pictures: Sequence[Picture], classes: int) -> float:
+def sure(parts: Sequence[Matches]) -> float:
     """Returns the score from which on the boxes of all classes together have the best F1 at 0.5."""
-    parts = [matched(pictures, category) for category in range(classes)]
     scores = np.concatenate([part.scores for part in parts])
     order = np.argsort(-scores, kind="stable")
     right, counts = (

@@ -1,6 +1,6 @@
 """Measures of a classifier, in one pass and with memory of classes squared.
 
-Of two classes the scores of all examples are kept, too, see `Ranking`.
+Of two classes the scores of all examples are kept, too, see `Scores`.
 NumPy alone, so that Keras, a TFLite file and a server are measured alike. Of equally probable
 classes the first one is the prediction, as in `argmax`.
 """
@@ -18,7 +18,7 @@ from tlkeras.measures.checks import FINITE, SHARES, Check, require, row
 from tlkeras.measures.confusions import Confusions
 from tlkeras.measures.estimates import mean_loss, sums
 from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, share
-from tlkeras.measures.ranking import Ranking, curve
+from tlkeras.measures.ranking import Ranking, Scores, curve
 
 MISTAKES = 12
 """The most confident mistakes, so many, are shown."""
@@ -48,7 +48,7 @@ class ClassificationTally:
         self._counts = np.zeros([len(classes), len(classes)], np.int64)
         self._top5 = 0
         self._log_loss, self._brier = np.zeros(2), np.zeros(2)  # Sums, and those of the squares.
-        self._rankings = [Ranking(), Ranking()] if len(classes) == 2 else []
+        self._scores = [Scores(2)] if len(classes) == 2 else []
         self._calibration = Calibration()
         self._abstentions = [] if abstain_below is None else [Abstention(abstain_below)]
         # Confidence, number, label and prediction.
@@ -77,8 +77,8 @@ class ClassificationTally:
         squares = np.square(found).sum(axis=-1) + (1 - 2 * true)
         total = np.square(found).sum() + (1 - 2 * true).sum()
         self._brier += [total, np.square(squares).sum()]
-        for place, ranking in enumerate(self._rankings):
-            ranking.add(found[:, place], labels == place)
+        for scores in self._scores:
+            scores.add(found, labels[:, None] == np.arange(2))
         self._calibration.add(confidence, right)
         for abstention in self._abstentions:
             abstention.add(confidence, right)
@@ -119,7 +119,7 @@ class ClassificationTally:
             },
             views=[
                 *confusions.views(),
-                *([curve(self._classes, self._rankings)] if self._rankings else []),
+                *([curve(self._classes, self._rankings)] if self._scores else []),
                 self._calibration.view(),
                 *(each.view() for each in self._abstentions),
                 *self._galleries(),
@@ -127,12 +127,18 @@ class ClassificationTally:
             remarks=[*confusions.remarks(), *self._calibration.remarks()],
         )
 
+    @property
+    def _rankings(self) -> list[Ranking]:
+        """Those of both classes, of two."""
+        return [ranking for scores in self._scores for ranking in scores.rankings]
+
     def _of_two(self, confusions: Confusions) -> dict[str, Scalar]:
         """Returns what is measured only of two classes, by name."""
-        if not self._rankings or not confusions.support.all():
+        rankings = self._rankings
+        if not rankings or not confusions.support.all():
             return {}
-        found: dict[str, Scalar | None] = {"roc_auc": self._rankings[1].roc_auc}
-        for place, (name, ranking) in enumerate(zip(self._classes, self._rankings, strict=True)):
+        found: dict[str, Scalar | None] = {"roc_auc": rankings[1].roc_auc}
+        for place, (name, ranking) in enumerate(zip(self._classes, rankings, strict=True)):
             found[f"f1_{name}"] = confusions.f1_of(place)
             found[f"average_precision_{name}"] = ranking.average_precision
         return {name: scalar for name, scalar in found.items() if scalar}

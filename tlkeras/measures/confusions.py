@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from tlkeras.measures.measures import Matrix, Scalar, Table, interval, listed, s
 
 PAIRS = 12
 """Rows of the table of the most confused pairs."""
+
+MOST = 200
+"""Of more classes there is no matrix: it would be large, and nobody could read it."""
 
 # From where on a number is worth a remark.
 _WIDE = 0.1
@@ -37,12 +41,12 @@ class Confusions:
     names: Sequence[str]
     counts: np.ndarray
 
-    @property
+    @functools.cached_property
     def support(self) -> np.ndarray:
         """The examples of each class, [classes]."""
         return self.counts.sum(axis=1)
 
-    @property
+    @functools.cached_property
     def predicted(self) -> np.ndarray:
         """The predictions of each class, [classes]."""
         return self.counts.sum(axis=0)
@@ -65,14 +69,15 @@ class Confusions:
     @property
     def accuracy(self) -> Scalar:
         """The share of all examples that is right."""
-        return share(int(self.counts.trace()), int(self.counts.sum()))
+        return share(int(self.counts.trace()), int(self.support.sum()))
 
     @property
     def balanced_accuracy(self) -> Scalar:
         """The mean recall of the classes that have examples."""
         value = float(self.recall[self.support > 0].mean())
         known = self.support > 0
-        slopes = (np.eye(len(known)) - self.recall[:, None]) * shares(known, self.support)[:, None]
+        i, j, _ = self._cells
+        slopes = ((i == j) - self.recall[i]) * shares(known, self.support)[i]
         return Scalar(value, self._interval(value, slopes / known.sum()))
 
     @property
@@ -92,15 +97,16 @@ class Confusions:
         Matthews's coefficient for any number of classes (Gorodkin 2004,
         https://doi.org/10.1016/j.compbiolchem.2004.09.006).
         """
-        count = self.counts.sum()
+        count = self.support.sum()
         labels, predicted = self.support / count, self.predicted / count
         spreads = 1 - labels @ labels, 1 - predicted @ predicted
         if not min(spreads) > 0:
             return Scalar(0.0)
         size = np.sqrt(spreads[0] * spreads[1])
         value = float((self.counts.trace() / count - labels @ predicted) / size)
-        slopes = (np.eye(len(labels)) - predicted[:, None] - labels) / size
-        slopes += value * (labels[:, None] / spreads[0] + predicted / spreads[1])
+        i, j, _ = self._cells
+        slopes = ((i == j) - predicted[i] - labels[j]) / size
+        slopes += value * (labels[i] / spreads[0] + predicted[j] / spreads[1])
         # As a number in [0, 1]; exactly 1 if all is right, whatever the root was rounded to.
         part = 1.0 if self.counts.trace() == count else float(np.clip((value + 1) / 2, 0, 1))
         low, high = self._interval(part, slopes / (2 * count))
@@ -108,24 +114,34 @@ class Confusions:
 
     def f1_of(self, place: int) -> Scalar:
         """Returns the F1 of one class with its interval."""
-        slopes = self._f1_slopes(np.eye(len(self.names))[place])
+        slopes = self._f1_slopes(np.arange(len(self.names)) == place)
         return Scalar(float(self.f1[place]), self._interval(float(self.f1[place]), slopes))
 
     def _f1_slopes(self, weights: np.ndarray) -> np.ndarray:
-        """Returns the slopes of the weighted sum of the F1 of all classes."""
+        """Returns the slopes of the weighted sum of the F1 of all classes, see `_interval`."""
         parts = weights / np.maximum(self.support + self.predicted, 1)
-        lost = parts * self.f1
-        return np.diag(2 * parts) - lost[:, None] - lost
+        lost, (i, j, _) = parts * self.f1, self._cells
+        return 2 * parts[i] * (i == j) - lost[i] - lost[j]
+
+    @functools.cached_property
+    def _cells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The labels, the predictions and the counts of the cells that have examples, [cells].
+
+        They are no more than the examples, where all cells are the square of the classes.
+        """
+        i, j = np.nonzero(self.counts)
+        return i, j, self.counts[i, j]
 
     def _interval(self, value: float, slopes: np.ndarray) -> tuple[float, float]:
         """Returns the interval of a number in [0, 1].
 
         Args:
             value: The number.
-            slopes: By how much it grows with one more example of each cell, [classes, classes].
+            slopes: By how much it grows with one more example of each of the `_cells`, [cells].
         """
-        mean = (self.counts * slopes).sum() / self.counts.sum()
-        variance = float((self.counts * np.square(slopes - mean)).sum())
+        *_, counts = self._cells
+        mean = (counts * slopes).sum() / counts.sum()
+        variance = float((counts * np.square(slopes - mean)).sum())
         # If all is right: as many as give a mean of recalls the variance that such a share has.
         known = self.support[self.support > 0]
         return spread(value, variance, len(known) ** 2 / float((1 / known).sum()))
@@ -134,24 +150,23 @@ class Confusions:
         """Returns (label, prediction, count, share of the label), the most frequent first."""
         names, support = self.names, self.support
         found = [
-            (names[i], names[j], int(self.counts[i, j]), float(self.counts[i, j] / support[i]))
-            for i, j in np.argwhere(self.counts).tolist()
+            (names[int(i)], names[int(j)], int(count), float(count / support[i]))
+            for i, j, count in zip(*self._cells, strict=True)
             if i != j
         ]
         return sorted(found, key=lambda pair: (-pair[2], -pair[3]))
 
     def views(self) -> list[Matrix | Table]:
-        """Returns the matrix, the most confused pairs and a row of every class."""
-        return [
-            Matrix(
-                "Confusions",
-                self.names,
-                self.counts.tolist(),
-                "Rows are true classes, columns predictions; the shade is the share of the row.",
-            ),
-            self._most_confused(),
-            self._classes(),
-        ]
+        """Returns the matrix, the most confused pairs and a row of every class.
+
+        Of more than `MOST` classes there is no matrix.
+        """
+        few = len(self.names) <= MOST
+        return [*([self._matrix()] if few else []), self._most_confused(), self._classes()]
+
+    def _matrix(self) -> Matrix:
+        note = "Rows are true classes, columns predictions; the shade is the share of the row."
+        return Matrix("Confusions", self.names, self.counts.tolist(), note)
 
     def _most_confused(self) -> Table:
         pairs = self.pairs()

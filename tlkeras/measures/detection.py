@@ -38,6 +38,9 @@ REPLICAS = 100
 SHOWN = 4
 """So many pictures of the best, the worst and the median are shown."""
 
+# The places of their thresholds; None is the mean of all.
+_MEANS: Mapping[str, int | None] = {"ap": None, "ap50": 0, "ap75": 5}
+
 _WEAK = 0.5  # Below this AP50 a class is worth a remark.
 _CURVES = 4  # So many lines of a chart can be told apart.
 _EQUAL, _SURE = 0.9, 0.5
@@ -105,11 +108,8 @@ class DetectionTally:
         if not self._seen:
             raise ValueError("There is no example to measure.")
         pictures = [each.picture for each in self._seen]
-        numbers = range(len(self._classes))
-        found = {
-            area: [ap.matched(pictures, number, area) for number in numbers] for area in ap.RANGES
-        }
-        least = ap.sure(pictures, len(self._classes))
+        found = {area: ap.matched(pictures, len(self._classes), area) for area in ap.RANGES}
+        least = ap.sure(found["all"])
         return Measures(
             primary="ap",
             count=len(self._seen),
@@ -246,10 +246,7 @@ class DetectionTally:
 def _scalars(found: Mapping[str, Sequence[Matches]]) -> dict[str, Scalar]:
     """Returns the scalars; what has no true box is left out, but for the first three."""
     everything = found["all"]
-    scalars = {
-        name: _interval(everything, place)
-        for name, place in (("ap", None), ("ap50", 0), ("ap75", 5))
-    }
+    scalars = _intervals(everything)
     for area in list(ap.RANGES)[1:]:
         value = ap.mean([ap.precisions(each) for each in found[area]])
         if value is not None:
@@ -258,21 +255,26 @@ def _scalars(found: Mapping[str, Sequence[Matches]]) -> dict[str, Scalar]:
     return scalars | {"average_recall": Scalar(recall or 0.0)}
 
 
-def _interval(matches: Sequence[Matches], threshold: int | None) -> Scalar:
-    """Returns a mean of average precisions with its interval over pictures, two that have boxes."""
-
-    def measured(weights: np.ndarray | None) -> float:
-        return ap.mean([ap.precisions(each, weights) for each in matches], threshold) or 0.0
-
+def _intervals(matches: Sequence[Matches]) -> dict[str, Scalar]:
+    """Returns means of average precisions, their intervals over pictures, two that have boxes."""
     truths = np.sum([each.truths for each in matches], axis=0)
     if not truths.any():
-        return Scalar(0.0, is_defined=False)
-    value, count, known = measured(None), len(truths), int(np.count_nonzero(truths))
+        return dict.fromkeys(_MEANS, Scalar(0.0, is_defined=False))
+
+    def measured(weights: np.ndarray | None) -> list[float]:
+        found = [ap.precisions(each, weights) for each in matches]
+        return [ap.mean(found, threshold) or 0.0 for threshold in _MEANS.values()]
+
+    values, count, known = measured(None), len(truths), int(np.count_nonzero(truths))
     if known < 2:
-        return Scalar(value)
+        return dict(zip(_MEANS, map(Scalar, values), strict=True))
     random = np.random.default_rng(0)
     draws = random.multinomial(count, np.full(count, 1 / count), REPLICAS)
-    return Scalar(value, drawn(value, [measured(weights) for weights in draws], known))
+    every = zip(*map(measured, draws), strict=True)
+    return {
+        name: Scalar(value, drawn(value, each, known))
+        for name, value, each in zip(_MEANS, values, every, strict=True)
+    }
 
 
 def _f1(picture: Picture, least: float) -> float:

@@ -145,7 +145,9 @@ class GroupTally:
         return Found(
             self._key,
             {
-                (number, self._groups.names[number]): tally.measures()
+                (number, self._groups.names[number]): dataclasses.replace(
+                    tally.measures(), views=()
+                )
                 for number, tally in sorted(self._tallies.items())
             },
             self._compared,
@@ -172,7 +174,7 @@ class Found:
 
     Attributes:
         key: The feature.
-        measured: Of every group with an example, by number and name.
+        measured: Of every group with an example, by number and name; without views.
         compared: The numbers of the groups that are compared, two at least or none.
         parity: What classes the groups are given, of a task that decides on classes.
         unknown: What cannot be judged, each as a sentence.

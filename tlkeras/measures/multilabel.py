@@ -1,11 +1,12 @@
 """Measures of any number of labels for each example.
 
-NumPy alone. The scores are kept, four bytes an example and class, see `Ranking`.
+NumPy alone. The scores are kept, see `Scores`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from tlkeras.measures.checks import FINITE, SHARES, require, row
 from tlkeras.measures.confusions import shares
 from tlkeras.measures.estimates import Ratio, mean_loss, spread, sums
 from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, Table, listed, share
-from tlkeras.measures.ranking import Ranking, curve
+from tlkeras.measures.ranking import Ranking, Scores, curve
 
 THRESHOLD = 0.5
 """An example has the labels of at least this probability."""
@@ -45,7 +46,7 @@ class MultilabelTally:
         """Begins with no example."""
         self._classes = tuple(classes)
         self._count = self._whole = 0
-        self._rankings = [Ranking() for _ in classes]
+        self._scores = Scores(len(classes))
         self._micro, self._hamming = Ratio(), Ratio()
         self._log_loss = np.zeros(2)  # The sum, and that of the squares.
         self._calibration = Calibration()
@@ -70,8 +71,7 @@ class MultilabelTally:
         self._log_loss += sums(-np.log(right).mean(axis=-1))
         sure = np.maximum(found, 1 - found)
         self._calibration.add(sure.ravel(), ~wrong.ravel())
-        for place, ranking in enumerate(self._rankings):
-            ranking.add(found[:, place], labels[:, place])
+        self._scores.add(found, labels)
         surest = (sure * wrong).max(axis=-1, initial=0)
         self._mistakes += [
             (
@@ -89,7 +89,8 @@ class MultilabelTally:
         """Returns the measures of all examples added."""
         if not self._count:
             raise ValueError("There is no example to measure.")
-        found = _Found(self._classes, self._rankings)
+        rankings = self._scores.rankings
+        found = _Found(self._classes, rankings)
         average = found.mean_average_precision
         return Measures(
             primary="macro_f1",
@@ -105,7 +106,7 @@ class MultilabelTally:
             },
             views=[
                 found.table(),
-                curve(self._classes, self._rankings),
+                curve(self._classes, rankings),
                 self._calibration.view(),
                 self._gallery(),
             ],
@@ -143,7 +144,7 @@ class _Found:
         self._recall = shares(right, self._support)
         self._average = [ranking.average_precision for ranking in rankings]
 
-    @property
+    @functools.cached_property
     def macro_f1(self) -> Scalar:
         """The mean F1; its variance is of how much each example moves it."""
         sizes = self._support + self._predicted

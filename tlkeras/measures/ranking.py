@@ -6,6 +6,7 @@ and 1, where thresholds see no difference.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,31 +18,54 @@ from tlkeras.measures.measures import Curve, Scalar
 _LINES, _POINTS = 12, 100
 
 
-class Ranking:
-    """The scores of one class, float32: four bytes an example.
+class Scores:
+    """The scores of some classes, float32: four bytes an example and class, eight at most."""
 
-    The positive examples are those of the class.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
         """Begins with no example."""
-        self._signed: list[np.ndarray] = []
+        self._count = 0
+        self._signed = np.zeros([0, classes], np.float32)
 
     def add(self, scores: np.ndarray, positive: np.ndarray) -> None:
-        """Adds scores at least 0, [b], and which examples are of the class, bool [b]."""
-        # The sign tells the class, that of 0 too.
+        """Adds scores at least 0 and which examples are of the class, bool, both [b, classes]."""
+        stop = self._count + len(scores)
+        if stop > len(self._signed):
+            larger = np.zeros([max(stop, 2 * self._count), *self._signed.shape[1:]], np.float32)
+            larger[: self._count] = self._signed[: self._count]
+            self._signed = larger
         kept = np.maximum(scores, 0).astype(np.float32)
-        self._signed.append(np.copysign(kept, np.where(positive, 1, -1).astype(np.float32)))
+        signs = np.where(positive, 1, -1).astype(np.float32)
+        self._signed[self._count : stop] = np.copysign(kept, signs)
+        self._count = stop
+
+    @property
+    def rankings(self) -> list[Ranking]:
+        """The scores of each class; they share the memory of these."""
+        return [Ranking(column) for column in self._signed[: self._count].T]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """The scores of one class.
+
+    The positive examples are those of the class.
+
+    Attributes:
+        signed: Float32 [n], with a sign that tells the class: scores of other examples have the
+            minus, that of 0 too.
+    """
+
+    signed: np.ndarray
 
     @property
     def scores(self) -> np.ndarray:
         """All scores, float32 [n], in the order of the examples."""
-        return np.abs(np.concatenate([np.zeros(0, np.float32), *self._signed]))
+        return np.abs(self.signed)
 
     @property
     def positive(self) -> np.ndarray:
         """Which examples are of the class, bool [n]."""
-        return ~np.signbit(np.concatenate([np.zeros(0, np.float32), *self._signed]))
+        return ~np.signbit(self.signed)
 
     @property
     def roc_auc(self) -> Scalar | None:

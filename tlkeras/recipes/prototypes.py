@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -68,33 +69,58 @@ class _ClassMeans(HeadAlone, name="class_means"):
 
     def solution(self, head, rows, checked, metric, seed, *beside):
         """Returns kernel and bias; see `Prototypes`."""
-        weights = weights_of_means(*self._chosen(head, rows), self.distance)
+        weights = weights_of_means(self._chosen(head, rows), len(head.model.classes), self.distance)
         return head.sharpened(weights, checked, checked.ones() if checked else None)
 
-    def _chosen(self, head: LinearHead, rows: Rows) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the features [n, channels] and the labels [n] of the shots."""
-        labels = rows.targets.argmax(axis=-1)
-        taken, found = np.zeros(len(labels), bool), []
-        for label in np.unique(labels):
-            taken[np.flatnonzero(labels == label)[: self.shots or None]] = True
+    def _chosen(self, head: LinearHead, rows: Rows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields features [n, channels] and labels [n] of shots, those of a chunk together."""
+        seen = np.zeros(len(head.model.classes), np.int64)
         for chunk, inputs in head.inputs(rows):
-            found.append(inputs[taken[chunk.rows]])
-        return np.concatenate(found), labels[taken]
+            labels = np.asarray(chunk.targets).argmax(axis=-1)
+            taken = np.zeros(len(labels), bool)
+            for label in np.unique(labels):
+                most = self.shots - seen[label] if self.shots else None
+                taken[np.flatnonzero(labels == label)[:most]] = True
+            seen += np.bincount(labels[taken], minlength=len(seen))
+            if taken.any():
+                yield inputs[taken], labels[taken]
 
 
-def weights_of_means(features: np.ndarray, labels: np.ndarray, distance: str) -> Weights:
+def weights_of_means(
+    parts: Iterable[tuple[np.ndarray, np.ndarray]], classes: int, distance: str
+) -> Weights:
     """Returns kernel [channels, classes] and bias [classes], at a scale for any features.
 
     Logits of ``euclidean`` are divided by the mean squared distance of the features to their mean,
     those of ``cosine`` by the mean norm of the features.
+
+    Args:
+        parts: Features, float64 [n, channels], and labels [n], of each class at least one. One part
+            is in memory at a time.
+        classes: How many classes there are.
+        distance: See `Prototypes`.
     """
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    if distance == "cosine":
-        features = features / np.maximum(norms, 1e-12)
-    means = np.stack([features[labels == label].mean(axis=0) for label in range(labels.max() + 1)])
+    counts, sums, middle, norm, squares = np.zeros(classes), 0.0, 0.0, 0.0, 0.0
+    for features, labels in parts:
+        norms = np.linalg.norm(features, axis=1, keepdims=True)
+        norm += norms.sum()
+        if distance == "cosine":
+            features = features / np.maximum(norms, 1e-12)
+        # Squares of two parts are joined as by Chan et al. 1983,
+        # https://doi.org/10.1080/00031305.1983.10483115.
+        mean, before = features.mean(axis=0), counts.sum()
+        share = len(features) / (before + len(features))
+        squares += np.square(features - mean).sum(axis=1).sum()
+        squares += np.square(mean - middle).sum() * share * before
+        middle = middle + (mean - middle) * share
+        found, starts = np.unique(np.sort(labels), return_index=True)
+        own = np.zeros([classes, features.shape[1]])
+        own[found] = np.add.reduceat(features[np.argsort(labels, kind="stable")], starts)
+        sums, counts = sums + own, counts + np.bincount(labels, minlength=classes)
+    means = sums / counts[:, None]
     if distance == "cosine":
         lengths = np.linalg.norm(means, axis=1, keepdims=True)
-        kernel = (means / np.maximum(lengths, 1e-12)).T / (norms.mean() or 1.0)
-        return kernel, np.zeros(len(means))
-    size = np.square(features - features.mean(axis=0)).sum(axis=1).mean() or 1.0
+        kernel = (means / np.maximum(lengths, 1e-12)).T / (norm / counts.sum() or 1.0)
+        return kernel, np.zeros(classes)
+    size = squares / counts.sum() or 1.0
     return 2 * means.T / size, -np.square(means).sum(axis=1) / size

@@ -59,6 +59,12 @@ class Chunk:
         """The places of the rows in the split's order."""
         return slice(self.first, self.first + int(self.weights.shape[0]))
 
+    @property
+    def bytes(self) -> int:
+        """The memory of the inputs and the targets."""
+        arrays = [self.inputs, *keras.tree.flatten(self.targets)]
+        return sum(np.asarray(each).nbytes for each in arrays)
+
 
 class Rows:
     """The rows of a split in large chunks, in memory if they are small enough.
@@ -81,17 +87,21 @@ class Rows:
         self._batches, self._summarized, self._weigh = batches, summarized, weigh
         self._head = head
         self._size = max(1, _CHUNK // head.bytes)
-        held: list[Chunk] | None = []
-        self.count, targets = 0, []
+        self._held: list[Chunk] | None = []
+        self.count = size = 0
         for chunk in self._read():
-            self.count = chunk.rows.stop
+            self.count, size = chunk.rows.stop, size + chunk.bytes
+            if self._held is not None:
+                self._held = [*self._held, chunk] if size <= _MEMORY else None
+
+    @functools.cached_property
+    def targets(self) -> np.ndarray:
+        """All targets, flat, [count, n], in memory together."""
+        found = []
+        for chunk in self:
             columns = [np.asarray(each) for each in keras.tree.flatten(chunk.targets)]
-            targets.append(np.concatenate([each.reshape(len(each), -1) for each in columns], 1))
-            if held is not None:
-                held = [*held, chunk] if self.count * head.bytes <= _MEMORY else None
-        self._held = held
-        self.targets: np.ndarray = np.concatenate(targets)
-        """All targets, flat, [count, n]."""
+            found.append(np.concatenate([each.reshape(len(each), -1) for each in columns], 1))
+        return np.concatenate(found)
 
     def ones(self) -> np.ndarray:
         """Returns float32 [count] of ones: every row counts."""
@@ -140,9 +150,10 @@ class LinearHead:
 
     @property
     def bytes(self) -> int:
-        """The size of the summary of one row."""
+        """The size of the summary of one row, or of its logits if that is larger."""
         sizes = [int(np.prod(each.shape[1:])) for each in keras.tree.flatten(self.model.head.input)]
-        return 4 * sum(sizes)
+        logits: Any = self.layer.output
+        return 4 * max(sum(sizes), int(np.prod(logits.shape[1:])))
 
     def entered(self, summaries: Any) -> tuple[np.ndarray, list[Any]]:
         """Returns `Chunk.inputs` and `Chunk.others` of summaries."""
