@@ -59,6 +59,13 @@ class HubPieces(Tokenizer):
         rows = self.start, self.end, self.padding, self.between, self.lowercase
         return self.vocabulary, *pieces, *rows
 
+    @functools.cached_property
+    def separator(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """A space, where there are pieces with one, and not one before every text."""
+        with tf.init_scope():
+            first, later, both = self._traced(tf.constant(["a", " a", "a a"])).to_list()
+        return " " if first + later == both else ""
+
     @property
     def tracked(self) -> Any:
         """What holds the resources that a SavedModel needs."""
