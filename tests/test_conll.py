@@ -70,6 +70,21 @@ def test_comments_ahead_of_a_sentence_are_no_words(
         sentences(tmp_path, text * 2, word=word, tag=tag).classes()
 
 
+def test_contractions_and_words_left_out_of_conll_u_are_no_words(tmp_path: Path):
+    rows = ["1-2 zum _", "1 zu ADP", "2 dem DET", "3 Markt NOUN", "3.1 geht VERB"]
+    lines = ["\t".join([*row.split(), *"_" * 7]) + "\n" for row in rows]
+    text = "# text = zum Markt\n" + "".join(lines)
+    source = sentences(tmp_path, f"{text}\n{text}", word=1, tag=2)
+    assert tagged(source) == [[("zu", "ADP"), ("dem", "DET"), ("Markt", "NOUN")]] * 2
+    assert source.classes() == ("ADP", "DET", "NOUN")
+    assert source.remarks() == [
+        "4 lines number a contraction, or a word that is not there, and are left out; the first is "
+        "'1-2' in line 2 of words.conll."
+    ]
+    first = sentences(tmp_path, text, tag=2)
+    assert [word for word, _ in tagged(first)[0]] == [row.split()[0] for row in rows]
+
+
 @pytest.mark.parametrize("part", ["\t", " "])
 def test_a_sentence_may_begin_with_the_word_that_begins_comments(part: str, tmp_path: Path):
     source = sentences(tmp_path, f"#{part}O\nx{part}B-a\n\n#{part}O\n")

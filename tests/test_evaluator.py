@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import numpy as np
 import pytest
 from conftest import Tiny, Wordy
@@ -17,6 +18,7 @@ from pipeline.config import Config
 from pipeline.step import Step
 from pipeline.steps import evaluator, exporter, infra_validator
 from tlkeras import spec
+from tlkeras.backbones.hub_text import Gemma
 from tlkeras.data import ingest, records
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
@@ -347,9 +349,9 @@ def test_a_baseline_of_other_classes_is_refused_before_anything_is_measured(
     ("value", "fingerprint", "message"),
     [
         (Wordy(input="text").full(), "", ""),
-        (Wordy(input="text", length=99).full(), "", ""),
+        (Wordy(input="text", length=99).full(), "", "or another length of them"),
         (ToyText().full(), "", "rates other pieces of texts"),
-        (Wordy(input="text").full(), "f00", "or the files of wordy.* have changed since"),
+        (Wordy(input="text").full(), "f00", "the files of wordy.* have changed since"),
         ("gpt2(weights='gone/')", "f00", r"pieces are not known: .*gone/.*--baseline=none"),
     ],
 )
@@ -362,6 +364,21 @@ def test_a_baseline_of_other_pieces_is_refused(
     expected = pytest.raises(ValueError, match=message) if message else contextlib.nullcontext()
     with expected:
         evaluator._require_pieces(tmp_path, Wordy(input="text"))
+
+
+def test_a_baseline_is_compared_where_another_network_reads_as_many_of_the_same_pieces(tmp_path):
+    checkpoints.describe("gemma", tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "other")
+    settings = json.loads((tmp_path / "other" / "config.json").read_text())
+    (tmp_path / "other" / "config.json").write_text(json.dumps({**settings, "rms_norm_eps": 1e-6}))
+    backbone = Gemma(weights=None, configuration=tmp_path / "one", length=16)
+    before = backbone.replace(configuration=tmp_path / "other")
+    asked = {"value": before.full(), "fingerprint": before.fingerprint()}
+    lineage = [{"step": "model", "asked": {"fields": {"backbone": asked}}}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"lineage": lineage}))
+    evaluator._require_pieces(tmp_path, backbone)
+    with pytest.raises(ValueError, match="or another length of them"):
+        evaluator._require_pieces(tmp_path, backbone.replace(length=20))
 
 
 def test_a_model_is_measured_in_float32_also_where_there_is_a_faster_one(

@@ -449,6 +449,21 @@ def test_sentence_pieces_are_those_of_the_package(name, file, frame, shift, tmp_
     assert found["starts"].numpy().tolist() == [*first, *[-1] * (LENGTH - 2)]
 
 
+@pytest.mark.parametrize("name", [*FAMILIES, "preset"])
+def test_words_with_single_spaces_have_the_pieces_of_their_text(name, tmp_path):
+    if name == "preset":
+        name, _ = _qwen_preset(tmp_path)
+        tokenizer = made(name, tmp_path).tokenizer
+    else:
+        checkpoints.describe(name, tmp_path)
+        tokenizer = made(name, None, configuration=tmp_path).tokenizer
+    texts = tf.constant([" ".join(text.split()) for text in TEXTS])
+    # A data set traces it before anything has run.
+    ids, starts = tf.function(lambda texts: tokenizer.words(tf.strings.split(texts), 32))(texts)
+    assert ids.numpy().tolist() == tokenizer(texts, 32).numpy().tolist()
+    assert starts.numpy().max(axis=1).tolist() == [len(text.split()) - 1 for text in TEXTS]
+
+
 BUILT = [name if name == "bert" else pytest.param(name, marks=slow) for name in FAMILIES]
 
 

@@ -229,6 +229,22 @@ def test_a_matrix_of_its_own_rates_the_pieces(tmp_path):
     np.testing.assert_array_equal(backbone.readout(network), tensors["lm_head.weight"].T)
 
 
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_a_file_of_weights_rates_the_pieces_by_their_table_or_not_at_all(is_tied, tmp_path):
+    folders.describe("llama", tmp_path, tie_word_embeddings=is_tied)
+    random = Llama(weights=None, configuration=tmp_path, length=16)
+    network = random.build()
+    table = network.get_layer("token_embedding").embeddings.numpy()
+    np.testing.assert_array_equal(random.readout(network), table.T)
+    network.save_weights(tmp_path / "a.weights.h5")
+    written = random.replace(weights=str(tmp_path / "a.weights.h5"))
+    if is_tied:
+        np.testing.assert_array_equal(written.readout(written.build()), table.T)
+    else:
+        with pytest.raises(ValueError, match=r"a\.weights\.h5 holds no readout, .* the folder"):
+            TransferModel(written, LanguageModeling(), ())
+
+
 def test_networks_that_see_what_comes_are_refused(tmp_path):
     folders.write("bert", tmp_path)
     with pytest.raises(ValueError, match="needs 'next' of the backbone"):

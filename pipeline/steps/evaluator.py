@@ -376,25 +376,25 @@ def _require_classes(version: Path, data: Data) -> None:
 
 
 def _require_pieces(version: Path, backbone: Backbone) -> None:
-    """Raises ValueError unless a pushed version reads texts in the same pieces as a backbone.
+    """Raises ValueError unless a pushed version rates the same pieces of texts as a backbone.
 
-    A text has fewer pieces in a larger vocabulary, each of them less probable.
+    In a larger vocabulary pieces are fewer and less probable; with more before them, they are more.
     """
     (made, *_) = product.made_by("model", manifest(version)["lineage"])
     asked = made["asked"]["fields"]["backbone"]
     if asked["value"] == backbone.full() and asked["fingerprint"] == backbone.fingerprint():
         return
-    before = spec.parse(asked["value"], Backbone)
+    both, empty = (spec.parse(asked["value"], Backbone), backbone), {"text": tf.constant("")}
     try:
-        changed = asked["fingerprint"] != before.fingerprint()
-        alike = before.tokenizer.vocabulary == backbone.tokenizer.vocabulary
+        changed = asked["fingerprint"] != both[0].fingerprint()
+        before, now = ((each.tokenizer, each.preprocess(empty).shape) for each in both)
     except ValueError as error:
         raise ValueError(
-            f"{version} cannot be compared, as its pieces are not known: {error} Give "
-            "--baseline=none."
+            f"{version}: its pieces are not known: {error} Give --baseline=none."
         ) from None
-    if changed or not alike:
+    if changed or before != now:
         raise ValueError(
-            f"{version} rates other pieces of texts, or the files of {asked['value']} have changed "
-            "since, so the two cannot be compared; give --baseline=none, or another --name."
+            f"{version} rates other pieces of texts or another length of them, or the files of "
+            f"{asked['value']} have changed since, so the two cannot be compared; give "
+            "--baseline=none, or another --name."
         )

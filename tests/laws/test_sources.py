@@ -660,3 +660,20 @@ def test_what_tfds_cannot_give_is_told(fields: dict[str, Any], message: str, tmp
     source, _ = _tfds(tmp_path)
     with pytest.raises(ValueError, match=message):
         list(source.replace(**fields).examples())
+
+
+def test_a_split_of_tfds_without_labels_is_left_out_and_told(tmp_path: Path):
+    class TinyContest(_builder()):
+        """The labels of its test split are not published."""
+
+        def _rows(self, split):
+            for key, row in super()._rows(split):
+                yield key, {**row, "label": -1 if split == "test" else row["label"]}
+
+    prepare(tmp_path, 3, TinyContest)
+    source = TFDS("tiny_contest", data_dir=tmp_path)
+    ids = [identity for identity, _ in source.labels()]
+    assert [source.split(identity) for identity in ids] == ["train"] * 3
+    assert [identity for identity, _ in source.between(1, 9)] == ids[1:]
+    _, told = source.remarks()
+    assert told.startswith("The splits test of tiny_contest have no label but -1")

@@ -177,7 +177,7 @@ class HubText(Backbone):
         if not self._is_causal:
             return None
         layer = network.get_layer("token_embedding")
-        if self._folder is not None and self._path is not None and self._path.is_dir():
+        if self._folder is not None and self._path is not None:
             settings = checkpoints.settings(self._folder, self.family.layout)
             if not settings.get("tie_word_embeddings", True):
                 return checkpoints.readout(self._path)

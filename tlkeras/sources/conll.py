@@ -26,6 +26,12 @@ _OUTSIDE = "O"
 # A tag of BIO, BIOES or BILOU: where in an entity the word is, and the type of the entity.
 _SCHEME = re.compile(r"([BIOESLU])(?:-(.+))?")
 
+# Where CoNLL-U has ten columns: numbers of a contraction, whose words follow, or of a word that the
+# text leaves out.
+_CONTRACTED = re.compile(r"\d+[-.]\d+")
+_TEN = 10  # Columns.
+
+_BESIDES = "lines number a contraction, or a word that is not there, and are left out"
 _SEVERAL = "words have several tags, of which several={!r} decides"
 _BEGUN = "entities start with I-, which is read as B-"
 
@@ -36,7 +42,8 @@ class CoNLL(Source, name="conll"):
     In a folder, the files are called train, dev (or valid) and test. Lines without text part
     sentences; lines ahead of one that begin with a # and have other columns than the words are
     comments. Tags of BIO, BIOES and any others are read as they are, but an entity that starts with
-    I- is read as starting with B-. The id of a sentence is a digest of its words.
+    I- is read as starting with B-. Of CoNLL-U, give ``word=1``; lines of contractions, such as 3-4,
+    and of words left out, such as 8.1, are no words. The id of a sentence is a digest of its words.
     """
 
     suffixes = (".conll",)
@@ -173,6 +180,9 @@ def _row(source: CoNLL, line: int, raw: tuple[int, _Lines]) -> Row:
                 f"line {number} has {len(columns)} columns, and column "
                 f"{max(source.word, source.tag)} is to be read; the first is 0"
             ) from None
+        if _is_beside(source, columns):
+            notes.append((_BESIDES, repr(columns[0])))
+            continue
         if not word or not tag:
             raise ValueError(f"line {number} has an empty {'tag' if word else 'word'}")
         several = [each.strip() for each in tag.split(",")]
@@ -185,6 +195,12 @@ def _row(source: CoNLL, line: int, raw: tuple[int, _Lines]) -> Row:
         words.append(word)
         tags.append(tag)
     return Row(index.digest(*words), {"words": words, "tags": tags}, notes=notes)
+
+
+def _is_beside(source: CoNLL, columns: Sequence[str]) -> bool:
+    """Returns whether a line of CoNLL-U is of no word of its own."""
+    is_numbered = len(columns) == _TEN and source.word not in (0, -_TEN)
+    return is_numbered and bool(_CONTRACTED.fullmatch(columns[0]))
 
 
 def _starts_inside(tag: str, before: Sequence[str]) -> bool:

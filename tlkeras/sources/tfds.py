@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 from collections.abc import Callable, Iterator
@@ -27,10 +28,14 @@ def _decoded(value: bytes) -> str:
 _READ: dict[str, Callable[[bytes], Any]] = {"image": bytes, "text": _decoded, "pair": _decoded}
 
 
+_NONE = -1  # The label of an example without one, by the habit of TensorFlow Datasets.
+
+
 class TFDS(Source, name="tfds"):
     """A prepared TensorFlow Datasets data set of labelled pictures or texts, in its own splits.
 
-    Ids are split and number, the same for a version of the data set. It downloads nothing.
+    Ids are split and number, the same for a version of the data set. A split whose labels are all
+    -1, as that of a contest, is left out. It downloads nothing.
     """
 
     name: str  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -85,31 +90,44 @@ class TFDS(Source, name="tfds"):
 
     def remarks(self):
         own = [name for name in self._builder().info.splits if not splits.named(name)]
-        return [f"The splits {spec.listed(own)} of {self.name} are left out."] if own else []
+        told = [f"The splits {spec.listed(own)} of {self.name} are left out."] if own else []
+        if bare := _unlabelled(self, self.fingerprint()):
+            told.append(
+                f"The splits {spec.listed(bare)} of {self.name} have no label but -1, which is "
+                "none, and are left out."
+            )
+        return told
 
     def _rows(self, start: int, stop: int, *keys: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields id and the features of `keys` of examples by number, pictures as encoded bytes."""
-        import tensorflow_datasets as tfds
-
-        builder = self._builder()
-        image = self._inputs(builder).get("image")
-        encoded: Any = {image: tfds.decode.SkipDecoding()} if image in keys else None
+        builder, bare = self._builder(), _unlabelled(self, self.fingerprint())
         before = 0
         for split in filter(splits.named, builder.info.splits):
+            if split in bare:
+                continue
             count = builder.info.splits[split].num_examples
             first, last = (min(max(number - before, 0), count) for number in (start, stop))
             before += count
-            if first == last:
-                continue
-            rows = builder.as_dataset(
-                split=tfds.core.ReadInstruction(split, from_=first, to=last, unit="abs"),
-                decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=encoded),
-                # One shard after the other: the order of the files.
-                read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
-                shuffle_files=False,
-            )
-            for number, row in enumerate(tfds.as_numpy(rows), start=first):
-                yield f"{split}/{number:07d}", row
+            if first < last:
+                yield from self._of_split(builder, split, first, last, *keys)
+
+    def _of_split(
+        self, builder: Any, split: str, first: int, last: int, *keys: str
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields what `_rows` does of a split, by the numbers in it."""
+        import tensorflow_datasets as tfds
+
+        image = self._inputs(builder).get("image")
+        encoded: Any = {image: tfds.decode.SkipDecoding()} if image in keys else None
+        rows = builder.as_dataset(
+            split=tfds.core.ReadInstruction(split, from_=first, to=last, unit="abs"),
+            decoders=tfds.decode.PartialDecoding(dict.fromkeys(keys, True), decoders=encoded),
+            # One shard after the other: the order of the files.
+            read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+            shuffle_files=False,
+        )
+        for number, row in enumerate(tfds.as_numpy(rows), start=first):
+            yield f"{split}/{number:07d}", row
 
     def _inputs(self, builder: Any) -> dict[str, str]:
         """Returns the feature of every input by key: those named, or those that exist."""
@@ -157,3 +175,19 @@ class TFDS(Source, name="tfds"):
                 f"there are {spec.listed([*builder.info.splits])}."
             )
         return builder
+
+
+@functools.lru_cache(maxsize=2)
+def _unlabelled(source: TFDS, stamped: str) -> list[str]:
+    """Returns the splits without a labelled example, found again only after a change."""
+    builder = source._builder()
+    counts = {each: builder.info.splits[each].num_examples for each in builder.info.splits}
+    return [
+        split
+        for split in filter(splits.named, counts)
+        if counts[split]
+        and all(
+            int(row[source.label]) == _NONE
+            for _, row in source._of_split(builder, split, 0, counts[split], source.label)
+        )
+    ]

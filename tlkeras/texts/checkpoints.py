@@ -136,7 +136,16 @@ def load(network: keras.Model, folder: Path, layout: Layout) -> None:
 
 
 def readout(folder: Path) -> np.ndarray:
-    """Returns the matrix that rates the next piece, where it is not the table of the pieces."""
+    """Returns the matrix that rates the next piece, where it is not the table of the pieces.
+
+    Raises:
+        ValueError: It is not there; a file that Keras wrote of a network has none.
+    """
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} holds no readout, and config.json has one of its own (tie_word_embeddings "
+            "is false); set weights to the folder with model.safetensors."
+        )
     return read(folder, tensors(folder), ["lm_head.weight"]).T
 
 

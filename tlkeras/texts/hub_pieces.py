@@ -44,6 +44,28 @@ class HubPieces(Tokenizer):
     lowercase: bool = False
     """Whether letters are made small and lose their marks first."""
 
+    def __eq__(self, other: object) -> bool:
+        """Returns whether another one makes the same rows of all texts."""
+        return isinstance(other, HubPieces) and self._rules == other._rules
+
+    def __hash__(self) -> int:
+        """Returns a number that equal ones have in common."""
+        return hash(self.vocabulary)
+
+    @functools.cached_property
+    def _rules(self) -> tuple[Any, ...]:
+        """What decides the rows; SentencePiece has a file, and byte pairs have merges."""
+        pieces = (getattr(self.tokenizer, name, None) for name in ("proto", "merges"))
+        rows = self.start, self.end, self.padding, self.between, self.lowercase
+        return self.vocabulary, *pieces, *rows
+
+    @functools.cached_property
+    def separator(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """A space, where there are pieces with one, and not one before every text."""
+        with tf.init_scope():
+            first, later, both = self._traced(tf.constant(["a", " a", "a a"])).to_list()
+        return " " if first + later == both else ""
+
     @property
     def tracked(self) -> Any:
         """What holds the resources that a SavedModel needs."""
