@@ -32,7 +32,7 @@ def sha256(path: Path) -> str:
 
 
 def known_sha256(path: Path) -> str:
-    """Returns what `sha256` does, and reads a file of weights once in a process, until it changes.
+    """Returns what `sha256` does; a process reads a file of weights or records again if it changed.
 
     A file whose digest is compared with that of before may be damaged unseen: `sha256` reads it.
     """
@@ -41,7 +41,7 @@ def known_sha256(path: Path) -> str:
     return _known_sha256(path.absolute(), *version)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=2**16)
 def _known_sha256(path: Path, *version: int) -> str:
     return sha256(path)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras import augment, spec
+from tlkeras import augment, files, spec
 from tlkeras.augment import Augment
 from tlkeras.backbone import Backbone, require_read
 from tlkeras.data import reading, records
@@ -102,9 +102,7 @@ class Data:
         """Returns the SHA-256 of a split's records, each file of which is read once a process."""
         digest = hashlib.sha256()
         for path in sorted(self.folder.glob(f"{split}[.-]*")):
-            about = path.stat()
-            version = about.st_ino, about.st_size, about.st_mtime_ns
-            digest.update(_hashed(path.absolute(), *version))
+            digest.update(bytes.fromhex(files.known_sha256(path)))
         return digest.hexdigest()
 
     def steps(self, split: str) -> int:
@@ -336,13 +334,6 @@ class Data:
     def _pair(self, example: dict[str, Any]) -> tuple[Any, Any]:
         inputs = self.backbone.preprocess(example)
         return inputs, self.task.target(example, inputs, len(self.classes))
-
-
-@functools.lru_cache(maxsize=2**16)
-def _hashed(path: Path, *version: int) -> bytes:
-    """Returns the SHA-256 of a file of records; steps of a run have the same ones."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _filled(values: Any) -> Any:
