@@ -32,7 +32,9 @@ class Lineage(Spec, name="lineage"):
     """Tells which products, caches and pushed versions saw an example, and in which split it was.
 
     An example is named by its --id, such as rose/17.jpg, or by a copy of its file. A version of
-    which the store no longer has the examples is named, too: of it nobody can tell.
+    which the store no longer has the examples is named, too: of it nobody can tell. Known are the
+    store, what its log names elsewhere, such as predictions, and the versions in --saved_models; no
+    other folder is searched, such as what `tlkeras validate` wrote.
     """
 
     id: Annotated[str, "The id of an example."] = ""

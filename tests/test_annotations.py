@@ -696,6 +696,14 @@ def test_quotes_keep_commas_and_comments_in_names_of_classes(names, expected, tm
     assert yolo(tmp_path, "", names).classes() == expected
 
 
+def test_a_path_of_windows_in_double_quotes_is_refused_with_its_file(tmp_path):
+    told = r"data\.yaml: \"C:\\Users\\x\" has a backslash.* write single quotes\."
+    with pytest.raises(ValueError, match=told):
+        list(yolo(tmp_path, "", 'path: "C:\\Users\\x"\nnames: [cat]\ntrain: images\n').examples())
+    source = yolo(tmp_path / "single", "", "path: 'C:\\Users\\x'\nnames: [cat]\ntrain: images\n")
+    assert source.classes() == ("cat",) and list(source.examples())
+
+
 def test_lines_of_poses_are_boxes_whose_points_are_not_used(tmp_path):
     text = "1 0.5 0.5 0.25 0.5 0.1 0.1 2 0.9 0.9 0\n0 0.5 0.5 1 1\n"
     source = yolo(tmp_path, text, "kpt_shape: [2, 3]  # of two\nnames: [cat, dog]\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import shutil
 import sys
 import types
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import scanner
 from PIL import Image
@@ -311,6 +313,29 @@ def bad_folder(root: Path) -> Path:
 def test_the_name_of_a_patient_is_in_no_name_of_a_file_that_is_told(patient, name, shown):
     header: Any = types.SimpleNamespace(text={"PatientName": patient, "PatientID": ""}.get)
     assert scans._discreet(name, header) == shown
+
+
+def test_no_name_of_a_patient_is_told_of_whatever_header_can_be_read(tmp_path):
+    folder = shapes(tmp_path / "scans", 2) / "disk"
+    patient = {"PatientName": "Miller^Zoe", "PatientID": "Q-7781"}
+    report = pydicom.dcmread(shipped("rtplan.dcm"))
+    report.PatientName, report.PatientID = patient.values()
+    report.save_as(folder / "miller_report.dcm")
+    scan(folder / "Zoe_rows.dcm", pixels(1), Rows=None, **patient)
+    scan(folder / "Q-7781_ct.dcm", pixels(2), **patient)
+    cut = scan(folder / "MILLER_cut.dcm", pixels(3), **patient)
+    cut.write_bytes(cut.read_bytes()[:-40])
+    shutil.copy(folder / "Q-7781_ct.dcm", folder / "zoe_copy.dcm")
+    source = DICOM(tmp_path / "scans")
+    told = "\n".join([*source.remarks(), *map(str, source._listing.left_out)])
+    for shown in (
+        "left out: …_report.dcm.",
+        "…_rows.dcm (",
+        "…_cut.dcm (",
+        "…_copy.dcm = Q-…_ct.dcm",
+    ):
+        assert shown in told
+    assert not re.search("miller|zoe|7781", told, re.IGNORECASE)
 
 
 def test_files_that_are_no_picture_are_counted_and_named(tmp_path):

@@ -79,6 +79,7 @@ def test_a_datasheet_has_what_the_files_tell_and_what_people_stated():
         ("What was done to them", "They were cut by `split(test=50.0)`."),
         ("What was done to them", "| empty file | 2 |"),
         ("What looks odd", "| outlier | 3 |"),
+        ("Who may have them", "the galleries in `metrics.json` say of them and lay over them"),
         ("Who looks after them", "`tlkeras forget`"),
     ]:
         assert said in section(text, heading)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import struct
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from nibabel.nifti1 import Nifti1Extension
 from PIL import Image
 
 from tlkeras import spec
@@ -209,10 +211,26 @@ def _claim(content: bytearray) -> None:
     content[42:48] = (30_000).to_bytes(2, "little") * 3
 
 
+def _stand_far_behind(content: bytearray) -> None:
+    content[108:112] = struct.pack("<f", 2.0**25)
+
+
+def _say_a_long_extension(content: bytearray) -> None:
+    """The values begin 32 bytes later, behind one that goes far beyond them."""
+    content[108:112] = struct.pack("<f", 384.0)
+    content[348:352] = b"\1\0\0\0" + struct.pack("<ii", 2**25, 6) + b"\0" * 24
+    content += bytes(2**25)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (_claim, "is too large: 54,000,000,000,000 bytes packed, expected at most 536,870,912"),
+        (
+            _stand_far_behind,
+            "is too large: 33,554,432 bytes before its values, expected at most 16",
+        ),
+        (_say_a_long_extension, "is no NIfTI file that can be read (HeaderDataError)"),
         (lambda content: content.__delitem__(slice(360, None)), "has damaged values"),
         (lambda content: content.__delitem__(slice(100, None)), "is no NIfTI file"),
         (lambda content: content.clear(), "is no NIfTI file"),
@@ -224,6 +242,15 @@ def test_a_damaged_file_is_told_in_place_of_its_slices(change, message, tmp_path
     rows = {i: row["image"] for i, row in NIfTI(root).examples() if i.startswith("ill/4")}
     assert rows and all(isinstance(each, ValueError) for each in rows.values())
     assert all(message in str(each) for each in rows.values())
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_a_packed_file_with_an_extension_is_read(kind, tmp_path):
+    made = kind(PLACES.astype(np.int16), np.eye(4))
+    made.header.extensions.append(Nifti1Extension("comment", b"of a study" * 99))
+    nibabel.save(made, tmp_path / "a.nii.gz")
+    found = Volume(tmp_path / "a.nii.gz", "axial")
+    assert found.values(0).tolist() == [[120, 20], [110, 10], [100, 0]]
 
 
 @pytest.mark.parametrize(

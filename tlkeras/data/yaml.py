@@ -29,6 +29,9 @@ def values(bare: Sequence[str], key: str) -> list[str]:
     """Returns the words of a key, from lines without comments: its text, or its list.
 
     A list may be numbered from 0 on; of other numbers there is no word.
+
+    Raises:
+        ValueError: A word is not as its quotes want it.
     """
     start = next((i for i, line in enumerate(bare) if re.match(rf"{key}\s*:", line)), None)
     if start is None:
@@ -61,4 +64,12 @@ def _plain(word: str) -> str:
     """Returns a word without its quotes."""
     if not re.fullmatch(_QUOTED, word):
         return word
-    return word[1:-1].replace("''", "'") if word[0] == "'" else str(ast.literal_eval(word))
+    if word[0] == "'":
+        return word[1:-1].replace("''", "'")
+    try:
+        return str(ast.literal_eval(word))
+    except SyntaxError:
+        raise ValueError(
+            f"{word} has a backslash, which begins an escape in double quotes, and this is none; "
+            "write single quotes."
+        ) from None

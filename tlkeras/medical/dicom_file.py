@@ -48,11 +48,10 @@ class NoPicture(Unusable):
 
 
 class Scan:
-    """An open DICOM file.
+    """An open DICOM file, whose pixels are checked when something is asked of them.
 
     Attributes:
         header: All attributes before the pixels, a pydicom data set.
-        frames: How many pictures the file holds.
     """
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
@@ -65,17 +64,24 @@ class Scan:
         Raises:
             Unusable: What is wrong with the file.
         """
-        self._stream = stream
+        self._stream, self._size = stream, size
         with damage("is no DICOM file that can be read"):
             stream.seek(_MAGIC_PLACE)
             is_marked = stream.read(len(_MAGIC)) == _MAGIC
             stream.seek(0)
             self.header: Any = library().dcmread(stream, stop_before_pixels=True, force=True)
-            self._place = stream.tell()
+            self._end = self._place = stream.tell()  # Of the header; of the pixels' own head.
         if not is_marked and not (self.text("SOPClassUID") and "Rows" in self.header):
             raise Unusable("unsupported format", "is no DICOM file")
-        self._options = self._checked(size)
-        self.frames = cast(int, self._options["number_of_frames"])
+
+    @property
+    def frames(self) -> int:
+        """How many pictures the file holds.
+
+        Raises:
+            Unusable: There are no pixels, or what they need is missing or impossible.
+        """
+        return cast(int, self._options["number_of_frames"])
 
     def value(self, keyword: str, of: Any = None) -> Any:
         """Returns the value of an attribute of the header, or of another data set; None if absent.
@@ -144,12 +150,9 @@ class Scan:
             raise Unusable("damaged", f"has damaged pixels ({type(error).__name__})") from None
         return values, str(found["photometric_interpretation"])
 
-    def _checked(self, size: int) -> dict[str, Any]:
-        """Returns the options of a decoder; leaves the stream behind the head of the pixels.
-
-        Raises:
-            ValueError: There are no pixels, or what they need is missing or impossible.
-        """
+    @functools.cached_property
+    def _options(self) -> dict[str, Any]:
+        """The options of a decoder, see `frames`; the stream is then behind the pixels' head."""
         from pydicom.pixels.utils import as_pixel_options
         from pydicom.uid import UID
 
@@ -186,10 +189,11 @@ class Scan:
         bits = _LEAST_CODED * 8 if is_coded else values * options["bits_allocated"]
         if options["photometric_interpretation"] == "YBR_FULL_422":
             bits = bits * 2 // 3  # Two pixels share their colour.
-        if frames * bits > 8 * (size - self._place):
+        left = self._size - self._place
+        if frames * bits > 8 * left:
             raise Unusable(
                 "truncated",
-                f"is cut short: {size - self._place:,} bytes are left for {frames:,} frames of "
+                f"is cut short: {left:,} bytes are left for {frames:,} frames of "
                 f"{options['rows']} x {options['columns']} pixels",
             )
         return options
@@ -206,14 +210,14 @@ class Scan:
 
         Some files have no VRs although their transfer syntax says so; pydicom reads them, too.
         """
-        self._stream.seek(self._place)
+        self._stream.seek(self._end)
         head = self._stream.read(8)
         if len(head) < 8:
             return "", ""
         keyword = _PIXELS.get(struct.unpack(f"{order}HH", head[:4]), "")
         vr = head[4:6].decode("latin-1")
         vr = vr if vr.isalpha() and vr.isupper() else ""
-        self._place += 12 if vr else 8
+        self._place = self._end + (12 if vr else 8)
         self._stream.seek(self._place)
         return keyword, vr
 

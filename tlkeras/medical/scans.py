@@ -115,27 +115,31 @@ class Listing:
         inside = file.relative_to(self._top).as_posix()
         names = [inside, file.name, file.stem]
         patients: list[str] = []
+        # A header that cannot be read does not say which words of the name to leave out.
+        shown = file.name
         try:
             with dicom_file.opened(file) as scan:
-                entry = self._entry(scan, file, inside)
+                shown = _discreet(file.name, scan)
+                entry = self._entry(scan, file, inside, shown)
                 names, patients = [scan.text("SOPInstanceUID"), *names], [scan.text("PatientID")]
         except NoPicture:
             self._leave(_digest("picture", inside), "no picture", "holds no picture")
-            self._told["hold no picture and are left out"].append(file.name)
+            self._told["hold no picture and are left out"].append(shown)
             return
         except ValueError as error:
             identity, defect = _digest("picture", inside), defects.word(error)
-            entry = Entry(file, file.name, identity, identity, problem=f"{error}", defect=defect)
+            entry = Entry(file, shown, identity, identity, problem=f"{error}", defect=defect)
         if entry is not None:
             self._add_entry(entry, [*filter(None, names)], [*filter(None, patients)])
 
     def _leave(self, shown: str, defect: str, reason: str) -> None:
         self.left_out.append((shown, defect, f"is left out: it {reason}"))
 
-    def _entry(self, scan: Scan, file: Path, inside: str) -> Entry | None:
+    def _entry(self, scan: Scan, file: Path, inside: str, shown: str) -> Entry | None:
         """Returns what a file is but for its target; None if it is another one again."""
+        frames = scan.frames  # What is no picture counts for nothing below.
         uid, patient = scan.text("SOPInstanceUID"), scan.text("PatientID")
-        shown, identity = _discreet(file.name, scan), _digest("picture", uid or inside)
+        identity = _digest("picture", uid or inside)
         if first := self._seen.get(identity):
             self._leave(shown, "copy", f"has the SOPInstanceUID of {first}")
             self._told["repeat the SOPInstanceUID of another and are left out"].append(
@@ -159,7 +163,7 @@ class Listing:
         except ValueError as error:
             problem, defect = f"{error}", defects.word(error)
         return Entry(
-            *(file, shown, identity, group, scan.frames, is_ranged),
+            *(file, shown, identity, group, frames, is_ranged),
             problem=problem,
             defect=defect,
         )

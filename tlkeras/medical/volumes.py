@@ -8,6 +8,8 @@ radiologists look at it. Source: https://nifti.nimh.nih.gov/pub/dist/src/niftili
 from __future__ import annotations
 
 import functools
+import gzip
+import io
 import logging
 import math
 from collections.abc import Sequence
@@ -27,6 +29,11 @@ AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 # A packed volume is in memory as a whole while its slices are read.
 _MOST_PACKED = 2**29
+
+_HEADER = 540  # Bytes of that of NIfTI-2, the longer one.
+
+# So many bytes may stand before the values of a packed file, which nibabel reads to the memory.
+_MOST_BEFORE = 2**24
 
 # Values of a slice: as many as of a frame of DICOM.
 _MOST = 2**25
@@ -50,12 +57,16 @@ class Volume:
         if not file.stat().st_size:
             raise Unusable("empty file", "is an empty file")
         try:
+            if _is_packed(file):
+                _require_small_head(file)
             image: Any = nibabel.load(file)
             places = nibabel.io_orientation(image.affine)
             header, self._data = image.header, image.dataobj
             sides, self._kind = tuple(map(int, image.shape)), image.get_data_dtype()
             self._sizes = [float(size) for size in header.get_zooms()[:3]]
             low, high = float(header["cal_min"]), float(header["cal_max"])
+        except Unusable:
+            raise
         except Exception as error:  # A damaged file makes nibabel raise nearly anything.
             raise Unusable(
                 "damaged", f"is no NIfTI file that can be read ({type(error).__name__})"
@@ -143,7 +154,7 @@ class Volume:
     def _require_small(self, file: Path, sides: Sequence[int], axis: int) -> None:
         """Raises ValueError if a header claims more than its file has, or than memory takes."""
         size = math.prod(sides) * self._kind.itemsize
-        is_packed = file.suffix.lower() == ".gz"
+        is_packed = _is_packed(file)
         if is_packed and size > _MOST_PACKED:
             raise Unusable(
                 "too large",
@@ -156,6 +167,32 @@ class Volume:
             )
         if math.prod(sides) // sides[axis] > _MOST:
             raise Unusable("too large", f"is too large: slices of more than {_MOST:,} values")
+
+
+def _is_packed(file: Path) -> bool:
+    return file.suffix.lower() == ".gz"
+
+
+def _require_small_head(file: Path) -> None:
+    """Raises an error unless little stands before the values of a packed file, and ends there.
+
+    Unpacked it may be a thousand times as long, and an extension of a header says its own length.
+    """
+    nibabel = library()
+    with gzip.open(file) as packed:
+        start = packed.read(_HEADER)
+        for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header):
+            if kind.may_contain_header(start):
+                header = kind(start[: kind.template_dtype.itemsize], check=False)
+                before = int(header["vox_offset"])
+                if before > _MOST_BEFORE:
+                    raise Unusable(
+                        "too large",
+                        f"is too large: {before:,} bytes before its values, expected at most "
+                        f"{_MOST_BEFORE:,}; unpack it",
+                    )
+                rest = packed.read(max(0, before - len(start)))
+                kind.from_fileobj(io.BytesIO(start + rest))
 
 
 def _stored_axes(places: np.ndarray, axis: int) -> tuple[int, int, int]:

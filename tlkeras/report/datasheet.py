@@ -51,8 +51,9 @@ def datasheet(evidence: Evidence) -> str:
 
 
 _PUSHED = (
-    "A pushed version holds none of the examples, but for those that its `report.html` shows and "
-    "the numbers in `reference.json` and `reference.npy`. The store of the runs holds all of them."
+    "A pushed version holds none of the examples, but for those that its `report.html` shows, what "
+    "the galleries in `metrics.json` say of them and lay over them, such as true masks, and the "
+    "numbers in `reference.json` and `reference.npy`. The store of the runs holds all of them."
 )
 _ERASURE = (
     "`tlkeras lineage` tells which products and versions saw an example. `tlkeras forget` removes "

@@ -91,14 +91,14 @@ class YOLO(Source, name="yolo"):
             written = lines.whole(self._settings).splitlines()
             names = [line.strip() for line in written if line.strip()]
         else:
-            names = yaml.values(self._written, "names")
+            names = self._values("names")
         if not names or not all(names):
             raise ValueError(
                 f"{self._settings} names no classes, expected names: [cat, dog] or a list below it."
             )
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{self._settings} names the class {twice[0]!r} twice.")
-        for count in yaml.values(self._written, "nc"):
+        for count in self._values("nc"):
             if count.isdecimal() and int(count) != len(names):
                 raise ValueError(
                     f"{self._settings} names {len(names)} classes, and its nc is {count}."
@@ -112,10 +112,17 @@ class YOLO(Source, name="yolo"):
             return []
         return yaml.lines(lines.whole(self._settings))
 
+    def _values(self, key: str) -> list[str]:
+        """Returns the words of a key of ``data.yaml``, see `yaml.values`."""
+        try:
+            return yaml.values(self._written, key)
+        except ValueError as error:
+            raise ValueError(f"{self._settings}: {error}") from None
+
     @functools.cached_property
     def _points(self) -> int:
         """How many numbers of points of a pose stand behind a box; 0 if there are no points."""
-        shape = yaml.values(self._written, "kpt_shape")
+        shape = self._values("kpt_shape")
         if not all(map(str.isdecimal, shape)) or len(shape) not in (0, 2):
             raise ValueError(
                 f"{self._settings} has the kpt_shape {shape}, expected two numbers such as [17, 3]."
@@ -129,10 +136,10 @@ class YOLO(Source, name="yolo"):
         As in Ultralytics, ``../train/images`` may mean ``train/images``.
         """
         found, lost, top = [], [], self._top
-        bases = [*(top / written for written in yaml.values(self._written, "path")), top]
+        bases = [*(top / written for written in self._values("path")), top]
         for key in yaml.keys(self._written):
             split = splits.named(key)
-            for written in filter(None, yaml.values(self._written, key) if split else ()):
+            for written in filter(None, self._values(key) if split else ()):
                 texts = (written, written.removeprefix("../"))
                 places = [Path(os.path.normpath(base / text)) for base in bases for text in texts]
                 there = (each for each in places if each.is_relative_to(top) and each.exists())
