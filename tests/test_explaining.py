@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from typing import Any
 
 import checkpoints
@@ -238,6 +239,20 @@ def test_the_weights_of_sentence_pieces_add_up_to_what_the_words_change(name, tm
     assert (found.weights[0] != 0).all()
     change = float(found.chosen.values[0, 0]) - found.without[0]
     assert found.weights[0].sum() == pytest.approx(change, abs=1e-3)
+
+
+def test_without_padding_a_piece_that_no_text_holds_stands_for_a_word(tmp_path):
+    checkpoints.describe("gpt2", tmp_path)
+    vocabulary = json.loads((tmp_path / "vocab.json").read_text())
+    first, end = next(iter(vocabulary)), len(vocabulary) - 1
+    order = [piece for piece in vocabulary if piece != first] + [first]
+    (tmp_path / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(order)}))
+    backbone = hub_text("gpt2", weights=None, configuration=tmp_path)
+    model = TransferModel(backbone, Classification(), ("bad", "good"), seed=0)
+    inputs = backbone.preprocess({"text": tf.constant(["a rain in spain"])})
+    (found,) = Pieces(model)([["a rain in spain"]], inputs)
+    bare = model.full(tf.where(inputs >= 0, end, inputs)).numpy()[0]
+    assert found.without[0] == pytest.approx(bare[int(found.chosen.labels[0, 0])], abs=1e-5)
 
 
 def test_words_without_a_piece_have_no_weight_and_no_mark(weigh):

@@ -4,7 +4,8 @@ The path runs from a text without its words to the text, on a straight line betw
 of their pieces. A word has the integral of the gradient along it, times what it changes (integrated
 gradients, Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365). So the weights of all words
 add up to what they change in the output, but for the error of the quadrature. A text without its
-words has the same length: the piece of padding stands for each of theirs, and is not masked.
+words has the same length: the piece of padding stands for each of theirs, and is not masked; of a
+network without one, a piece that ends texts, which no text spells out.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tlkeras.explaining.chosen import Chosen
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import folding, graph, lengths
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.texts import sampling
 
 STEPS = 24
 """Points of the quadrature of Gauss and Legendre."""
@@ -56,6 +58,7 @@ class Pieces:
     def __init__(self, model: TransferModel, most: int = 1) -> None:
         """Cuts a model that reads texts, to explain `most` numbers of each at most."""
         self._model, self._most, body = model, most, model.body
+        self._none = _none(model.backbone.tokenizer)
         embedded = _embedded(body)
         self._before = keras.Model(body.input, embedded)
         self._rest = graph.segment(body, [*body.inputs, *embedded], body.output)
@@ -84,7 +87,7 @@ class Pieces:
         inputs = lengths.shortened(backbone, inputs)
         ids = _ids(inputs)
         owners = owners[: ids.shape[1]]
-        empty = tf.where(owners[None] >= 0, max(backbone.tokenizer.padding_id, 0), ids)
+        empty = tf.where(owners[None] >= 0, self._none, ids)
         bare = {**inputs, "token_ids": empty} if isinstance(inputs, Mapping) else empty
         pieces, without, found = self._integrated(inputs, bare)
         weights = np.zeros([len(pieces), len(words)], np.float32)
@@ -146,6 +149,13 @@ def _embedded(body: keras.Model) -> list[Any]:
 
 def _ids(inputs: Any) -> Any:
     return inputs["token_ids"] if isinstance(inputs, Mapping) else inputs
+
+
+def _none(tokenizer: Any) -> int:
+    """Returns the piece that stands for those of words that are not there."""
+    if tokenizer.padding_id >= 0:
+        return tokenizer.padding_id
+    return next((i for i, piece in enumerate(tokenizer.vocabulary) if piece in sampling.ENDS), 0)
 
 
 def words(text: Text) -> Sequence[str]:
