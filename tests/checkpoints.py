@@ -103,6 +103,10 @@ def _sentence_pieces(file: str, *, more: int = 0, **options: Any) -> Callable[[P
     return write
 
 
+# The published tokenizers of decoders keep all white space.
+_AS_WRITTEN = {"remove_extra_whitespaces": False, "normalization_rule_name": "identity"}
+
+
 def _linear(name: str, inputs: int, outputs: int) -> dict[str, Sequence[int]]:
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
@@ -595,7 +599,7 @@ FAMILIES = {
     "llama": Family(
         {**_LLAMA_CONFIG, "rope_scaling": _LLAMA3},
         _decoder_shapes(1, WIDTH // HEADS, bias=False),
-        _sentence_pieces("tokenizer.model", unk_id=0, bos_id=1, eos_id=2),
+        _sentence_pieces("tokenizer.model", unk_id=0, bos_id=1, eos_id=2, **_AS_WRITTEN),
         llama,
     ),
     "qwen": Family(
@@ -625,8 +629,7 @@ FAMILIES = {
             bos_piece="<bos>",
             unk_piece="<unk>",
             add_dummy_prefix=False,
-            remove_extra_whitespaces=False,
-            normalization_rule_name="identity",
+            **_AS_WRITTEN,
         ),
         gemma,
     ),

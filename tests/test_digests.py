@@ -31,7 +31,7 @@ VERSIONS = "tlkeras.files pipeline.product pipeline.version"
 JUDGED = f"""
 {MODEL} {VERSIONS} tlkeras.measures.measures
 tlkeras.explaining.explanation tlkeras.explaining.chosen tlkeras.explaining.maps
-tlkeras.explaining.pieces tlkeras.model.pyramid tlkeras.images.heat
+tlkeras.explaining.pieces tlkeras.texts.sampling tlkeras.model.pyramid tlkeras.images.heat
 tlkeras.measures.domains tlkeras.measures.estimates tlkeras.measures.parity
 tlkeras.measures.groups tlkeras.data.groups tlkeras.kinds.group
 tlkeras.measures.calibration tlkeras.measures.conformal

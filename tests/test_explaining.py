@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+from typing import Any
 
+import checkpoints
 import numpy as np
 import pytest
+from checkpoints import FAMILIES
 from conftest import Tiny
 from PIL import Image
 from toy_text import ToyText
 
+from tlkeras import spec
+from tlkeras.backbone import Backbone
 from tlkeras.explaining import explanation, pieces
 from tlkeras.explaining.maps import Places
 from tlkeras.explaining.pieces import Pieces
@@ -27,6 +33,11 @@ from tlkeras.tasks.tagging import Tagging
 from tlkeras.texts.bytepairs import LETTERS, BytePairs
 
 TEXT = "so  the good soup\nwas bad fine sour"
+
+
+def hub_text(name: str, **fields: Any) -> Any:
+    member: Any = spec.names(Backbone)[name]
+    return member(length=24, **fields)
 
 
 def noise(count: int, size: int = 32) -> np.ndarray:
@@ -199,6 +210,49 @@ def test_a_word_owns_its_pieces_with_and_without_a_space_before_it(texts, owners
     ids = [tokenizer(part, 8).numpy() for part in parts]
     row = np.concatenate([each[each >= 0] for each in ids])
     assert pieces._owners(tokenizer, [texts], row[None]).tolist() == [owners]
+
+
+SPREAD = " a rain\nin  spain, rain\n\n\ta in"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_word_of_a_text_owns_pieces_wherever_it_stands(name, tmp_path):
+    checkpoints.describe(name, tmp_path)
+    backbone = hub_text(name, weights=None, configuration=tmp_path)
+    tokenizer: Any = backbone.tokenizer
+    ids = backbone.preprocess({"text": tf.constant([SPREAD, "", "rain"])}).numpy()
+    found, empty, one = pieces._owners(tokenizer, [[SPREAD], [""], ["rain"]], ids)
+    assert [*dict.fromkeys(found[found >= 0].tolist())] == [*range(7)]
+    assert (empty == -1).all() and set(one.tolist()) == {-1, 0}
+
+
+@pytest.mark.parametrize("name", ["gemma", "llama"])
+def test_the_weights_of_sentence_pieces_add_up_to_what_the_words_change(name, tmp_path):
+    checkpoints.write(name, tmp_path)
+    backbone = hub_text(name, weights=str(tmp_path))
+    model = TransferModel(backbone, Classification(), ("bad", "good"), seed=0)
+    for layer in model.body.layers:
+        if "embedding" not in layer.name:  # Smooth enough for the quadrature.
+            layer.set_weights([0.5 * each for each in layer.get_weights()])
+    inputs = backbone.preprocess({"text": tf.constant([SPREAD])})
+    (found,) = Pieces(model)([[SPREAD]], inputs)
+    assert (found.weights[0] != 0).all()
+    change = float(found.chosen.values[0, 0]) - found.without[0]
+    assert found.weights[0].sum() == pytest.approx(change, abs=1e-3)
+
+
+def test_without_padding_a_piece_that_no_text_holds_stands_for_a_word(tmp_path):
+    checkpoints.describe("gpt2", tmp_path)
+    vocabulary = json.loads((tmp_path / "vocab.json").read_text())
+    first, end = next(iter(vocabulary)), len(vocabulary) - 1
+    order = [piece for piece in vocabulary if piece != first] + [first]
+    (tmp_path / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(order)}))
+    backbone = hub_text("gpt2", weights=None, configuration=tmp_path)
+    model = TransferModel(backbone, Classification(), ("bad", "good"), seed=0)
+    inputs = backbone.preprocess({"text": tf.constant(["a rain in spain"])})
+    (found,) = Pieces(model)([["a rain in spain"]], inputs)
+    bare = model.full(tf.where(inputs >= 0, end, inputs)).numpy()[0]
+    assert found.without[0] == pytest.approx(bare[int(found.chosen.labels[0, 0])], abs=1e-5)
 
 
 def test_words_without_a_piece_have_no_weight_and_no_mark(weigh):

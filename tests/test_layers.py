@@ -58,9 +58,9 @@ tlkeras.measures.classification tlkeras.measures.multilabel tlkeras.measures.reg
 tlkeras.measures.tagging tlkeras.measures.segmentation
 tlkeras.measures.average_precision tlkeras.measures.detection
 tlkeras.measures.language_modeling tlkeras.measures.retrieval
+tlkeras.texts.sampling
 tlkeras.explaining.chosen tlkeras.explaining.maps tlkeras.explaining.pieces
 tlkeras.explaining.explanation
-tlkeras.texts.sampling
 tlkeras.losses.detection tlkeras.losses.language_modeling tlkeras.losses.regression
 tlkeras.losses.retrieval tlkeras.losses.segmentation tlkeras.losses.tagging
 tlkeras.training.adapters tlkeras.training.worst_cell tlkeras.training.balance

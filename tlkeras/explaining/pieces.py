@@ -4,7 +4,8 @@ The path runs from a text without its words to the text, on a straight line betw
 of their pieces. A word has the integral of the gradient along it, times what it changes (integrated
 gradients, Sundararajan et al. 2017, https://arxiv.org/abs/1703.01365). So the weights of all words
 add up to what they change in the output, but for the error of the quadrature. A text without its
-words has the same length: the piece of padding stands for each of theirs, and is not masked.
+words has the same length: the piece of padding stands for each of theirs, and is not masked; of a
+network without one, a piece that ends texts, which no text spells out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import difflib
 import functools
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +24,15 @@ from tlkeras.explaining.chosen import Chosen
 from tlkeras.frameworks import keras, tf
 from tlkeras.model import folding, graph, lengths
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.texts import sampling
 
 STEPS = 24
 """Points of the quadrature of Gauss and Legendre."""
 
 Text = str | Sequence[str]
 """A text, or its words."""
+
+_WORD = re.compile(r"\S+")
 
 
 class Weighed(NamedTuple):
@@ -54,6 +58,7 @@ class Pieces:
     def __init__(self, model: TransferModel, most: int = 1) -> None:
         """Cuts a model that reads texts, to explain `most` numbers of each at most."""
         self._model, self._most, body = model, most, model.body
+        self._none = _none(model.backbone.tokenizer)
         embedded = _embedded(body)
         self._before = keras.Model(body.input, embedded)
         self._rest = graph.segment(body, [*body.inputs, *embedded], body.output)
@@ -82,7 +87,7 @@ class Pieces:
         inputs = lengths.shortened(backbone, inputs)
         ids = _ids(inputs)
         owners = owners[: ids.shape[1]]
-        empty = tf.where(owners[None] >= 0, max(backbone.tokenizer.padding_id, 0), ids)
+        empty = tf.where(owners[None] >= 0, self._none, ids)
         bare = {**inputs, "token_ids": empty} if isinstance(inputs, Mapping) else empty
         pieces, without, found = self._integrated(inputs, bare)
         weights = np.zeros([len(pieces), len(words)], np.float32)
@@ -146,69 +151,102 @@ def _ids(inputs: Any) -> Any:
     return inputs["token_ids"] if isinstance(inputs, Mapping) else inputs
 
 
+def _none(tokenizer: Any) -> int:
+    """Returns the piece that stands for those of words that are not there."""
+    if tokenizer.padding_id >= 0:
+        return tokenizer.padding_id
+    return next((i for i, piece in enumerate(tokenizer.vocabulary) if piece in sampling.ENDS), 0)
+
+
 def words(text: Text) -> Sequence[str]:
     """Returns the words of a text, which white space parts."""
-    return re.findall(r"\S+", text) if isinstance(text, str) else text
+    return _WORD.findall(text) if isinstance(text, str) else text
 
 
 def _owners(tokenizer: Any, texts: Sequence[Sequence[Text]], ids: np.ndarray) -> np.ndarray:
     """Returns the word of every piece, int32 [b, length]; -1 of special pieces and of padding.
 
-    The pieces of the words alone are found again, in order, among those of the text.
+    The pieces of the texts alone are found again, in order, among those of the example.
     """
     owners, length = np.full(ids.shape, -1, np.int32), ids.shape[1]
-    begin, *_, end = tokenizer.frame(1)
-    runs = [_runs(each, length) for each in texts]
-    if not (every := [run.words for run in itertools.chain(*runs)]):
-        return owners
-    room = length + len(begin) + len(end)
-    found = tokenizer.words(tf.ragged.constant(every, dtype=tf.string), room)
-    rows = zip(*map(np.asarray, found), strict=True)
-    for row, whole, each in zip(owners, ids, runs, strict=True):
-        alone, known = [], []
-        for run, (own, begun) in zip(each, rows, strict=False):
-            own, begun = own[len(begin) :], begun[len(begin) :]
-            count = int((own != tokenizer.padding_id).sum()) - len(end)
-            places = np.maximum.accumulate(np.where(begun >= 0, np.arange(len(begun)), 0))[:count]
-            alone += own[:count].tolist()
-            known += np.asarray(run.numbers)[begun[places]].tolist()
+    parts = [[_parts(text, length) for text in each] for each in texts]
+    found = _pieces(tokenizer, [*itertools.chain(*parts)], length)
+    for row, whole, each in zip(owners, ids, texts, strict=True):
+        alone, known, first = [], [], 0
+        for text in each:
+            own, numbers = next(found)
+            alone += own.tolist()
+            known += np.where(numbers >= 0, numbers + first, -1).tolist()
+            first += len(words(text))
         matcher = difflib.SequenceMatcher(None, alone, whole.tolist(), autojunk=False)
         for here, there, size in matcher.get_matching_blocks():
             row[there : there + size] = known[here : here + size]
     return owners
 
 
-class _Run(NamedTuple):
-    """Words of a text with one space between them, and the number of each in the example.
+class _Part(NamedTuple):
+    """What stands in a text between two words with one space alone between them.
 
-    An empty word without a number stands for a space before the first one.
+    Attributes:
+        text: Without these two spaces.
+        words: Where each word begins, a space directly before it included, and where it ends.
     """
 
-    words: list[str]
-    numbers: list[int]
+    text: str
+    words: Sequence[tuple[int, int]]
+
+    def cuts(self) -> list[int]:
+        """Returns the places inside where a word begins or ends."""
+        return sorted({*itertools.chain(*self.words)} - {0, len(self.text)})
 
 
-def _runs(texts: Sequence[Text], most: int) -> list[_Run]:
-    """Returns the first words of the texts of an example.
+def _parts(text: Text, most: int) -> list[_Part]:
+    """Returns the parts of a text.
 
-    Some tokenizers read another piece behind a space than behind a line break. There are no more
-    words of a text than have a piece each, so that a long text takes no longer.
+    There are no more words than have a piece each, so that a long text takes no longer.
     """
-    runs: list[_Run] = []
-    first = 0
-    for text in texts:
-        for number, (word, is_spaced) in enumerate(_spaced(text, most), start=first):
-            if number == first or not is_spaced:
-                runs.append(_Run([""] * is_spaced, [-1] * is_spaced))
-            runs[-1].words.append(word)
-            runs[-1].numbers.append(number)
-        first += len(words(text))
-    return runs
-
-
-def _spaced(text: Text, most: int) -> list[tuple[str, bool]]:
-    """Returns the first words of a text, and whether a space stands directly before each."""
     if not isinstance(text, str):
-        return [(word, place > 0) for place, word in enumerate(text[:most])]
-    found = itertools.islice(re.finditer(r"\S+", text), most)
-    return [(each[0], text[max(each.start() - 1, 0) : each.start()] == " ") for each in found]
+        return [_Part(word, [(0, len(word))]) for word in text[:most]]
+    parts: list[_Part] = []
+    begin, end, found = 0, 0, []
+    for match in itertools.islice(_WORD.finditer(text), most):
+        if found and text[end : match.start()] == " ":
+            parts.append(_Part(text[begin:end], found))
+            begin, found = match.start(), []
+        start, end = match.span()
+        is_spaced = start > begin and text[start - 1] == " "
+        found.append((start - is_spaced - begin, end - begin))
+    return [*parts, _Part(text[begin:end], found)] if found else []
+
+
+def _pieces(
+    tokenizer: Any, texts: Sequence[Sequence[_Part]], most: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the first pieces of every text and the number of the word of each, -1 if none.
+
+    A word in the middle of a part has the pieces by which there are more up to its end than up to
+    its beginning: alone it may have others, as some tokenizers put a space before a text. A piece
+    of several words is the first one's.
+    """
+    rows: list[list[str]] = []
+    for parts in texts:
+        rows.append([part.text for part in parts])
+        for number, part in enumerate(parts):
+            # Behind an empty word there is a space before a part as in its text.
+            rows += [[""] * (number > 0) + [part.text[:cut]] for cut in part.cuts()]
+    begin, *_, end = tokenizer.frame(1)
+    given = tf.ragged.constant(rows, dtype=tf.string, ragged_rank=1)
+    ids, begun = map(np.asarray, tokenizer.words(given, most + len(begin) + len(end)))
+    counts = (ids != tokenizer.padding_id).sum(axis=1) - len(begin) - len(end)
+    found = zip(ids[:, len(begin) :], begun[:, len(begin) :], counts.tolist(), strict=True)
+    for parts in texts:
+        own, starts, count = next(found)
+        part_of, known, first = np.maximum.accumulate(starts[:count]), np.full(count, -1), 0
+        for number, part in enumerate(parts):
+            here = np.flatnonzero(part_of == number)
+            at = {0: 0, len(part.text): len(here)}
+            at |= {cut: next(found)[2] for cut in part.cuts()}
+            for word, (start, stop) in reversed([*enumerate(part.words, start=first)]):
+                known[here[at[start] : at[stop]]] = word
+            first += len(part.words)
+        yield own[:count], known

@@ -12,7 +12,7 @@ from tlkeras.model import folding
 if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
 
-_ENDS = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>")
+ENDS = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>")
 """Pieces that end a text, of the families that there are."""
 
 
@@ -23,7 +23,7 @@ class Sampler:
         """Takes a model of `LanguageModeling`."""
         self._backbone, self._logits = model.backbone, _logits(model)
         self._tokenizer: Any = model.backbone.tokenizer
-        ends = {*_ENDS, self._tokenizer.start} - {""}
+        ends = {*ENDS, self._tokenizer.start} - {""}
         pieces = enumerate(self._tokenizer.vocabulary)
         self._ends = {i for i, piece in pieces if piece in ends}
 
