@@ -16,7 +16,7 @@ from conftest import Tiny, Wordy, weights_of
 from pipeline import fresh
 from pipeline.config import Config
 from pipeline.steps import infra_validator
-from tlkeras import spec
+from tlkeras import hardware, spec
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.aligned import Aligned
 from tlkeras.backbones.towers import Towers
@@ -387,7 +387,7 @@ def test_what_cannot_be_aligned_is_refused_before_training(data, recorded, tmp_p
         TransferModel(Tiny(), Retrieval(), ())
     model = TransferModel(TOWERS, plain.task, ())
     for size, message in (
-        (1, "--batch_size is 1, and align compares the pairs of a batch; use at least 2"),
+        (1, "--batch_size is 1, and retrieval compares the examples of a batch; use at least 2"),
         (400, r"\d+ training pairs are too few for a batch of 400"),
     ):
         few = Data(recorded, TOWERS, plain.task, size)
@@ -396,6 +396,19 @@ def test_what_cannot_be_aligned_is_refused_before_training(data, recorded, tmp_p
     locked = spec.parse("align(phases=[phase(unfreeze=['picture_block2'])])", Recipe)
     with pytest.raises(ValueError, match=r"align\.locked is 'picture', but phase\.unfreeze names"):
         locked.fit(model, plain, tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("recipe", ["align", "fine_tune"])
+def test_several_devices_that_would_compare_only_their_own_pairs_are_refused(
+    recipe, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(hardware, "replicas", lambda: 2)
+    model = TransferModel(data.backbone, data.task, data.classes)
+    with pytest.raises(
+        ValueError, match=r"retrieval compares .* each of 2 devices has a part; use"
+    ):
+        spec.parse(f"{recipe}({SHORT})", Recipe).fit(model, data, tmp_path)
     assert not [*tmp_path.iterdir()]
 
 
