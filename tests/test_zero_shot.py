@@ -16,6 +16,7 @@ from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.kinds.image import Image as ImageKind
+from tlkeras.measures import measures
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.recipes import zero_shot
@@ -235,6 +236,23 @@ def test_a_share_of_the_classes_is_drawn_by_the_seed():
     assert [each.sum() for each in drawn] == [4, 4, 4]
     np.testing.assert_array_equal(drawn[0], drawn[1])
     assert not np.array_equal(drawn[0], drawn[2])
+
+
+@pytest.mark.parametrize("share", [0.001, 0.08, 0.1, 0.9])
+def test_every_share_hides_a_class(share):
+    assert hidden_classes(share, [f"c{number}" for number in range(5)], 0).any()
+
+
+def test_hidden_classes_are_named_by_the_fit_and_in_the_report(coloured, tmp_path, capsys):
+    model = TransferModel(Tiny(), Classification(), coloured.classes)
+    text = "zero_shot(text=starter_text(length=16), unseen={})"
+    recipe = spec.parse(text.format(0.05), Recipe)
+    recipe.fit(model, coloured, tmp_path / "hidden")
+    (table,) = map(measures.parsed_view, recipe.views(tmp_path / "hidden"))
+    ((name,),) = table.rows
+    assert [name] == [*np.array(coloured.classes)[hidden_classes(0.05, coloured.classes, 0)]]
+    assert f"hidden classes: {name}\n" in capsys.readouterr().out
+    assert not spec.parse(text.format("[]"), Recipe).views(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
