@@ -39,6 +39,8 @@ class ZeroShot(Recipe, name="zero_shot"):
     report names them.
     """
 
+    names_suffice = True
+
     prompts: tuple[str, ...] = ("a photo of a {}.",)
     text: Backbone | None = None
     unseen: float | tuple[str, ...] = ()
