@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn
 from pipeline import flags, store
 from pipeline import trial as trials
 from pipeline.config import Config
-from pipeline.option import Option
+from pipeline.option import Option, written
 from pipeline.ranges import Range, Template
 from pipeline.step import Step
 from pipeline.steps import example_gen
@@ -65,7 +65,7 @@ class Trial:
 
 
 @Step
-def search(out: Path, *, found: str) -> None:
+def search(out: Path, *, found: str, training: str) -> None:
     """Searches the ranges in --recipe, --backbone, --task and --batch_size.
 
     A range stands where a value stands: log(1e-5, 1e-2) and uniform(0, 0.5) are numbers between two
@@ -78,7 +78,7 @@ def search(out: Path, *, found: str) -> None:
     best = best_of(rows)
     content = {"best": best.flags, "measure": best.measure, "value": best.value}
     files.write_json(out / FILE, {**content, "trials": [dataclasses.asdict(row) for row in rows]})
-    (out / REPORT).write_text(report(rows), encoding="utf-8")
+    (out / REPORT).write_text(report(rows, training), encoding="utf-8")
 
 
 PIPELINE = (example_gen.examples, trials.trial, search)
@@ -109,10 +109,12 @@ def main(templates: Mapping[str, Template], config: Config, settings: Settings) 
         )
     _require_one_metric(ends, info.classes)
     rows = [*_trials(optuna, templates, config, settings, place, products)]
-    made = place.make(search, {"found": json.dumps([dataclasses.asdict(row) for row in rows])}, {})
     best = best_of(rows)
+    training = training_of(best, config)
+    found = json.dumps([dataclasses.asdict(row) for row in rows])
+    made = place.make(search, {"found": found, "training": training}, {})
     print("\n" + terminal.table(*table(rows)))
-    print(f"\nBest {best.measure}: {page.number(best.value)}, with\n  {as_flags(best)}")
+    print(f"\nBest {best.measure}: {page.number(best.value)}, by\n  {training}")
     print(f"\nReport: {made / REPORT}")
     return 0
 
@@ -229,6 +231,19 @@ def as_flags(row: Trial) -> str:
     return " ".join(f"--{name}={shlex.quote(text)}" for name, text in row.flags.items())
 
 
+def training_of(row: Trial, config: Config) -> str:
+    """Returns the line for a shell that trains as a trial did, on the data of the search."""
+    chosen = _config(config, row.flags)
+    # Where the store lies changes no training, so the page is the same everywhere.
+    options = [option for option in Option.of(Config) if option.name != "root"]
+    texts = {
+        option.name: written(getattr(chosen, option.name))
+        for option in options
+        if option.name in SEARCHED or getattr(chosen, option.name) != option.default
+    }
+    return terminal.quoted(["tlkeras", *(f"--{name}={text}" for name, text in texts.items())])
+
+
 def table(rows: Sequence[Trial]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
     """Returns a row for each trial, and the names of the columns."""
     cells = [
@@ -244,8 +259,8 @@ def table(rows: Sequence[Trial]) -> tuple[list[tuple[str, ...]], tuple[str, ...]
     return cells, ("trial", *rows[0].values, rows[0].measure, "epochs", "stopped")
 
 
-def report(rows: Sequence[Trial]) -> str:
-    """Returns a page with the best flags, a picture and a table of all trials."""
+def report(rows: Sequence[Trial], training: str) -> str:
+    """Returns a page with the line that trains as the best, a picture and a table of all trials."""
     best = best_of(rows)
     cells, columns = table(rows)
     values = [(number, row.value) for number, row in enumerate(rows, start=1)]
@@ -262,9 +277,7 @@ def report(rows: Sequence[Trial]) -> str:
     return page.page(
         "Search",
         {
-            "Best": page.joined(
-                [page.element("p", told), page.element("pre", f"tlkeras {as_flags(best)}")]
-            ),
+            "Best": page.joined([page.element("p", told), page.element("pre", training)]),
             "Trials": page.joined(
                 [
                     page.side_by_side(picture),

@@ -1,7 +1,9 @@
 """Ranges in flags, and the search in them."""
 
+import html
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -196,6 +198,17 @@ def test_the_bar_is_that_of_optunas_successive_halving():
         earlier.append(scores)
     assert {len(scores) for scores in earlier} == {1, 2, 3, 4}
     assert trial.rungs(30) == [1, 3, 9, 27] and trial.rungs(2) == [1]
+
+
+def test_the_line_on_the_page_is_the_whole_training(pictures, tmp_path):
+    config = config_of(tmp_path, pictures, seed=3, precision="mixed_bfloat16")
+    flag = "fine_tune(phases=[phase(epochs=2, clip=0.5)])"
+    row = search.Trial({"recipe": "0.5"}, {"recipe": flag}, "val_accuracy", [-0.9], {}, 2, "")
+    shown = search.report([row], search.training_of(row, config))
+    (line,) = re.findall(r"<pre>(.*?)</pre>", shown, re.DOTALL)
+    program, *words = shlex.split(html.unescape(line))
+    (found,) = flags.parser(Config, values=absl_flags.FlagValues())([program, *words])
+    assert found == config.replace(recipe=spec.parse(flag, Recipe), root=Config().root)
 
 
 def searched(config, count=3):
