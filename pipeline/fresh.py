@@ -29,6 +29,9 @@ from tlkeras.kind import Kind
 WARM_UP, TIMED = 5, 50
 """Calls with one example at a time: the first ones are not timed."""
 
+LEAST, LONGEST = 5, 20.0
+"""After so many seconds no further call is made, but for so many and one before them."""
+
 # Elsewhere the libraries of the system forbid it.
 _START = "forkserver" if sys.platform == "linux" else "spawn"
 
@@ -86,7 +89,10 @@ class Loaded:
         return self._process.submit(_called, *self._key, kinds, examples)
 
     def timed(self, inputs: Any) -> dict[str, float]:
-        """Returns the median and the 95th percentile, in milliseconds, of one example at a time."""
+        """Returns ``p50_ms`` and ``p95_ms``, the times of one example at a time.
+
+        Where `LONGEST` left no time for `TIMED` calls, ``timed_calls`` is their number.
+        """
         return self.result(self._process.submit(_timed, *self._key, inputs))
 
 
@@ -154,10 +160,12 @@ def _called(
 
 def _timed(exporter: str, exports: Path, threads: int, inputs: Any) -> dict[str, float]:
     _, predict = _loaded(exporter, exports, threads)
-    seconds = []
-    for _ in range(WARM_UP + TIMED):
+    seconds: list[float] = []
+    while len(seconds) < WARM_UP + TIMED and (len(seconds) <= LEAST or sum(seconds) < LONGEST):
         start = time.perf_counter()
         predict(inputs)
         seconds.append(time.perf_counter() - start)
-    p50, p95 = np.percentile(seconds[WARM_UP:], [50, 95])
-    return {"p50": 1e3 * float(p50), "p95": 1e3 * float(p95)}
+    timed = seconds[min(WARM_UP, len(seconds) - LEAST) :]
+    p50, p95 = np.percentile(timed, [50, 95])
+    found = {"p50_ms": 1e3 * float(p50), "p95_ms": 1e3 * float(p95)}
+    return found if len(timed) == TIMED else {**found, "timed_calls": len(timed)}

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import types
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -88,6 +89,26 @@ def test_an_export_is_measured_on_the_whole_test_split(products, tmp_path):
     assert row["operations"]["SOFTMAX"] == 1
     assert "CONV_2D" in row["float_operations"]
     assert row["reasons"] == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls", "told"), [(0.01, 55, None), (1.0, 20, 15), (10.0, 6, 5)]
+)
+def test_the_timing_of_a_slow_export_ends_and_tells_of_how_many_calls_it_is(
+    seconds, calls, told, monkeypatch
+):
+    clock = [0.0]
+
+    def predict(inputs):
+        clock.append(clock[-1] + seconds)
+
+    monkeypatch.setattr(fresh, "time", types.SimpleNamespace(perf_counter=lambda: clock[-1]))
+    monkeypatch.setattr(fresh, "_loaded", lambda *key: (None, predict))
+    found = fresh._timed("tflite", Path(), 1, None)
+    assert len(clock) - 1 == calls
+    assert clock[-1] <= max(fresh.LONGEST, (1 + fresh.LEAST) * seconds)
+    assert found["p50_ms"] == pytest.approx(1e3 * seconds)
+    assert found.get("timed_calls") == told
 
 
 def test_an_export_worse_than_keras_is_a_reason_and_nothing_is_pushed(products, tmp_path):

@@ -47,8 +47,9 @@ def infra_blessing(
     """Compares the files of every export with what Keras served for the same examples.
 
     ``infra.json`` holds a row for each: its primary measure, the largest difference from Keras, the
-    share of equal answers, bytes, the time of one example on one thread and on two, the facts of
-    its format, and the ``reasons`` against a push, if there are any.
+    share of equal answers, bytes, the time of one example on one thread and on two (see
+    `fresh.Loaded.timed`), the facts of its format, and the ``reasons`` against a push, if there are
+    any.
 
     Every export is loaded in a fresh process for each number of threads. This process prepares the
     examples, once for all of them.
@@ -74,7 +75,7 @@ def infra_blessing(
             for threads, process in zip(THREADS, processes, strict=True):
                 suffix = "" if threads == 1 else f"_{threads}_threads"
                 timed = process.timed(inputs)
-                row |= {f"{name}_ms{suffix}": value for name, value in timed.items()}
+                row |= {f"{name}{suffix}": value for name, value in timed.items()}
     for exporter, row in zip(exporters, rows, strict=True):
         allowed = exporter.max_drop if max_export_drop is None else max_export_drop
         row["reasons"] = _reasons(exporter, row, found.score, allowed)
