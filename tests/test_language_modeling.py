@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,16 @@ def test_the_most_probable_pieces_are_the_limit_of_a_small_nucleus(model):
     assert sampling.Sampler(model).continued("", 6) == ""  # GPT-2 reads nothing before a text.
 
 
+def test_a_text_without_white_space_is_continued_behind_its_beginning(model):
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 200)))
+    (gallery,) = model.task.views(model, [{"text": text}, {"text": "a b"}])
+    first, second = (example.caption for example in gallery.examples)
+    pattern = "beginning: “(.*)”; most probable: “(.+)”; drawn: “(.+)”"
+    found = re.fullmatch(pattern, first, re.DOTALL)
+    assert found and text.startswith(found[1]) and LENGTH / 2 <= 3 * len(found[1]) < LENGTH
+    assert second.startswith("beginning: “a b”;")
+
+
 def test_pieces_of_sentencepiece_go_on_with_a_text(tmp_path):
     folders.write("llama", tmp_path)
     backbone = Llama(weights=str(tmp_path), length=16)
@@ -156,7 +167,7 @@ def test_continuations_stand_in_a_gallery_by_the_numbers_of_their_texts(model):
     assert isinstance(view, Gallery)
     assert [each.number for each in view.examples] == [0, 2]
     greedy = sampling.Sampler(model).continued("a b", 40)
-    assert "“the soup was so good and so much”" in view.examples[0].caption
+    assert "“the soup was so”" in view.examples[0].caption  # The whole leaves no room.
     assert f"beginning: “a b”; most probable: “{greedy}”; drawn: " in view.examples[1].caption
     assert model.task.views(model, [{"text": " "}]) == []
 

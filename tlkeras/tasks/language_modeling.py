@@ -107,7 +107,9 @@ class LanguageModeling(Task, name="language_modeling"):
         It is no table: `tlkeras forget` removes what a version holds of examples by its galleries.
         """
         sampler = sampling.Sampler(model)
-        texts = [" ".join(each["text"].split()[:_PROMPT]) for each in examples[:_TEXTS]]
+        words = (each["text"].split()[:_PROMPT] for each in examples[:_TEXTS])
+        # Without white space a word may be a whole text.
+        texts = [sampler.beginning(" ".join(each)) for each in words]
         shown = [
             Example(
                 number,

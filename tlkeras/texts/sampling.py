@@ -27,6 +27,11 @@ class Sampler:
         pieces = enumerate(self._tokenizer.vocabulary)
         self._ends = {i for i, piece in pieces if piece in ends}
 
+    def beginning(self, text: str) -> str:
+        """Returns a text, halved until the network can add to it."""
+        ids, length = self._read(text)
+        return text if len(ids) < length else self.beginning(text[: len(text) // 2].rstrip())
+
     def continued(
         self,
         text: str,
@@ -48,10 +53,7 @@ class Sampler:
             temperature: Divides the logits.
             seed: Decides what is drawn.
         """
-        row = np.asarray(self._backbone.preprocess({"text": tf.constant(text)}))
-        length, ids = len(row), row.tolist()
-        while ids and ids[-1] == self._tokenizer.padding_id:
-            ids.pop()
+        ids, length = self._read(text)
         random, begun = np.random.default_rng(seed), len(ids)
         while 0 < len(ids) < min(length, begun + most):
             logits = self._logits(tf.constant([ids], tf.int32)).numpy()
@@ -60,6 +62,14 @@ class Sampler:
                 break
             ids.append(piece)
         return self._tokenizer.text(ids[begun:])
+
+    def _read(self, text: str) -> tuple[list[int], int]:
+        """Returns the pieces of a text that the network reads, and how many it could."""
+        row = np.asarray(self._backbone.preprocess({"text": tf.constant(text)}))
+        ids = row.tolist()
+        while ids and ids[-1] == self._tokenizer.padding_id:
+            ids.pop()
+        return ids, len(row)
 
 
 def chosen(logits: np.ndarray, nucleus: float, random: np.random.Generator) -> int:
