@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-from pipeline import flags, store
+from pipeline import flags, product, store
 from pipeline import trial as trials
 from pipeline.config import Config
 from pipeline.option import Option, written
@@ -22,6 +22,7 @@ from pipeline.step import Step
 from pipeline.steps import example_gen
 from tlkeras import files, terminal
 from tlkeras.data import records
+from tlkeras.frameworks import tf
 from tlkeras.measures.measures import Curve
 from tlkeras.report import charts, page
 from tlkeras.spec import Spec
@@ -142,12 +143,24 @@ def _require_one_metric(ends: Sequence[Config], classes: Sequence[str]) -> None:
         metric = recipe.metric(task, classes) or "loss"
         if task.compares:
             metric += f" in batches of {each.batch_size}"
+        if any(output.meaning == "mask" for output in task.outputs()):
+            # Smaller masks have less to miss.
+            metric += f" of masks of {_size(each)}"
         scored.setdefault(metric, f"{recipe} for {task} by {metric}")
     if len(scored) > 1:
         raise ValueError(
             "A search compares its trials by one metric, and these choose their epochs by several: "
             f"{'; '.join(scored.values())}. Search in each alone."
         )
+
+
+def _size(config: Config) -> str:
+    """Returns the height and the width of the picture that the network reads."""
+    backbone: Any = config.backbone
+    sample = {key: kind.given(kind.sample()) for key, kind in backbone.raw().items()}
+    inputs = tf.nest.flatten(backbone.preprocess(sample))
+    height, width = next(each.shape[:2] for each in inputs if each.shape.rank == 3)
+    return f"{height} x {width} pixels"
 
 
 def _config(config: Config, texts: Mapping[str, str]) -> Config:
@@ -241,7 +254,7 @@ def training_of(row: Trial, config: Config) -> str:
         for option in options
         if option.name in SEARCHED or getattr(chosen, option.name) != option.default
     }
-    return terminal.quoted(["tlkeras", *(f"--{name}={text}" for name, text in texts.items())])
+    return product.command(texts)
 
 
 def table(rows: Sequence[Trial]) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:

@@ -40,7 +40,7 @@ tlkeras.training.temperature
 tlkeras.training.feature_store tlkeras.exporter
 tlkeras.exporters.saved_model tlkeras.formats.signature tlkeras.formats.usage
 tlkeras.images.pixels tlkeras.model.constants
-pipeline.steps.resolver
+pipeline.steps.resolver pipeline.baselines
 tlkeras.model.vector tlkeras.doctor.answers tlkeras.doctor.samples tlkeras.doctor.traits
 tlkeras.doctor.reference tlkeras.doctor.copies tlkeras.doctor.duplicates tlkeras.doctor.sets
 tlkeras.data.splits
@@ -66,7 +66,7 @@ MODULES = {
         tlkeras.training.adapters tlkeras.training.layer_decay tlkeras.training.fused
         tlkeras.training.planned tlkeras.training.rate_finder
         tlkeras.training.balance tlkeras.training.worst_cell tlkeras.data.groups
-        tlkeras.kinds.group tlkeras.kinds.label
+        tlkeras.kinds.group tlkeras.kinds.label tlkeras.kinds.boxes
         tlkeras.training.phase tlkeras.training.linear tlkeras.training.head_alone
         tlkeras.training.schedule tlkeras.training.temperature tlkeras.data.splits
         tlkeras.measures.measures

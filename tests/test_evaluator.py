@@ -28,13 +28,16 @@ from tlkeras.doctor.duplicates import Group
 from tlkeras.exporter import Details, Origin
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
+from tlkeras.images.masks import nearest
+from tlkeras.kind import SERVING
 from tlkeras.measures import conformal, measures
 from tlkeras.measures.conformal import LAC
-from tlkeras.measures.measures import Gallery, Measures, Scalar
+from tlkeras.measures.measures import Gallery, Measures, Scalar, Table
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.segmentation import Segmentation
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +153,7 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": []})
     for drop in (0.1, 0.2, 0.3):
         other = before(reached + drop)
-        monkeypatch.setattr(evaluator, "_measured_before", lambda *ignored, other=other: other)
+        monkeypatch.setattr(evaluator.baselines, "measured", lambda *ignored, other=other: other)
         places = (tmp_path / f"{drop}{kind}" for kind in ("just", "more"))
         just, more = (
             evaluated(place, recorded, model, max_drop=allowed)
@@ -174,6 +177,35 @@ def test_the_same_model_as_a_baseline_has_the_same_value(
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: version)
     blessing = evaluated(tmp_path / "out", recorded, model)
     assert blessing["baseline_value"] == pytest.approx(blessing["value"]) and blessing["blessed"]
+
+
+@pytest.mark.parametrize("side", [16, 32, 64])
+def test_a_baseline_of_another_size_is_measured_on_the_truth_of_the_model(
+    side: int, shapes: Path, monkeypatch: pytest.MonkeyPatch
+):
+    data = Data(shapes, Tiny(size=32), Segmentation(width=8))
+    fitted = TransferModel(data.backbone, data.task, data.classes)
+    truths = np.concatenate([target.numpy() for _, target in data.batches("test")])
+    count, answers = 1 + len(data.classes), iter(truths)
+    expected = data.task.tally(data.classes)
+    for first, truth in enumerate(truths):
+        mask = _scores(nearest(truth, (side, side)), count)
+        expected.add(truth[None], {"mask": tf.image.resize(mask, [32, 32]).numpy()}, first)
+
+    def serve(values: Any) -> dict[str, Any]:
+        return {"mask": _scores(nearest(next(answers), (side, side)), count)}
+
+    monkeypatch.setattr(SavedModel, "endpoints", lambda *ignored: {SERVING: serve})
+    found = evaluator.baselines.measured(Path(), fitted, data, "test")
+    assert found.score.value == expected.measures().score.value
+    assert (found.score.value < 1) is (side < 32)
+    (table,) = (each for each in found.views if each.title == "Classes")
+    assert isinstance(table, Table) and "at the 32 x 32 pixels of the answers" in table.note
+
+
+def _scores(mask: np.ndarray, count: int) -> np.ndarray:
+    """Returns a sure answer, [1, h, w, count]; of ignored pixels anything."""
+    return np.eye(256, count, dtype=np.float32)[mask][None]
 
 
 def test_the_gallery_has_the_surest_mistakes_by_their_place_in_the_split(
@@ -290,7 +322,7 @@ def test_a_baseline_of_another_split_is_doubted(
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
     monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": lineage})
-    monkeypatch.setattr(evaluator, "_measured_before", lambda *ignored: before(2.0))
+    monkeypatch.setattr(evaluator.baselines, "measured", lambda *ignored: before(2.0))
     (reason,) = evaluated(tmp_path / "out", recorded, model)["reasons"]
     assert ("may know these very examples" in reason) is not is_alike
 

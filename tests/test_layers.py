@@ -97,7 +97,7 @@ tlkeras.report.bom tlkeras.report.croissant
 tlkeras
 pipeline.code pipeline.log pipeline.product pipeline.step pipeline.version
 pipeline.signing
-pipeline.libraries pipeline.fresh
+pipeline.libraries pipeline.fresh pipeline.baselines
 pipeline.option
 pipeline.steps.example_gen pipeline.steps.statistics_gen pipeline.steps.schema_gen
 pipeline.steps.trainer pipeline.steps.example_validator pipeline.steps.pusher

@@ -33,7 +33,9 @@ from tlkeras.recipes.probe import Probe
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
 from tlkeras.tasks.retrieval import Retrieval
+from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.training import loop
 
 TESTS = Path(__file__).parent
@@ -378,6 +380,21 @@ def test_pairs_are_searched_with_one_batch_size(tmp_path, batch_size, recipe, is
         return
     with pytest.raises(ValueError, match=r"batch_recall in batches of 16; .* in batches of 64"):
         search._require_one_metric(ends, ())
+
+
+@pytest.mark.parametrize(
+    ("task", "is_refused"),
+    [(Segmentation(), True), (Detection(), False), (Classification(), False)],
+)
+def test_masks_are_searched_at_one_size(task, is_refused, tmp_path):
+    config = config_of(tmp_path, tmp_path, source=Embedded(data="shapes"), task=task)
+    template = Template("backbone", "choice(tiny(size=32), tiny(size=64))")
+    ends = search.possible({"backbone": template}, config)
+    if not is_refused:
+        search._require_one_metric(ends, ("a", "b"))
+        return
+    with pytest.raises(ValueError, match=r"mean_iou of masks of 32 x 32 pixels; .* of 64 x 64 pix"):
+        search._require_one_metric(ends, ("a", "b"))
 
 
 def test_a_search_without_validation_split_is_refused(pictures, tmp_path):

@@ -10,21 +10,19 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline import product
+from pipeline import baselines, product
 from pipeline.step import NotBlessed, Step
 from pipeline.steps import resolver
 from pipeline.version import manifest
 from tlkeras import files, hardware, spec, terminal
 from tlkeras.backbone import Backbone
-from tlkeras.data import reading, records
+from tlkeras.data import records
 from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
 from tlkeras.doctor import copies, defects, duplicates
 from tlkeras.doctor.reference import Reference
 from tlkeras.explaining import explanation
-from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
-from tlkeras.kind import SERVING
 from tlkeras.measures import calibration, conformal, domains, groups, measures
 from tlkeras.measures.conformal import Conformal
 from tlkeras.measures.measures import ROUNDING, Measures, listed
@@ -86,7 +84,7 @@ def evaluation(
             found = domains.compared(found, _tallied(fitted, data, others))
         _require_fitting_bound(found, task, lower_bound, upper_bound)
         found = explanation.shown(found, fitted, functools.partial(_values, data, split))
-        before = _measured_before(baseline, data, split).score if baseline else None
+        before = baselines.measured(baseline, fitted, data, split).score if baseline else None
     found = _of_known(_of_groups(found, data), data)
     measures.write(found, out)
     # Name and version: a reader of the report need not know where they lie.
@@ -274,27 +272,6 @@ def _values(data: Data, split: str, numbers: Sequence[int]) -> list[Mapping[str,
     """Returns the standard values of examples by their numbers."""
     kinds = data.backbone.raw()
     return [records.values(row, kinds)[1] for row in Records(data.folder, split).read(numbers)]
-
-
-def _measured_before(version: Path, data: Data, split: str) -> Measures:
-    """Returns the measures of a pushed version's SavedModel on the same examples."""
-    run: Any = SavedModel().endpoints(version, data.backbone.raw())[SERVING]
-    tally = data.task.tally(data.classes)
-    examples = terminal.shown(_singles(data, split), data.count(split), "the baseline")
-    for first, (values, target) in enumerate(examples):
-        tally.add(target, run(values), first)
-    return tally.measures()
-
-
-def _singles(data: Data, split: str) -> Iterator[tuple[Mapping[str, Any], Any]]:
-    """Yields the standard values of one example and its target, a batch of one."""
-    kinds = data.backbone.raw()
-    raw = Records(data.folder, split).between(0, data.count(split))
-    decoded = reading.dataset(data.folder, split, keys=data.target_keys)
-    for record, example in zip(raw, decoded, strict=True):
-        target = data.task.target(example, None, len(data.classes))
-        batch = tf.nest.map_structure(lambda tensor: np.asarray(tensor)[None], target)
-        yield records.values(record, kinds)[1], batch
 
 
 class _Kept:

@@ -72,6 +72,7 @@ class SegmentationTally:
         """Begins with no picture."""
         self._names = (BACKGROUND, *classes)
         count = len(self._names)
+        self._size = (0, 0)  # Of the answers, at which everything is measured.
         self._confusions = np.zeros([count, count], np.int64)
         self._replicas = np.zeros([1 + REPLICAS, 7, count], np.int64)
         self._draws = np.zeros(1 + REPLICAS, np.int64)
@@ -84,6 +85,7 @@ class SegmentationTally:
         """Adds masks, uint8 [b, h, w], and scores of the background and the classes, [b, …]."""
         scores, count = np.asarray(served["mask"]), len(self._names)
         _check(np.asarray(target), scores, count, first)
+        self._size = scores.shape[1:3]
         for place, (mask, row) in enumerate(zip(np.asarray(target), scores, strict=True)):
             true = nearest(mask, row.shape[:2])
             self._add(true, row.argmax(-1).astype(np.uint8), first + place)
@@ -193,8 +195,9 @@ class SegmentationTally:
         ]
         columns = ["class", "IoU", "Dice", "boundary F", "share of the pixels", "pictures"]
         note = (
-            f"Boundaries match within {TOLERANCE:.2%} of the picture's diagonal. An empty cell is "
-            "undefined: there is no boundary, or it is that of other classes."
+            "All is measured at the {} x {} pixels of the answers, to which the masks are resized. "
+            "Boundaries match within {:.2%} of the picture's diagonal. An empty cell is undefined: "
+            "there is no boundary, or it is that of other classes.".format(*self._size, TOLERANCE)
         )
         return Table("Classes", columns, rows, note, weakest="IoU")
 

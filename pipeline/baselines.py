@@ -1,0 +1,49 @@
+"""Baselines: pushed versions, measured on the examples of a new model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlkeras import terminal
+from tlkeras.data import reading, records
+from tlkeras.data.batches import Data
+from tlkeras.data.records import Records
+from tlkeras.exporters.saved_model import SavedModel
+from tlkeras.frameworks import tf
+from tlkeras.kind import SERVING
+from tlkeras.measures.measures import Measures
+from tlkeras.model.transfer_model import TransferModel
+
+
+def measured(version: Path, fitted: TransferModel, data: Data, split: str) -> Measures:
+    """Returns the measures of a pushed version's SavedModel on the same examples.
+
+    Its maps are resized to those of the model: a map is measured at its own size, and a smaller one
+    has less to miss.
+    """
+    run: Any = SavedModel().endpoints(version, data.backbone.raw())[SERVING]
+    maps = [each.name for each in data.task.outputs() if each.meaning == "mask"]
+    own = data.task.served(fitted.full.output) if maps else {}
+    sizes = {name: own[name].shape[1:3] for name in maps}
+    tally = data.task.tally(data.classes)
+    examples = terminal.shown(_singles(data, split), data.count(split), "the baseline")
+    for first, (values, target) in enumerate(examples):
+        served = run(values)
+        resized = {name: tf.image.resize(served[name], size) for name, size in sizes.items()}
+        tally.add(target, {**served, **resized}, first)
+    return tally.measures()
+
+
+def _singles(data: Data, split: str) -> Iterator[tuple[Mapping[str, Any], Any]]:
+    """Yields the standard values of one example and its target, a batch of one."""
+    kinds = data.backbone.raw()
+    raw = Records(data.folder, split).between(0, data.count(split))
+    decoded = reading.dataset(data.folder, split, keys=data.target_keys)
+    for record, example in zip(raw, decoded, strict=True):
+        target = data.task.target(example, None, len(data.classes))
+        batch = tf.nest.map_structure(lambda tensor: np.asarray(tensor)[None], target)
+        yield records.values(record, kinds)[1], batch
