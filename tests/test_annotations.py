@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
+from conftest import Tiny
 from PIL import Image
 
+from pipeline.steps import evaluator
 from tlkeras.boxes.geometry import CROWD, DIFFICULT
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
+from tlkeras.data.splits import Split
+from tlkeras.doctor import defects
 from tlkeras.images import decoding
 from tlkeras.source import Source
 from tlkeras.sources.coco import COCO
 from tlkeras.sources.instances import Instances
 from tlkeras.sources.voc import VOC
 from tlkeras.sources.yolo import YOLO
+from tlkeras.tasks.detection import Detection
 
 WIDTH, HEIGHT = 40, 20
 ORIENTATION = 0x0112
@@ -274,6 +283,24 @@ def decoding_of(file: bytes) -> Image.Image:
 def test_a_voc_file_that_cannot_be_read_is_refused_by_its_name(text, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         list(voc(tmp_path, {"a": text}).examples())
+
+
+def test_difficult_objects_are_no_examples_of_their_class(tmp_path):
+    dog = thing(1, 1, 9, 9, name="dog")
+    hard = thing(1, 1, 9, 9, name="dog", more="<difficult>1</difficult>")
+    texts = {"a": SIZE + thing(9, 9, 15, 15) + hard, "b": SIZE + thing(9, 9, 15, 15) + dog}
+    source = voc(tmp_path, texts)
+    lists = tmp_path / "ImageSets/Main"
+    lists.mkdir(parents=True)
+    for name, text in {"train": "a", "test": "b"}.items():
+        (lists / f"{name}.txt").write_text(text)
+    said: list[str] = []
+    info = ingest.write_examples(source, Split(0, 0), tmp_path / "out", said.append)
+    assert info.classes == ("cat", "dog") and "The split train has no example of dog." in said
+    assert info.class_counts == {"train": (1, 0), "test": (1, 1)}
+    data = Data(tmp_path / "out", Tiny(), Detection())
+    (reason,) = evaluator._unseen(tmp_path, data, "test")
+    assert reason == "the test split has classes without a training example: dog"
 
 
 def test_lists_are_the_splits_and_pictures_in_none_are_left_out(tmp_path):
@@ -837,11 +864,44 @@ def test_a_bare_path_is_the_source_of_its_layout(tmp_path):
     assert Source.expand(str(tmp_path)).startswith("folder(")
 
 
-def test_a_file_that_is_no_picture_is_named(tmp_path):
-    source = voc(tmp_path, {"a": SIZE + thing(1, 1, 9, 9)})
-    (tmp_path / "JPEGImages/a.jpg").write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"a.jpg is none of JPEG"):
-        list(source.replace().examples())
+def header(side: int) -> bytes:
+    """Returns the begin of a PNG file of a grey square."""
+    chunk = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", crc32(chunk))
+
+
+def set_of(name: str, root: Path) -> Source:
+    """Writes three pictures with boxes in a format."""
+    letters, files = "abc", ("a.jpg", "b.jpg", "c.jpg")
+    if name == "voc":
+        return voc(root, {each: SIZE + thing(1, 1, 9, 9) for each in letters}, files)
+    if name == "coco":
+        sides = {"width": WIDTH, "height": HEIGHT}
+        box = {"category_id": 1, "bbox": [10, 5, 20, 10]}
+        return coco(
+            root,
+            files,
+            images=[{"id": i, "file_name": file, **sides} for i, file in enumerate(files)],
+            annotations=[{"id": i, "image_id": i, **box} for i in range(3)],
+        )
+    if name == "instances":
+        return instances(root, files, {f"{each}.png": 3 for each in letters})
+    for each in letters:
+        picture(root / f"{each}.jpg")
+        (root / f"{each}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (root / "classes.txt").write_text("cat\n")
+    return YOLO(root)
+
+
+@pytest.mark.parametrize("encoded", [b"", b"<html>no picture</html>", header(20_000)])
+@pytest.mark.parametrize("name", ["voc", "coco", "yolo", "instances"])
+def test_a_file_that_is_no_picture_is_left_out_of_the_run(name, encoded, tmp_path):
+    source, out = set_of(name, tmp_path / "data"), tmp_path / "out"
+    (broken,) = (tmp_path / "data").rglob("b.jpg")
+    broken.write_bytes(encoded)
+    info = ingest.write_examples(source, Split(0, 0), out, max_bad_fraction=0.4)
+    (told,) = defects.read(out)
+    assert told.identity.endswith("b.jpg") and info.counts == {"train": 2}
 
 
 @pytest.mark.data

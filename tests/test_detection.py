@@ -7,7 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.sources.embedded import Embedded
 from tlkeras.task import Task
 from tlkeras.tasks.detection import Detection
+from tlkeras.training import schedule
 
 CLASSES = ("cat", "dog", "emu")
 IMAGE = ImageKind()
@@ -113,6 +116,43 @@ def test_suppression_is_right_along_a_chain_and_with_few_boxes():
     found = suppression.suppressed(boxes, scores, np.zeros_like(scores), 30, 0.5, 0.0)
     np.testing.assert_array_equal(np.asarray(found["scores"])[0, :8], scores[0, ::2])
     assert found["count"][0] == 8 and found["boxes"].shape == (1, 30, 4)
+
+
+def crowd(objects, copies):
+    """Returns boxes and scores of objects side by side, each found several times: [1, n, …].
+
+    Every copy of an object is surer than those of the next one, as large objects are.
+    """
+    side = int(np.ceil(np.sqrt(objects)))
+    rows, columns = np.divmod(np.arange(objects).repeat(copies), side)
+    low = np.stack([rows, columns], -1) / side
+    boxes = np.concatenate([low, low + 0.9 / side], -1)[None]
+    boxes = boxes + np.random.default_rng(5).normal(0, 0.01 / side, boxes.shape)
+    order = np.random.default_rng(6).permutation(boxes.shape[1])
+    scores = np.linspace(0.9, 0.1, boxes.shape[1])[None]
+    return boxes[:, order].astype("float32"), scores[:, order].astype("float32")
+
+
+@pytest.mark.parametrize("objects, copies, most", [(60, 10, 100), (300, 1, 300)])
+def test_every_object_of_a_crowded_picture_is_found(objects, copies, most):
+    boxes, scores = crowd(objects, copies)
+    nobody = np.zeros_like(scores)
+    found = suppression.suppressed(boxes, scores, nobody, most, 0.5, 0.05)
+    assert found["count"][0] == objects and found["boxes"].shape == (1, most, 4)
+    stay = greedy(boxes[0], scores[0], nobody[0], most, 0.5, 0.05)
+    for name, array in (("boxes", boxes), ("scores", scores)):
+        np.testing.assert_array_equal(np.asarray(found[name])[0, :objects], array[0, stay])
+
+
+def test_what_is_suppressed_suppresses_nothing_however_many_boxes_are_between():
+    # The second of the chain goes, so the third, which overlaps it alone, stays.
+    chain = np.array([[0.9, 0, 0.94, 0.4], [0.9, 0.1, 0.94, 0.5], [0.9, 0.2, 0.94, 0.6]])
+    others, _ = crowd(200, 1)
+    boxes = np.concatenate([chain[:2], others[0] * 0.8, chain[2:]])[None].astype("float32")
+    scores = np.linspace(0.9, 0.1, 203, dtype=np.float32)[None]
+    found = suppression.suppressed(boxes, scores, np.zeros_like(scores), 300, 0.5, 0.0)
+    assert found["count"][0] == 202
+    np.testing.assert_array_equal(found["boxes"][0, 201], boxes[0, 202])
 
 
 def test_cells_inside_a_box_learn_it_and_small_boxes_get_the_nearest_cell():
@@ -260,6 +300,16 @@ def test_class_weights_are_those_of_the_boxes():
     assert loss_of(targets, missed) > plain + 0.2
 
 
+def test_balanced_class_weights_are_of_the_boxes_that_are_learned():
+    task, box = Detection(most=12), [0.1, 0.2, 0.3, 0.4]
+    first = target_of([box] * 11, [0] * 9 + [1] * 2, [0] * 10 + [1], most=12)
+    targets = tf.concat([first, target_of([box], [1], most=12)], axis=0)
+    pairs = tf.data.Dataset.from_tensor_slices((tf.zeros([2]), targets))
+    data: Any = types.SimpleNamespace(task=task, classes=("a", "b"), pairs=lambda split: pairs)
+    weights = schedule._class_weights(data)
+    np.testing.assert_allclose(weights, [11 / (2 * 9), 11 / (2 * 2)], rtol=1e-6)
+
+
 def test_the_metric_of_an_epoch_is_nearly_the_measured_ap50():
     random = np.random.default_rng(4)
     task = Detection(most=5)
@@ -368,6 +418,14 @@ def test_more_boxes_than_fit_are_told_before_the_training(shapes, capsys):
     assert f"{sum(more)} boxes are left out" in said
     Detection().initialize(None, data.targets_of("train"))  # type: ignore[arg-type]
     assert not capsys.readouterr().out
+
+
+def test_boxes_that_equal_an_earlier_one_are_told_before_the_training(capsys):
+    (same, *_) = BOXES
+    targets = [target_of([same, same, same], [0, 1, 2], [0, 0, 1])[0], target_of(BOXES, LABELS)[0]]
+    Detection(most=5).initialize(None, targets)  # type: ignore[arg-type]
+    said = capsys.readouterr().out
+    assert said.startswith("Boxes that equal an earlier one of their training picture: 1. A cell")
 
 
 def test_finer_cells_find_in_more_places_and_no_map_is_refused():

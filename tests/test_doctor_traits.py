@@ -135,6 +135,13 @@ def test_copies_of_other_classes_are_named():
     ]
 
 
+def test_copies_with_more_boxes_of_the_same_classes_are_no_others():
+    labels = dict.fromkeys("abcdefg", (0,) * 40)
+    assert not [*copies.mixed(GROUPS, {**labels, "c": (0,) * 41, "e": (0,)}, ("x", "y"))]
+    (told,) = copies.mixed(GROUPS, {**labels, "c": (1,) + (0,) * 41}, ("x", "y"))
+    assert told.reason == "is labelled 'y', 'x', and an exact copy of it, a, is 'x'"
+
+
 def test_empty_lone_and_one_sided_classes_are_told():
     counts = {"train": (0, 1, 5, 9, 3), "test": (0, 0, 2, 0, 1)}
     told = [(each.identity, each.split, each.defect) for each in classes.odd("abcde", counts)]

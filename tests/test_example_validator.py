@@ -150,6 +150,23 @@ def test_a_split_without_a_labelled_example_is_told_and_stops_nothing(tmp_path):
     assert told["reason"] == "no test example of cat."
 
 
+def test_labels_of_boxes_are_told_as_boxes(tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(3):
+        picture = tmp_path / "yolo" / "images" / f"{number}.png"
+        label = tmp_path / "yolo" / "labels" / f"{number}.txt"
+        for path in (picture, label):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (20, 20, 3), np.uint8)).save(picture)
+        many = "".join(f"0 0.5 0.5 0.{side} 0.2\n" for side in range(10, 18))
+        label.write_text(many + ("1 0.5 0.5 0.3 0.3\n" if number else ""))
+    (tmp_path / "yolo" / "data.yaml").write_text("names: [cat, dog]\n")
+    made = examined(tmp_path, YOLO(tmp_path / "yolo"), Detection(), Split(validation=0, test=0))
+    told = {each["defect"]: each["reason"] for each in defects(made)}
+    assert told["few examples"] == "fewer than 20 training boxes of 'dog' (2)."
+    assert told["imbalance"].startswith("24 training boxes of 'cat' against 2 of 'dog'; consider")
+
+
 def test_a_cache_without_room_is_told_and_stops_nothing(pictures, tmp_path, capsys):
     made = examined(tmp_path, Folder(pictures), Classification(), feature_cache_gb=0.0)
     told = "Labels and outliers are not examined: the cache has no room for the features of train."

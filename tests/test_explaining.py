@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import types
 from typing import Any
 
 import checkpoints
@@ -17,6 +18,7 @@ from toy_text import ToyText
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
+from tlkeras.explaining import chosen as explained
 from tlkeras.explaining import explanation, pieces
 from tlkeras.explaining.maps import Places
 from tlkeras.explaining.pieces import Pieces
@@ -110,6 +112,15 @@ def test_heat_of_a_place_is_gradient_times_activation(task, classes):
     assert all(np.abs(heat).max() > 0 for heat in heats)
     expected = sum(heat.sum((1, 2)) for heat in heats)
     np.testing.assert_allclose(found[:, 0].sum((1, 2)), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_class_that_is_nowhere_is_behind_one_of_negative_logits():
+    outputs = tf.tile(tf.constant([-5.0, -2.0, -1.0]), [6])
+    outputs = tf.reshape(outputs, [1, 2, 3, 3])  # Everywhere the second class, a little unlikely.
+    model: Any = types.SimpleNamespace(task=Segmentation())
+    found = explained.of(model, outputs, 2)
+    assert found.labels.numpy().tolist() == [[1, -1]] and found.values[0, 0] == -1
+    assert np.isfinite(found.values).all()
 
 
 def test_heat_of_a_box_is_where_its_cell_sees():

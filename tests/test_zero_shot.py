@@ -21,6 +21,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.measures import measures
+from tlkeras.measures.measures import Table
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.recipes import zero_shot
@@ -289,6 +290,7 @@ def test_hidden_classes_are_named_by_the_fit_and_in_the_report(coloured, tmp_pat
     recipe = spec.parse(text.format(0.05), Recipe)
     recipe.fit(model, coloured, tmp_path / "hidden")
     (table,) = map(measures.parsed_view, recipe.views(tmp_path / "hidden"))
+    assert isinstance(table, Table)
     ((name,),) = table.rows
     assert [name] == [*np.array(coloured.classes)[hidden_classes(0.05, coloured.classes, 0)]]
     assert f"hidden classes: {name}\n" in capsys.readouterr().out

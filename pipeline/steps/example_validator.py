@@ -34,6 +34,7 @@ from tlkeras.doctor.defects import Defect
 from tlkeras.doctor.duplicates import Group
 from tlkeras.doctor.examined import Examined
 from tlkeras.doctor.gaussians import Chunks
+from tlkeras.kinds.boxes import Boxes
 from tlkeras.model.transfer_model import Precision, TransferModel, computing_in
 from tlkeras.recipe import Recipe
 from tlkeras.report import findings
@@ -79,7 +80,7 @@ def anomalies(
     info, groups = records.info(examples), duplicates.read(examples)
     found = examined.read(traits.read(examples))
     labels = dict(zip(found.ids, found.labels, strict=True))
-    whole = [*_odd_classes(info), *_compared(statistics, schema)]
+    whole = [*_odd_classes(info), *_compared(statistics, schema, info)]
     single = [*copies.mixed(groups, labels, info.classes)]
     remarks: Sequence[str] = ()
     if judgement.has_one_class(task):
@@ -108,9 +109,11 @@ def _odd_classes(info: Info) -> Iterator[Defect]:
     return classes.odd(info.classes, counts) if counts else iter(())
 
 
-def _compared(statistics: Path, schema: Path) -> Iterator[Defect]:
+def _compared(statistics: Path, schema: Path, info: Info) -> Iterator[Defect]:
     datasets = {dataset.name: dataset for dataset in statistics_gen.read(statistics).datasets}
-    for name, short, text in _odd(datasets, schema_gen.read(schema)):
+    # Of a picture with boxes there is a label for each of them.
+    counted = "boxes" if Boxes() in info.features.values() else "examples"
+    for name, short, text in _odd(datasets, schema_gen.read(schema), counted):
         yield Defect(name, "", short.lower(), text)
 
 
@@ -189,8 +192,8 @@ def _write_proto(
     file.write_text(text_format.MessageToString(proto), encoding="utf-8")
 
 
-def _odd(datasets: dict[str, Any], schema: Any) -> Iterator[tuple[str, str, str]]:
-    """Yields ``(feature, short description, description)``."""
+def _odd(datasets: dict[str, Any], schema: Any, counted: str) -> Iterator[tuple[str, str, str]]:
+    """Yields ``(feature, short description, description)``; labels are those of what is counted."""
     # Formats and modes, whose columns have a point in their names, need no balance.
     labels = (feature for feature in schema.feature if "." not in feature.name)
     for domain in (feature for feature in labels if feature.string_domain.value):
@@ -206,13 +209,13 @@ def _odd(datasets: dict[str, Any], schema: Any) -> Iterator[tuple[str, str, str]
                 yield (
                     domain.name,
                     "Few examples",
-                    f"fewer than {_FEW} training examples of {_listed(few)}.",
+                    f"fewer than {_FEW} training {counted} of {_listed(few)}.",
                 )
         if train[smallest] and train[largest] > _IMBALANCE * train[smallest]:
             yield (
                 domain.name,
                 "Imbalance",
-                f"{train[largest]} training examples of {largest!r} against {train[smallest]} of "
+                f"{train[largest]} training {counted} of {largest!r} against {train[smallest]} of "
                 f"{smallest!r}; consider class_weight='balanced'.",
             )
         # Of the split "target" no labels count, and it may have none.

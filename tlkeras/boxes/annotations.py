@@ -109,9 +109,9 @@ class Annotations:
             yield each.identity, {"image": content(KINDS["image"], each.file), **each.features()}
 
     def labels(self) -> Iterator[tuple[str, list[int]]]:
-        """Yields the classes of every picture."""
+        """Yields the classes of the objects of every picture that are learned and measured."""
         for each in self.pictures:
-            yield each.identity, [one.label for one in each.objects]
+            yield each.identity, [one.label for one in each.objects if not one.ignored]
 
     def split(self, identity: str) -> str | None:
         """Returns the split that the data have an example in."""
@@ -152,11 +152,7 @@ class Problems:
 
 
 def examined(pictures: Iterable[Annotated], problems: Problems) -> Annotations:
-    """Returns the pictures with boxes in [0, 1] of the upright picture, and what was wrong.
-
-    Raises:
-        ValueError: A file is no picture.
-    """
+    """Returns the pictures with boxes in [0, 1] of the upright picture, and what was wrong."""
     sound = tuple(_examined(each, problems) for each in pictures)
     return Annotations(sound, tuple(problems.remarks()), tuple(problems.places()))
 
@@ -164,7 +160,11 @@ def examined(pictures: Iterable[Annotated], problems: Problems) -> Annotations:
 def _examined(picture: Annotated, problems: Problems) -> Annotated:
     if not picture.objects:
         return dataclasses.replace(picture, size=None)
-    raw, upright, turn = decoding.sizes(picture.file)
+    try:
+        raw, upright, turn = decoding.sizes(picture.file)
+    except ValueError:
+        # Whoever decodes the picture finds the fault, and leaves this one example out.
+        return dataclasses.replace(picture, objects=(), size=None)
     divisors, turn = _frame(picture, raw, upright, turn, problems)
     known: dict[tuple[Box, int], None] = {}
     objects = []

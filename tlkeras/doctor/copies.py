@@ -53,13 +53,14 @@ def mixed(
 
     Args:
         groups: The groups of copies.
-        labels: The numbers of the classes of each example by its id.
+        labels: The numbers of the classes of each example by its id; that of a picture may have
+            one for each of its boxes, of which copies need not have as many.
         classes: The names of the classes.
     """
     for group in groups:
         first, own = group.ids[0], labels[group.ids[0]]
         for identity, split in zip(group.ids, group.splits, strict=True):
-            if sorted(labels[identity]) != sorted(own):
+            if {*labels[identity]} != {*own}:
                 one, other = (_named(each, classes) for each in (labels[identity], own))
                 reason = f"is labelled {one}, and {_kind(group)} copy of it, {first}, is {other}"
                 yield Defect(identity, split, MIXED, reason)
@@ -70,4 +71,4 @@ def _kind(group: Group) -> str:
 
 
 def _named(labels: Sequence[int], classes: Sequence[str]) -> str:
-    return ", ".join(repr(classes[each]) for each in labels) or "without a class"
+    return ", ".join(repr(classes[each]) for each in dict.fromkeys(labels)) or "without a class"

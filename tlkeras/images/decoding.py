@@ -230,10 +230,8 @@ def sizes(file: Path) -> tuple[tuple[int, int], tuple[int, int], int]:
     try:
         with quiet(), Image.open(file, formats=signatures.READ) as image:
             stored, orientation = (image.height, image.width), opening.orientation(image)
-    except Image.UnidentifiedImageError:
-        raise ValueError(f"{file} is none of " + ", ".join(signatures.READ) + ".") from None
-    except OSError as error:
-        raise ValueError(f"{file} cannot be read: {error.strerror or error}.") from None
+    except Exception as error:  # A damaged file makes Pillow raise nearly anything.
+        raise ValueError(f"{file} cannot be read: {error}.") from None
     upright = (stored[1], stored[0]) if orientation in _QUARTERS else stored
     return stored, upright, orientation
 

@@ -72,6 +72,14 @@ class Detection(Task, name="detection"):
         first = tf.cast(tf.concat([size, tf.shape(boxes)[:1], [0, 0, 0]], axis=0), tf.float32)
         return tf.ensure_shape(tf.concat([first[None], rows], axis=0), [1 + self.most, COLUMNS])
 
+    def counts(self, target, classes):
+        """Returns the boxes of every class that are learned, int64 [classes]."""
+        labels, ignored = target[1:, 4], target[1:, 5]
+        learned = tf.boolean_mask(labels, (labels >= 0) & (ignored == 0))
+        return tf.math.bincount(
+            tf.cast(learned, tf.int32), minlength=classes, maxlength=classes, dtype=tf.int64
+        )
+
     def weighted(self, target, class_weights):
         """Returns targets with one column more, the weight of every box, and ones."""
         labels = tf.cast(target[:, :, 4], tf.int32)
@@ -79,8 +87,14 @@ class Detection(Task, name="detection"):
         return tf.concat([target, weights[..., None]], axis=-1), tf.ones(tf.shape(target)[:1])
 
     def initialize(self, head, targets):
-        """Changes nothing; says how many boxes are left out of the training."""
-        counts = np.array([target[0, 2] for target in targets])
+        """Changes nothing; says how many boxes are left out of the training, or hardly learned."""
+        told = np.array([(target[0, 2], _repeated(np.asarray(target))) for target in targets])
+        counts, repeated = told[:, 0], int(told[:, 1].sum())
+        if repeated:
+            print(
+                f"Boxes that equal an earlier one of their training picture: {repeated:,}. A cell "
+                "learns one box and its class, so these are hardly learned or found."
+            )
         if (more := counts > self.most).any():
             left = int((counts - self.most)[more].sum())
             print(
@@ -199,6 +213,12 @@ class Detection(Task, name="detection"):
 def _joined(tensors: Any, axis: int, name: str) -> Any:
     """Returns tensors joined in float32, which mixed precision would round."""
     return keras.layers.Concatenate(axis=axis, dtype="float32", name=name)(tensors)
+
+
+def _repeated(target: np.ndarray) -> int:
+    """Returns how many boxes of a target that are learned equal an earlier one."""
+    boxes = target[1:][(target[1:, 4] >= 0) & (target[1:, 5] == 0), : geometry.SIZE]
+    return len(boxes) - len(np.unique(boxes, axis=0))
 
 
 def _shares(kept: Any) -> dict[str, Any]:

@@ -129,12 +129,13 @@ class Segmentation(Task, name="segmentation"):
         """Returns the sum of a class's logits over its pixels, as a mean of all, [b, classes].
 
         Its pixels are those where its logit is the largest (Vinogradova et al. 2020,
-        https://arxiv.org/abs/2002.11434).
+        https://arxiv.org/abs/2002.11434). A class without any is behind those with negative sums.
         """
         own = tf.one_hot(tf.argmax(outputs, axis=-1), outputs.shape[-1])[..., 1:]
         values = tf.reduce_mean(outputs[..., 1:] * own, axis=(1, 2))
         shares = tf.reduce_mean(own, axis=(1, 2))
-        return values, tf.where(shares > 0, tf.range(tf.shape(values)[1])[None], -1)
+        labels = tf.where(shares > 0, tf.range(tf.shape(values)[1])[None], -1)
+        return tf.where(shares > 0, values, values.dtype.min), labels
 
     def tally(self, classes):
         return SegmentationTally(classes)
