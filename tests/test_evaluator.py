@@ -139,6 +139,13 @@ def test_a_threshold_that_is_no_share_is_refused(changes: dict[str, Any], messag
         Config(**changes)
 
 
+def test_a_measure_that_the_examples_do_not_define_is_within_no_bound():
+    found = Measures("perplexity", 1, {"perplexity": Scalar(0.0, None, False, False)})
+    (reason,) = evaluator._out_of_bounds(found, None, 50.0)
+    assert reason == "perplexity is not defined by these examples, so it is within no bound"
+    assert not [*evaluator._out_of_bounds(found, None, None)]
+
+
 def before(value: float, more: bool = True) -> Measures:
     return Measures("accuracy", 1, {"accuracy": Scalar(value, more_is_better=more)})
 

@@ -25,6 +25,7 @@ from tlkeras.data.records import Records
 from tlkeras.data.splits import Split
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
+from tlkeras.measures import groups
 from tlkeras.measures.language_modeling import LanguageTally
 from tlkeras.measures.measures import Gallery
 from tlkeras.model import vector
@@ -122,12 +123,15 @@ def test_one_text_alone_has_no_interval():
     assert [scalar.interval for scalar in tally.measures().scalars.values()] == [None] * 3
 
 
-def test_texts_without_a_piece_are_refused():
-    tally = LanguageTally()
-    none = np.zeros([1, 4])
-    tally.add(np.array([[0.0]]), {"log_probabilities": none, "counted": none, "right": none}, 0)
-    with pytest.raises(ValueError, match="no example with a piece"):
-        tally.measures()
+def test_a_group_whose_texts_have_no_piece_to_predict_has_no_perplexity():
+    sites, trained = groups.Groups(["a", "b"], np.array([0, 1])), groups.Trained({}, {})
+    tally = groups.GroupTally("site", sites, trained, LanguageModeling(), ())
+    none, some = np.zeros([1, 4]), np.array([[1.0, 0, 0, 0]])
+    served = {"log_probabilities": np.concatenate([none, -some])}
+    served |= {name: np.concatenate([none, some]) for name in ("counted", "right")}
+    tally.add(np.array([[5.0], [9.0]]), served, 0)
+    first, second = (measures.score for measures in tally.found.measured.values())
+    assert not first.is_defined and second.value == pytest.approx(math.e)
 
 
 def test_the_most_probable_pieces_are_the_limit_of_a_small_nucleus(model):

@@ -311,6 +311,10 @@ def _out_of_bounds(
     found: Measures, lower_bound: float | None, upper_bound: float | None
 ) -> Iterator[str]:
     primary, value = found.primary, found.score.value
+    bounds = (lower_bound, upper_bound)
+    if not found.score.is_defined and any(bound is not None for bound in bounds):
+        yield f"{primary} is not defined by these examples, so it is within no bound"
+        return
     if lower_bound is not None and not value >= lower_bound:
         yield f"{primary} {value:.4f} is below the lower bound {lower_bound:.4f}"
     if upper_bound is not None and not value <= upper_bound:

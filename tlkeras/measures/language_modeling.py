@@ -25,8 +25,11 @@ class LanguageTally:
     ``perplexity`` is the exponential of the mean negative logarithm of the probability of a piece;
     it depends on how texts are cut into pieces. ``bits_per_byte`` does not: it is what the texts
     would take, compressed, in bits for each byte of UTF-8. It is of the texts that fit into the
-    network's length, and left out if none does. ``accuracy`` is the share of the pieces that are
-    the most probable ones. Intervals are those of ratios of sums over texts (delta method).
+    network's length, and left out if none does. A first piece that the network reads nothing before
+    is not predicted: it costs no bits though its bytes count, so of short texts the number is too
+    low, and not to be compared with that of a network that predicts it. ``accuracy`` is the share
+    of the pieces that are the most probable ones. Intervals are those of ratios of sums over texts
+    (delta method).
     """
 
     def __init__(self) -> None:
@@ -62,9 +65,7 @@ class LanguageTally:
 
     def measures(self) -> Measures:
         """Returns the measures of all texts added."""
-        if not self._nats.whole:
-            raise ValueError("There is no example with a piece to measure.")
-        scalars = {"perplexity": _exponential(self._nats.rate)}
+        scalars = {"perplexity": _perplexity(self._nats)}
         if self._bits.whole:
             scalars["bits_per_byte"] = self._bits.rate
         scalars["accuracy"] = self._right.scalar
@@ -86,7 +87,10 @@ class LanguageTally:
         )
 
 
-def _exponential(rate: Scalar) -> Scalar:
+def _perplexity(nats: Ratio) -> Scalar:
+    if not nats.whole:  # Such as of a group whose only text is one piece, which nothing predicts.
+        return Scalar(0.0, more_is_better=False, is_defined=False)
+    rate = nats.rate
     interval = rate.interval and (_exp(rate.interval[0]), _exp(rate.interval[1]))
     return Scalar(_exp(rate.value), interval, more_is_better=False)
 
