@@ -77,10 +77,11 @@ def few_shot(
     """Measures classifiers of few labels: episodes of random classes on frozen features.
 
     An episode draws --ways classes of the source, of each --shots examples to learn from and
-    --queries others to measure on, from all splits together. Each way to a linear head gets the
-    same episodes: `prototypes` with both distances, and `probe` with one strength. The figures say
-    how well the features do on classes that the backbone has not seen only if its pretraining did
-    not see them: that is for you to know. tlkeras's own starter has seen caltech101.
+    --queries others to measure on, from all labelled splits together. Each way to a linear head
+    gets the same episodes: `prototypes` with both distances, and `probe` with one strength. The
+    figures say how well the features do on classes that the backbone has not seen only if its
+    pretraining did not see them: that is for you to know. tlkeras's own starter has seen
+    caltech101.
     """
     data = Data(examples, backbone, Classification(), seed=seed, exact=False)
     settings = Episodes(ways, shots, queries, episodes)
@@ -164,16 +165,22 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()), 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
 
 
+def _labelled(data: Data) -> list[str]:
+    """Returns the splits of which every example has a label; a target domain may have none."""
+    counts = data.info.class_counts
+    return [split for split, count in data.info.counts.items() if 0 < count == sum(counts[split])]
+
+
 def _labels(data: Data) -> np.ndarray:
     """Returns the label of every example, split after split."""
     return np.array(
-        [int(np.argmax(t)) for split in data.info.counts for t in data.targets_of(split)]
+        [int(np.argmax(t)) for split in _labelled(data) for t in data.targets_of(split)]
     )
 
 
 def _summaries(model: TransferModel, data: Data, cache: Cache) -> np.ndarray:
     """Returns the features of every example, float32 [n, channels], in the same order."""
-    taps = [Tap(split, HEAD) for split in data.info.counts if data.count(split)]
+    taps = [Tap(split, HEAD) for split in _labelled(data)]
     found = cached.at(model, data, taps, cache, "float16")
     parts: list[Any] = []
     for tap in taps:

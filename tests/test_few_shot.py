@@ -5,14 +5,21 @@ import json
 import numpy as np
 import pytest
 from absl import flags as absl_flags
-from conftest import Tiny
+from conftest import Tiny, Wordy
 
 from pipeline import few_shot, flags
 from pipeline.config import Config
 from pipeline.few_shot import Episodes
 from tlkeras import spec
+from tlkeras.data import ingest
+from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.sources.csv import CSV
+from tlkeras.sources.domains import Domains
 from tlkeras.sources.folder import Folder
+from tlkeras.tasks.classification import Classification
+from tlkeras.training.features import Cache
 
 
 def test_an_episode_has_other_examples_to_measure_on_and_the_seed_draws_it():
@@ -26,6 +33,24 @@ def test_an_episode_has_other_examples_to_measure_on_and_the_seed_draws_it():
     np.testing.assert_array_equal(np.concatenate([learnt, asked]), np.concatenate(again))
     other, _ = few_shot.drawn(labels, ways=4, shots=3, queries=5, seed=(0, 3, 2))
     assert not np.array_equal(learnt, other)
+
+
+def test_a_target_without_labels_is_in_no_episode(tmp_path):
+    rows = "\n".join(f"{'abcdefgh'[i % 8]},{i % 2}" for i in range(30))
+    (tmp_path / "films.csv").write_text("text\na\nb\n")
+    (tmp_path / "books.csv").write_text(f"text,label\n{rows}\n")
+    source, target = CSV(tmp_path / "books.csv"), CSV(tmp_path / "films.csv", label=None)
+    found = []
+    for number, each in enumerate((source, Domains(source, target))):
+        examples, features = tmp_path / f"examples{number}", tmp_path / f"features{number}"
+        ingest.write_examples(each, Split(validation=20, test=20), examples)
+        data = Data(examples, Wordy("text"), Classification())
+        model = TransferModel(data.backbone, data.task, data.classes)
+        summaries = few_shot._summaries(model, data, Cache(features))
+        found.append((few_shot._labels(data), summaries))
+    for alone, both in zip(*found, strict=True):
+        assert len(alone) == 30
+        np.testing.assert_array_equal(alone, both)
 
 
 def test_the_interval_is_that_of_the_mean():

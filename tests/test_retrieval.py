@@ -16,7 +16,7 @@ from conftest import Tiny, Wordy, weights_of
 from pipeline import fresh
 from pipeline.config import Config
 from pipeline.steps import infra_validator
-from tlkeras import files, spec
+from tlkeras import files, hardware, spec
 from tlkeras.backbone import Backbone
 from tlkeras.backbones.aligned import Aligned
 from tlkeras.backbones.towers import Towers
@@ -39,6 +39,7 @@ from tlkeras.sources.embedded import Embedded
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.retrieval import Retrieval
 from tlkeras.texts import captions
+from tlkeras.training.phase import Phase
 
 TOWERS = Towers(Tiny(), Wordy(input="text"))
 PAIRS = Embedded(data="shapes", target="caption", count=96, size=32)
@@ -134,14 +135,32 @@ def test_without_equal_texts_infonce_is_the_mean_of_two_cross_entropies():
     np.testing.assert_allclose(found, (both[0] + both[1]) / 2, 1e-5)
 
 
-def test_logits_are_never_sharper_than_a_hundred_times_the_cosines():
-    pictures, texts, keys = rows_of(4)
-    loss = Retrieval(channels=6).loss()
-    sharp, sharper = (
-        loss(keys, np.concatenate([pictures, texts, np.tile([[log, 0]], (4, 1))], axis=1))
-        for log in (math.log(100), 9.0)
-    )
-    assert float(sharp) == pytest.approx(float(sharper), rel=1e-5)
+@pytest.mark.parametrize("objective", ["infonce", "siglip"])
+@pytest.mark.parametrize(("optimizer", "rate"), [("adam", 0.1), ("sgd", 1e-4)])
+def test_logits_stay_within_a_hundred_times_the_cosines_and_can_come_back(
+    objective, optimizer, rate
+):
+    _, texts, keys = rows_of(6)
+    head = TransferModel(TOWERS, Retrieval(objective, channels=6), (), seed=0).head
+    factor = head.get_layer("factor")
+    factor.embeddings.assign([[4.7]])
+    for layer in head.layers:
+        layer.trainable = layer is factor
+    optimizer = Phase(learning_rate=rate, optimizer=optimizer).compiled_optimizer(1)
+    inner = keras.Model(factor.input, factor.output)
+    loss = Retrieval(objective, channels=6).loss()
+
+    def stepped() -> float:
+        with tf.GradientTape() as tape:
+            log = inner(tf.zeros(6, tf.int32))
+            wrong = tf.concat([texts[::-1], texts, log, tf.zeros((6, 1))], axis=1)
+            found = tf.reduce_mean(loss.call(keys, wrong))
+        variables = head.trainable_variables
+        optimizer.apply(tape.gradient(found, variables), variables)
+        return float(factor.embeddings[0, 0])
+
+    first, second = stepped(), stepped()
+    assert math.log(100) + 1e-6 > first > second
 
 
 def naive_ranks(pictures, texts, keys) -> tuple[list[int], list[int]]:
@@ -387,7 +406,7 @@ def test_what_cannot_be_aligned_is_refused_before_training(data, recorded, tmp_p
         TransferModel(Tiny(), Retrieval(), ())
     model = TransferModel(TOWERS, plain.task, ())
     for size, message in (
-        (1, "--batch_size is 1, and align compares the pairs of a batch; use at least 2"),
+        (1, "--batch_size is 1, and retrieval compares the examples of a batch; use at least 2"),
         (400, r"\d+ training pairs are too few for a batch of 400"),
     ):
         few = Data(recorded, TOWERS, plain.task, size)
@@ -396,6 +415,19 @@ def test_what_cannot_be_aligned_is_refused_before_training(data, recorded, tmp_p
     locked = spec.parse("align(phases=[phase(unfreeze=['picture_block2'])])", Recipe)
     with pytest.raises(ValueError, match=r"align\.locked is 'picture', but phase\.unfreeze names"):
         locked.fit(model, plain, tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("recipe", ["align", "fine_tune"])
+def test_several_devices_that_would_compare_only_their_own_pairs_are_refused(
+    recipe, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(hardware, "replicas", lambda: 2)
+    model = TransferModel(data.backbone, data.task, data.classes)
+    with pytest.raises(
+        ValueError, match=r"retrieval compares .* each of 2 devices has a part; use"
+    ):
+        spec.parse(f"{recipe}({SHORT})", Recipe).fit(model, data, tmp_path)
     assert not [*tmp_path.iterdir()]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -9,13 +11,16 @@ import numpy as np
 import pytest
 from conftest import Tiny, draw, weights_of
 from PIL import Image
+from test_evaluator import evaluated
 
+from pipeline.steps import trainer
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.kinds.image import Image as ImageKind
+from tlkeras.measures import measures
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
 from tlkeras.recipes import zero_shot
@@ -238,6 +243,59 @@ def test_a_share_of_the_classes_is_drawn_by_the_seed():
 
 
 @pytest.mark.parametrize(
+    ("recipe", "reasons"),
+    [
+        ("zero_shot", []),
+        ("probe", ["the test split has classes without a training example: sunflower"]),
+    ],
+)
+def test_a_class_without_an_example_is_blessed_where_its_name_suffices(
+    recipe, reasons, pictures, tmp_path
+):
+    for old, new in (("blue", "daisy"), ("green", "rose"), ("red", "sunflower")):
+        for number, file in enumerate(sorted((pictures / old).iterdir())):
+            split = "test" if number > 15 or new == "sunflower" else "train"
+            (tmp_path / "pictures" / split / new).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, tmp_path / "pictures" / split / new)
+    examples, model = tmp_path / "examples", tmp_path / "model"
+    examples.mkdir()
+    ingest.write_examples(Folder(tmp_path / "pictures"), Split(), examples)
+    model.mkdir()
+    trainer.model.run(
+        model,
+        examples=examples,
+        backbone=Seer(),
+        task=Classification(),
+        recipe=spec.parse(recipe, Recipe),
+        batch_size=8,
+        seed=0,
+        precision="float32",
+        exporters=(),
+        feature_cache_gb=1.0,
+        features=tmp_path / "features",
+    )
+    blessing = evaluated(tmp_path / "out", examples, model, backbone=Seer())
+    assert (blessing["blessed"], blessing["reasons"]) == (not reasons, reasons)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.08, 0.1, 0.9])
+def test_every_share_hides_a_class(share):
+    assert hidden_classes(share, [f"c{number}" for number in range(5)], 0).any()
+
+
+def test_hidden_classes_are_named_by_the_fit_and_in_the_report(coloured, tmp_path, capsys):
+    model = TransferModel(Tiny(), Classification(), coloured.classes)
+    text = "zero_shot(text=starter_text(length=16), unseen={})"
+    recipe = spec.parse(text.format(0.05), Recipe)
+    recipe.fit(model, coloured, tmp_path / "hidden")
+    (table,) = map(measures.parsed_view, recipe.views(tmp_path / "hidden"))
+    ((name,),) = table.rows
+    assert [name] == [*np.array(coloured.classes)[hidden_classes(0.05, coloured.classes, 0)]]
+    assert f"hidden classes: {name}\n" in capsys.readouterr().out
+    assert not spec.parse(text.format("[]"), Recipe).views(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("zero_shot(prompts=['a photo'])", r"prompts is .*, expected texts with \{\} once"),
@@ -292,9 +350,6 @@ def test_what_cannot_be_described_is_refused_before_the_features(
 
 def _renamed(examples: Path, classes: tuple[str, ...], out: Path) -> Path:
     """Copies examples of as many classes, and gives these other names."""
-    import json
-    import shutil
-
     shutil.copytree(examples, out)
     info = json.loads((out / "info.json").read_text())
     (out / "info.json").write_text(json.dumps({**info, "classes": classes}))

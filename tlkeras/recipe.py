@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tlkeras.spec import Spec
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 class Recipe(Spec, plugins="tlkeras.recipes"):
     """A way to fit a `TransferModel`; it changes weights, never the graph."""
+
+    names_suffice: ClassVar[bool] = False
+    """Whether it knows classes by their names, so that none needs a training example."""
 
     @abc.abstractmethod
     def fit(

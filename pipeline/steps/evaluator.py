@@ -91,7 +91,7 @@ def evaluation(
     measures.write(found, out)
     # Name and version: a reader of the report need not know where they lie.
     named = "/".join(baseline.parts[-2:]) if baseline else None
-    reasons = [*_unseen(data, split), *_out_of_bounds(found, lower_bound, upper_bound)]
+    reasons = [*_unseen(model, data, split), *_out_of_bounds(found, lower_bound, upper_bound)]
     if baseline and before and not found.score.lost(before) <= max_drop + ROUNDING:
         reasons.append(
             f"{found.primary} {found.score.value:.4f} is worse than the {before.value:.4f} of "
@@ -340,15 +340,12 @@ def _out_of_bounds(
         yield f"{primary} {value:.4f} is above the upper bound {upper_bound:.4f}"
 
 
-def _unseen(data: Data, split: str) -> Iterator[str]:
-    """Yields why a model is worth nothing for classes that it never saw in training."""
+def _unseen(model: Path, data: Data, split: str) -> Iterator[str]:
+    """Yields why a model is worth nothing for classes of which it saw neither example nor name."""
     train, measured = (data.info.class_counts.get(name, ()) for name in ("train", split))
-    unseen = [
-        name
-        for name, seen, count in zip(data.classes, train, measured, strict=False)
-        if count and not seen
-    ]
-    if unseen:
+    counts = zip(data.classes, train, measured, strict=False)
+    unseen = [name for name, seen, count in counts if count and not seen]
+    if unseen and not (model / "named.json").exists():
         yield f"the {split} split has classes without a training example: {listed(unseen)}"
 
 

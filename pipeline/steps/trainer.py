@@ -39,8 +39,9 @@ def model(
     `features` caches activations of frozen layers for all runs. The written model computes in
     float32, also after training in mixed precision: exporters and phones need it. Before the fit,
     every exporter checks that it supports the model. Exporters change no model, so their code is
-    not imported. If the recipe has remarks or views for the report, they are written, too. With
-    `calibrate` the fitted logits are divided by their temperature, which is written as well.
+    not imported. If the recipe has remarks or views for the report, they are written, too, and the
+    names of the classes in ``named.json`` if those suffice it. With `calibrate` the fitted logits
+    are divided by their temperature, which is written as well.
     """
     hardware.meet("the model's folder")  # From here on the folder exists.
     print(f"  training on {hardware.devices()}")
@@ -69,6 +70,8 @@ def model(
             files.write_json(out / "remarks.json", remarks)
         if views := [*recipe.views(out / "_scratch")]:
             files.write_json(out / "views.json", views)
+        if recipe.names_suffice:
+            files.write_json(out / "named.json", data.classes)
 
 
 def cache(

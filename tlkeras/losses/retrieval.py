@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tlkeras.frameworks import keras
-
-_SHARPEST = math.log(100)  # Radford et al. 2021 let the logits grow to 100 times the cosines.
 
 
 def _compared(targets: Any, outputs: Any) -> tuple[Any, Any]:
@@ -18,7 +15,7 @@ def _compared(targets: Any, outputs: Any) -> tuple[Any, Any]:
     channels = outputs.shape[-1] // 2 - 1
     pictures, texts = outputs[:, :channels], outputs[:, channels : 2 * channels]
     cosines: Any = keras.ops.matmul(pictures, keras.ops.transpose(texts))
-    factor: Any = keras.ops.exp(keras.ops.minimum(outputs[0, -2], _SHARPEST))
+    factor: Any = keras.ops.exp(outputs[0, -2])
     equal: Any = keras.ops.equal(targets[:, None, :], targets[None, :, :])
     texts_equal, pictures_equal = (
         keras.ops.cast(keras.ops.all(each, axis=-1), "float32")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from tlkeras import hardware, spec
+from tlkeras import spec
 from tlkeras.model.towers import PICTURE, TEXT, named
 from tlkeras.recipe import Recipe
 from tlkeras.training import schedule
@@ -72,18 +72,11 @@ class Align(Recipe, name="align"):
 
 def _require_pairs(model: TransferModel, data: Data) -> None:
     """Raises ValueError if there are no two towers, or too few pairs to compare."""
-    if hardware.replicas() > 1:
-        raise ValueError("align trains on one device; use --strategy=one_device.")
     if missing := [tower for tower in _LOCKED["both"] if tower not in model.backbone.towers()]:
         raise ValueError(
             f"align needs a backbone with a tower {missing[0]!r}, and {model.backbone.name} has "
             f"{spec.listed([*model.backbone.towers()]) or 'no towers'}; use "
             '--backbone="towers(picture=starter, text=starter_text)" and --task=retrieval.'
-        )
-    if data.batch_size < 2:
-        raise ValueError(
-            f"--batch_size is {data.batch_size}, and align compares the pairs of a batch; use at "
-            "least 2."
         )
     if (count := data.count("train")) < data.batch_size:
         raise ValueError(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
 
-from tlkeras import spec
+from tlkeras import files, hardware, spec
 from tlkeras.backbone import Backbone
+from tlkeras.measures import measures
+from tlkeras.measures.measures import Table
 from tlkeras.recipe import Recipe
 from tlkeras.texts import inputs
 from tlkeras.training import descriptions, schedule
 from tlkeras.training.head_alone import HeadAlone, require_label
+
+_FILE = "hidden.json"
 
 
 class ZeroShot(Recipe, name="zero_shot"):
@@ -30,8 +35,11 @@ class ZeroShot(Recipe, name="zero_shot"):
     For other backbones, `text` is a text network whose ``pooled`` features describe the classes. A
     map from features to descriptions is found on the classes that have training examples; see
     `descriptions`. It serves those that have none, too. `unseen` hides the examples of some classes
-    from it, in order to measure: names, or a share that the seed draws.
+    from it, in order to measure: names, or a share, at least one class, that the seed draws. The
+    report names them.
     """
+
+    names_suffice = True
 
     prompts: tuple[str, ...] = ("a photo of a {}.",)
     text: Backbone | None = None
@@ -53,8 +61,12 @@ class ZeroShot(Recipe, name="zero_shot"):
             expected = "a network that reads a text alone"
             self.require(self.text.reads == ("text",), "text", expected)
 
+    def views(self, folder):
+        file = spec.path(folder) / _FILE
+        return [files.read_json(file)] if file.exists() else []
+
     def fit(self, model, data, folder, callbacks=(), shared=None):
-        return schedule.fit(
+        logs = schedule.fit(
             self,
             model,
             data,
@@ -64,6 +76,11 @@ class ZeroShot(Recipe, name="zero_shot"):
             phases=(_ClassNames(self.prompts, self.text, self.unseen),),
             cache=self.cache,
         )
+        hidden = hidden_classes(self.unseen, data.classes, data.seed)
+        if hidden.any() and hardware.is_chief():
+            view = measures.plain_view(_told([*itertools.compress(data.classes, hidden)]))
+            files.write_json(spec.path(folder) / _FILE, view)
+        return logs
 
 
 class _ClassNames(HeadAlone, name="class_names"):
@@ -112,6 +129,8 @@ class _ClassNames(HeadAlone, name="class_names"):
         labels = rows.targets.argmax(axis=-1)
         features = head.features(rows)
         known = ~hidden[labels]
+        if hidden.any():
+            print(f"  hidden classes: {spec.listed([*itertools.compress(classes, hidden)])}")
         weights, choice = descriptions.fitted(features[known], labels[known], described, seed)
         print(
             f"  penalties {choice.penalty:g} and {choice.description_penalty:g}: "
@@ -161,7 +180,7 @@ def hidden_classes(unseen: float | Sequence[str], classes: Sequence[str], seed: 
         ValueError: A name is that of no class.
     """
     if isinstance(unseen, (int, float)):
-        count = round(unseen * len(classes))
+        count = max(round(unseen * len(classes)), 1)
         chosen = np.random.default_rng(seed).permutation(len(classes))[:count]
         return np.isin(np.arange(len(classes)), chosen)
     if strange := [name for name in unseen if name not in classes]:
@@ -170,6 +189,16 @@ def hidden_classes(unseen: float | Sequence[str], classes: Sequence[str], seed: 
             f"{spec.nearest(strange[0], [*classes])}"
         )
     return np.isin(classes, [*unseen])
+
+
+def _told(names: Sequence[str]) -> Table:
+    return Table(
+        "Hidden classes",
+        ["class"],
+        [[name] for name in names],
+        "The training examples of these classes were hidden from the fit (zero_shot.unseen), in "
+        "order to measure classes of which the name alone is known.",
+    )
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -73,8 +73,10 @@ class Retrieval(Task, name="retrieval"):
         rows = [self._row(tower, summary[tower]) for tower in (PICTURE, TEXT)]
         none: Any = keras.ops.zeros_like(summary[PICTURE][:, 0], dtype="int32")
         learnt = [
-            _learnt(name, value)(none)
-            for name, value in zip(("factor", "summand"), _BEGINNINGS[self.objective], strict=True)
+            _learnt(name, value, most)(none)
+            for (name, most), value in zip(
+                _LEARNT.items(), _BEGINNINGS[self.objective], strict=True
+            )
         ]
         return keras.layers.Concatenate(dtype="float32", name="logits")([*rows, *learnt])
 
@@ -122,11 +124,22 @@ class Retrieval(Task, name="retrieval"):
 _ROWS = (PICTURE, TEXT)
 
 
-def _learnt(name: str, value: float) -> keras.layers.Layer:
-    """Returns a layer that gives one number, learnt from a value on, to each row of zeros."""
-    begun: Any = keras.initializers.Constant(value)  # Keras annotates it as a text only.
-    return keras.layers.Embedding(1, 1, begun, dtype="float32", name=name)
+def _learnt(name: str, value: float, most: float | None) -> keras.layers.Layer:
+    """Returns a layer that gives one number, learnt from a value on, to each row of zeros.
 
+    Where there is a `most`, its absolute value stays within that after every step.
+    """
+    begun: Any = keras.initializers.Constant(value)  # Keras annotates it as a text only.
+    limit: Any = most  # And this as a whole number.
+    bound: Any = keras.constraints.MaxNorm(limit) if most else None
+    return keras.layers.Embedding(
+        1, 1, begun, embeddings_constraint=bound, dtype="float32", name=name
+    )
+
+
+_LEARNT = {"factor": math.log(100), "summand": None}
+"""What is learnt beside the projections, and the largest value: Radford et al. 2021 let the logits
+grow to 100 times the cosines."""
 
 _BEGINNINGS = {"infonce": (math.log(1 / 0.07), 0.0), "siglip": (math.log(10), -10.0)}
 """The logarithm of the factor of cosines, and what is added, by the objective."""

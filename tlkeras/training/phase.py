@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from tlkeras import hardware
 from tlkeras.augment import Augment
 from tlkeras.frameworks import keras
 from tlkeras.spec import Spec
@@ -117,8 +118,21 @@ class Phase(Spec, name="phase"):
     def require_fit(self, model: TransferModel, data: Data, start: str) -> None:
         """Raises ValueError if it cannot fit this model, whose blocks from `start` on change.
 
-        A schedule asks all its parts before the first begins; a phase fits every model.
+        A schedule asks all its parts before the first begins. A phase fits every model, but a task
+        that compares the examples of a batch needs all of them on one device.
         """
+        if not model.task.compares:
+            return
+        if hardware.replicas() > 1:
+            raise ValueError(
+                f"{model.task.name} compares the examples of a batch, of which each of "
+                f"{hardware.replicas()} devices has a part; use --strategy=one_device."
+            )
+        if data.batch_size < 2:
+            raise ValueError(
+                f"--batch_size is {data.batch_size}, and {model.task.name} compares the examples "
+                "of a batch; use at least 2."
+            )
 
     def fit(
         self,
