@@ -60,10 +60,21 @@ def clipped(optimizer: Any, precision: Any = "float32") -> dict[str, Any]:
     return {str(place): each.tolist() for place, each in enumerate(weights_of(trained).values())}
 
 
+def logged() -> list[float]:
+    """Returns what callbacks see after each batch."""
+    trained, seen = started(Phase(optimizer="sgd", learning_rate=0.1)), []
+    watch = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda step, logs: seen.extend([logs["loss"], logs["accuracy"]])
+    )
+    trained.fit(rows(), shuffle=False, verbose=0, callbacks=[watch])
+    return [float(each) for each in seen]
+
+
 CASES: Mapping[str, Callable[[], Any]] = {
     "clipped sgd": lambda: clipped("sgd"),
     "clipped adam": lambda: clipped("adam"),
     "clipped sgd in float16": lambda: clipped("sgd", "mixed_float16"),
+    "logged": logged,
 }
 
 

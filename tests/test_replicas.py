@@ -33,3 +33,9 @@ def test_gradients_of_embeddings_are_clipped_as_on_one_device(found, case):
     assert len(one) == 5
     for place, weights in one.items():
         np.testing.assert_allclose(two[place], weights, rtol=1e-4, atol=1e-5, err_msg=place)
+
+
+@pytest.mark.slow
+def test_callbacks_see_the_means_over_all_rows_so_far(found):
+    one, two = found["logged"]
+    np.testing.assert_allclose(two, one, rtol=1e-5)

@@ -207,10 +207,12 @@ class Replicated(Trained):
 
         def run(data: Any) -> dict[str, Any]:
             logs = step(data)
-            stacked = tf.stack([tf.cast(value, tf.float32) for value in logs.values()])
-            # One exchange for all logs; Keras computes the exact values at the end of the epoch.
-            means = tf.distribute.get_replica_context().all_reduce("MEAN", stacked)
-            return dict(zip(logs, tf.unstack(means), strict=True))
+            rows = tf.cast(self._mean_loss.count, tf.float32)
+            own = [rows, *(rows * tf.cast(value, tf.float32) for value in logs.values())]
+            # One exchange for all logs: means over the rows of all replicas since the metrics began
+            # anew. Keras computes the exact values at the end of the epoch.
+            summed = tf.distribute.get_replica_context().all_reduce("SUM", tf.stack(own))
+            return dict(zip(logs, tf.unstack(summed[1:] / summed[0]), strict=True))
 
         @tf.function(reduce_retracing=True, autograph=False)
         def steps(iterator: Any) -> dict[str, Any]:
@@ -252,9 +254,13 @@ class Replicated(Trained):
     def _measured(self, x: Any, y: Any, outputs: Any, summed: Any, rows: Any) -> Any:
         """Updates loss and metrics and returns the logs."""
         number = tf.cast(rows, summed.dtype)
-        tracker = next(metric for metric in self.metrics if metric.name == "loss")
-        tracker.update_state(tf.math.divide_no_nan(summed, number), sample_weight=number)
+        self._mean_loss.update_state(tf.math.divide_no_nan(summed, number), sample_weight=number)
         return self.compute_metrics(x, y, outputs, _counting(x, rows))
+
+    @property
+    def _mean_loss(self) -> Any:
+        """The mean of the loss over this replica's rows."""
+        return next(metric for metric in self.metrics if metric.name == "loss")
 
     def _clipped(self, gradients: list[Any]) -> list[Any]:
         """Returns this replica's gradients, after the clip of their sum over all replicas.
