@@ -17,6 +17,7 @@ from conftest import weights_of
 from tlkeras import hardware
 from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import computing_in
+from tlkeras.training import rate_finder
 from tlkeras.training.phase import Phase
 from tlkeras.training.trainable import trainable
 
@@ -60,6 +61,13 @@ def clipped(optimizer: Any, precision: Any = "float32") -> dict[str, Any]:
     return {str(place): each.tolist() for place, each in enumerate(weights_of(trained).values())}
 
 
+def swept() -> list[float]:
+    """Returns the losses of a sweep, whose short batches have one row."""
+    trained = started(Phase(learning_rate=1.0))
+    batches = rows().repeat().take(rate_finder.STEPS)
+    return [*rate_finder.swept(trained, batches, first=0, seed=0).losses]
+
+
 def logged() -> list[float]:
     """Returns what callbacks see after each batch."""
     trained, seen = started(Phase(optimizer="sgd", learning_rate=0.1)), []
@@ -74,6 +82,7 @@ CASES: Mapping[str, Callable[[], Any]] = {
     "clipped sgd": lambda: clipped("sgd"),
     "clipped adam": lambda: clipped("adam"),
     "clipped sgd in float16": lambda: clipped("sgd", "mixed_float16"),
+    "swept": swept,
     "logged": logged,
 }
 

@@ -27,6 +27,7 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.spec import parse
 from tlkeras.tasks.classification import Classification
+from tlkeras.training import rate_finder
 
 HERE = Path(__file__).parent
 
@@ -248,6 +249,21 @@ def test_a_worker_that_stopped_is_told_and_a_restarted_run_ends_like_an_unbroken
             np.testing.assert_array_equal(value, unbroken[path], err_msg=path)
         logs = f"logs{worker}.json"
         assert (tmp_path / logs).read_text() == (together / logs).read_text()
+
+
+def test_the_batches_of_a_sweep_are_in_step_on_all_workers(recorded, monkeypatch):
+    monkeypatch.setattr(rate_finder, "STEPS", 7)
+    data = Data(recorded, Tiny(), Classification(), batch_size=14)
+    assert data.count("train") % 14 == 1  # The last row is the second worker's.
+    parts = [dataclasses.replace(data, part=(place, 2)).shuffled("train", 0) for place in (0, 1)]
+    counts = [int(part.cardinality()) for part in parts]
+    whole = rate_finder._repeated(data.shuffled("train", 0))
+    monkeypatch.setattr(hardware, "gathered", lambda value: counts)
+    shares = [rate_finder._repeated(part) for part in parts]
+    joined = [np.concatenate([inputs for inputs, _ in own]) for own in zip(*shares, strict=True)]
+    assert len(joined) == 7
+    for found, (expected, _) in zip(joined, whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.slow
