@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,24 @@ def test_where_there_is_no_tpu_that_is_one_clear_message(monkeypatch, error):
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", refused)
     monkeypatch.setenv("TPU_NAME", "none")
     with pytest.raises(ValueError, match="--strategy=tpu finds no TPU 'none'"):
+        hardware.strategy("tpu")
+
+
+@pytest.mark.parametrize(("cores", "hosts"), [(1, 1), (16, 2), (8, 1)])
+def test_a_tpu_has_several_cores_of_one_host(monkeypatch, cores, hosts):
+    made = types.SimpleNamespace(num_replicas_in_sync=cores)
+    topology = types.SimpleNamespace(num_tasks=hosts)
+    resolvers, experimental = tf.distribute.cluster_resolver, tf.tpu.experimental
+    monkeypatch.setattr(resolvers, "TPUClusterResolver", lambda tpu: tpu)
+    monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", lambda resolver: None)
+    monkeypatch.setattr(experimental, "initialize_tpu_system", lambda resolver: topology)
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", lambda resolver: made)
+    monkeypatch.setenv("TPU_NAME", "mine")
+    if (cores, hosts) == (8, 1):
+        assert hardware.strategy("tpu") is made
+        return
+    message = f"cores of the TPU 'mine': {cores}, its hosts: {hosts}; expected at least two cores"
+    with pytest.raises(ValueError, match=message):
         hardware.strategy("tpu")
 
 
