@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipeline.step import Runtime, Step
 from pipeline.version import manifest, warning
 from tlkeras import files, spec
 from tlkeras.backbone import Backbone
-from tlkeras.data.parts import Runner
+from tlkeras.data.parts import MANY, Runner
 from tlkeras.doctor import answers, judging, samples, statistics
 from tlkeras.doctor.novelty import Novelty
 from tlkeras.doctor.samples import Gathering
@@ -144,9 +145,12 @@ def prepared(exports: Path, exporter: Exporter, batch_size: int) -> Predicting:
 def predicted(predicting: Predicting, new: Batch, out: Path, runner: Runner) -> Seen:
     """Returns what is seen of a batch; writes ``predictions.jsonl`` and ``statistics.pb``."""
     job = _Parts(predicting, new)
+    # Each process would take the whole memory of the GPU.
+    many = sys.maxsize if tf.config.list_physical_devices("GPU") else MANY
     seen, problems = Gathering(), []
     with decoding.quiet(), (out / FILE).open("wb") as file:
-        for part in runner.run(job, len(job.places), out / "_scratch", "predicting"):
+        parts = runner.run(job, len(job.places), out / "_scratch", "predicting", many)
+        for part in parts:
             with (part / FILE).open("rb") as lines:
                 shutil.copyfileobj(lines, file)
             seen.join(part)

@@ -19,6 +19,7 @@ from pipeline import batch, bulk_inferrer, product, store, validate
 from pipeline.bulk_inferrer import predictions
 from pipeline.explain import explanations
 from tlkeras.backbone import Backbone
+from tlkeras.data import workers
 from tlkeras.exporter import Exporter
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.exporters.tflite import TFLite
@@ -107,6 +108,28 @@ def test_the_parts_of_the_work_leave_no_trace(
         for name in ("one", "many")
     )
     assert one == many and one.keys() == {bulk_inferrer.FILE, "labels.txt", "statistics.pb"}
+
+
+@pytest.mark.parametrize("gpus", [(), ("GPU:0",)])
+def test_many_parts_share_a_gpu_in_one_process(
+    gpus: tuple[str, ...],
+    version: Path,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    counts: list[int] = []
+
+    def started(job: workers.Job, count: int) -> None:
+        counts.append(count)
+        raise workers.Unsendable
+
+    monkeypatch.setattr(workers, "started", started)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(bulk_inferrer, "MANY", 2)
+    monkeypatch.setattr(bulk_inferrer, "_PART", 20)
+    assert len(predicted(tmp_path / "out", pictures, version)) == 72
+    assert len(counts) == (0 if gpus else 1)
 
 
 def test_a_picture_that_cannot_be_read_is_told_in_its_place(

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
 from tlkeras.spec import parse
 from tlkeras.tasks.classification import Classification
+from tlkeras.training import rate_finder
 
 HERE = Path(__file__).parent
 
@@ -250,6 +252,21 @@ def test_a_worker_that_stopped_is_told_and_a_restarted_run_ends_like_an_unbroken
         assert (tmp_path / logs).read_text() == (together / logs).read_text()
 
 
+def test_the_batches_of_a_sweep_are_in_step_on_all_workers(recorded, monkeypatch):
+    monkeypatch.setattr(rate_finder, "STEPS", 7)
+    data = Data(recorded, Tiny(), Classification(), batch_size=14)
+    assert data.count("train") % 14 == 1  # The last row is the second worker's.
+    parts = [dataclasses.replace(data, part=(place, 2)).shuffled("train", 0) for place in (0, 1)]
+    counts = [int(part.cardinality()) for part in parts]
+    whole = rate_finder._repeated(data.shuffled("train", 0))
+    monkeypatch.setattr(hardware, "gathered", lambda value: counts)
+    shares = [rate_finder._repeated(part) for part in parts]
+    joined = [np.concatenate([inputs for inputs, _ in own]) for own in zip(*shares, strict=True)]
+    assert len(joined) == 7
+    for found, (expected, _) in zip(joined, whole, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.slow
 def test_workers_that_run_different_things_are_told_to_agree(recorded, tmp_path):
     said = fitted("multi_worker", recorded, tmp_path / "scratch", tmp_path, "differ")
@@ -323,6 +340,24 @@ def test_where_there_is_no_tpu_that_is_one_clear_message(monkeypatch, error):
     monkeypatch.setattr(tf.distribute.cluster_resolver, "TPUClusterResolver", refused)
     monkeypatch.setenv("TPU_NAME", "none")
     with pytest.raises(ValueError, match="--strategy=tpu finds no TPU 'none'"):
+        hardware.strategy("tpu")
+
+
+@pytest.mark.parametrize(("cores", "hosts"), [(1, 1), (16, 2), (8, 1)])
+def test_a_tpu_has_several_cores_of_one_host(monkeypatch, cores, hosts):
+    made = types.SimpleNamespace(num_replicas_in_sync=cores)
+    topology = types.SimpleNamespace(num_tasks=hosts)
+    resolvers, experimental = tf.distribute.cluster_resolver, tf.tpu.experimental
+    monkeypatch.setattr(resolvers, "TPUClusterResolver", lambda tpu: tpu)
+    monkeypatch.setattr(tf.config, "experimental_connect_to_cluster", lambda resolver: None)
+    monkeypatch.setattr(experimental, "initialize_tpu_system", lambda resolver: topology)
+    monkeypatch.setattr(tf.distribute, "TPUStrategy", lambda resolver: made)
+    monkeypatch.setenv("TPU_NAME", "mine")
+    if (cores, hosts) == (8, 1):
+        assert hardware.strategy("tpu") is made
+        return
+    message = f"cores of the TPU 'mine': {cores}, its hosts: {hosts}; expected at least two cores"
+    with pytest.raises(ValueError, match=message):
         hardware.strategy("tpu")
 
 

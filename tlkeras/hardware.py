@@ -219,14 +219,22 @@ def _tpu() -> Any:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
         tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        return tf.distribute.TPUStrategy(resolver)
+        hosts = tf.tpu.experimental.initialize_tpu_system(resolver).num_tasks
+        made = tf.distribute.TPUStrategy(resolver)
     # RuntimeError: on Google's machines TensorFlow requires their client library.
     except (ValueError, OSError, RuntimeError, tf.errors.OpError) as error:
         raise ValueError(
             f"--strategy=tpu finds no TPU {name!r} ({str(error).partition('. ')[0]}); set "
             "TPU_NAME, or use another strategy."
         ) from error
+    # Each of several hosts would need batches of its own, and a single core other code.
+    if hosts > 1 or made.num_replicas_in_sync < 2:
+        raise ValueError(
+            f"--strategy=tpu: cores of the TPU {name!r}: {made.num_replicas_in_sync}, its hosts: "
+            f"{hosts}; expected at least two cores, of one host. Name another TPU in TPU_NAME, or "
+            "use --strategy=one_device."
+        )
+    return made
 
 
 def _workers() -> list[str]:

@@ -397,3 +397,17 @@ def test_the_measures_of_the_own_size_are_those_of_the_fixed_one(task, data, pai
     ]
     found, expected = (tallied(task, data, batches) for batches in (rows, pairs))
     assert near(found.score.value, expected.score.value)
+
+
+def test_a_row_of_weight_0_changes_no_metric(task, data, model, batches):
+    """As the padding of a replica that has fewer rows than others."""
+    if task.compares:
+        pytest.skip("it trains on one device")
+    inputs, targets = batches[0]
+    whole = targets, tf.nest.map_structure(np.asarray, model.full(inputs))
+    weights = np.ones(count(targets), np.float32)
+    weights[-1] = 0
+    for metric, other in zip(task.metrics(data.classes), task.metrics(data.classes), strict=True):
+        metric.update_state(*tf.nest.map_structure(lambda each: each[:-1], whole))
+        other.update_state(*whole, sample_weight=weights)
+        assert float(other.result()) == pytest.approx(float(metric.result()), rel=1e-5)

@@ -21,7 +21,10 @@ class Likelihood(keras.metrics.Mean):
     def update_state(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, y_true, y_pred, sample_weight=None
     ):
-        super().update_state(y_pred[..., 0], y_pred[..., 1])
+        counted = y_pred[..., 1]
+        if sample_weight is not None:
+            counted = counted * keras.ops.reshape(sample_weight, [-1, 1])
+        super().update_state(y_pred[..., 0], counted)
 
 
 class Perplexity(Likelihood):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tlkeras import files, hardware
-from tlkeras.frameworks import keras
+from tlkeras.frameworks import keras, tf
 from tlkeras.training import loop
 
 FILE = "lr_find.json"
@@ -88,7 +88,7 @@ def found(
     path = folder / FILE
     if not path.exists():
         compiled(constant, 1)
-        sweep = swept(trained, train(first).repeat().take(STEPS), first=first, seed=seed)
+        sweep = swept(trained, _repeated(train(first)), first=first, seed=seed)
         hardware.meet(f"a sweep that suggests {sweep.suggestion}")
         if hardware.is_chief():
             folder.mkdir(parents=True, exist_ok=True)
@@ -109,6 +109,9 @@ def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
 
     Its weights stay as they are, also where the sweep breaks off.
     """
+    # Made in the first step, they fail on several replicas with the gradients of embeddings.
+    with hardware.scope():
+        trained.optimizer.build(trained.trainable_variables)
     before = [(each, keras.ops.convert_to_numpy(each)) for each in trained.variables]
     rates: list[float] = []
     losses: list[float] = []
@@ -138,6 +141,23 @@ def swept(trained: Any, batches: Any, *, first: int, seed: int) -> Sweep:
             "one; look at the data, or set learning_rate."
         )
     return Sweep(tuple(rates), tuple(losses), tuple(smoothed(losses)))
+
+
+def _repeated(batches: Any) -> Any:
+    """Returns the batches of epochs one after the other, `STEPS` in all.
+
+    A worker without rows of the last batch has an empty one: all begin an epoch at the same step.
+    """
+    own = int(batches.cardinality())
+    if own < max(hardware.gathered(own)):
+        empty = keras.tree.map_structure(_empty, batches.element_spec)
+        batches = batches.concatenate(tf.data.Dataset.from_tensors(empty))
+    return batches.repeat().take(STEPS)
+
+
+def _empty(spec: Any) -> Any:
+    """Returns a tensor of no rows, with size 1 for unknown dimensions."""
+    return tf.zeros([0, *(size or 1 for size in spec.shape[1:])], spec.dtype)
 
 
 def rate(step: int) -> float:

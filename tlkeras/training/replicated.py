@@ -146,6 +146,9 @@ class Replicated(Trained):
         del steps_per_execution
         # The weight of padding is 0.
         super().compile(optimizer, loss, weighted_metrics=metrics)
+        # The optimizer would clip the gradients of each replica by their own norm.
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        self._clip, optimizer.global_clipnorm = optimizer.global_clipnorm, None
 
     def fit(self, x: Any, validation_data: Any = None, **options: Any) -> Any:
         batches, steps = self._dealt(x)
@@ -183,7 +186,7 @@ class Replicated(Trained):
             # The optimizer sums it over the replicas: the sum is the mean of the batch.
             loss = self.optimizer.scale_loss(tf.math.divide_no_nan(summed, total))
         variables = self.trainable_variables
-        gradients = self._shared(tape.gradient(loss, variables))
+        gradients = self._clipped(tape.gradient(loss, variables))
         self.optimizer.apply(gradients, variables)
         return self._measured(x, y, outputs, summed, rows)
 
@@ -204,10 +207,12 @@ class Replicated(Trained):
 
         def run(data: Any) -> dict[str, Any]:
             logs = step(data)
-            stacked = tf.stack([tf.cast(value, tf.float32) for value in logs.values()])
-            # One exchange for all logs; Keras computes the exact values at the end of the epoch.
-            means = tf.distribute.get_replica_context().all_reduce("MEAN", stacked)
-            return dict(zip(logs, tf.unstack(means), strict=True))
+            rows = tf.cast(self._mean_loss.count, tf.float32)
+            own = [rows, *(rows * tf.cast(value, tf.float32) for value in logs.values())]
+            # One exchange for all logs: means over the rows of all replicas since the metrics began
+            # anew. Keras computes the exact values at the end of the epoch.
+            summed = tf.distribute.get_replica_context().all_reduce("SUM", tf.stack(own))
+            return dict(zip(logs, tf.unstack(summed[1:] / summed[0]), strict=True))
 
         @tf.function(reduce_retracing=True, autograph=False)
         def steps(iterator: Any) -> dict[str, Any]:
@@ -249,28 +254,30 @@ class Replicated(Trained):
     def _measured(self, x: Any, y: Any, outputs: Any, summed: Any, rows: Any) -> Any:
         """Updates loss and metrics and returns the logs."""
         number = tf.cast(rows, summed.dtype)
-        tracker = next(metric for metric in self.metrics if metric.name == "loss")
-        tracker.update_state(tf.math.divide_no_nan(summed, number), sample_weight=number)
+        self._mean_loss.update_state(tf.math.divide_no_nan(summed, number), sample_weight=number)
         return self.compute_metrics(x, y, outputs, _counting(x, rows))
 
-    def _shared(self, gradients: list[Any]) -> list[Any]:
-        """Returns gradients that the optimizer may clip and check on each replica alone.
+    @property
+    def _mean_loss(self) -> Any:
+        """The mean of the loss over this replica's rows."""
+        return next(metric for metric in self.metrics if metric.name == "loss")
 
-        The clip and the check for finite numbers need the sum over all replicas; so each replica
-        gets an equal share of the sum.
+    def _clipped(self, gradients: list[Any]) -> list[Any]:
+        """Returns this replica's gradients, after the clip of their sum over all replicas.
+
+        If one of any replica is not finite, none is, so that all replicas leave out the step.
         """
-        optimizer, limit = self.optimizer, 1.0
-        scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-        if scales:
-            limit, optimizer = optimizer.scale_loss(limit), optimizer.inner_optimizer
-        if not scales and not optimizer.global_clipnorm:
+        scales = isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer)
+        if not scales and not self._clip:
             return gradients
-        context = tf.distribute.get_replica_context()
-        gradients = context.all_reduce("SUM", gradients)
-        if optimizer.global_clipnorm:
-            limit = limit * optimizer.global_clipnorm
-            gradients, _ = tf.clip_by_global_norm(gradients, limit)
-        return [gradient / context.num_replicas_in_sync for gradient in gradients]
+        # Those of embeddings are `tf.IndexedSlices`; what no loss depends on has none.
+        present = [gradient for gradient in gradients if gradient is not None]
+        norm = tf.linalg.global_norm(tf.distribute.get_replica_context().all_reduce("SUM", present))
+        factor = 1.0 + (norm - norm)
+        if self._clip:
+            limit = self.optimizer.scale_loss(self._clip)
+            factor *= limit / tf.maximum(norm, limit)
+        return [each if each is None else tf.math.scalar_mul(factor, each) for each in gradients]
 
     def _dealt(self, dataset: Any) -> tuple[Any, int]:
         """Returns a worker's batches, each dealt to its replicas, and their number.
