@@ -124,7 +124,7 @@ def test_one_text_alone_has_no_interval():
 
 
 def test_a_group_whose_texts_have_no_piece_to_predict_has_no_perplexity():
-    sites, trained = groups.Groups(["a", "b"], np.array([0, 1])), groups.Trained({}, {})
+    sites, trained = groups.Groups(("a", "b"), np.array([0, 1])), groups.Trained({}, {})
     tally = groups.GroupTally("site", sites, trained, LanguageModeling(), ())
     none, some = np.zeros([1, 4]), np.array([[1.0, 0, 0, 0]])
     served = {"log_probabilities": np.concatenate([none, -some])}
