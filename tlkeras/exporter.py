@@ -68,7 +68,9 @@ class Origin:
 
     def texts(self, model: TransferModel) -> dict[str, str]:
         """Returns what is known of ``name description version author license``, by these names."""
-        short = f"{model.task.name} of {len(model.classes)} classes on {model.backbone.name}"
+        count = len(model.classes)
+        classes = {0: "", 1: " of 1 class"}.get(count, f" of {count} classes")
+        short = f"{model.task.name}{classes} on {model.backbone.name}"
         known = {
             "name": self.name,
             "description": self.details.description or short,
