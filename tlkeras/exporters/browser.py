@@ -125,7 +125,7 @@ _SHOWN: Mapping[tuple[Meaning, ...], _Shown] = {
 }
 
 
-# More are no answer that a person reads, such as the row of a tower.
+# More are no answer that a person reads.
 _NUMBERS = 32
 
 
