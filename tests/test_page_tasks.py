@@ -264,8 +264,14 @@ def test_a_number_is_the_one_that_python_gives(tried, page):
     for text in NOTES[:2]:
         (found,) = re.findall(r"The number is (\S+)\.$", typed(page, (text,)))
         expected = served(model, {"text": text})["number"][0]
-        assert float(found.replace(",", "")) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+        assert float(found.replace(",", "")) == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert "class" not in page.run("document.querySelector('#facts').textContent")
+    shown = page.run(
+        "import('./number.js').then(({ open }) => ["
+        "312457, 0.1, -1.234567].map((each) => open({ output: { names: { vector: 'number' } } })("
+        "{ number: Float32Array.of(each) })))"
+    )
+    assert shown == [f"The number is {number}." for number in ("312,457", "0.1", "-1.234567")]
 
 
 def test_words_have_the_tags_that_python_gives(tried, page):
