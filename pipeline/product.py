@@ -253,12 +253,16 @@ def digests(folder: Path, paths: Iterable[Path] | None = None) -> dict[str, str]
     sums: dict[str, str] = {}
     for path in sorted(folder.rglob("*") if paths is None else paths):
         if path.is_file() and path != folder / MANIFEST:
-            try:
-                found = files.sha256(path)
-            except PermissionError:
-                found = "unreadable"
-            sums[path.relative_to(folder).as_posix()] = found
+            sums[path.relative_to(folder).as_posix()] = sha256(path)
     return sums
+
+
+def sha256(path: Path) -> str:
+    """Returns the sha256 of a file, or ``unreadable`` without read permission."""
+    try:
+        return files.sha256(path)
+    except PermissionError:
+        return "unreadable"
 
 
 @functools.cache

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tlkeras import files, folders
+from pipeline import product
+from tlkeras import folders
 
 SIGNATURE, SIGNER = "manifest.sig", "signer.pem"
 
@@ -25,7 +26,8 @@ _MADE = "openssl genpkey -algorithm ed25519 -out KEY.pem"
 def contents(version: Path) -> dict[str, str]:
     """Returns the sha256 of every file of a version by its name, and where each link leads.
 
-    What holds the digests and the signature is not among them.
+    A file without read permission has ``unreadable``. What holds the digests and the signature is
+    not among them.
     """
     found: dict[str, str] = {}
     for path in sorted(version.rglob("*")):
@@ -35,7 +37,7 @@ def contents(version: Path) -> dict[str, str]:
         elif path.is_dir() or name in _UNSIGNED:
             continue
         elif path.is_file():
-            found[name] = files.sha256(path)
+            found[name] = product.sha256(path)
         else:
             found[name] = "no file"  # Whoever opens a pipe may wait for ever.
     return found

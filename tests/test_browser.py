@@ -24,6 +24,7 @@ from tlkeras.exporters.browser import Browser
 from tlkeras.formats import npm, page_inputs
 from tlkeras.frameworks import tf
 from tlkeras.kinds.text import Text
+from tlkeras.model.one_tower import one_tower
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Output
 from tlkeras.tasks.classification import Classification
@@ -85,11 +86,15 @@ def test_a_model_that_the_page_cannot_show_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_the_row_of_a_tower_is_no_number_that_the_page_shows():
-    row = spec.parse("tower(side='picture', to=browser)", Exporter)
+def test_a_row_of_many_numbers_is_no_number_that_the_page_shows():
     pair = TransferModel(Towers(Tiny(), Wordy(input="text")), Retrieval(), ())
     with pytest.raises(ValueError, match=r"serves \{'picture': \(1, 128\)\}; leave this exporter"):
-        row.fits(pair)
+        Browser().fits(one_tower(pair, "picture"))
+
+
+def test_no_page_shows_a_tower():
+    with pytest.raises(ValueError, match=r"tower\.to is browser, expected saved_model, keras, tfl"):
+        spec.parse("tower(side='picture', to=browser)", Exporter)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from tlkeras.formats import page_inputs
 from tlkeras.frameworks import keras_hub, tf
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
+from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.texts import towers
 
 NAMES = ("clip", "siglip")
@@ -54,7 +56,19 @@ def test_both_towers_of_a_folder_are_those_of_a_forward_pass_in_numpy(name, tmp_
     found = backbone.build()(inputs)
     near(found["pooled"], pairs.picture_rows(name, tensors, np.asarray(inputs, np.float64)))
     near(backbone.words(TEXTS), unit(pairs.text_rows(name, tensors, IDS[name](tmp_path))))
-    assert found["stride8"].shape == (3, SIZE // 8, SIZE // 8, pairs.WIDTH)
+    maps = {"clip": {}, "siglip": {"stride8": (3, SIZE // 8, SIZE // 8, pairs.WIDTH)}}
+    assert {key: each.shape for key, each in found.items() if key != "pooled"} == maps[name]
+
+
+def test_boxes_and_masks_are_refused_where_the_network_sees_the_middle_square(tmp_path):
+    pairs.write("clip", tmp_path)
+    for task in (Detection(), Segmentation()):
+        with pytest.raises(
+            ValueError, match=r"this one has pooled\..* middle square .*; take siglip"
+        ):
+            TransferModel(made("clip", tmp_path), task, ["a", "b"])
+    _changed("preprocessor_config.json", do_center_crop=False)(tmp_path)
+    TransferModel(made("clip", tmp_path), Segmentation(), ["a", "b"])
 
 
 def _byte_pair_ids(folder: Path) -> np.ndarray:

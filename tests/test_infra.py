@@ -21,6 +21,7 @@ from pipeline import flags, fresh, product
 from pipeline.config import Config
 from pipeline.step import NotBlessed
 from pipeline.steps import exporter, infra_validator, model_card, pusher, resolver
+from tlkeras import files
 from tlkeras.backbones.starter import Starter
 from tlkeras.data import ingest, reading
 from tlkeras.data.batches import Data
@@ -147,6 +148,9 @@ def test_only_the_newest_version_is_found_again_if_whole_and_of_the_same_stateme
     made = tmp_path / "exports"
     (made / "saved_model").mkdir(parents=True)
     (made / "saved_model" / "saved_model.pb").write_bytes(b"network")
+    schema = tmp_path / "schema"
+    schema.mkdir()
+    (schema / "schema.pbtxt").write_bytes(b"features")
 
     def contents(details, measured="once", bound="0.8"):
         products = {"exports": product.contents(made), "card": f"card {details}"}
@@ -175,7 +179,16 @@ def test_only_the_newest_version_is_found_again_if_whole_and_of_the_same_stateme
     (version / "saved_model" / "saved_model.pb").write_bytes(b"netw")
     assert pusher._found(models, contents("theirs")) is None
     assert "saved_model/saved_model.pb is not as it was pushed" in capsys.readouterr().out
-    again = pusher._push(models / "colours", [made], contents("theirs"))
+    again = pusher._push(models / "colours", [made, schema], contents("theirs"))
+    (again / "note.txt").write_text("ours")
+    assert pusher._found(models, contents("theirs")) == again
+    for damage in (lambda path: path.write_bytes(b"feat"), Path.unlink):
+        damage(again / "schema.pbtxt")
+        assert pusher._found(models, contents("theirs")) is None
+        assert "schema.pbtxt is not as it was pushed" in capsys.readouterr().out
+    manifest = files.read_json(again / "manifest.json")
+    del manifest["files"]  # As an earlier release left it.
+    files.write_json(again / "manifest.json", manifest)
     assert pusher._found(models, contents("theirs")) == again
     pusher._push(models / "colours", [made], contents("others"))
     assert pusher._found(models, contents("theirs")) is None  # A server has the others'.

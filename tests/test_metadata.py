@@ -26,7 +26,9 @@ from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.task import Meaning, Output
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.regression import Regression
 from tlkeras.tasks.retrieval import Retrieval
+from tlkeras.tasks.segmentation import Segmentation
 
 CLASSES = ("blue", "green", "sea red")
 ORIGIN = Origin("colours", "ab" * 32, Details(authors="Ada", licence="CC0-1.0"))
@@ -182,6 +184,19 @@ def test_outputs_of_an_unknown_meaning_are_refused(
     monkeypatch.setattr(owner, "outputs", lambda self: outputs)
     with pytest.raises(ValueError, match=message):
         litert_metadata.described(plain, model, ORIGIN)
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "said"),
+    [
+        (Regression(), (), "regression on tiny"),
+        (Segmentation(), ("sky",), "segmentation of 1 class on tiny"),
+        (Segmentation(), ("sky", "sea"), "segmentation of 2 classes on tiny"),
+    ],
+)
+def test_a_model_of_which_nothing_is_stated_is_described_by_its_task(task, classes, said):
+    texts = Origin().texts(TransferModel(Tiny(), task, classes))
+    assert texts == {"name": "model", "description": said}
 
 
 def test_inputs_of_an_unknown_meaning_are_refused_before_the_training(model, monkeypatch):

@@ -27,6 +27,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.exporters.browser import Browser
 from tlkeras.frameworks import tf
+from tlkeras.measures.entities import Scheme
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.sources.embedded import Embedded
@@ -263,8 +264,14 @@ def test_a_number_is_the_one_that_python_gives(tried, page):
     for text in NOTES[:2]:
         (found,) = re.findall(r"The number is (\S+)\.$", typed(page, (text,)))
         expected = served(model, {"text": text})["number"][0]
-        assert float(found.replace(",", "")) == pytest.approx(expected, rel=1e-3, abs=1e-3)
+        assert float(found.replace(",", "")) == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert "class" not in page.run("document.querySelector('#facts').textContent")
+    shown = page.run(
+        "import('./number.js').then(({ open }) => ["
+        "312457, 0.1, -1.234567].map((each) => open({ output: { names: { vector: 'number' } } })("
+        "{ number: Float32Array.of(each) })))"
+    )
+    assert shown == [f"The number is {number}." for number in ("312,457", "0.1", "-1.234567")]
 
 
 def test_words_have_the_tags_that_python_gives(tried, page):
@@ -286,6 +293,25 @@ def test_words_have_the_tags_that_python_gives(tried, page):
         found |= {*tags}
     assert len(found) > 2 and "" in found  # The last text is cut.
     assert page.run("document.querySelectorAll('#words img').length") == 0
+
+
+def test_the_words_of_an_entity_have_one_colour_whatever_the_scheme(tried, page):
+    tried("tags")
+    classes = ["B-place", "M-place", "O", "E-place", "S-place", "U-item", "L-item", "I-item", "B-"]
+    shown = page.run(
+        f"import('./tokens.js').then(({{ open }}) => {{ const classes = {json.dumps(classes)}; "
+        "const shape = [1, classes.length, classes.length]; "
+        "const scores = Float32Array.from({ length: classes.length ** 2 }, (_, place) => "
+        "Number(place % (classes.length + 1) === 0)); "
+        "const output = { names: { tokens: 'tags' }, shape }; "
+        "open({ classes, output }, { tags: scores })({ tags: scores }, { words: classes }); "
+        "return Array.from(document.querySelectorAll('#words > span'), "
+        "(each) => each.style.getPropertyValue('--colour')) })"
+    )
+    colours = page.run(
+        "import('./colours.js').then(({ colour }) => [0, 1, 2].map((at) => colour(at).code))"
+    )
+    assert shown == [[*colours, ""][place] for place in Scheme(classes).type_of]
 
 
 def test_the_mask_has_the_pixels_that_python_gives(tried, page, tmp_path):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
     from tlkeras.task import Task
 
+_ONE_FILE = 2**31  # Bytes; the places in a protobuf or FlatBuffer are signed numbers of 32 bits.
+
 Predict = Callable[[Any], dict[str, Any]]
 """From a NumPy batch of preprocessed inputs, an array or a dict, to the served outputs as NumPy."""
 
@@ -66,7 +68,9 @@ class Origin:
 
     def texts(self, model: TransferModel) -> dict[str, str]:
         """Returns what is known of ``name description version author license``, by these names."""
-        short = f"{model.task.name} of {len(model.classes)} classes on {model.backbone.name}"
+        count = len(model.classes)
+        classes = {0: "", 1: " of 1 class"}.get(count, f" of {count} classes")
+        short = f"{model.task.name}{classes} on {model.backbone.name}"
         known = {
             "name": self.name,
             "description": self.details.description or short,
@@ -97,6 +101,20 @@ def existing(out: Path | str) -> Path:
     if not (folder := spec.path(out)).is_dir():
         raise ValueError(f"There is no folder {folder} to export to; create it first.")
     return folder
+
+
+def require_fits_one_file(exporter: Exporter, model: TransferModel) -> None:
+    """Raises ValueError if a protobuf or FlatBuffer, of 2 GiB at most, cannot hold the weights.
+
+    A conversion begins with one that holds them in float32, whatever it rounds them to.
+    """
+    size = 4 * model.full.count_params()
+    if size >= _ONE_FILE:
+        raise ValueError(
+            f"{exporter} makes one file of less than {_ONE_FILE / 1e9:.2f} GB, and the weights of "
+            f"{model.backbone.name} are {size / 1e9:.2f} GB in float32; take saved_model or keras "
+            "among the exporters, or a smaller backbone."
+        )
 
 
 class Exporter(Spec, plugins="tlkeras.exporters"):

@@ -97,10 +97,10 @@ def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 
 def _found(saved_models: Path, contents: Mapping[str, Any], key: Any = None) -> Path | None:
-    """Returns the newest version if it has these exports, measures and statements, or None.
+    """Returns the newest version if it has these exports, measures and statements, whole, or None.
 
-    Servers take the newest one. Nobody signs what was pushed before: with a key it has to bear its
-    signature.
+    Files that were added since leave it whole. Servers take the newest one. Nobody signs what was
+    pushed before: with a key it has to bear its signature.
     """
     *_, version = versions(saved_models, contents["name"]) or [None]
     if not version:
@@ -116,8 +116,9 @@ def _found(saved_models: Path, contents: Mapping[str, Any], key: Any = None) -> 
         return None  # Its report is not whole, and its mark is not true of this model.
     if key and not signing.fits(version, key.public_key()):
         return None
-    found = product.digests(version)
-    made = _manifest_of("exports", kept)["files"]
+    found = signing.contents(version)
+    # Versions of earlier releases have no digests of their own.
+    made = kept.get("files") or _manifest_of("exports", kept)["files"]
     if changed := [name for name, digest in made.items() if found.get(name) != digest]:
         print(f"  {version / changed[0]} is not as it was pushed, so all is pushed again")
         return None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import Any
@@ -229,6 +230,28 @@ def test_models_are_refused_by_what_the_format_cannot_hold(text):
                 exporter.fits(model)
         else:
             exporter.fits(model)
+
+
+@pytest.mark.parametrize(
+    "text", ["browser", "onnx", *(f"tflite(quantize={kind!r})" for kind in LEAST_CORRELATION)]
+)
+def test_weights_of_two_gigabytes_are_refused_by_formats_of_one_file(text):
+    if text == "onnx":
+        pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    exporter = spec.parse(text, Exporter)
+    model = TransferModel(*MODELS["pictures and classes"], seed=0)
+    told = (
+        rf"^{re.escape(str(exporter))} makes one file of less than 2\.15 GB, and the weights of "
+        r"tiny are 2\.15 GB in float32; take saved_model or keras"
+    )
+    exporter.fits(model)
+    with (
+        mock.patch.object(keras.Model, "count_params", return_value=2**29),
+        pytest.raises(ValueError, match=told),
+    ):
+        exporter.fits(model)
+    with mock.patch.object(keras.Model, "count_params", return_value=2**29 - 1):
+        exporter.fits(model)
 
 
 def test_every_endpoint_answers_raw_examples_as_the_model_does(exporter, model, values, tmp_path):

@@ -54,7 +54,8 @@ class HubPair(Backbone):
     `weights` is a folder of Hugging Face's libraries with ``model.safetensors``; the folder of a
     Keras preset; the name of one, a download by KerasHub; or None for random weights of the sizes
     in the folder `configuration`. ``pooled`` is behind the projection, not of unit length. The
-    tokens of the patches are a map where their size is one of the strides of `pyramid`.
+    tokens of the patches are a map where their size is one of the strides of `pyramid` and the
+    network sees all of a picture: the places of a mask or a box are not those of a cropped one.
 
     Pictures are resized, cropped and scaled as the weights say: a folder in
     ``preprocessor_config.json``, a preset in its image converter. CLIP of OpenAI takes the square
@@ -95,7 +96,7 @@ class HubPair(Backbone):
         network.set_weights(hub.get_weights())
         features: Any = network.output
         found = {"pooled": features["pooled"]}
-        if (stride := vision.patch_size) in STRIDES:
+        if (stride := vision.patch_size) in STRIDES and not framing.crop:
             side = size // stride
             shape = [side, side, features["tokens"].shape[-1]]
             found[f"stride{stride}"] = keras.layers.Reshape(shape, name="map")(features["tokens"])

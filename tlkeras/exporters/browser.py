@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tlkeras import files
-from tlkeras.exporter import UNSTATED, Exporter, Usage, existing
+from tlkeras.exporter import UNSTATED, Exporter, Usage, existing, require_fits_one_file
 from tlkeras.formats import litert, npm, page_inputs, signature
 from tlkeras.frameworks import tf
 from tlkeras.task import Meaning, Output
@@ -67,6 +67,7 @@ class Browser(Exporter, name="browser"):
         return digest.hexdigest()
 
     def fits(self, model):
+        require_fits_one_file(self, model)
         page_inputs.settings(model)
         _shown(model)
 
@@ -124,7 +125,7 @@ _SHOWN: Mapping[tuple[Meaning, ...], _Shown] = {
 }
 
 
-# More are no answer that a person reads, such as the row of a tower.
+# More are no answer that a person reads.
 _NUMBERS = 32
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.exporter import UNSTATED, Exporter, existing
+from tlkeras.exporter import UNSTATED, Exporter, existing, require_fits_one_file
 from tlkeras.formats import signature, usage
 from tlkeras.frameworks import tf
 
@@ -38,6 +38,9 @@ class ONNX(Exporter, name="onnx"):
 
     def files(self):
         return ("model.onnx",)
+
+    def fits(self, model):
+        require_fits_one_file(self, model)
 
     def write(self, model, samples, out, origin=UNSTATED):
         out = existing(out)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from tlkeras.exporter import UNSTATED, Exporter, existing
+from tlkeras.exporter import UNSTATED, Exporter, existing, require_fits_one_file
 from tlkeras.formats import (
     bert_inputs,
     bias_correction,
@@ -63,6 +63,7 @@ class TFLite(Exporter, name="tflite"):
         return ("model.tflite" if self.quantize == "none" else f"model_{self.quantize}.tflite",)
 
     def fits(self, model):
+        require_fits_one_file(self, model)
         litert_metadata.require(model)
         if self.quantize == "int8":
             for kind in model.backbone.raw().values():

@@ -28,6 +28,10 @@ class Tower(Exporter, name="tower"):
     side: Literal["picture", "text"]
     to: Exporter
 
+    def validate(self):
+        expected = "saved_model, keras, tflite or onnx: a row is no answer that a page shows people"
+        self.require(self.to.member != "browser", "to", expected)
+
     @property
     def tolerance(self):
         return self.to.tolerance

@@ -26,7 +26,9 @@ def maps(features: Mapping[str, Any], task: str) -> dict[str, Any]:
     if not names:
         raise ValueError(
             f"{task} needs a picture backbone with maps, {', '.join(offered)}; "
-            f"this one has {', '.join(features)}."
+            f"this one has {', '.join(features)}. One that sees the middle square of a picture, as "
+            "clip does, has none, for boxes and masks are of the whole; take siglip or another "
+            "picture backbone."
         )
     return {name: pyramid.narrow(features[name]) for name in names}
 

@@ -5,7 +5,8 @@ import { list } from "./results.js";
 export const promise = "its number";
 
 export function open({ output }) {
-  const shown = new Intl.NumberFormat("en", { maximumSignificantDigits: 5 });
+  // A float32 has about seven.
+  const shown = new Intl.NumberFormat("en", { maximumSignificantDigits: 7 });
   return (served) => {
     list([]);
     const numbers = Array.from(served[output.names.vector], (each) => shown.format(each));

@@ -14,8 +14,8 @@ export function open({ classes, output }, blank) {
     throw new Error(`it has ${output.shape.at(-1)} outputs a word for ${classes.length} classes.`);
   }
   const rows = blank[name].length / classes.length;
-  // Of "B-place" and "I-place" both are a place.
-  const kinds = classes.map((tag) => (/^[BIES]-/.test(tag) ? tag.slice(2) : tag));
+  // Of "B-place" and "I-place" both are a place; the letters are those of the measures of entities.
+  const kinds = classes.map((tag) => (/^[BIMELSU]-./.test(tag) ? tag.slice(2) : tag));
   const known = [...new Set(kinds.filter((kind) => kind !== NONE))];
   return (served, { words }) => {
     list([]);
