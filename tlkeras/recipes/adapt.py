@@ -50,6 +50,8 @@ class Adapt(Recipe, name="adapt"):
     research alone, and the report says so.
     """
 
+    is_for_target = True
+
     method: Literal["coral", "mmd", "dann", "adabn", "mcc"] = "mcc"
     strengths: tuple[float, ...] = (3.0, 1.0, 0.3, 0.1, 0.03)
     weights: tuple[float, ...] = (0.3, 1.0)
