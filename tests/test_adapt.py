@@ -455,6 +455,22 @@ def test_a_network_without_batch_norms_is_refused(both, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (Adapt(), "Of the candidates of adapt the validation split of the source chose one, w"),
+        (Adapt("adabn"), "source, or parts of its training split where that is small, chose one"),
+        (Adapt(oracle=True), "Labels of the target chose among the candidates"),
+        (Adapt(strengths=(1.0,), weights=(0.3,)), "adapt had one candidate alone, so no label ch"),
+        (Adapt(strengths=(1.0,), weights=(0.3,), oracle=True), "adapt had one candidate alone"),
+        (Adapt("adabn", strengths=(1.0,)), "adapt had one candidate alone"),
+    ],
+)
+def test_the_report_says_what_chose_among_the_candidates(recipe, said):
+    (remark,) = recipe.remarks()
+    assert said in remark
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("adapt(method='carol')", "adapt.method is 'carol', expected .*'coral', 'mmd', 'dann'"),

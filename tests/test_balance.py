@@ -205,3 +205,14 @@ def test_what_cells_need_is_told_before_any_training(
     with pytest.raises(ValueError, match=r"probe\.balance needs groups of many .*'site' has 2, mo"):
         Probe(balance="group").fit(make(), data, tmp_path / "many")
     assert not (tmp_path / "many").exists()
+
+
+def test_validation_groups_that_training_lacks_choose_nothing_and_are_refused(tmp_path: Path):
+    sites = {"near": {"train": 12}, "far": {"val": 9}}
+    source = written(tmp_path / "sites", sites, group="site")
+    ingest.write_examples(source, Split(0, 0), tmp_path / "examples")
+    apart = Data(tmp_path / "examples", Tiny(), TASK, batch_size=8)
+    for recipe in (FineTune(balance="group"), FineTune(group_dro=0.1), Probe(balance="group")):
+        with pytest.raises(ValueError, match="none of its 9 examples is of a class and group of"):
+            recipe.fit(make(), apart, tmp_path / "fit")
+    assert not (tmp_path / "fit").exists()

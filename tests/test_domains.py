@@ -150,14 +150,13 @@ def test_the_gap_is_by_how_much_the_target_is_worse():
 _BEFORE_THE_CARD = ("examples", "statistics", "anomalies", "model", "evaluation")
 
 
-@pytest.mark.slow
-def test_both_domains_are_measured_from_the_flags_to_the_card(tmp_path):
-    source, target = (Folder(draw(tmp_path / str(i), 24, seed=i)) for i in range(2))
+def carded(source, recipe, tmp_path):
+    """Returns the measures of a run, its card and its report."""
     config = Config(
-        source=Domains(source, target),
+        source=source,
         split=Split(validation=20, test=20),
         backbone=Tiny(),
-        recipe=Adapt("coral", (1.0, 0.1), (0.3,), oracle=True),
+        recipe=recipe,
         root=tmp_path / "runs",
         name="domains",
         to="evaluation",
@@ -165,9 +164,6 @@ def test_both_domains_are_measured_from_the_flags_to_the_card(tmp_path):
     steps = STEPS[: [step.name for step in STEPS].index("evaluation") + 1]
     made = store.run(steps, config, store.Store(config.root))
     found = json.loads((made["evaluation"] / "metrics.json").read_text())
-    assert found["split"] == "target_test" and found["count"] > 5
-    assert found["gap"] == pytest.approx(found["source_accuracy"] - found["accuracy"])
-    assert {"gap", "accuracy", "source_accuracy"} <= {*found["intervals"]}
     # A network of the tests cannot be exported: other processes do not know it.
     judged = shutil.copytree(made["evaluation"], tmp_path / "judged")
     (judged / "infra.json").write_text("[]")
@@ -183,7 +179,30 @@ def test_both_domains_are_measured_from_the_flags_to_the_card(tmp_path):
         details=config.details,
         data_details=config.data_details,
     )
-    card = (out / "card.md").read_text()
+    return found, (out / "card.md").read_text(), (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_both_domains_are_measured_from_the_flags_to_the_card(tmp_path):
+    source, target = (Folder(draw(tmp_path / str(i), 24, seed=i)) for i in range(2))
+    recipe = Adapt("coral", (1.0, 0.1), (0.3,), oracle=True)
+    found, card, report = carded(Domains(source, target), recipe, tmp_path)
+    assert found["split"] == "target_test" and found["count"] > 5
+    assert found["gap"] == pytest.approx(found["source_accuracy"] - found["accuracy"])
+    assert {"gap", "accuracy", "source_accuracy"} <= {*found["intervals"]}
     assert "### Domains" in card and "| source | test |" in card
     said = "Labels of the target chose among the candidates"
-    assert said in card and said in (out / "report.html").read_text()
+    assert said in card and said in report
+
+
+@pytest.mark.slow
+def test_a_model_for_a_target_without_labels_is_said_to_be_measured_on_the_source(tmp_path):
+    pictures = draw(tmp_path / "pictures", 12, seed=1)
+    rows = [f"{each.relative_to(tmp_path)}" for each in sorted(pictures.rglob("*.*"))]
+    target = CSV(table(tmp_path / "target.csv", rows, "image"), label=None)
+    source = Folder(draw(tmp_path / "source", 12, seed=0))
+    found, card, report = carded(Domains(source, target), Adapt("coral", (1.0,), (0.3,)), tmp_path)
+    assert found["split"] == "test"
+    said = "Nothing was measured on the target, as it has no test split with labels."
+    assert found["remarks"][0].startswith(f"{said} These {found['count']} examples are of the so")
+    assert said in card and said in report

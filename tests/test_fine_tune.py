@@ -145,6 +145,9 @@ def test_a_folder_with_the_progress_of_another_fit_is_refused(data, tmp_path):
     seeded = dataclasses.replace(data, seed=5)
     with pytest.raises(ValueError, match="another fit, with seed 0, not 5"):
         recipe.fit(make(), seeded, tmp_path)
+    reduced = dataclasses.replace(data, exact=False)
+    with pytest.raises(ValueError, match="another fit, with decoded_in_full True, not False"):
+        recipe.fit(make(), reduced, tmp_path)
     with pytest.raises(ValueError, match=r"with recipe fine_tune.*Use a new folder"):
         FineTune((Phase(epochs=2),)).fit(make(), data, tmp_path)
     first = TransferModel(data.backbone, data.task, data.classes, seed=3)

@@ -126,6 +126,17 @@ def test_the_intervals_are_those_of_a_bootstrap():
         assert scalar.interval == pytest.approx((low, high), abs=slack), name
 
 
+def test_classes_that_say_the_same_again_make_no_calibration_error_surer():
+    labels, probabilities = guesses(200)
+    once = measured(labels, probabilities).scalars["calibration_error"]
+    again = MultilabelTally([f"{name} {i}" for name in NAMES for i in range(3)])
+    found = np.repeat(probabilities, 3, axis=1)
+    again.add(np.repeat(labels, 3, axis=1), {"probabilities": found}, 0)
+    thrice = again.measures().scalars["calibration_error"]
+    assert thrice.value == pytest.approx(once.value)
+    assert thrice.interval == pytest.approx(once.interval)
+
+
 def test_without_a_wrong_decision_as_little_is_sure_of_decisions_as_of_examples():
     labels = np.eye(4)[np.arange(25) % 4]
     scalars = measured(labels, labels).scalars

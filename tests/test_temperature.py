@@ -19,6 +19,7 @@ from tlkeras.measures import calibration, measures
 from tlkeras.measures.measures import Bars, Table
 from tlkeras.measures.tagging import ABSENT
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.recipes.adapt import Adapt
 from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.multilabel import Multilabel
@@ -71,20 +72,22 @@ def test_where_no_factor_is_the_best_there_is_none(logits, places):
 
 
 @pytest.mark.parametrize(
-    ("task", "count", "message"),
+    ("recipe", "task", "count", "message"),
     [
-        (Regression(), 500, "regression has no logits"),
+        (FineTune(), Regression(), 500, "regression has no logits"),
+        (Adapt(), Classification(), 500, "--recipe=adapt: .* the source, and the head is for"),
         (
+            FineTune(),
             Classification(),
             49,
             "at least 50 validation examples to fit a temperature; there are 49",
         ),
     ],
 )
-def test_what_cannot_be_calibrated_is_refused(task, count, message, data, monkeypatch):
+def test_what_cannot_be_calibrated_is_refused(recipe, task, count, message, data, monkeypatch):
     monkeypatch.setattr(Data, "count", lambda data, split: count)
     with pytest.raises(ValueError, match=message):
-        temperature.require(task, data)
+        temperature.require(recipe, task, data)
 
 
 def test_it_is_refused_before_the_training(recorded: Path, tmp_path: Path, monkeypatch):

@@ -22,6 +22,9 @@ class Recipe(Spec, plugins="tlkeras.recipes"):
     names_suffice: ClassVar[bool] = False
     """Whether it knows classes by their names, so that none needs a training example."""
 
+    is_for_target: ClassVar[bool] = False
+    """Whether its head is for the split ``target``, and not for the examples that have labels."""
+
     @abc.abstractmethod
     def fit(
         self,

@@ -63,9 +63,10 @@ def evaluation(
     the `Task.kept` of every example. `samples` says what ``reference.json`` and ``reference.npy``
     are, by which new data are judged. Without a test split it measures the validation split; the
     measures name it. Of two domains it measures the target, and beside it the primary measure of
-    the source. The baseline is measured on the same examples. Features of the kind ``group`` also
-    give every measure by group, see `measures.groups`. With `conformal` the validation split gives
-    ``sets.json``, and the test split measures the sets.
+    the source; of a target without labels, the source alone, and says so. The baseline is measured
+    on the same examples. Features of the kind ``group`` also give every measure by group, see
+    `measures.groups`. With `conformal` the validation split gives ``sets.json``, and the test split
+    measures the sets.
     """
     # No more than training had at a time; for many replicas that may be too many for one device.
     data = Data(examples, backbone, task, min(batch_size, 32))
@@ -86,6 +87,8 @@ def evaluation(
         found = explanation.shown(found, fitted, functools.partial(_values, data, split))
         before = baselines.measured(baseline, fitted, data, split).score if baseline else None
     found = _of_known(_of_groups(found, data), data)
+    if data.count("target") and split != _TARGET:
+        found = domains.of_source(found)
     measures.write(found, out)
     # Name and version: a reader of the report need not know where they lie.
     named = "/".join(baseline.parts[-2:]) if baseline else None
@@ -152,7 +155,8 @@ def require_blessed(evaluation: Path) -> None:
 def measured_split(data: Data) -> str:
     """Returns the split that judges a model: ``test``, or ``validation`` where there is no test.
 
-    Of two domains it is the test split of the target, which the model is for.
+    Of two domains it is the test split of the target, which the model is for; without labels the
+    target has none.
     """
     for split in (_TARGET, *_SPLITS):
         if data.count(split):

@@ -47,7 +47,7 @@ def model(
     print(f"  training on {hardware.devices()}")
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     if calibrate:
-        temperature.require(task, data)
+        temperature.require(recipe, task, data)
     shared = cache(features, feature_cache_gb, data, recipe)
     with computing_in(precision):
         trained = TransferModel(backbone, task, data.classes, seed)

@@ -93,25 +93,38 @@ class Calibration:
         """Begins with no prediction."""
         # Per bin of confidence: predictions, right ones, sum of confidences.
         self._bins = np.zeros([3, BINS], np.float64)
-        self._squares = 0.0  # Of confidence less right.
+        # Of confidence less right, summed by example and bin: products of the sums of two bins.
+        self._products = np.zeros([BINS, BINS], np.float64)
+        self._examples = 0
 
     def add(self, confidence: np.ndarray, right: np.ndarray) -> None:
-        """Adds predictions: their probabilities, [b], and whether they are right, bool [b]."""
+        """Adds predictions, k of each example.
+
+        Args:
+            confidence: Their probabilities, [b, k].
+            right: Whether they are right, bool [b, k].
+        """
         place = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
         for row, values in enumerate((np.ones_like(confidence), right, confidence)):
-            self._bins[row] += np.bincount(place, values, BINS)
-        self._squares += float(np.square(confidence - right).sum())
+            self._bins[row] += np.bincount(place.ravel(), values.ravel(), BINS)
+        count = len(confidence)
+        cells = (np.arange(count)[:, None] * BINS + place).ravel()
+        gaps = np.bincount(cells, (confidence - right).ravel(), count * BINS).reshape(count, BINS)
+        self._products += gaps.T @ gaps
+        self._examples += count
 
     @property
     def error(self) -> Scalar:
         """The mean distance of confidence and accuracy over the bins.
 
-        Guo et al. 2017, https://arxiv.org/abs/1706.04599. The interval takes for certain which bins
-        are overconfident.
+        Guo et al. 2017, https://arxiv.org/abs/1706.04599. The interval takes each example as one
+        unit, however many predictions it has, and for certain which bins are overconfident.
         """
         count, right, confidence = self._bins
-        gaps = np.abs(right - confidence).sum()
-        return mean_loss(np.array([gaps, self._squares]), int(count.sum()))
+        sides = np.where(confidence < right, -1.0, 1.0)
+        each = count.sum() / self._examples  # Predictions of an example.
+        gaps, squares = sides @ (confidence - right), sides @ self._products @ sides
+        return mean_loss(np.array([gaps / each, squares / each**2]), self._examples)
 
     def view(self) -> Bars:
         """Returns the accuracy by confidence, of the bins that hold a prediction."""

@@ -79,7 +79,7 @@ class ClassificationTally:
         self._brier += [total, np.square(squares).sum()]
         for scores in self._scores:
             scores.add(found, labels[:, None] == np.arange(2))
-        self._calibration.add(confidence, right)
+        self._calibration.add(confidence[:, None], right[:, None])
         for abstention in self._abstentions:
             abstention.add(confidence, right)
         found = [

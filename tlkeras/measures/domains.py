@@ -30,3 +30,13 @@ def compared(target: Measures, source: Measures) -> Measures:
     return dataclasses.replace(
         target, scalars=scalars | dict(target.scalars), views=[table, *target.views]
     )
+
+
+def of_source(found: Measures) -> Measures:
+    """Returns measures of the source that say so, where no example can measure the target."""
+    remark = (
+        "Nothing was measured on the target, as it has no test split with labels. These "
+        f"{found.count:,} examples are of the source, for which an adapted head is not made, so "
+        "they do not tell how good the model is on the target."
+    )
+    return dataclasses.replace(found, remarks=[remark, *found.remarks])

@@ -70,7 +70,7 @@ class MultilabelTally:
         right = np.clip(np.where(labels, found, 1 - found), least, 1)
         self._log_loss += sums(-np.log(right).mean(axis=-1))
         sure = np.maximum(found, 1 - found)
-        self._calibration.add(sure.ravel(), ~wrong.ravel())
+        self._calibration.add(sure, ~wrong)
         self._scores.add(found, labels)
         surest = (sure * wrong).max(axis=-1, initial=0)
         self._mistakes += [

@@ -50,6 +50,8 @@ class Adapt(Recipe, name="adapt"):
     research alone, and the report says so.
     """
 
+    is_for_target = True
+
     method: Literal["coral", "mmd", "dann", "adabn", "mcc"] = "mcc"
     strengths: tuple[float, ...] = (3.0, 1.0, 0.3, 0.1, 0.03)
     weights: tuple[float, ...] = (0.3, 1.0)
@@ -68,15 +70,18 @@ class Adapt(Recipe, name="adapt"):
             raise ValueError("adapt.weights with method='adabn', which adds nothing to the loss.")
 
     def remarks(self):
+        is_adabn = self.method == "adabn"
+        if len(self.strengths) * (1 if is_adabn else len(self.weights)) == 1:
+            return ("adapt had one candidate alone, so no label chose among several.",)
         if self.oracle:
             return (
                 "Labels of the target chose among the candidates (adapt.oracle), so the measures "
                 "tell what the method could reach, not what it reaches without such labels.",
             )
-        return (
-            "Of the candidates of adapt the validation split of the source chose one, without "
-            "labels of the target.",
-        )
+        chose = "the validation split of the source"
+        if is_adabn:
+            chose += ", or parts of its training split where that is small,"
+        return (f"Of the candidates of adapt {chose} chose one, without labels of the target.",)
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
         _require(self, model, data)

@@ -98,6 +98,13 @@ def cells(data: Data, asker: str, augments: Sequence[Augment] = ()) -> Cells:
         split: np.array([places.get(each, NO_CELL) for each in rows], np.int32)
         for split, rows in found.items()
     }
+    if len(numbers["validation"]) and (numbers["validation"] == NO_CELL).all():
+        raise ValueError(
+            f"{asker} chooses by the worst cell of the validation split, and none of its "
+            f"{len(numbers['validation']):,} examples is of {'a class and ' if named else 'a '}"
+            "group of training. Let both splits have examples of the same groups, or have no "
+            'validation split: --split="split(validation=0)", where the source names none.'
+        )
     made = Cells(tuple(map(", ".join, names)), numbers)
     counts = np.bincount(numbers["train"])
     print(f"  {len(counts)} cells of {counts.min():,} to {counts.max():,} training examples")

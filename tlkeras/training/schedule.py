@@ -222,6 +222,7 @@ def _claim(
         "task": model.task.full(),
         "classes": list(data.classes),
         "kinds": data.target_kinds,
+        "decoded_in_full": data.is_whole,
         "examples": {
             name: f"{data.count(name)} of digest {data.digest(name)[:16]}"
             for name in ("train", "validation", *([beside] if beside else []))
@@ -235,7 +236,7 @@ def _claim(
     if path.exists():
         before = files.read_json(path)
         for name, value in fitted.items():
-            # An earlier version wrote neither how the data are prepared nor their kinds.
+            # An earlier version wrote neither kinds nor how data are prepared and decoded.
             if (other := before.get(name, value)) != value:
                 raise ValueError(
                     f"{folder} holds the progress of another fit, with {name} {other}, "

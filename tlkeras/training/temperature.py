@@ -18,6 +18,7 @@ from tlkeras.task import Task
 if TYPE_CHECKING:
     from tlkeras.data.batches import Data
     from tlkeras.model.transfer_model import TransferModel
+    from tlkeras.recipe import Recipe
 
 FILE = "temperature.json"
 """Beside a calibrated model: its temperature, and the number of examples that gave it."""
@@ -66,12 +67,19 @@ def read(folder: Path) -> Temperature | None:
     return Temperature(**files.read_json(path)) if path.exists() else None
 
 
-def require(task: Task, data: Data) -> None:
+def require(recipe: Recipe, task: Task, data: Data) -> None:
     """Checks, before a training, that a temperature can be fitted after it.
 
     Raises:
-        ValueError: The task has no logits, or the validation split is too small.
+        ValueError: The head is for examples without labels, the task has no logits, or the
+            validation split is too small.
     """
+    if recipe.is_for_target:
+        raise ValueError(
+            f"--calibrate with --recipe={recipe.member}: a temperature is fitted on labelled "
+            "validation examples, which are of the source, and the head is for the target; leave "
+            "--calibrate out, or choose another --recipe."
+        )
     if type(task).rated is Task.rated:
         raise ValueError(
             f"--calibrate: {task.name} has no logits that a temperature could divide; leave "
