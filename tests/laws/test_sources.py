@@ -676,4 +676,29 @@ def test_a_split_of_tfds_without_labels_is_left_out_and_told(tmp_path: Path):
     assert [source.split(identity) for identity in ids] == ["train"] * 3
     assert [identity for identity, _ in source.between(1, 9)] == ids[1:]
     _, told = source.remarks()
-    assert told.startswith("The splits test of tiny_contest have no label but -1")
+    assert told.startswith("3 of 3 examples of the split test of tiny_contest have the label -1,")
+
+
+def test_examples_of_tfds_without_a_label_are_left_out_among_the_others_and_told(tmp_path: Path):
+    class TinyDisputed(_builder()):
+        """On every third example its annotators did not agree."""
+
+        def _rows(self, split):
+            for number, (key, row) in enumerate(super()._rows(split)):
+                yield key, {**row, "label": row["label"] if number % 3 else -1}
+
+    prepare(tmp_path, 8, TinyDisputed)
+    prepare(tmp_path, 8)
+    source = TFDS("tiny_disputed", data_dir=tmp_path)
+    every, disputed = [*source.examples()], [png(0), png(3), png(6)]
+    known = TFDS("tiny_pictures", data_dir=tmp_path).examples()
+    assert every == [(name, row) for name, row in known if row["image"] not in disputed]
+    assert [*source.labels()] == [(identity, [row["label"]]) for identity, row in every]
+    for start, stop in [(0, 3), (1, 4), (4, 7), (5, 20), (9, 9), (10, 12)]:
+        assert [*source.between(start, stop)] == every[start:stop]
+    _, *told = source.remarks()
+    assert told == [
+        f"3 of 8 examples of the split {split} of tiny_disputed have the label -1, which is none, "
+        "and are left out."
+        for split in ("train", "test")
+    ]
