@@ -23,6 +23,7 @@ from tlkeras.doctor import defects
 from tlkeras.images import decoding
 from tlkeras.source import Source
 from tlkeras.sources.coco import COCO
+from tlkeras.sources.folder import Folder
 from tlkeras.sources.instances import Instances
 from tlkeras.sources.voc import VOC
 from tlkeras.sources.yolo import YOLO
@@ -862,6 +863,19 @@ def test_a_bare_path_is_the_source_of_its_layout(tmp_path):
     (tmp_path / "two/boxes.json").rename(tmp_path / "three/annotations/instances_val.json")
     assert Source.expand(str(tmp_path / "three")).startswith("yolo(")
     assert Source.expand(str(tmp_path)).startswith("folder(")
+
+
+@pytest.mark.parametrize("listed", ["classes.txt", "obj.names", "classes.names"])
+def test_a_list_of_classes_makes_yolo_of_pictures_with_files_of_boxes_alone(listed, tmp_path):
+    for name in ("plain/cat/a.jpg", "plain/dog/b.jpg", "beside/x/a.jpg", "apart/images/a.JPG"):
+        picture(tmp_path / name)
+    for name in ("beside/x/a.txt", "apart/labels/a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("0 0.5 0.5 1 1\n")
+    for name, member in {"plain": "folder", "beside": "yolo", "apart": "yolo"}.items():
+        (tmp_path / name / listed).write_text("cat\ndog\n")
+        assert Source.expand(str(tmp_path / name)).startswith(f"{member}(")
+    assert Folder(tmp_path / "plain").classes() == ("cat", "dog")
 
 
 def header(side: int) -> bytes:
