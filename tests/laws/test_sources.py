@@ -547,6 +547,9 @@ def test_the_digits_are_those_of_scikit_learn():
         ("photos", Folder(Path("photos"))),
         (".", Folder(Path())),
         ("photos (1)", Folder(Path("photos (1)"))),
+        ("photos(1)", Folder(Path("photos(1)"))),
+        ("photos(1)/", Folder(Path("photos(1)"))),
+        ("labels(1).csv", CSV(Path("labels(1).csv"))),
         ("~/photos", Folder(Path("/HOME/photos"))),
         ("labels.csv", CSV(Path("labels.csv"))),
         ("~/Labels.TSV", CSV(Path("/HOME/Labels.TSV"))),
@@ -562,10 +565,10 @@ def test_a_bare_path_is_the_source_that_reads_it(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("photos", "photos (1)", "embedded", "splits"):
+    for name in ("photos", "photos (1)", "photos(1)", "embedded", "splits"):
         (tmp_path / name).mkdir()
     files = ("texts.jsonl", "words.conll", "splits/train.conll", "splits/test.conll", "splits/x.md")
-    for name in ("labels.csv", "Labels.TSV", *files):
+    for name in ("labels.csv", "labels(1).csv", "Labels.TSV", *files):
         (tmp_path / name).touch()
     found = spec.parse(text, Source)
     assert str(found).replace(str(tmp_path), "/HOME") == str(expected)
@@ -589,6 +592,8 @@ def test_a_bare_path_is_the_source_that_reads_it(
             "notes.doc",
             r"No source reads the file 'notes.doc'; there are sources of .json, .conll, .csv, ",
         ),
+        ("z" * 300, r"is no source \(.*\)\. There is no .*holds labels.csv, notes"),
+        (f"{'z' * 300}/z", r"is no source \(.*\)\. There is no .*holds labels.csv, notes"),
         ("foldr(path='x')", r"^'foldr' is not a Source; did you mean 'folder'\?$"),
         ("embeded", r"^'embeded' is not a Source; did you mean 'embedded'\?$"),
         ("folder(path='x'", r"is not a call like name\(field=value\)"),
