@@ -45,6 +45,11 @@ def missing(path: Path) -> str:
     return message + (f"did you mean {near}?" if close else holds)
 
 
+def first(folder: Path) -> Path | None:
+    """Returns the first file in and below a folder, if it has any; errors are those of `inner`."""
+    return next((Path(item) for _, item in scan(folder, folder) if is_file(item)), None)
+
+
 def inner(folder: Path, top: Path) -> list[Path]:
     """Returns the folders in a folder, sorted; none that the pipeline made, see `is_made`.
 
