@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -627,6 +628,32 @@ def test_a_missing_path_or_a_misspelled_source_suggests_the_nearest(
 def test_impossible_embedded_data_is_refused(text: str, message: str):
     with pytest.raises(ValueError, match=message):
         spec.parse(text, Source)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,kind\na,x\n",
+        "file,labels\na,x\n",
+        "kind,label\na,x\n",
+        'file,label\n"a,x\n',
+        "file,label\nä,x\n",
+        "file,label\na,x,y\n",
+    ],
+)
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("member", [CSV, DICOM, NIfTI])
+def test_what_a_message_on_a_table_advises_is_a_field_of_its_source(
+    member: type[CSV | DICOM | NIfTI], multilabel: bool, content: str, tmp_path: Path
+):
+    scanner.scan(tmp_path / "scans/a.dcm", np.zeros((8, 8), "<u2"))
+    table = tmp_path / "table.csv"
+    table.write_bytes(content.encode("latin-1"))
+    fields: dict[str, Any] = {"path": tmp_path / "scans", "table": table}
+    fields = {"path": table} if member is CSV else fields
+    with pytest.raises(ValueError, match=r"table\.csv") as refused:
+        member(**fields, multilabel=multilabel).classes()
+    assert {*re.findall(r"(\w+)=", str(refused.value))} <= {*spec.fields(member)}
 
 
 def test_tfds_keeps_its_own_splits_and_tells_of_others(tmp_path: Path):

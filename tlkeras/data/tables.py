@@ -42,12 +42,15 @@ class Table:
         columns: The names of all columns where no line has them.
         quotes: Whether quotes around a cell are not part of it.
         encoding: Of the files.
+        has_fields: Whether the source has the fields `columns`, `quotes` and `encoding`, which
+            messages then advise.
     """
 
     wanted: Mapping[str, str]
     columns: Sequence[str]
     quotes: bool
     encoding: str
+    has_fields: bool = True
 
     def layout(self, file: Path) -> Layout:
         """Returns the layout of a file.
@@ -73,9 +76,8 @@ class Table:
         for column, field in self.wanted.items():
             if column not in header:
                 where = f"{file} line 1" if headed else "columns"
-                raise ValueError(
-                    f"{where} {columns.missing(column, field, header)}{_HEADLESS if headed else ''}"
-                )
+                advice = _HEADLESS if headed and self.has_fields else ""
+                raise ValueError(f"{where} {columns.missing(column, field, header)}{advice}")
             if header.count(column) > 1:
                 raise ValueError(f"{file} line 1 has the column {column!r} more than once.")
         rows = self._rows(file, delimiter, start)
@@ -126,7 +128,7 @@ class Table:
 
         def fed() -> Iterator[str]:
             nonlocal end
-            for text, end in lines(file, self.encoding, start):  # noqa: B007
+            for text, end in lines(file, self.encoding, start, self.has_fields):  # noqa: B007
                 yield text
 
         quoted = self.quotes and delimiter != _BLANK
@@ -140,7 +142,8 @@ class Table:
                 yield begin, rows.line_num, cells
                 begin = end
         except csv.Error as error:
+            advice = ", or set quotes=False if quotes are plain characters"
             raise ValueError(
                 f"{file} cannot be read as a table: line {rows.line_num}, {error}; is a quote left "
-                "open? Save it as CSV in UTF-8, or set quotes=False if quotes are plain characters."
+                f"open? Save it as CSV in UTF-8{advice if self.has_fields else ''}."
             ) from None
