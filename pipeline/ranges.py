@@ -16,6 +16,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tlkeras import spec
+
 
 @dataclasses.dataclass(frozen=True)
 class Range:
@@ -86,6 +88,8 @@ def _calls(node: ast.expr, place: str) -> Iterator[tuple[str, ast.Call]]:
         case ast.Tuple(elts=items) | ast.List(elts=items):
             for number, item in enumerate(items):
                 yield from _calls(item, f"{place}[{number}]")
+        case ast.BinOp(op=ast.BitOr()):
+            yield from _calls(ast.List([*spec.alternatives(node)]), place)
         case _:
             return
 

@@ -114,13 +114,13 @@ def _batch(data: str, backbone: Backbone, classes: Sequence[str], version: Path)
 
     A bare path is read as the data that the version was fitted to, if it is of the same source.
     """
-    path = spec.path(data)
-    if path.is_dir() and (path / "info.json").exists():
+    path = folders.there(data)
+    if path and (path / "info.json").exists():
         return batch.of_folder(path.absolute(), backbone)
     source = spec.parse(data, Source)
-    if path.exists():
+    if path:
         source = batch.like_trained(source, version)
-    if path.is_dir() and not _has_classes(source, classes):
+    if path and path.is_dir() and not _has_classes(source, classes):
         print(f"  {data} has no folder of a class of the model, so there are no labels")
         return batch.of_path(path.absolute(), backbone, version)
     return batch.of_source(source, backbone)

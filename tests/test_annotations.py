@@ -23,6 +23,7 @@ from tlkeras.doctor import defects
 from tlkeras.images import decoding
 from tlkeras.source import Source
 from tlkeras.sources.coco import COCO
+from tlkeras.sources.folder import Folder
 from tlkeras.sources.instances import Instances
 from tlkeras.sources.voc import VOC
 from tlkeras.sources.yolo import YOLO
@@ -234,8 +235,9 @@ def test_a_stated_size_counts_if_it_has_the_shape_of_the_picture(size, expected,
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("frame", ["stored", "upright"])
+@pytest.mark.parametrize("ending", ["png", "tiff"])
 def test_boxes_follow_the_turn_of_a_camera_if_they_were_drawn_before_it(
-    orientation, frame, tmp_path
+    orientation, frame, ending, tmp_path
 ):
     """A white rectangle is drawn into the file; the box is where people see it."""
     pixels = np.zeros([HEIGHT, WIDTH], np.uint8)
@@ -243,11 +245,10 @@ def test_boxes_follow_the_turn_of_a_camera_if_they_were_drawn_before_it(
     (tmp_path / "JPEGImages").mkdir()
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
-    Image.fromarray(pixels).save(tmp_path / "JPEGImages/a.png", exif=exif)
-    file = (tmp_path / "JPEGImages/a.png").read_bytes()
-    with Image.open(tmp_path / "JPEGImages/a.png") as opened:
-        seen = np.asarray(decoding_of(file))
-        assert opened.size == (WIDTH, HEIGHT)
+    file = tmp_path / f"JPEGImages/a.{ending}"
+    Image.fromarray(pixels).save(file, exif=exif)
+    seen = np.asarray(decoding_of(file.read_bytes()))
+    assert seen.shape[:2] == ((WIDTH, HEIGHT) if orientation >= 5 else (HEIGHT, WIDTH))
     rows, columns = np.nonzero(seen > 128)
     hull = [rows.min(), columns.min(), rows.max() + 1, columns.max() + 1]
     if frame == "stored":
@@ -862,6 +863,19 @@ def test_a_bare_path_is_the_source_of_its_layout(tmp_path):
     (tmp_path / "two/boxes.json").rename(tmp_path / "three/annotations/instances_val.json")
     assert Source.expand(str(tmp_path / "three")).startswith("yolo(")
     assert Source.expand(str(tmp_path)).startswith("folder(")
+
+
+@pytest.mark.parametrize("listed", ["classes.txt", "obj.names", "classes.names"])
+def test_a_list_of_classes_makes_yolo_of_pictures_with_files_of_boxes_alone(listed, tmp_path):
+    for name in ("plain/cat/a.jpg", "plain/dog/b.jpg", "beside/x/a.jpg", "apart/images/a.JPG"):
+        picture(tmp_path / name)
+    for name in ("beside/x/a.txt", "apart/labels/a.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("0 0.5 0.5 1 1\n")
+    for name, member in {"plain": "folder", "beside": "yolo", "apart": "yolo"}.items():
+        (tmp_path / name / listed).write_text("cat\ndog\n")
+        assert Source.expand(str(tmp_path / name)).startswith(f"{member}(")
+    assert Folder(tmp_path / "plain").classes() == ("cat", "dog")
 
 
 def header(side: int) -> bytes:

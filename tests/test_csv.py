@@ -329,6 +329,23 @@ def test_texts_may_have_no_target(tmp_path: Path):
     assert spec.parse(str(source), Source) == source
 
 
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("t.tsv", ["Hello, world", "one; two; three", "plain"]),
+        ("t.csv", ["Hello, world", "so, so; la, la", "plain"]),
+        ("t.csv", ["tab\tand; semicolon", "tab\talone"]),
+        ("t.csv", ['"Hello, world"', '"one; two"', "plain"]),
+    ],
+)
+def test_a_table_of_one_column_of_texts_gives_them_back_whole(
+    name: str, lines: list[str], tmp_path: Path
+):
+    (tmp_path / name).write_text("\n".join(["text", *lines, ""]))
+    source = CSV(tmp_path / name, label=None)
+    assert [row["text"] for _, row in source.examples()] == [each.strip('"') for each in lines]
+
+
 def test_copies_of_a_text_stay_in_one_split_if_their_digest_is_the_group(tmp_path: Path):
     source = texts(tmp_path, "text,label\n" + "".join(f"{n % 20},a\n{n},b\n" for n in range(99)))
     told: list[str] = []

@@ -27,6 +27,7 @@ from tlkeras.medical import dicom_file, scans
 from tlkeras.source import Source
 from tlkeras.sources.dicom import DICOM
 from tlkeras.sources.domains import Domains
+from tlkeras.sources.folder import Folder
 
 WINDOW = {"WindowCenter": 0, "WindowWidth": 4000}
 
@@ -67,6 +68,24 @@ def test_a_bare_folder_of_dicom_files_is_this_source(tmp_path):
     for name in ("a/IM1", "b/IM2"):
         scan(tmp_path / "scans" / name, pixels(0))
     assert spec.parse(str(tmp_path / "scans"), Source) == DICOM(tmp_path / "scans")
+
+
+def test_what_cannot_be_read_does_not_tell_whether_a_folder_is_of_this_source(
+    tmp_path, monkeypatch
+):
+    scan(tmp_path / "scans/a/IM1", pixels(0))
+    (tmp_path / "photos/a").mkdir(parents=True)
+    for name in ("scans", "photos"):
+        (tmp_path / name / "0").symlink_to("gone")
+    (tmp_path / "photos/a/1.jpg").touch()
+    assert spec.parse(str(tmp_path / "scans"), Source) == DICOM(tmp_path / "scans")
+    assert spec.parse(str(tmp_path / "photos"), Source) == Folder(tmp_path / "photos")
+
+    def refuse(file):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(dicom_file, "is_marked", refuse)
+    assert spec.parse(str(tmp_path / "photos"), Source) == Folder(tmp_path / "photos")
 
 
 def test_pictures_of_which_nothing_is_known_need_no_class_folders(tmp_path):

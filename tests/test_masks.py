@@ -265,15 +265,29 @@ def test_a_mask_of_the_picture_s_shape_is_resized_and_another_refused(shape, is_
             numbers(made)
 
 
-def test_a_mask_drawn_on_a_turned_photo_as_stored_is_turned_with_it(tmp_path):
-    put(tmp_path, {"1.png": NUMBERS, "2.png": np.rot90(NUMBERS, -1).copy()}, ("2.png",))
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+@pytest.mark.parametrize(
+    ("orientation", "seen"),
+    {
+        5: NUMBERS.T,
+        6: np.rot90(NUMBERS, -1),
+        7: NUMBERS[::-1, ::-1].T,
+        8: np.rot90(NUMBERS),
+    }.items(),
+)
+def test_a_mask_drawn_on_a_turned_photo_as_stored_is_turned_with_it(
+    orientation, seen, ending, tmp_path
+):
+    put(tmp_path, {"1.png": NUMBERS, "2.png": seen.copy()}, ())
+    (tmp_path / "images").mkdir()
     exif = Image.Exif()
-    exif[0x0112] = 6  # To be turned clockwise.
+    exif[0x0112] = orientation
     pixels = NUMBERS[..., None].repeat(3, axis=-1) * np.uint8(80)
     for name in ("1", "2"):
-        Image.fromarray(pixels).save(tmp_path / f"images/{name}.png", exif=exif)
-    made = source(tmp_path, names=THREE)
-    for row in [row for _, row in made.examples()]:
+        Image.fromarray(pixels).save(tmp_path / f"images/{name}.{ending}", exif=exif)
+    rows = [row for _, row in source(tmp_path, names=THREE).examples()]
+    assert len(rows) == 2
+    for row in rows:
         upright = np.asarray(Image.open(io.BytesIO(decoding.standard(row["image"]))))[..., 0] // 80
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(row["mask"]))), upright)
 

@@ -94,6 +94,7 @@ def test_the_cameras_orientation_is_applied(orientation: int, kind: str):
     notes[0x0112] = orientation
     data = encoded(_undo(orientation, upright), kind, exif=notes)
     assert looks_like(seen(data), upright)
+    assert decoding.upright_size(data) == upright.size[::-1] == seen(data).shape[:2]
 
 
 def test_a_turned_jpeg_stays_one():

@@ -53,6 +53,17 @@ def test_ranges_are_found_at_their_places_and_filled():
     assert template.filled(other) == "fine_tune(phases=[solve, phase(epochs=2, unfreeze=0.3)])"
 
 
+def test_values_between_bars_have_the_ranges_that_they_have_in_a_list():
+    values = ("solve", "phase(learning_rate=log(1e-05, 0.01))", "phase(epochs=int(1, 4))")
+    barred, listed = (
+        Template("recipe", f"fine_tune(phases={text})")
+        for text in (" | ".join(values), f"[{', '.join(values)}]")
+    )
+    assert barred.ranges == listed.ranges and len(barred.ranges) == 2
+    fine_tunes = (spec.parse(each.filled(each.first), Recipe) for each in (barred, listed))
+    assert len({*fine_tunes}) == 1
+
+
 def test_a_whole_flag_may_be_a_range_and_a_choice_may_be_of_specs():
     assert Template("batch_size", "choice(16, 32)").filled({"batch_size": "32"}) == "32"
     backbones = Template("backbone", "choice(starter, mobilenet_v2(alpha=0.35))")

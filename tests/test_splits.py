@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 import pytest
 
@@ -181,6 +182,16 @@ def test_a_split_of_no_percent_is_not_cut():
 def test_impossible_splits_are_refused(text: str, message: str):
     with pytest.raises(ValueError, match=message):
         spec.parse(text, Split)
+
+
+@pytest.mark.parametrize("share", [0.004, 0.0099, 0.01, 0.07, 0.5, 0.999999, 0.99999999])
+def test_a_share_that_is_advised_is_taken(share: float):
+    with pytest.raises(ValueError, match="expected percent") as refused:
+        Split(validation=share, test=0)
+    advised = re.findall(r"write validation=(.+)\.$", str(refused.value))
+    assert len(advised) == (share >= 0.01)
+    for each in advised:
+        assert spec.parse(f"split(validation={each}, test=0)", Split).validation >= 1
 
 
 @pytest.mark.parametrize(

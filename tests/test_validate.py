@@ -185,9 +185,11 @@ def test_the_product_examples_and_a_table_are_judged_like_a_folder(version, exam
     lines += [f"{path},{path.parent.name}" for path in sorted(data.rglob("*.png"))]
     (tmp_path / "new.csv").write_text("\n".join(lines))
     assert judged(version, tmp_path / "new.csv", tmp_path / "table") == {}
-    files = ("table", "examples")
+    long = f"csv({' ' * 300}path={str(tmp_path / 'new.csv')!r})"
+    assert judged(version, long, tmp_path / "long") == {}
+    files = ("table", "long", "examples")
     counts = [statistics.read(tmp_path / name).datasets[0].num_examples for name in files]
-    assert counts == [90, 3 * PER_CLASS]
+    assert counts == [90, 90, 3 * PER_CLASS]
 
 
 def test_bulk_inferrer_compares_what_it_saw_with_the_reference(version, tmp_path, capsys):

@@ -19,21 +19,35 @@ from tlkeras import spec
 _PRODUCT = re.compile(r"[0-9a-f]{16}(\.(lock|partial|scratch|old))?")
 
 
+def there(written: str | Path) -> Path | None:
+    """Returns the path of a text; None if nothing is there, as of a call of any length."""
+    path = spec.path(written)
+    try:
+        return path if path.exists() else None
+    except (OSError, ValueError):  # Too long for the name of a file, or with a null byte.
+        return None
+
+
 def missing(path: Path) -> str:
     """Returns the message for a path that does not exist, with the nearest name in its folder."""
     lost = path
-    while not lost.parent.is_dir() and lost.parent != lost:
+    while not ((above := there(lost.parent)) and above.is_dir()) and lost.parent != lost:
         lost = lost.parent
     try:
-        there = sorted(each.name for each in lost.parent.iterdir() if each.name[0] != ".")
+        names = sorted(each.name for each in lost.parent.iterdir() if each.name[0] != ".")
     except OSError:
-        there = []
-    plain = {name.lower(): name for name in there}
+        names = []
+    plain = {name.lower(): name for name in names}
     close = difflib.get_close_matches(lost.name.lower(), [*plain], n=3, cutoff=0.6)
     near = " or ".join(repr(str(lost.parent / plain[name])) for name in close)
-    holds = f"{lost.parent.absolute()} holds {spec.listed(there) or 'nothing'}."
+    holds = f"{lost.parent.absolute()} holds {spec.listed(names) or 'nothing'}."
     message = f"There is no folder or file {str(path)!r}; "
     return message + (f"did you mean {near}?" if close else holds)
+
+
+def first(folder: Path) -> Path | None:
+    """Returns the first file in and below a folder, if it has any; errors are those of `inner`."""
+    return next((Path(item) for _, item in scan(folder, folder) if is_file(item)), None)
 
 
 def inner(folder: Path, top: Path) -> list[Path]:

@@ -20,7 +20,7 @@ from tlkeras.kind import Kind
 from tlkeras.spec import Spec
 
 # A name, or the beginning of a call; any other text is a path.
-_WORD, _CALL = re.compile(r"\s*[A-Za-z_]\w*\s*"), re.compile(r"\s*[A-Za-z_]\w*\(")
+_WORD, _CALL = re.compile(r"\s*[A-Za-z_]\w*\s*"), re.compile(r"\s*([A-Za-z_]\w*)\(")
 
 
 class Source(Spec, plugins="tlkeras.sources"):
@@ -110,19 +110,14 @@ class Source(Spec, plugins="tlkeras.sources"):
         Raises:
             ValueError: The path does not exist, or no source reads such a file.
         """
-        if _CALL.match(text):  # Of a folder, too: "photos(1)" is written with a slash.
+        path, members, call = folders.there(text), spec.names(cls), _CALL.match(text)
+        if call and (call[1] in members or not path):  # A folder may be called "photos(1)".
             return text
-        path = spec.path(text)
-        try:
-            is_folder, is_file = path.is_dir(), path.exists()
-        except (OSError, ValueError):  # Too long for the name of a file, or with a null byte.
-            return text
-        members = spec.names(cls)
         suffixes = {suffix: name for name, each in members.items() for suffix in each.suffixes}
-        if is_folder:
+        if path and path.is_dir():
             owner = next((name for name, each in members.items() if each.owns(path)), None)
             return f"{owner or _member(path, suffixes) or 'folder'}(path={text!r})"
-        if is_file:
+        if path:
             if member := suffixes.get(path.suffix.lower()):
                 return f"{member}(path={text!r})"
             raise ValueError(
@@ -133,7 +128,9 @@ class Source(Spec, plugins="tlkeras.sources"):
             return text
         if _WORD.fullmatch(text) and difflib.get_close_matches(text.strip(), [*members]):
             return text  # A misspelled member, of which the parser says so.
-        raise ValueError(f"{text!r} is no source ({', '.join(members)}). {folders.missing(path)}")
+        raise ValueError(
+            f"{text!r} is no source ({', '.join(members)}). {folders.missing(spec.path(text))}"
+        )
 
 
 def _member(folder: Path, suffixes: Mapping[str, str]) -> str | None:

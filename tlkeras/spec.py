@@ -278,7 +278,7 @@ def _read(node: ast.expr, annotation: Any) -> Any:
         case ast.Tuple(elts=items) | ast.List(elts=items):
             return tuple(_read(item, annotation) for item in items)
         case ast.BinOp(op=ast.BitOr()) if known:
-            return tuple(_read(item, annotation) for item in _alternatives(node))
+            return tuple(_read(item, annotation) for item in alternatives(node))
         case _:
             raise ValueError(
                 f"{ast.unparse(node)!r} is neither a literal nor a known call; write paths and "
@@ -286,10 +286,11 @@ def _read(node: ast.expr, annotation: Any) -> Any:
             )
 
 
-def _alternatives(node: ast.expr) -> Iterator[ast.expr]:
+def alternatives(node: ast.expr) -> Iterator[ast.expr]:
+    """Yields the expressions that ``|`` separates."""
     match node:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            yield from _alternatives(left)
+            yield from alternatives(left)
             yield right
         case _:
             yield node

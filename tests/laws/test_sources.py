@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -547,6 +548,9 @@ def test_the_digits_are_those_of_scikit_learn():
         ("photos", Folder(Path("photos"))),
         (".", Folder(Path())),
         ("photos (1)", Folder(Path("photos (1)"))),
+        ("photos(1)", Folder(Path("photos(1)"))),
+        ("photos(1)/", Folder(Path("photos(1)"))),
+        ("labels(1).csv", CSV(Path("labels(1).csv"))),
         ("~/photos", Folder(Path("/HOME/photos"))),
         ("labels.csv", CSV(Path("labels.csv"))),
         ("~/Labels.TSV", CSV(Path("/HOME/Labels.TSV"))),
@@ -562,10 +566,10 @@ def test_a_bare_path_is_the_source_that_reads_it(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("photos", "photos (1)", "embedded", "splits"):
+    for name in ("photos", "photos (1)", "photos(1)", "embedded", "splits"):
         (tmp_path / name).mkdir()
     files = ("texts.jsonl", "words.conll", "splits/train.conll", "splits/test.conll", "splits/x.md")
-    for name in ("labels.csv", "Labels.TSV", *files):
+    for name in ("labels.csv", "labels(1).csv", "Labels.TSV", *files):
         (tmp_path / name).touch()
     found = spec.parse(text, Source)
     assert str(found).replace(str(tmp_path), "/HOME") == str(expected)
@@ -589,6 +593,8 @@ def test_a_bare_path_is_the_source_that_reads_it(
             "notes.doc",
             r"No source reads the file 'notes.doc'; there are sources of .json, .conll, .csv, ",
         ),
+        ("z" * 300, r"is no source \(.*\)\. There is no .*holds labels.csv, notes"),
+        (f"{'z' * 300}/z", r"is no source \(.*\)\. There is no .*holds labels.csv, notes"),
         ("foldr(path='x')", r"^'foldr' is not a Source; did you mean 'folder'\?$"),
         ("embeded", r"^'embeded' is not a Source; did you mean 'embedded'\?$"),
         ("folder(path='x'", r"is not a call like name\(field=value\)"),
@@ -622,6 +628,32 @@ def test_a_missing_path_or_a_misspelled_source_suggests_the_nearest(
 def test_impossible_embedded_data_is_refused(text: str, message: str):
     with pytest.raises(ValueError, match=message):
         spec.parse(text, Source)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,kind\na,x\n",
+        "file,labels\na,x\n",
+        "kind,label\na,x\n",
+        'file,label\n"a,x\n',
+        "file,label\nä,x\n",
+        "file,label\na,x,y\n",
+    ],
+)
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("member", [CSV, DICOM, NIfTI])
+def test_what_a_message_on_a_table_advises_is_a_field_of_its_source(
+    member: type[CSV | DICOM | NIfTI], multilabel: bool, content: str, tmp_path: Path
+):
+    scanner.scan(tmp_path / "scans/a.dcm", np.zeros((8, 8), "<u2"))
+    table = tmp_path / "table.csv"
+    table.write_bytes(content.encode("latin-1"))
+    fields: dict[str, Any] = {"path": tmp_path / "scans", "table": table}
+    fields = {"path": table} if member is CSV else fields
+    with pytest.raises(ValueError, match=r"table\.csv") as refused:
+        member(**fields, multilabel=multilabel).classes()
+    assert {*re.findall(r"(\w+)=", str(refused.value))} <= {*spec.fields(member)}
 
 
 def test_tfds_keeps_its_own_splits_and_tells_of_others(tmp_path: Path):
@@ -676,4 +708,29 @@ def test_a_split_of_tfds_without_labels_is_left_out_and_told(tmp_path: Path):
     assert [source.split(identity) for identity in ids] == ["train"] * 3
     assert [identity for identity, _ in source.between(1, 9)] == ids[1:]
     _, told = source.remarks()
-    assert told.startswith("The splits test of tiny_contest have no label but -1")
+    assert told.startswith("3 of 3 examples of the split test of tiny_contest have the label -1,")
+
+
+def test_examples_of_tfds_without_a_label_are_left_out_among_the_others_and_told(tmp_path: Path):
+    class TinyDisputed(_builder()):
+        """On every third example its annotators did not agree."""
+
+        def _rows(self, split):
+            for number, (key, row) in enumerate(super()._rows(split)):
+                yield key, {**row, "label": row["label"] if number % 3 else -1}
+
+    prepare(tmp_path, 8, TinyDisputed)
+    prepare(tmp_path, 8)
+    source = TFDS("tiny_disputed", data_dir=tmp_path)
+    every, disputed = [*source.examples()], [png(0), png(3), png(6)]
+    known = TFDS("tiny_pictures", data_dir=tmp_path).examples()
+    assert every == [(name, row) for name, row in known if row["image"] not in disputed]
+    assert [*source.labels()] == [(identity, [row["label"]]) for identity, row in every]
+    for start, stop in [(0, 3), (1, 4), (4, 7), (5, 20), (9, 9), (10, 12)]:
+        assert [*source.between(start, stop)] == every[start:stop]
+    _, *told = source.remarks()
+    assert told == [
+        f"3 of 8 examples of the split {split} of tiny_disputed have the label -1, which is none, "
+        "and are left out."
+        for split in ("train", "test")
+    ]

@@ -29,8 +29,12 @@ def require_encoding(source: Source, encoding: str) -> None:
     source.require(is_known, "encoding", "one such as 'utf-8', 'latin-1', 'cp1252' or 'shift-jis'")
 
 
-def lines(file: Path, encoding: str, start: int = 0) -> Iterator[tuple[str, int]]:
+def lines(
+    file: Path, encoding: str, start: int = 0, has_field: bool = True
+) -> Iterator[tuple[str, int]]:
     """Yields every line with its ending, and the byte where it ends, from byte `start` on.
+
+    With `has_field`, the source has a field `encoding`, which messages advise.
 
     Raises:
         ValueError: The file cannot be read, or the line and the byte that are not of the encoding.
@@ -44,7 +48,8 @@ def lines(file: Path, encoding: str, start: int = 0) -> Iterator[tuple[str, int]
                 try:
                     text = raw.decode(encoding)
                 except UnicodeDecodeError as error:
-                    raise ValueError(_undecodable(file, encoding, number, raw, error)) from None
+                    told = _undecodable(file, encoding, number, raw, error, has_field)
+                    raise ValueError(told) from None
                 end += len(raw)
                 yield text if end > len(raw) else text.removeprefix("\ufeff"), end
     except OSError as error:
@@ -68,14 +73,14 @@ def whole(file: Path) -> str:
 
 
 def _undecodable(
-    file: Path, encoding: str, number: int, raw: bytes, error: UnicodeDecodeError
+    file: Path, encoding: str, number: int, raw: bytes, error: UnicodeDecodeError, has_field: bool
 ) -> str:
     if number == 1 and raw.startswith(_WIDE):
         return f"{file} cannot be read: it begins like a text in UTF-16. Save it in UTF-8."
+    advice = ", or name its encoding, such as encoding='latin-1'" if has_field else ""
     return (
         f"{file} cannot be read: line {number} has the byte 0x{raw[error.start]:02x} at place "
-        f"{error.start + 1}, which is not {encoding}. Save it in UTF-8, or name its encoding, such "
-        "as encoding='latin-1'."
+        f"{error.start + 1}, which is not {encoding}. Save it in UTF-8{advice}."
     )
 
 

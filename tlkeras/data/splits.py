@@ -76,9 +76,11 @@ class Split(Spec, name="split"):
         for share in ("validation", "test"):
             percent = getattr(self, share)
             if 0 < percent < 1:
+                meant = round(100 * percent, 6)
+                advice = f" For that share write {share}={meant:.8g}." if meant >= 1 else ""
                 raise ValueError(
-                    f"split.{share} is {percent}, expected percent: 0, or from 1 to below 100. "
-                    f"For that share write {share}={round(100 * percent, 6):g}."
+                    f"split.{share} is {percent}, expected percent: 0, or from 1 to below 100."
+                    f"{advice}"
                 )
             self.require(0 <= percent < 100, share, "percent from 0 to below 100")
         if self.validation + self.test >= 100:

@@ -13,10 +13,10 @@ from tlkeras.data import columns
 from tlkeras.data.lines import lines
 
 # What spreadsheets write between two cells; the last cell of a line may have blanks in it.
-_DELIMITERS = ",;\t"
+_DELIMITERS = "\t;,"
 _BLANK = " "
 
-# So many lines without column names tell the delimiter.
+# So many lines tell the delimiter where the column names do not.
 _TRIED = 20
 
 # So many characters may be in a cell, more than in any book; beyond is a quote that is left open.
@@ -42,12 +42,15 @@ class Table:
         columns: The names of all columns where no line has them.
         quotes: Whether quotes around a cell are not part of it.
         encoding: Of the files.
+        has_fields: Whether the source has the fields `columns`, `quotes` and `encoding`, which
+            messages then advise.
     """
 
     wanted: Mapping[str, str]
     columns: Sequence[str]
     quotes: bool
     encoding: str
+    has_fields: bool = True
 
     def layout(self, file: Path) -> Layout:
         """Returns the layout of a file.
@@ -57,7 +60,11 @@ class Table:
         """
         if self.columns:
             return Layout([*self.columns], self._fitting(file), headed=False)
-        return Layout(*max((self._header(file, each) for each in _DELIMITERS), key=self._fit), True)
+        found = [self._header(file, each) for each in _DELIMITERS]
+        best = max(map(self._fit, found))
+        equal = [each for each in found if self._fit(each) == best]
+        fitting = (each for each in equal if self._parts(file, each[1], len(each[0])))
+        return Layout(*next(fitting, equal[0]), headed=True)
 
     def cut(self, file: Path, start: int) -> Iterator[tuple[int, int, tuple[list[str], list[str]]]]:
         """Yields the first byte, the last line, and names and cells of every row with any text.
@@ -69,9 +76,8 @@ class Table:
         for column, field in self.wanted.items():
             if column not in header:
                 where = f"{file} line 1" if headed else "columns"
-                raise ValueError(
-                    f"{where} {columns.missing(column, field, header)}{_HEADLESS if headed else ''}"
-                )
+                advice = _HEADLESS if headed and self.has_fields else ""
+                raise ValueError(f"{where} {columns.missing(column, field, header)}{advice}")
             if header.count(column) > 1:
                 raise ValueError(f"{file} line 1 has the column {column!r} more than once.")
         rows = self._rows(file, delimiter, start)
@@ -94,14 +100,8 @@ class Table:
         expected = len(self.columns)
         if expected == 1:
             return _BLANK  # The whole line is one cell.
-        for delimiter in "\t;," + _BLANK:
-            rows = itertools.islice(self._rows(file, delimiter, strict=False), _TRIED)
-            counts = {
-                min(len(cells), expected) if delimiter == _BLANK else len(cells)
-                for _, _, cells in rows
-                if any(map(str.strip, cells))
-            }
-            if counts <= {expected}:
+        for delimiter in _DELIMITERS + _BLANK:
+            if self._parts(file, delimiter, expected):
                 return delimiter
         _, _, first = next(self._rows(file, "\t", strict=False), (0, 0, []))
         raise ValueError(
@@ -109,6 +109,16 @@ class Table:
             f"{[*self.columns]} says: tabs, semicolons, commas or blanks part line 1 into others: "
             f"{_BLANK.join(first)[:80]!r}. Name all columns, '' for one that is not read."
         )
+
+    def _parts(self, file: Path, delimiter: str, expected: int) -> bool:
+        """Returns whether a delimiter parts each of the first lines into so many cells."""
+        rows = itertools.islice(self._rows(file, delimiter, strict=False), _TRIED)
+        counts = {
+            min(len(cells), expected) if delimiter == _BLANK else len(cells)
+            for _, _, cells in rows
+            if any(map(str.strip, cells))
+        }
+        return counts <= {expected}
 
     def _rows(
         self, file: Path, delimiter: str, start: int = 0, strict: bool = True
@@ -118,7 +128,7 @@ class Table:
 
         def fed() -> Iterator[str]:
             nonlocal end
-            for text, end in lines(file, self.encoding, start):  # noqa: B007
+            for text, end in lines(file, self.encoding, start, self.has_fields):  # noqa: B007
                 yield text
 
         quoted = self.quotes and delimiter != _BLANK
@@ -132,7 +142,8 @@ class Table:
                 yield begin, rows.line_num, cells
                 begin = end
         except csv.Error as error:
+            advice = ", or set quotes=False if quotes are plain characters"
             raise ValueError(
                 f"{file} cannot be read as a table: line {rows.line_num}, {error}; is a quote left "
-                "open? Save it as CSV in UTF-8, or set quotes=False if quotes are plain characters."
+                f"open? Save it as CSV in UTF-8{advice if self.has_fields else ''}."
             ) from None

@@ -37,9 +37,9 @@ _QUARTERS = (5, 6, 7, 8)
 # the whole: at 128 it was a seventh of a deviation less on photos of streets.
 _LEAST = 256
 
-# Where a PNG file has the bits per channel, and the tags of a TIFF for them and for black.
+# Where a PNG file has the bits per channel, and the tags of a TIFF for its sides, them and black.
 _PNG_DEPTH = 24
-_BITS, _MEANING = 258, 262
+_WIDTH, _HEIGHT, _BITS, _MEANING = 256, 257, 258, 262
 
 
 def picture(encoded: Any, least: int | None = None) -> Any:
@@ -175,8 +175,8 @@ def turned(encoded: bytes, mask: np.ndarray) -> np.ndarray:
     another size than the upright picture is turned if it has the size of the stored one.
     """
     image = Image.open(io.BytesIO(encoded), formats=signatures.READ)
-    turn, stored = opening.turn(image), (image.height, image.width)
-    if turn is None or not mask.shape == stored != upright_size(encoded):
+    turn, (stored, upright) = opening.turn(image), _stored_and_upright(image)
+    if turn is None or not mask.shape == stored != upright:
         return mask
     return np.asarray(Image.fromarray(mask).transpose(turn))
 
@@ -191,8 +191,19 @@ def upright_size(encoded: bytes) -> tuple[int, int]:
         image = Image.open(io.BytesIO(encoded), formats=signatures.READ)
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         raise ValueError(f"is damaged: {error}") from None
-    height, width = image.height, image.width
-    return (width, height) if opening.orientation(image) in _QUARTERS else (height, width)
+    _, upright = _stored_and_upright(image)
+    return upright
+
+
+def _stored_and_upright(image: Image.Image) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Returns (height, width) of a picture that is not decoded yet, as stored and upright.
+
+    Of a TIFF its tags tell, as Pillow states the upright size.
+    """
+    tags = _tags(image)
+    height, width = tags.get(_HEIGHT, image.height), tags.get(_WIDTH, image.width)
+    is_turned = opening.orientation(image) in _QUARTERS
+    return (height, width), (width, height) if is_turned else (height, width)
 
 
 def _numbers(image: Image.Image, encoded: bytes) -> np.ndarray:
@@ -229,11 +240,9 @@ def sizes(file: Path) -> tuple[tuple[int, int], tuple[int, int], int]:
     """
     try:
         with quiet(), Image.open(file, formats=signatures.READ) as image:
-            stored, orientation = (image.height, image.width), opening.orientation(image)
+            return *_stored_and_upright(image), opening.orientation(image)
     except Exception as error:  # A damaged file makes Pillow raise nearly anything.
         raise ValueError(f"{file} cannot be read: {error}.") from None
-    upright = (stored[1], stored[0]) if orientation in _QUARTERS else stored
-    return stored, upright, orientation
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ A row of a table names a file, a patient or a SOPInstanceUID.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,9 +90,11 @@ class TableLabels:
         """
         ((self._target, named),) = targets.items()
         self._top, self._file = top, file
-        wanted = dict.fromkeys([named] if isinstance(named, str) else named, self._target)
-        key = key or _usual(file, Table(wanted, (), True, "utf-8").layout(file).header)
-        table = Table({key: "key", **wanted}, (), True, "utf-8")
+        field = "number" if self._target == "number" else "label"
+        wanted = dict.fromkeys([named] if isinstance(named, str) else named, field)
+        table = Table(wanted, (), True, "utf-8", has_fields=False)
+        key = key or _usual(file, table.layout(file).header)
+        table = dataclasses.replace(table, wanted={key: "key", **wanted})
         self._key, column = key, key.lower()
         self._is_of_patients = column in _PATIENTS
         self._is_of_pictures = column in _PICTURES or bool(columns.usual("image", [key]))

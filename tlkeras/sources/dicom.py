@@ -57,8 +57,11 @@ class DICOM(Source, name="dicom"):
 
     @classmethod
     def owns(cls, folder):
-        first = next(iter(folders.walk(folder, folder)), None)
-        return first is not None and scans.is_dicom(first)
+        first = folders.first(folder)
+        try:
+            return first is not None and scans.is_dicom(first)
+        except ValueError:  # Whoever reads the folder for its data says so.
+            return False
 
     def validate(self):
         require_columns(self)

@@ -61,7 +61,7 @@ class NIfTI(Source, name="nifti"):
 
     @classmethod
     def owns(cls, folder):
-        first = next(iter(folders.walk(folder, folder)), None)
+        first = folders.first(folder)
         return first is not None and _is_volume(first)
 
     def validate(self):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tlkeras import spec
 from tlkeras.data import splits
 from tlkeras.kind import Kind
@@ -34,8 +36,8 @@ _NONE = -1  # The label of an example without one, by the habit of TensorFlow Da
 class TFDS(Source, name="tfds"):
     """A prepared TensorFlow Datasets data set of labelled pictures or texts, in its own splits.
 
-    Ids are split and number, the same for a version of the data set. A split whose labels are all
-    -1, as that of a contest, is left out. It downloads nothing.
+    Ids are split and number, the same for a version of the data set. Examples whose label is -1,
+    which is none, are left out, as all of a contest's test split are. It downloads nothing.
     """
 
     name: str  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -68,14 +70,22 @@ class TFDS(Source, name="tfds"):
         return self.between(0, sys.maxsize)
 
     def between(self, start, stop):
-        inputs = self._inputs(self._builder())
-        for identity, row in self._rows(start, stop, *inputs.values(), self.label):
-            values = {key: _READ[key](row[name]) for key, name in inputs.items()}
-            yield identity, {**values, "label": int(row[self.label])}
+        builder, before = self._builder(), 0
+        inputs = self._inputs(builder)
+        for split, labels in _labels(self, self.fingerprint()).items():
+            labelled = _labelled(labels)
+            numbers = labelled[max(start - before, 0) : max(stop - before, 0)]
+            before += len(labelled)
+            first, last = (int(numbers[0]), int(numbers[-1]) + 1) if len(numbers) else (0, 0)
+            for number, row in self._rows(builder, split, first, last, *inputs.values()):
+                if labels[number] != _NONE:
+                    values = {key: _READ[key](row[name]) for key, name in inputs.items()}
+                    yield _identity(split, number), {**values, "label": int(labels[number])}
 
     def labels(self):
-        for identity, row in self._rows(0, sys.maxsize, self.label):
-            yield identity, [int(row[self.label])]
+        for split, labels in _labels(self, self.fingerprint()).items():
+            for number in _labelled(labels):
+                yield _identity(split, number), [int(labels[number])]
 
     def fingerprint(self):
         builder = self._builder()
@@ -91,32 +101,22 @@ class TFDS(Source, name="tfds"):
     def remarks(self):
         own = [name for name in self._builder().info.splits if not splits.named(name)]
         told = [f"The splits {spec.listed(own)} of {self.name} are left out."] if own else []
-        if bare := _unlabelled(self, self.fingerprint()):
-            told.append(
-                f"The splits {spec.listed(bare)} of {self.name} have no label but -1, which is "
-                "none, and are left out."
-            )
+        for split, labels in _labels(self, self.fingerprint()).items():
+            if count := np.count_nonzero(labels == _NONE):
+                told.append(
+                    f"{count:,} of {len(labels):,} examples of the split {split} of {self.name} "
+                    "have the label -1, which is none, and are left out."
+                )
         return told
 
-    def _rows(self, start: int, stop: int, *keys: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields id and the features of `keys` of examples by number, pictures as encoded bytes."""
-        builder, bare = self._builder(), _unlabelled(self, self.fingerprint())
-        before = 0
-        for split in filter(splits.named, builder.info.splits):
-            if split in bare:
-                continue
-            count = builder.info.splits[split].num_examples
-            first, last = (min(max(number - before, 0), count) for number in (start, stop))
-            before += count
-            if first < last:
-                yield from self._of_split(builder, split, first, last, *keys)
-
-    def _of_split(
+    def _rows(
         self, builder: Any, split: str, first: int, last: int, *keys: str
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields what `_rows` does of a split, by the numbers in it."""
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yields the number and the features of all examples of a split between two numbers."""
         import tensorflow_datasets as tfds
 
+        if first == last:
+            return
         image = self._inputs(builder).get("image")
         encoded: Any = {image: tfds.decode.SkipDecoding()} if image in keys else None
         rows = builder.as_dataset(
@@ -126,8 +126,7 @@ class TFDS(Source, name="tfds"):
             read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
             shuffle_files=False,
         )
-        for number, row in enumerate(tfds.as_numpy(rows), start=first):
-            yield f"{split}/{number:07d}", row
+        yield from enumerate(tfds.as_numpy(rows), start=first)
 
     def _inputs(self, builder: Any) -> dict[str, str]:
         """Returns the feature of every input by key: those named, or those that exist."""
@@ -178,16 +177,24 @@ class TFDS(Source, name="tfds"):
 
 
 @functools.lru_cache(maxsize=2)
-def _unlabelled(source: TFDS, stamped: str) -> list[str]:
-    """Returns the splits without a labelled example, found again only after a change."""
+def _labels(source: TFDS, stamped: str) -> dict[str, np.ndarray]:
+    """Returns the labels of all examples of every known split, found again only after a change."""
     builder = source._builder()
     counts = {each: builder.info.splits[each].num_examples for each in builder.info.splits}
-    return [
-        split
+    rows = {
+        split: source._rows(builder, split, 0, counts[split], source.label)
         for split in filter(splits.named, counts)
-        if counts[split]
-        and all(
-            int(row[source.label]) == _NONE
-            for _, row in source._of_split(builder, split, 0, counts[split], source.label)
-        )
-    ]
+    }
+    return {
+        split: np.fromiter((row[source.label] for _, row in found), np.int64)
+        for split, found in rows.items()
+    }
+
+
+def _labelled(labels: np.ndarray) -> np.ndarray:
+    """Returns the numbers of the examples that have a label."""
+    return np.flatnonzero(labels != _NONE)
+
+
+def _identity(split: str, number: int) -> str:
+    return f"{split}/{number:07d}"

@@ -42,7 +42,11 @@ class YOLO(Source, name="yolo"):
 
     @classmethod
     def owns(cls, folder):
-        return any((folder / name).is_file() for name in (*YOLO_SETTINGS, *_LISTS))
+        settings, listed = (
+            any((folder / name).is_file() for name in names) for names in (YOLO_SETTINGS, _LISTS)
+        )
+        # Folders of classes may have a list of them, too.
+        return settings or (listed and _has_boxes(folder))
 
     def title(self):
         return self.path.resolve().name
@@ -293,6 +297,17 @@ class YOLO(Source, name="yolo"):
             box = (y - height / 2, x - width / 2, y + height / 2, x + width / 2)
             found.append(Object(int(label), box, 0, place))
         return tuple(found)
+
+
+def _has_boxes(folder: Path) -> bool:
+    """Returns whether files of boxes are in a folder, by their names."""
+    files = [PurePosixPath(name) for name, _ in folders.scan(folder, folder)]
+    pictures = {each.with_suffix("") for each in files if each.suffix.lower() in decoding.SUFFIXES}
+    return any(
+        _LABELS in each.parts[:-1] or each.with_suffix("") in pictures
+        for each in files
+        if each.suffix == ".txt"
+    )
 
 
 def _around(xs: list[float], ys: list[float]) -> tuple[float, float, float, float]:
