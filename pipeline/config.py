@@ -144,6 +144,8 @@ class Config(Spec, name="config"):
         require_distinct(self.exporters)
         if self.conformal and self.task:
             conformal.require_task(self.conformal, self.task)
+        if self.conformal and self.recipe:
+            conformal.require_recipe(self.conformal, self.recipe)
         self.require(0 <= self.max_bad_fraction <= 1, "max_bad_fraction", "a share from 0 to 1")
         self.require(0 <= self.max_drop <= 1, "max_drop", "a share from 0 to 1")
         for name in ("lower_bound", "max_export_drop", "max_gap"):

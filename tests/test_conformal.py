@@ -16,6 +16,7 @@ from tlkeras.measures import conformal, measures
 from tlkeras.measures.conformal import APS, LAC, Sets, SetTally
 from tlkeras.measures.measures import Measures, Scalar, Table
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.recipes.adapt import Adapt
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.multilabel import Multilabel
 
@@ -154,6 +155,8 @@ def test_too_few_examples_are_refused(count, split, coverage, message):
 def test_a_task_without_one_class_for_each_example_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match="multilabel does not give each example one of the class"):
         Config(task=Multilabel(), conformal=APS())
+    with pytest.raises(ValueError, match=r"--recipe=adapt: .* of which the sets would promise "):
+        Config(recipe=Adapt(), conformal=APS())
     assert Config(conformal=APS()).conformal == APS(coverage=0.9)
 
 

@@ -404,7 +404,7 @@ def test_a_word_that_only_ends_like_a_split_is_none(name: str, tmp_path: Path):
         (tmp_path / f"{split}.csv").write_text("text,label\nc,x\n")
     beside = CSV(tmp_path)
     assert [beside.split(identity) for identity, _ in beside.labels()] == ["test", "train"]
-    assert beside.remarks() == [f"{tmp_path} has 1 other files, such as {name}; they are left out."]
+    assert beside.remarks() == [f"{tmp_path} has 1 other file, {name}; it is left out."]
 
 
 def test_words_that_only_end_like_splits_are_refused_together(tmp_path: Path):

@@ -361,7 +361,7 @@ def test_files_that_are_no_picture_are_counted_and_named(tmp_path):
     source = DICOM(bad_folder(tmp_path / "scans"))
     told = "\n".join(source.remarks())
     assert "1 files hold no picture and are left out: plan.dcm." in told
-    assert "has 1 other files, such as notes.txt; left out." in told
+    assert "has 1 other file, notes.txt; it is left out." in told
     (unusable,) = (line for line in told.splitlines() if "cannot be used" in line)
     assert unusable.startswith("4 files cannot be used: empty.dcm (")
     for what in (

@@ -107,7 +107,7 @@ def test_a_folder_of_texts_is_read_as_texts(tmp_path: Path):
     )
     assert source.split("test/neg/x.txt") == "test"
     (remark,) = source.remarks()
-    assert remark.endswith("has 1 other files, such as train/words.feat; they are left out.")
+    assert remark.endswith("has 1 other file, train/words.feat; it is left out.")
 
 
 def test_texts_that_are_empty_or_of_another_encoding_are_told_together(tmp_path: Path):

@@ -85,9 +85,7 @@ def test_files_of_a_folder_are_its_splits(tmp_path: Path):
     assert {source.split(identity) for identity, _ in source.labels()} == {
         *("test", "train", "validation")
     }
-    assert source.remarks() == [
-        f"{tmp_path} has 1 other files, such as about.json; they are left out."
-    ]
+    assert source.remarks() == [f"{tmp_path} has 1 other file, about.json; it is left out."]
 
 
 def test_spaces_around_labels_are_told(tmp_path: Path):

@@ -10,7 +10,7 @@ import difflib
 import operator
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tlkeras import spec
@@ -43,6 +43,13 @@ def missing(path: Path) -> str:
     holds = f"{lost.parent.absolute()} holds {spec.listed(names) or 'nothing'}."
     message = f"There is no folder or file {str(path)!r}; "
     return message + (f"did you mean {near}?" if close else holds)
+
+
+def left_out(folder: Path, names: Sequence[str]) -> list[str]:
+    """Returns a sentence on the files in a folder that are left out, if there are any."""
+    if len(names) < 2:
+        return [f"{folder} has 1 other file, {name}; it is left out." for name in names]
+    return [f"{folder} has {len(names):,} other files, such as {names[0]}; they are left out."]
 
 
 def first(folder: Path) -> Path | None:

@@ -113,10 +113,7 @@ def parts(path: Path, suffixes: Collection[str]) -> list[tuple[Path, str | None]
 
 def left_out(path: Path, suffixes: Collection[str]) -> list[str]:
     """Returns a message on `others`."""
-    left = others(path, suffixes)
-    if not left:
-        return []
-    return [f"{path} has {len(left):,} other files, such as {left[0]}; they are left out."]
+    return folders.left_out(path, others(path, suffixes))
 
 
 def others(path: Path, suffixes: Collection[str]) -> list[str]:

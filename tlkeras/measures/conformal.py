@@ -28,6 +28,7 @@ from tlkeras.task import Task
 if TYPE_CHECKING:
     from tlkeras.data.batches import Data
     from tlkeras.model.transfer_model import TransferModel
+    from tlkeras.recipe import Recipe
 
 FILE = "sets.json"
 """Beside the measures of a model: the rule by which a client makes the sets."""
@@ -140,6 +141,16 @@ def require_task(conformal: Conformal, task: Task) -> None:
         raise ValueError(
             f"--conformal={conformal}: {task.name} does not give each example one of the classes, "
             "so no set of them can hold it; leave --conformal out, or use classification."
+        )
+
+
+def require_recipe(conformal: Conformal, recipe: Recipe) -> None:
+    """Raises ValueError if the head is for examples that the validation split has none of."""
+    if recipe.is_for_target:
+        raise ValueError(
+            f"--conformal={conformal} with --recipe={recipe.member}: validation examples give the "
+            "threshold, which are of the source, and the head is for the target, of which the sets "
+            "would promise nothing; leave --conformal out, or choose another --recipe."
         )
 
 

@@ -99,13 +99,9 @@ class DICOM(Source, name="dicom"):
         return self._patients.get(_entry_identity(identity))
 
     def remarks(self):
-        others = self._others
         ranged = [each for each in self._listing.entries if each.is_ranged and self.window is None]
         told = [*self._listing.remarks(), *self._labels.remarks(), *screen.told(len(ranged))]
-        if others:
-            first = Path(others[0]).name
-            told.append(f"{self.path} has {len(others):,} other files, such as {first}; left out.")
-        return told
+        return [*told, *folders.left_out(self.path, [Path(each).name for each in self._others])]
 
     def left_out(self):
         return iter(self._listing.left_out)

@@ -65,11 +65,7 @@ class Folder(Source, name="folder"):
 
     def remarks(self):
         self._places()  # It says what is wrong with the whole folder.
-        told, left = [], self._others()
-        if left:
-            told.append(
-                f"{self.path} has {len(left):,} other files, such as {left[0]}; they are left out."
-            )
+        told = folders.left_out(self.path, self._others())
         if made := folders.made(self.path):
             names = ", ".join(each.name for each in made)
             told.append(f"{self.path} has products of tlkeras in {names}; they are left out.")

@@ -112,10 +112,7 @@ class NIfTI(Source, name="nifti"):
                 f"{len(lacking):,} files have no row in the table and are left out: "
                 f"{spec.listed(lacking)}."
             )
-        if others := self._others:
-            first = Path(others[0]).name
-            told.append(f"{self.path} has {len(others):,} other files, such as {first}; left out.")
-        return told
+        return [*told, *folders.left_out(self.path, [Path(each).name for each in self._others])]
 
     @functools.cached_property
     def _files(self) -> list[Path]:
