@@ -107,6 +107,21 @@ def test_what_constructors_do_not_take_is_honoured(name, settings, tmp_path):
     assert_near(backbone.build()(ids)["tokens"][mask], last[mask])
 
 
+@pytest.mark.parametrize("groups", [None, ...])  # ``...`` leaves it out.
+def test_every_head_of_llama_has_its_own_keys_where_the_folder_tells_no_number(groups, tmp_path):
+    tensors = dict(checkpoints.write("llama", tmp_path, num_key_value_heads=groups))
+    shape = tensors["layers.0.self_attn.q_proj.weight"].shape
+    random = np.random.default_rng(1)
+    for name in tensors:
+        if "k_proj" in name or "v_proj" in name:
+            tensors[name] = random.normal(0, 0.3, shape).astype(np.float32)
+    _saved(tensors, tmp_path)
+    backbone = made("llama", tmp_path)
+    ids = ids_of(backbone)
+    (*_, last), mask = states("llama", tmp_path, tensors, ids)
+    assert_near(backbone.build()(ids)["tokens"][mask], last[mask])
+
+
 @pytest.mark.parametrize(
     "name, layer",
     [
@@ -250,6 +265,9 @@ BAD_SETTINGS = [
     ("bert", {"vocab_size": 9}, "vocabulary has 15 pieces, but the network has rows for 9"),
     ("bert", {"max_position_embeddings": 8}, "length is 16, expected at most 8"),
     ("bert", {"hidden_size": ...}, "config.json has no 'hidden_size'"),
+    ("roberta", {"max_position_embeddings": ...}, "has no 'max_position_embeddings'"),
+    ("gemma", {"head_dim": ...}, "config.json has no 'head_dim'"),
+    ("gemma", {"intermediate_size": ...}, "config.json has no 'intermediate_size'"),
     ("bert", {"intermediate_size": 25}, r"feedforward.* the shape \[24, 16\].* fit \[16, 25\]"),
     ("bert", {"num_hidden_layers": 4}, r"no tensor encoder.layer.3.attention.self.query.weight"),
     ("roberta", {"type_vocab_size": 2}, r"type_vocab_size is 2, expected 1"),

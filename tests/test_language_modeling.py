@@ -230,10 +230,11 @@ def test_a_fit_makes_texts_more_probable_and_called_again_gives_the_same(folder,
     assert FineTune(phases).fit(again, data, tmp_path / "fit") == logs
 
 
-def test_a_matrix_of_its_own_rates_the_pieces(tmp_path):
+@pytest.mark.parametrize("is_tied", [False, ...])  # ``...`` leaves it out.
+def test_a_matrix_of_its_own_rates_the_pieces(is_tied, tmp_path):
     from safetensors.numpy import save_file
 
-    tensors = dict(folders.write("llama", tmp_path, tie_word_embeddings=False))
+    tensors = dict(folders.write("llama", tmp_path, tie_word_embeddings=is_tied))
     backbone = Llama(weights=str(tmp_path), length=16)
     network = backbone.build()
     with pytest.raises(ValueError, match=r"lm_head\.weight"):
