@@ -270,6 +270,7 @@ BAD_SETTINGS = [
     ("gemma", {"intermediate_size": ...}, "config.json has no 'intermediate_size'"),
     ("bert", {"intermediate_size": 25}, r"feedforward.* the shape \[24, 16\].* fit \[16, 25\]"),
     ("bert", {"num_hidden_layers": 4}, r"no tensor encoder.layer.3.attention.self.query.weight"),
+    ("bert", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config.*in 16 or 32"),
     ("roberta", {"type_vocab_size": 2}, r"type_vocab_size is 2, expected 1"),
     ("deberta_v3", {"share_att_key": ...}, r"share_att_key is False, expected True"),
     ("deberta_v3", {"pos_att_type": ["c2p"]}, r"pos_att_type is \['c2p'\]"),
@@ -289,6 +290,15 @@ def test_a_setting_that_the_network_would_ignore_is_refused(name, settings, mess
     checkpoints.describe(name, tmp_path, **settings)
     with pytest.raises(ValueError, match=message):
         made(name, tmp_path).build()
+
+
+def test_weights_of_integers_are_refused(tmp_path):
+    tensors = dict(checkpoints.write("llama", tmp_path))
+    name = "layers.0.self_attn.q_proj.weight"
+    tensors[name] = np.ones(tensors[name].shape, np.int8)
+    _saved(tensors, tmp_path)
+    with pytest.raises(ValueError, match=rf"{name} holds I8, expected F16 or .* in 16 or 32 bits"):
+        made("llama", tmp_path).build()
 
 
 def _no_configuration(folder: Path) -> None:
