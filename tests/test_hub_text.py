@@ -255,6 +255,18 @@ def test_folders_of_every_age_are_read(write: Callable[[Path], Any], tmp_path):
     assert_near(backbone.build()(ids)["tokens"][mask], last[mask])
 
 
+def test_texts_of_roberta_have_its_frame_where_no_file_says_so(tmp_path):
+    checkpoints.describe("roberta", tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    backbone = made("roberta", None, configuration=tmp_path)
+    expected = ids_of(backbone).numpy().tolist()
+    assert {row[0] for row in expected} == {0}
+    file.write_text('{"max_len": 512}')
+    assert ids_of(backbone.replace()).numpy().tolist() == expected
+    file.unlink()
+    assert ids_of(backbone.replace()).numpy().tolist() == expected
+
+
 BAD_SETTINGS = [
     ("bert", {"model_type": "t5"}, r"'t5', which bert does not read; they are albert, bert, deb"),
     ("bert", {"model_type": "electra"}, r"'electra', which bert does not read; use electra\."),

@@ -60,7 +60,11 @@ _DEBERTA_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "
 BERT = Family(encoders.BERT, folders.wordpiece, hub_pieces.word_pieces, ("mean", "cls", "pooler"))
 DISTIL_BERT = Family(encoders.DISTIL_BERT, folders.wordpiece, hub_pieces.word_pieces)
 ELECTRA = Family(encoders.ELECTRA, folders.wordpiece, hub_pieces.word_pieces)
-ROBERTA = Family(encoders.ROBERTA, folders.byte_pairs, hub_pieces.byte_pairs(**_ROBERTA_FRAME))
+ROBERTA = Family(
+    encoders.ROBERTA,
+    functools.partial(folders.byte_pairs, framed=True),
+    hub_pieces.byte_pairs(**_ROBERTA_FRAME),
+)
 XLM_ROBERTA = Family(
     encoders.XLM_ROBERTA,
     hub_pieces.of_file("sentencepiece.bpe.model", "XLMRobertaTokenizer", **_XLM_FRAME),

@@ -116,8 +116,13 @@ def wordpiece(folder: Path) -> WordPiece:
     return WordPiece(vocabulary, **options)
 
 
-def byte_pairs(folder: Path) -> BytePairs:
-    """Returns the tokenizer of a network like GPT-2, RoBERTa, Llama 3, Qwen 2 or SmolLM2."""
+def byte_pairs(folder: Path, framed: bool = False) -> BytePairs:
+    """Returns the tokenizer of a network like GPT-2, RoBERTa, Llama 3, Qwen 2 or SmolLM2.
+
+    Args:
+        folder: Of its files.
+        framed: Whether texts have RoBERTa's frame where no file says what they have.
+    """
     config, whole = _json(folder / _CONFIG), _json(folder / _JSON)
     _refuse(folder / _CONFIG, config, _PAIRS_CONFIG)
     options: dict[str, Any] = {}
@@ -145,7 +150,8 @@ def byte_pairs(folder: Path) -> BytePairs:
             raise ValueError(f"{folder / 'merges.txt'} is empty; fetch it once more.")
         merges = lines[lines[0].startswith("#version") :]
     frame = (whole.get("post_processor") or {}).get("type")
-    if frame == "RobertaProcessing" or _class(config) in _ROBERTA:
+    unsaid = not whole and "tokenizer_class" not in config
+    if frame == "RobertaProcessing" or _class(config) in _ROBERTA or (framed and unsaid):
         special = {"start": "<s>", "end": "</s>", "padding": "<pad>"}
         names = {"cls_token": "start", "sep_token": "end", "pad_token": "padding"}
     else:
