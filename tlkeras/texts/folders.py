@@ -23,12 +23,10 @@ Settings = Mapping[str, Any]
 _JSON, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 # Of each setting the values that change nothing here; that it is missing is one of them.
-_CONFIG_ALLOWED: dict[str, Sequence[Any]] = {
-    "padding_side": ["right"],
-    "truncation_side": ["right"],
-}
+_CONFIG_ALLOWED: dict[str, Sequence[Any]] = {"truncation_side": ["right"]}
 _BERT_CONFIG: dict[str, Sequence[Any]] = {
     **_CONFIG_ALLOWED,
+    "padding_side": ["right"],
     "tokenizer_class": [
         f"{name}Tokenizer{fast}"
         for name in ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "RetriBert")
@@ -57,7 +55,7 @@ _PAIRS_CONFIG: dict[str, Sequence[Any]] = {
         for name in ("GPT2Tokenizer", *_ROBERTA, *_WHOLE_ALONE)
         for fast in ("", "Fast")
     ],
-    "add_prefix_space": [False],
+    "add_prefix_space": [None, False],
     "errors": ["replace"],
 }
 _PAIRS_MODEL: dict[str, Sequence[Any]] = {
