@@ -489,6 +489,40 @@ def test_sentence_pieces_are_those_of_the_package(name, file, frame, shift, tmp_
     assert found["starts"].numpy().tolist() == [*first, *[-1] * (LENGTH - 2)]
 
 
+@pytest.mark.parametrize("name, start, end", [("llama", 1, 2), ("gemma", 2, 1)])
+def test_a_decoder_s_texts_have_the_start_and_the_end_that_the_folder_says(
+    name, start, end, tmp_path
+):
+    checkpoints.describe(name, tmp_path)
+    backbone = made(name, None, configuration=tmp_path)
+    plain = backbone.tokenizer(["rain"], 5).numpy()[0].tolist()
+    inner = [piece for piece in plain if piece > 3]
+    for frame in ([start], []), ([start], [end]), ([], [end]), ([], []):
+        flags = dict(zip(("add_bos_token", "add_eos_token"), map(bool, frame), strict=True))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(flags))
+        first, last = frame
+        row = backbone.replace().tokenizer(["rain"], 9).numpy()[0].tolist()
+        expected = [*first, *inner, *last]
+        assert row == expected + [backbone.tokenizer.padding_id] * (9 - len(expected))
+
+
+@pytest.mark.parametrize(
+    "name, setting",
+    [
+        ("deberta_v3", {"do_lower_case": True}),
+        ("deberta_v3", {"split_by_punct": True}),
+        ("gpt2", {"add_eos_token": True}),
+        ("xlm_roberta", {"truncation_side": "left"}),
+    ],
+)
+def test_a_setting_of_pieces_that_is_not_followed_is_refused(name, setting, tmp_path):
+    checkpoints.describe(name, tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(setting))
+    (key,) = setting
+    with pytest.raises(ValueError, match=f"tokenizer_config.json: {key} is .*, expected"):
+        made(name, None, configuration=tmp_path).tokenizer  # noqa: B018 (reads it)
+
+
 @pytest.mark.parametrize("name", [*FAMILIES, "preset"])
 def test_words_with_single_spaces_have_the_pieces_of_their_text(name, tmp_path):
     if name == "preset":

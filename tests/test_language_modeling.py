@@ -165,6 +165,18 @@ def test_pieces_of_sentencepiece_go_on_with_a_text(tmp_path):
     assert isinstance(sampling.Sampler(model).continued("a rain", 4), str)
 
 
+def test_a_text_goes_on_before_the_piece_that_ends_it(tmp_path):
+    folders.write("llama", tmp_path)
+    backbone = Llama(weights=str(tmp_path), length=16)
+    plain = sampling.Sampler(TransferModel(backbone, LanguageModeling(), ()))
+    (tmp_path / "tokenizer_config.json").write_text('{"add_eos_token": true}')
+    ended = sampling.Sampler(TransferModel(backbone.replace(), LanguageModeling(), ()))
+    assert ended.continued("a rain", 4) == plain.continued("a rain", 4) != ""
+    begun = ended.beginning("in spain " * 20)
+    assert begun and plain.beginning(begun) == begun
+    assert ended.continued(begun, 4) in plain.continued(begun, 4)
+
+
 def test_continuations_stand_in_a_gallery_by_the_numbers_of_their_texts(model):
     examples = [{"text": "the soup was so good and so much of it"}, {"text": " "}, {"text": "a b"}]
     (view,) = model.task.views(model, examples)

@@ -67,7 +67,7 @@ ROBERTA = Family(
 )
 XLM_ROBERTA = Family(
     encoders.XLM_ROBERTA,
-    hub_pieces.of_file("sentencepiece.bpe.model", "XLMRobertaTokenizer", **_XLM_FRAME),
+    hub_pieces.of_file("sentencepiece.bpe.model", "XLMRobertaTokenizer", {}, **_XLM_FRAME),
     functools.partial(HubPieces, **_XLM_FRAME),
 )
 ALBERT = Family(
@@ -78,7 +78,12 @@ ALBERT = Family(
 )
 DEBERTA_V3 = Family(
     encoders.DEBERTA_V3,
-    hub_pieces.of_file("spm.model", "DebertaV3Tokenizer", **_DEBERTA_FRAME),
+    hub_pieces.of_file(
+        "spm.model",
+        "DebertaV3Tokenizer",
+        {"do_lower_case": [False], "split_by_punct": [False]},
+        **_DEBERTA_FRAME,
+    ),
     functools.partial(HubPieces, **_DEBERTA_FRAME),
 )
 GPT2 = Family(decoders.GPT2, folders.byte_pairs, hub_pieces.byte_pairs(), ("last", "mean"))
@@ -86,7 +91,7 @@ LLAMA = Family(decoders.LLAMA, hub_pieces.llama, hub_pieces.of_llama, ("last", "
 QWEN = Family(decoders.QWEN, folders.byte_pairs, HubPieces, ("last", "mean"))
 GEMMA = Family(
     decoders.GEMMA,
-    hub_pieces.of_file("tokenizer.model", "GemmaTokenizer", start="<bos>", padding="<pad>"),
+    hub_pieces.causal("GemmaTokenizer", "<bos>", "<eos>", padding="<pad>"),
     functools.partial(HubPieces, start="<bos>", padding="<pad>"),
     ("last", "mean"),
 )

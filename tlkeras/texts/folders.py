@@ -25,7 +25,6 @@ _JSON, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 # Of each setting the values that change nothing here; that it is missing is one of them.
 _CONFIG_ALLOWED: dict[str, Sequence[Any]] = {"truncation_side": ["right"]}
 _BERT_CONFIG: dict[str, Sequence[Any]] = {
-    **_CONFIG_ALLOWED,
     "padding_side": ["right"],
     "tokenizer_class": [
         f"{name}Tokenizer{fast}"
@@ -49,13 +48,13 @@ _ROBERTA = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDToke
 # Their words are told by ``tokenizer.json`` alone.
 _WHOLE_ALONE = ("PreTrainedTokenizer", "Qwen2Tokenizer", "TokenizersBackend", "LlamaTokenizer")
 _PAIRS_CONFIG: dict[str, Sequence[Any]] = {
-    **_CONFIG_ALLOWED,
     "tokenizer_class": [
         f"{name}{fast}"
         for name in ("GPT2Tokenizer", *_ROBERTA, *_WHOLE_ALONE)
         for fast in ("", "Fast")
     ],
     "add_prefix_space": [None, False],
+    "add_eos_token": [None, False],
     "errors": ["replace"],
 }
 _PAIRS_MODEL: dict[str, Sequence[Any]] = {
@@ -87,8 +86,7 @@ _CUTS: Sequence[tuple[Cut, Sequence[Settings]]] = (
 
 def wordpiece(folder: Path) -> WordPiece:
     """Returns the tokenizer of a BERT-like network."""
-    config, whole = _json(folder / _CONFIG), _json(folder / _JSON)
-    _refuse(folder / _CONFIG, config, _BERT_CONFIG)
+    config, whole = configuration(folder, _BERT_CONFIG), _json(folder / _JSON)
     options: dict[str, Any] = {}
     if whole:
         file, model, normalizer = folder / _JSON, whole["model"], whole["normalizer"]
@@ -121,8 +119,7 @@ def byte_pairs(folder: Path, framed: bool = False) -> BytePairs:
         folder: Of its files.
         framed: Whether texts have RoBERTa's frame where no file says what they have.
     """
-    config, whole = _json(folder / _CONFIG), _json(folder / _JSON)
-    _refuse(folder / _CONFIG, config, _PAIRS_CONFIG)
+    config, whole = configuration(folder, _PAIRS_CONFIG), _json(folder / _JSON)
     options: dict[str, Any] = {}
     if whole:
         file, model = folder / _JSON, whole["model"]
@@ -158,6 +155,21 @@ def byte_pairs(folder: Path, framed: bool = False) -> BytePairs:
         names |= {"bos_token": "start"} if config.get("add_bos_token") else {}
     special |= {names[name]: _token(config[name]) or "" for name in names if name in config}
     return BytePairs(vocabulary, merges, **special, **options)
+
+
+def configuration(folder: Path, allowed: Mapping[str, Sequence[Any]]) -> Settings:
+    """Returns the settings in ``tokenizer_config.json``, none if there is no such file.
+
+    Args:
+        folder: Of the file.
+        allowed: Of each setting the values that change nothing here.
+
+    Raises:
+        ValueError: A setting has another value.
+    """
+    config = _json(folder / _CONFIG)
+    _refuse(folder / _CONFIG, config, {**_CONFIG_ALLOWED, **allowed})
+    return config
 
 
 def _cut(file: Path, splitter: Any) -> Cut:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlkeras.files import read_json
 from tlkeras.frameworks import keras_hub, tf
 from tlkeras.texts import folders
 from tlkeras.texts.bytepairs import BytePairs
 from tlkeras.texts.rows import Tokenizer
 from tlkeras.texts.wordpiece import WordPiece
+
+# The file of decoders.
+_CAUSAL = "tokenizer.model"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,22 +122,39 @@ def albert(folder: Path) -> HubPieces:
     Raises:
         ValueError: The folder keeps accents without capitals, or capitals without accents.
     """
-    file = folder / "tokenizer_config.json"
-    settings = read_json(file) if file.is_file() else {}
+    settings = folders.configuration(folder, {})
     lowercase = settings.get("do_lower_case", True)
     if (found := settings.get("keep_accents", not lowercase)) == lowercase:
         raise ValueError(
-            f"{file}: keep_accents is {found} and do_lower_case {lowercase}, expected one of them."
+            f"{folder / 'tokenizer_config.json'}: keep_accents is {found} and do_lower_case "
+            f"{lowercase}, expected one of them."
         )
-    make = of_file("spiece.model", "AlbertTokenizer", **ALBERT_FRAME, lowercase=lowercase)
+    make = of_file("spiece.model", "AlbertTokenizer", {}, **ALBERT_FRAME, lowercase=lowercase)
     return make(folder)
 
 
 def llama(folder: Path) -> HubPieces | BytePairs:
     """Returns Llama's tokenizer: SentencePiece up to Llama 2, byte pairs in later ones."""
-    if not (folder / "tokenizer.model").is_file():
+    if not (folder / _CAUSAL).is_file():
         return folders.byte_pairs(folder)
-    return of_file("tokenizer.model", "LlamaTokenizer", start="<s>")(folder)
+    return causal("LlamaTokenizer", "<s>", "</s>")(folder)
+
+
+def causal(tokenizer: str, start: str, end: str, **special: Any) -> Callable[[Path], HubPieces]:
+    """Returns what makes a decoder's tokenizer of KerasHub from ``tokenizer.model`` in a folder.
+
+    Texts have the start, and no end, unless ``tokenizer_config.json`` says otherwise.
+    """
+
+    def of_folder(folder: Path) -> HubPieces:
+        config = folders.configuration(folder, {})
+        frame = {
+            "start": start if config.get("add_bos_token", True) else "",
+            "end": end if config.get("add_eos_token", False) else "",
+        }
+        return of_file(_CAUSAL, tokenizer, {}, **frame, **special)(folder)
+
+    return of_folder
 
 
 def of_llama(hub: Any) -> HubPieces:
@@ -171,10 +190,20 @@ def byte_pairs(**special: Any) -> Callable[[Any], BytePairs]:
     return of_hub
 
 
-def of_file(file: str, tokenizer: str, **special: Any) -> Callable[[Path], HubPieces]:
-    """Returns what makes a tokenizer of KerasHub from this file in a folder."""
+def of_file(
+    file: str, tokenizer: str, allowed: Mapping[str, Sequence[Any]], **special: Any
+) -> Callable[[Path], HubPieces]:
+    """Returns what makes a tokenizer of KerasHub from this file in a folder.
+
+    Args:
+        file: Of SentencePiece.
+        tokenizer: A class of KerasHub.
+        allowed: Of settings in ``tokenizer_config.json`` the values that change nothing here.
+        special: The fields of `HubPieces`.
+    """
 
     def of_folder(folder: Path) -> HubPieces:
+        folders.configuration(folder, allowed)
         if not (folder / file).is_file():
             raise ValueError(f"{folder} has no {file}, from which {tokenizer} of KerasHub is made.")
         proto = (folder / file).read_bytes()
