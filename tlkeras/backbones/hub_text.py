@@ -182,10 +182,20 @@ class HubText(Backbone):
         return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
     def readout(self, network):
-        """Returns the table of the pieces, or the matrix that the weights have beside it."""
+        """Returns the table of the pieces, or the matrix that the weights have beside it.
+
+        Raises:
+            ValueError: The network bends its logits, which no matrix does.
+        """
         if not self._is_causal:
             return None
         layer = network.get_layer("token_embedding")
+        if (cap := layer.logit_soft_cap) is not None:
+            raise ValueError(
+                f"{self.name}.weights is {self.weights!r}, whose final_logit_soft_cap is {cap}, as "
+                "in Gemma 2; expected None, since language_modeling would rate pieces without it. "
+                "Use weights of the first Gemma, or another task."
+            )
         if self._folder is not None and self._path is not None:
             settings = checkpoints.settings(self._folder, self.family.layout)
             if not settings.get("tie_word_embeddings", True):
