@@ -547,10 +547,19 @@ def test_albert_s_texts_lose_capitals_and_accents(tmp_path):
     texts = tf.constant(["Räin ``ÍN'' a", 'rain "in" a'])
     one, other = backbone.preprocess({"text": texts}).numpy()
     assert one.tolist() == other.tolist()
-    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+
+
+def test_albert_s_texts_have_capitals_where_the_folder_keeps_their_accents_too(tmp_path):
+    checkpoints.describe("albert", tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text('{"do_lower_case": false, "keep_accents": true}')
     kept = made("albert", None, configuration=tmp_path)
-    one, other = kept.preprocess({"text": texts}).numpy()
-    assert one.tolist() != other.tolist()
+    texts = tf.constant(["rain ``in'' a", 'rain "in" a', 'RAIN "in" a', 'räin "in" a'])
+    first, *others = kept.preprocess({"text": texts}).numpy().tolist()
+    assert [row == first for row in others] == [True, False, False]
+    config.write_text('{"do_lower_case": false}')
+    with pytest.raises(ValueError, match="keep_accents is False and do_lower_case False, expected"):
+        made("albert", None, configuration=tmp_path).tokenizer  # noqa: B018 (reads it)
 
 
 def model_of(folder: Path, name: str = "bert", **fields: Any) -> TransferModel:

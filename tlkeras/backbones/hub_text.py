@@ -73,7 +73,7 @@ XLM_ROBERTA = Family(
 ALBERT = Family(
     encoders.ALBERT,
     hub_pieces.albert,
-    functools.partial(HubPieces, **hub_pieces.ALBERT_FRAME, lowercase=True),
+    functools.partial(HubPieces, **hub_pieces.ALBERT, lowercase=True),
     ("mean", "cls", "pooler"),
 )
 DEBERTA_V3 = Family(

@@ -46,6 +46,9 @@ class HubPieces(Tokenizer):
     lowercase: bool = False
     """Whether letters are made small and lose their marks first."""
 
+    quotes: bool = False
+    """Whether the quotes of two signs, `` and '', become one first."""
+
     def __eq__(self, other: object) -> bool:
         """Returns whether another one makes the same rows of all texts."""
         return isinstance(other, HubPieces) and self._rules == other._rules
@@ -58,8 +61,8 @@ class HubPieces(Tokenizer):
     def _rules(self) -> tuple[Any, ...]:
         """What decides the rows; SentencePiece has a file, and byte pairs have merges."""
         pieces = (getattr(self.tokenizer, name, None) for name in ("proto", "merges"))
-        rows = self.start, self.end, self.padding, self.between, self.lowercase
-        return self.vocabulary, *pieces, *rows
+        rows = self.start, self.end, self.padding, self.between
+        return self.vocabulary, *pieces, *rows, self.lowercase, self.quotes
 
     @functools.cached_property
     def separator(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -95,6 +98,8 @@ class HubPieces(Tokenizer):
         # Outside a function KerasHub returns lists.
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def pieces(texts: Any) -> Any:
+            for pair in ("``", "''") if self.quotes else ():
+                texts = tf.strings.regex_replace(texts, pair, '"')
             prepared = _lowered(texts) if self.lowercase else texts
             return tf.cast(self.tokenizer.tokenize(prepared), tf.int32)
 
@@ -112,8 +117,8 @@ class HubPieces(Tokenizer):
         return [start, end] if texts == 1 else [start, end * self.between, end]
 
 
-ALBERT_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "<pad>"}
-"""The special pieces of `albert`."""
+ALBERT: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "<pad>", "quotes": True}
+"""The special pieces of `albert`, and what it does to all texts."""
 
 
 def albert(folder: Path) -> HubPieces:
@@ -124,12 +129,12 @@ def albert(folder: Path) -> HubPieces:
     """
     settings = folders.configuration(folder, {})
     lowercase = settings.get("do_lower_case", True)
-    if (found := settings.get("keep_accents", not lowercase)) == lowercase:
+    if (found := settings.get("keep_accents", False)) == lowercase:
         raise ValueError(
             f"{folder / 'tokenizer_config.json'}: keep_accents is {found} and do_lower_case "
-            f"{lowercase}, expected one of them."
+            f"{lowercase}, expected one of them to be true, which is all that is known here."
         )
-    make = of_file("spiece.model", "AlbertTokenizer", {}, **ALBERT_FRAME, lowercase=lowercase)
+    make = of_file("spiece.model", "AlbertTokenizer", {}, **ALBERT, lowercase=lowercase)
     return make(folder)
 
 
@@ -166,8 +171,6 @@ def _lowered(texts: Any) -> Any:
     """Returns texts as ALBERT was trained on, which its vocabulary expects."""
     from tensorflow_text import normalize_utf8
 
-    for quotes in ("``", "''"):
-        texts = tf.strings.regex_replace(texts, quotes, '"')
     bare = tf.strings.regex_replace(normalize_utf8(texts, "NFKD"), r"\p{M}", "")
     return tf.strings.lower(bare, encoding="utf-8")
 
