@@ -523,6 +523,15 @@ def test_a_setting_of_pieces_that_is_not_followed_is_refused(name, setting, tmp_
         made(name, None, configuration=tmp_path).tokenizer  # noqa: B018 (reads it)
 
 
+def test_a_folder_of_llama_2_without_the_file_of_its_pieces_is_told_which(tmp_path):
+    checkpoints.describe("llama", tmp_path)
+    (tmp_path / "tokenizer.model").unlink()
+    model = {"type": "BPE", "byte_fallback": True, "vocab": {}, "merges": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    with pytest.raises(ValueError, match=r"has no tokenizer\.model, from which LlamaTokenizer"):
+        made("llama", None, configuration=tmp_path).tokenizer  # noqa: B018 (reads it)
+
+
 @pytest.mark.parametrize("name", [*FAMILIES, "preset"])
 def test_words_with_single_spaces_have_the_pieces_of_their_text(name, tmp_path):
     if name == "preset":

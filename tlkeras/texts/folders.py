@@ -157,6 +157,11 @@ def byte_pairs(folder: Path, framed: bool = False) -> BytePairs:
     return BytePairs(vocabulary, merges, **special, **options)
 
 
+def is_of_sentencepiece(folder: Path) -> bool:
+    """Returns whether ``tokenizer.json`` copies a tokenizer of SentencePiece, as of Llama 2."""
+    return _json(folder / _JSON).get("model", {}).get("byte_fallback", False)
+
+
 def configuration(folder: Path, allowed: Mapping[str, Sequence[Any]]) -> Settings:
     """Returns the settings in ``tokenizer_config.json``, none if there is no such file.
 

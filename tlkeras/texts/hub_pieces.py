@@ -140,9 +140,9 @@ def albert(folder: Path) -> HubPieces:
 
 def llama(folder: Path) -> HubPieces | BytePairs:
     """Returns Llama's tokenizer: SentencePiece up to Llama 2, byte pairs in later ones."""
-    if not (folder / _CAUSAL).is_file():
-        return folders.byte_pairs(folder)
-    return causal("LlamaTokenizer", "<s>", "</s>")(folder)
+    if (folder / _CAUSAL).is_file() or folders.is_of_sentencepiece(folder):
+        return causal("LlamaTokenizer", "<s>", "</s>")(folder)
+    return folders.byte_pairs(folder)
 
 
 def causal(tokenizer: str, start: str, end: str, **special: Any) -> Callable[[Path], HubPieces]:
