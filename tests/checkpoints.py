@@ -370,7 +370,7 @@ def decoded(
     """Returns the hidden states of Llama, Qwen or Gemma."""
     b, length = ids.shape
     size = config.get("head_dim") or WIDTH // HEADS
-    groups, epsilon = config["num_key_value_heads"], config["rms_norm_eps"]
+    groups, epsilon = config.get("num_key_value_heads") or HEADS, config["rms_norm_eps"]
     seen = np.tril(np.ones((length, length), bool)) & mask[:, None] | np.eye(length, dtype=bool)
     turns = frequencies(config, size)
 
@@ -434,6 +434,7 @@ _LLAMA_CONFIG = {
     "hidden_act": "silu",
     "rms_norm_eps": 1e-5,
     "rope_theta": 500.0,
+    "tie_word_embeddings": True,
 }
 _LLAMA3 = {
     "rope_type": "llama3",

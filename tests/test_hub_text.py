@@ -107,6 +107,21 @@ def test_what_constructors_do_not_take_is_honoured(name, settings, tmp_path):
     assert_near(backbone.build()(ids)["tokens"][mask], last[mask])
 
 
+@pytest.mark.parametrize("groups", [None, ...])  # ``...`` leaves it out.
+def test_every_head_of_llama_has_its_own_keys_where_the_folder_tells_no_number(groups, tmp_path):
+    tensors = dict(checkpoints.write("llama", tmp_path, num_key_value_heads=groups))
+    shape = tensors["layers.0.self_attn.q_proj.weight"].shape
+    random = np.random.default_rng(1)
+    for name in tensors:
+        if "k_proj" in name or "v_proj" in name:
+            tensors[name] = random.normal(0, 0.3, shape).astype(np.float32)
+    _saved(tensors, tmp_path)
+    backbone = made("llama", tmp_path)
+    ids = ids_of(backbone)
+    (*_, last), mask = states("llama", tmp_path, tensors, ids)
+    assert_near(backbone.build()(ids)["tokens"][mask], last[mask])
+
+
 @pytest.mark.parametrize(
     "name, layer",
     [
@@ -240,6 +255,18 @@ def test_folders_of_every_age_are_read(write: Callable[[Path], Any], tmp_path):
     assert_near(backbone.build()(ids)["tokens"][mask], last[mask])
 
 
+def test_texts_of_roberta_have_its_frame_where_no_file_says_so(tmp_path):
+    checkpoints.describe("roberta", tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    backbone = made("roberta", None, configuration=tmp_path)
+    expected = ids_of(backbone).numpy().tolist()
+    assert {row[0] for row in expected} == {0}
+    file.write_text('{"max_len": 512}')
+    assert ids_of(backbone.replace()).numpy().tolist() == expected
+    file.unlink()
+    assert ids_of(backbone.replace()).numpy().tolist() == expected
+
+
 BAD_SETTINGS = [
     ("bert", {"model_type": "t5"}, r"'t5', which bert does not read; they are albert, bert, deb"),
     ("bert", {"model_type": "electra"}, r"'electra', which bert does not read; use electra\."),
@@ -250,8 +277,12 @@ BAD_SETTINGS = [
     ("bert", {"vocab_size": 9}, "vocabulary has 15 pieces, but the network has rows for 9"),
     ("bert", {"max_position_embeddings": 8}, "length is 16, expected at most 8"),
     ("bert", {"hidden_size": ...}, "config.json has no 'hidden_size'"),
+    ("roberta", {"max_position_embeddings": ...}, "has no 'max_position_embeddings'"),
+    ("gemma", {"head_dim": ...}, "config.json has no 'head_dim'"),
+    ("gemma", {"intermediate_size": ...}, "config.json has no 'intermediate_size'"),
     ("bert", {"intermediate_size": 25}, r"feedforward.* the shape \[24, 16\].* fit \[16, 25\]"),
     ("bert", {"num_hidden_layers": 4}, r"no tensor encoder.layer.3.attention.self.query.weight"),
+    ("bert", {"quantization_config": {"quant_method": "gptq"}}, "quantization_config.*in 16 or 32"),
     ("roberta", {"type_vocab_size": 2}, r"type_vocab_size is 2, expected 1"),
     ("deberta_v3", {"share_att_key": ...}, r"share_att_key is False, expected True"),
     ("deberta_v3", {"pos_att_type": ["c2p"]}, r"pos_att_type is \['c2p'\]"),
@@ -271,6 +302,15 @@ def test_a_setting_that_the_network_would_ignore_is_refused(name, settings, mess
     checkpoints.describe(name, tmp_path, **settings)
     with pytest.raises(ValueError, match=message):
         made(name, tmp_path).build()
+
+
+def test_weights_of_integers_are_refused(tmp_path):
+    tensors = dict(checkpoints.write("llama", tmp_path))
+    name = "layers.0.self_attn.q_proj.weight"
+    tensors[name] = np.ones(tensors[name].shape, np.int8)
+    _saved(tensors, tmp_path)
+    with pytest.raises(ValueError, match=rf"{name} holds I8, expected F16 or .* in 16 or 32 bits"):
+        made("llama", tmp_path).build()
 
 
 def _no_configuration(folder: Path) -> None:
@@ -449,6 +489,49 @@ def test_sentence_pieces_are_those_of_the_package(name, file, frame, shift, tmp_
     assert found["starts"].numpy().tolist() == [*first, *[-1] * (LENGTH - 2)]
 
 
+@pytest.mark.parametrize("name, start, end", [("llama", 1, 2), ("gemma", 2, 1)])
+def test_a_decoder_s_texts_have_the_start_and_the_end_that_the_folder_says(
+    name, start, end, tmp_path
+):
+    checkpoints.describe(name, tmp_path)
+    backbone = made(name, None, configuration=tmp_path)
+    plain = backbone.tokenizer(["rain"], 5).numpy()[0].tolist()
+    inner = [piece for piece in plain if piece > 3]
+    for frame in ([start], []), ([start], [end]), ([], [end]), ([], []):
+        flags = dict(zip(("add_bos_token", "add_eos_token"), map(bool, frame), strict=True))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(flags))
+        first, last = frame
+        row = backbone.replace().tokenizer(["rain"], 9).numpy()[0].tolist()
+        expected = [*first, *inner, *last]
+        assert row == expected + [backbone.tokenizer.padding_id] * (9 - len(expected))
+
+
+@pytest.mark.parametrize(
+    "name, setting",
+    [
+        ("deberta_v3", {"do_lower_case": True}),
+        ("deberta_v3", {"split_by_punct": True}),
+        ("gpt2", {"add_eos_token": True}),
+        ("xlm_roberta", {"truncation_side": "left"}),
+    ],
+)
+def test_a_setting_of_pieces_that_is_not_followed_is_refused(name, setting, tmp_path):
+    checkpoints.describe(name, tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(setting))
+    (key,) = setting
+    with pytest.raises(ValueError, match=f"tokenizer_config.json: {key} is .*, expected"):
+        made(name, None, configuration=tmp_path).tokenizer  # noqa: B018 (reads it)
+
+
+def test_a_folder_of_llama_2_without_the_file_of_its_pieces_is_told_which(tmp_path):
+    checkpoints.describe("llama", tmp_path)
+    (tmp_path / "tokenizer.model").unlink()
+    model = {"type": "BPE", "byte_fallback": True, "vocab": {}, "merges": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": model}))
+    with pytest.raises(ValueError, match=r"has no tokenizer\.model, from which LlamaTokenizer"):
+        made("llama", None, configuration=tmp_path).tokenizer  # noqa: B018 (reads it)
+
+
 @pytest.mark.parametrize("name", [*FAMILIES, "preset"])
 def test_words_with_single_spaces_have_the_pieces_of_their_text(name, tmp_path):
     if name == "preset":
@@ -473,10 +556,19 @@ def test_albert_s_texts_lose_capitals_and_accents(tmp_path):
     texts = tf.constant(["Räin ``ÍN'' a", 'rain "in" a'])
     one, other = backbone.preprocess({"text": texts}).numpy()
     assert one.tolist() == other.tolist()
-    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+
+
+def test_albert_s_texts_have_capitals_where_the_folder_keeps_their_accents_too(tmp_path):
+    checkpoints.describe("albert", tmp_path)
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text('{"do_lower_case": false, "keep_accents": true}')
     kept = made("albert", None, configuration=tmp_path)
-    one, other = kept.preprocess({"text": texts}).numpy()
-    assert one.tolist() != other.tolist()
+    texts = tf.constant(["rain ``in'' a", 'rain "in" a', 'RAIN "in" a', 'räin "in" a'])
+    first, *others = kept.preprocess({"text": texts}).numpy().tolist()
+    assert [row == first for row in others] == [True, False, False]
+    config.write_text('{"do_lower_case": false}')
+    with pytest.raises(ValueError, match="keep_accents is False and do_lower_case False, expected"):
+        made("albert", None, configuration=tmp_path).tokenizer  # noqa: B018 (reads it)
 
 
 def model_of(folder: Path, name: str = "bert", **fields: Any) -> TransferModel:

@@ -17,14 +17,14 @@ from pipeline import forget, order, store
 from pipeline.config import Config
 from tlkeras import spec
 from tlkeras.backbone import Backbone
-from tlkeras.backbones.hub_text import Bert, Llama
+from tlkeras.backbones.hub_text import Bert, Gemma, Llama
 from tlkeras.data import ingest, records
 from tlkeras.data.batches import Data
 from tlkeras.data.id_list import IdList
 from tlkeras.data.records import Records
 from tlkeras.data.splits import Split
 from tlkeras.exporters.saved_model import SavedModel
-from tlkeras.frameworks import tf
+from tlkeras.frameworks import keras_hub, tf
 from tlkeras.measures import groups
 from tlkeras.measures.language_modeling import LanguageTally
 from tlkeras.measures.measures import Gallery
@@ -165,6 +165,18 @@ def test_pieces_of_sentencepiece_go_on_with_a_text(tmp_path):
     assert isinstance(sampling.Sampler(model).continued("a rain", 4), str)
 
 
+def test_a_text_goes_on_before_the_piece_that_ends_it(tmp_path):
+    folders.write("llama", tmp_path)
+    backbone = Llama(weights=str(tmp_path), length=16)
+    plain = sampling.Sampler(TransferModel(backbone, LanguageModeling(), ()))
+    (tmp_path / "tokenizer_config.json").write_text('{"add_eos_token": true}')
+    ended = sampling.Sampler(TransferModel(backbone.replace(), LanguageModeling(), ()))
+    assert ended.continued("a rain", 4) == plain.continued("a rain", 4) != ""
+    begun = ended.beginning("in spain " * 20)
+    assert begun and plain.beginning(begun) == begun
+    assert ended.continued(begun, 4) in plain.continued(begun, 4)
+
+
 def test_continuations_stand_in_a_gallery_by_the_numbers_of_their_texts(model):
     examples = [{"text": "the soup was so good and so much of it"}, {"text": " "}, {"text": "a b"}]
     (view,) = model.task.views(model, examples)
@@ -230,10 +242,11 @@ def test_a_fit_makes_texts_more_probable_and_called_again_gives_the_same(folder,
     assert FineTune(phases).fit(again, data, tmp_path / "fit") == logs
 
 
-def test_a_matrix_of_its_own_rates_the_pieces(tmp_path):
+@pytest.mark.parametrize("is_tied", [False, ...])  # ``...`` leaves it out.
+def test_a_matrix_of_its_own_rates_the_pieces(is_tied, tmp_path):
     from safetensors.numpy import save_file
 
-    tensors = dict(folders.write("llama", tmp_path, tie_word_embeddings=False))
+    tensors = dict(folders.write("llama", tmp_path, tie_word_embeddings=is_tied))
     backbone = Llama(weights=str(tmp_path), length=16)
     network = backbone.build()
     with pytest.raises(ValueError, match=r"lm_head\.weight"):
@@ -258,6 +271,25 @@ def test_a_file_of_weights_rates_the_pieces_by_their_table_or_not_at_all(is_tied
     else:
         with pytest.raises(ValueError, match=r"a\.weights\.h5 holds no readout, .* the folder"):
             TransferModel(written, LanguageModeling(), ())
+
+
+@pytest.mark.parametrize("cap", [None, 3.0])
+def test_a_network_that_bends_its_logits_rates_no_pieces(cap, tmp_path):
+    rows = folders.describe("gemma", tmp_path)["vocab_size"]
+    (tmp_path / "config.json").unlink()
+    proto = (tmp_path / "tokenizer.model").read_bytes()
+    keras_hub.tokenizers.GemmaTokenizer(proto).save_to_preset(tmp_path)
+    sizes = {"num_layers": 1, "num_query_heads": 2, "num_key_value_heads": 1, "head_dim": 4}
+    sizes |= {"vocabulary_size": rows, "hidden_dim": 8, "intermediate_dim": 24}
+    keras_hub.models.GemmaBackbone(**sizes, final_logit_soft_cap=cap).save_to_preset(tmp_path)
+    backbone = Gemma(weights=str(tmp_path), length=16)
+    network = backbone.build()
+    if cap is None:
+        table = network.get_layer("token_embedding").embeddings.numpy()
+        np.testing.assert_array_equal(backbone.readout(network), table.T)
+    else:
+        with pytest.raises(ValueError, match=r"gemma\.weights is .* final_logit_soft_cap is 3\.0"):
+            backbone.readout(network)
 
 
 def test_networks_that_see_what_comes_are_refused(tmp_path):

@@ -390,6 +390,13 @@ def test_a_folder_gives_the_byte_pairs_that_were_saved_in_it(tmp_path):
     assert folders.byte_pairs(tmp_path) == BytePairs(plain.vocabulary, plain.merges, start="<s>")
 
 
+def test_settings_that_change_no_byte_pairs_are_allowed(tmp_path):
+    reference(PAIRS).save(str(tmp_path / "tokenizer.json"))
+    config: Any = {"padding_side": "left", "add_prefix_space": None}  # As decoders generate.
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert folders.byte_pairs(tmp_path) == PAIRS
+
+
 def test_a_piece_for_unknown_bytes_is_refused_where_bytes_are_lacking(tmp_path):
     model: Any = {"type": "BPE", "vocab": {letter: i for i, letter in enumerate(LETTERS[:-3])}}
     model |= {"merges": [], "unk_token": LETTERS[0]}

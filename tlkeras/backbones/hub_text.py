@@ -60,21 +60,30 @@ _DEBERTA_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "
 BERT = Family(encoders.BERT, folders.wordpiece, hub_pieces.word_pieces, ("mean", "cls", "pooler"))
 DISTIL_BERT = Family(encoders.DISTIL_BERT, folders.wordpiece, hub_pieces.word_pieces)
 ELECTRA = Family(encoders.ELECTRA, folders.wordpiece, hub_pieces.word_pieces)
-ROBERTA = Family(encoders.ROBERTA, folders.byte_pairs, hub_pieces.byte_pairs(**_ROBERTA_FRAME))
+ROBERTA = Family(
+    encoders.ROBERTA,
+    functools.partial(folders.byte_pairs, framed=True),
+    hub_pieces.byte_pairs(**_ROBERTA_FRAME),
+)
 XLM_ROBERTA = Family(
     encoders.XLM_ROBERTA,
-    hub_pieces.of_file("sentencepiece.bpe.model", "XLMRobertaTokenizer", **_XLM_FRAME),
+    hub_pieces.of_file("sentencepiece.bpe.model", "XLMRobertaTokenizer", {}, **_XLM_FRAME),
     functools.partial(HubPieces, **_XLM_FRAME),
 )
 ALBERT = Family(
     encoders.ALBERT,
     hub_pieces.albert,
-    functools.partial(HubPieces, **hub_pieces.ALBERT_FRAME, lowercase=True),
+    functools.partial(HubPieces, **hub_pieces.ALBERT, lowercase=True),
     ("mean", "cls", "pooler"),
 )
 DEBERTA_V3 = Family(
     encoders.DEBERTA_V3,
-    hub_pieces.of_file("spm.model", "DebertaV3Tokenizer", **_DEBERTA_FRAME),
+    hub_pieces.of_file(
+        "spm.model",
+        "DebertaV3Tokenizer",
+        {"do_lower_case": [False], "split_by_punct": [False]},
+        **_DEBERTA_FRAME,
+    ),
     functools.partial(HubPieces, **_DEBERTA_FRAME),
 )
 GPT2 = Family(decoders.GPT2, folders.byte_pairs, hub_pieces.byte_pairs(), ("last", "mean"))
@@ -82,7 +91,7 @@ LLAMA = Family(decoders.LLAMA, hub_pieces.llama, hub_pieces.of_llama, ("last", "
 QWEN = Family(decoders.QWEN, folders.byte_pairs, HubPieces, ("last", "mean"))
 GEMMA = Family(
     decoders.GEMMA,
-    hub_pieces.of_file("tokenizer.model", "GemmaTokenizer", start="<bos>", padding="<pad>"),
+    hub_pieces.causal("GemmaTokenizer", "<bos>", "<eos>", padding="<pad>"),
     functools.partial(HubPieces, start="<bos>", padding="<pad>"),
     ("last", "mean"),
 )
@@ -173,10 +182,20 @@ class HubText(Backbone):
         return inputs.preprocess(self.tokenizer, example, self.input, self.length)
 
     def readout(self, network):
-        """Returns the table of the pieces, or the matrix that the weights have beside it."""
+        """Returns the table of the pieces, or the matrix that the weights have beside it.
+
+        Raises:
+            ValueError: The network bends its logits, which no matrix does.
+        """
         if not self._is_causal:
             return None
         layer = network.get_layer("token_embedding")
+        if (cap := layer.logit_soft_cap) is not None:
+            raise ValueError(
+                f"{self.name}.weights is {self.weights!r}, whose final_logit_soft_cap is {cap}, as "
+                "in Gemma 2; expected None, since language_modeling would rate pieces without it. "
+                "Use weights of the first Gemma, or another task."
+            )
         if self._folder is not None and self._path is not None:
             settings = checkpoints.settings(self._folder, self.family.layout)
             if not settings.get("tie_word_embeddings", True):

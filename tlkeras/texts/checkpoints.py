@@ -20,6 +20,9 @@ from tlkeras.texts.layout import Layout, Settings
 
 _WEIGHTS = "model.safetensors"
 
+# Integers and 8 bits hold quantised values, which are none without their scales.
+_FLOATS = ("F16", "BF16", "F32", "F64")
+
 # The tensor's last part, by the variable's; BERT's first folders have the names of TensorFlow.
 _LAST = {
     "kernel": ("weight",),
@@ -57,6 +60,11 @@ def settings(folder: Path, layout: Layout) -> Settings:
     """
     file = folder / "config.json"
     merged = {**layout.defaults, **files.read_json(file)}
+    if merged.get("quantization_config") is not None:
+        raise ValueError(
+            f"{file} has a quantization_config, so the weights are quantised, which is not read "
+            "here; use the folder of the same network in 16 or 32 bits."
+        )
     allowed = {layout.activation: [*_ACTIVATIONS], **layout.settings}
     for name, values in allowed.items():
         if name in merged and merged[name] not in values:
@@ -175,10 +183,16 @@ def read(folder: Path, tensors: Mapping[str, Any], names: Sequence[str]) -> np.n
     """Returns the first of these tensors that there is, float32.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is none, or it holds no floating-point numbers of 16 bits or more.
     """
     for name in names:
         if name in tensors:
+            if (kind := tensors[name].get_slice(name).get_dtype()) not in _FLOATS:
+                raise ValueError(
+                    f"{folder}: the tensor {name} holds {kind}, expected {' or '.join(_FLOATS)}: "
+                    "quantised weights are not read here; use the folder of the same network in "
+                    "16 or 32 bits."
+                )
             return tf.cast(tensors[name].get_tensor(name), tf.float32).numpy()
     raise ValueError(f"{folder}: there is no tensor {' or '.join(names)}.")
 

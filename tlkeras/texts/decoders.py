@@ -102,15 +102,16 @@ def _llama_sizes(settings: Settings) -> Settings:
             "rope_high_freq_factor": "high_freq_factor",
             "rope_pretraining_sequence_length": "original_max_position_embeddings",
         }
+    heads = settings.get("num_key_value_heads") or settings["num_attention_heads"]
     # The embeddings are not used to rate pieces here.
-    return {name: rotary[key] for name, key in names.items()} | {"tie_word_embeddings": True}
+    own = {"num_key_value_heads": heads, "tie_word_embeddings": True}
+    return {**own, **{name: rotary[key] for name, key in names.items()}}
 
 
 _CAUSAL_SIZES = {
     "vocabulary_size": "vocab_size",
     "num_layers": "num_hidden_layers",
     "num_query_heads": "num_attention_heads",
-    "num_key_value_heads": "num_key_value_heads",
     "hidden_dim": "hidden_size",
     "intermediate_dim": "intermediate_size",
 }
@@ -138,7 +139,12 @@ LLAMA = Layout(
         "sequence_output_layernorm": "norm",
     },
     {"attention_bias": [False], "mlp_bias": [False]},
-    {"hidden_act": "silu", "rms_norm_eps": 1e-6, "rope_types": ["default", "llama3"]},
+    {
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "rope_types": ["default", "llama3"],
+        "tie_word_embeddings": False,
+    },
     epsilon="rms_norm_eps",
     sized=_llama_sizes,
 )
@@ -154,15 +160,12 @@ def _gemma_sizes(settings: Settings) -> Settings:
     rotary = _rotary({**settings, "head_dim": None})
     if rotary["rope_theta"] != 10_000:
         raise ValueError(f"config.json: rope_theta is {rotary['rope_theta']}, expected 10000.")
-    return {
-        "intermediate_dim": 2 * settings["intermediate_size"],
-        "head_dim": settings["head_dim"],
-    }
+    return {"intermediate_dim": 2 * settings["intermediate_size"]}
 
 
 GEMMA = Layout(
     ("gemma",),
-    {name: key for name, key in _CAUSAL_SIZES.items() if name != "intermediate_dim"},
+    {**_CAUSAL_SIZES, "num_key_value_heads": "num_key_value_heads", "head_dim": "head_dim"},
     {
         "token_embedding": "embed_tokens",
         **layers(

@@ -110,7 +110,11 @@ def _behind_padding(settings: Settings) -> Settings:
 
 ROBERTA = Layout(
     ("roberta",),
-    {"vocabulary_size": "vocab_size", **_ENCODER},
+    {
+        "vocabulary_size": "vocab_size",
+        "max_sequence_length": "max_position_embeddings",
+        **_ENCODER,
+    },
     {
         "embeddings/token_embedding": "embeddings.word_embeddings",
         # All pieces are in the same segment, whose row KerasHub has no place for.

@@ -23,12 +23,9 @@ Settings = Mapping[str, Any]
 _JSON, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 # Of each setting the values that change nothing here; that it is missing is one of them.
-_CONFIG_ALLOWED: dict[str, Sequence[Any]] = {
-    "padding_side": ["right"],
-    "truncation_side": ["right"],
-}
+_CONFIG_ALLOWED: dict[str, Sequence[Any]] = {"truncation_side": ["right"]}
 _BERT_CONFIG: dict[str, Sequence[Any]] = {
-    **_CONFIG_ALLOWED,
+    "padding_side": ["right"],
     "tokenizer_class": [
         f"{name}Tokenizer{fast}"
         for name in ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "RetriBert")
@@ -51,13 +48,13 @@ _ROBERTA = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDToke
 # Their words are told by ``tokenizer.json`` alone.
 _WHOLE_ALONE = ("PreTrainedTokenizer", "Qwen2Tokenizer", "TokenizersBackend", "LlamaTokenizer")
 _PAIRS_CONFIG: dict[str, Sequence[Any]] = {
-    **_CONFIG_ALLOWED,
     "tokenizer_class": [
         f"{name}{fast}"
         for name in ("GPT2Tokenizer", *_ROBERTA, *_WHOLE_ALONE)
         for fast in ("", "Fast")
     ],
-    "add_prefix_space": [False],
+    "add_prefix_space": [None, False],
+    "add_eos_token": [None, False],
     "errors": ["replace"],
 }
 _PAIRS_MODEL: dict[str, Sequence[Any]] = {
@@ -89,8 +86,7 @@ _CUTS: Sequence[tuple[Cut, Sequence[Settings]]] = (
 
 def wordpiece(folder: Path) -> WordPiece:
     """Returns the tokenizer of a BERT-like network."""
-    config, whole = _json(folder / _CONFIG), _json(folder / _JSON)
-    _refuse(folder / _CONFIG, config, _BERT_CONFIG)
+    config, whole = configuration(folder, _BERT_CONFIG), _json(folder / _JSON)
     options: dict[str, Any] = {}
     if whole:
         file, model, normalizer = folder / _JSON, whole["model"], whole["normalizer"]
@@ -116,10 +112,14 @@ def wordpiece(folder: Path) -> WordPiece:
     return WordPiece(vocabulary, **options)
 
 
-def byte_pairs(folder: Path) -> BytePairs:
-    """Returns the tokenizer of a network like GPT-2, RoBERTa, Llama 3, Qwen 2 or SmolLM2."""
-    config, whole = _json(folder / _CONFIG), _json(folder / _JSON)
-    _refuse(folder / _CONFIG, config, _PAIRS_CONFIG)
+def byte_pairs(folder: Path, framed: bool = False) -> BytePairs:
+    """Returns the tokenizer of a network like GPT-2, RoBERTa, Llama 3, Qwen 2 or SmolLM2.
+
+    Args:
+        folder: Of its files.
+        framed: Whether texts have RoBERTa's frame where no file says what they have.
+    """
+    config, whole = configuration(folder, _PAIRS_CONFIG), _json(folder / _JSON)
     options: dict[str, Any] = {}
     if whole:
         file, model = folder / _JSON, whole["model"]
@@ -145,7 +145,8 @@ def byte_pairs(folder: Path) -> BytePairs:
             raise ValueError(f"{folder / 'merges.txt'} is empty; fetch it once more.")
         merges = lines[lines[0].startswith("#version") :]
     frame = (whole.get("post_processor") or {}).get("type")
-    if frame == "RobertaProcessing" or _class(config) in _ROBERTA:
+    unsaid = not whole and "tokenizer_class" not in config
+    if frame == "RobertaProcessing" or _class(config) in _ROBERTA or (framed and unsaid):
         special = {"start": "<s>", "end": "</s>", "padding": "<pad>"}
         names = {"cls_token": "start", "sep_token": "end", "pad_token": "padding"}
     else:
@@ -154,6 +155,26 @@ def byte_pairs(folder: Path) -> BytePairs:
         names |= {"bos_token": "start"} if config.get("add_bos_token") else {}
     special |= {names[name]: _token(config[name]) or "" for name in names if name in config}
     return BytePairs(vocabulary, merges, **special, **options)
+
+
+def is_of_sentencepiece(folder: Path) -> bool:
+    """Returns whether ``tokenizer.json`` copies a tokenizer of SentencePiece, as of Llama 2."""
+    return _json(folder / _JSON).get("model", {}).get("byte_fallback", False)
+
+
+def configuration(folder: Path, allowed: Mapping[str, Sequence[Any]]) -> Settings:
+    """Returns the settings in ``tokenizer_config.json``, none if there is no such file.
+
+    Args:
+        folder: Of the file.
+        allowed: Of each setting the values that change nothing here.
+
+    Raises:
+        ValueError: A setting has another value.
+    """
+    config = _json(folder / _CONFIG)
+    _refuse(folder / _CONFIG, config, {**_CONFIG_ALLOWED, **allowed})
+    return config
 
 
 def _cut(file: Path, splitter: Any) -> Cut:

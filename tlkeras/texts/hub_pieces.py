@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlkeras.files import read_json
 from tlkeras.frameworks import keras_hub, tf
 from tlkeras.texts import folders
 from tlkeras.texts.bytepairs import BytePairs
 from tlkeras.texts.rows import Tokenizer
 from tlkeras.texts.wordpiece import WordPiece
+
+# The file of decoders.
+_CAUSAL = "tokenizer.model"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,6 +46,9 @@ class HubPieces(Tokenizer):
     lowercase: bool = False
     """Whether letters are made small and lose their marks first."""
 
+    quotes: bool = False
+    """Whether the quotes of two signs, `` and '', become one first."""
+
     def __eq__(self, other: object) -> bool:
         """Returns whether another one makes the same rows of all texts."""
         return isinstance(other, HubPieces) and self._rules == other._rules
@@ -56,8 +61,8 @@ class HubPieces(Tokenizer):
     def _rules(self) -> tuple[Any, ...]:
         """What decides the rows; SentencePiece has a file, and byte pairs have merges."""
         pieces = (getattr(self.tokenizer, name, None) for name in ("proto", "merges"))
-        rows = self.start, self.end, self.padding, self.between, self.lowercase
-        return self.vocabulary, *pieces, *rows
+        rows = self.start, self.end, self.padding, self.between
+        return self.vocabulary, *pieces, *rows, self.lowercase, self.quotes
 
     @functools.cached_property
     def separator(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -93,6 +98,8 @@ class HubPieces(Tokenizer):
         # Outside a function KerasHub returns lists.
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         def pieces(texts: Any) -> Any:
+            for pair in ("``", "''") if self.quotes else ():
+                texts = tf.strings.regex_replace(texts, pair, '"')
             prepared = _lowered(texts) if self.lowercase else texts
             return tf.cast(self.tokenizer.tokenize(prepared), tf.int32)
 
@@ -110,8 +117,8 @@ class HubPieces(Tokenizer):
         return [start, end] if texts == 1 else [start, end * self.between, end]
 
 
-ALBERT_FRAME: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "<pad>"}
-"""The special pieces of `albert`."""
+ALBERT: dict[str, Any] = {"start": "[CLS]", "end": "[SEP]", "padding": "<pad>", "quotes": True}
+"""The special pieces of `albert`, and what it does to all texts."""
 
 
 def albert(folder: Path) -> HubPieces:
@@ -120,22 +127,39 @@ def albert(folder: Path) -> HubPieces:
     Raises:
         ValueError: The folder keeps accents without capitals, or capitals without accents.
     """
-    file = folder / "tokenizer_config.json"
-    settings = read_json(file) if file.is_file() else {}
+    settings = folders.configuration(folder, {})
     lowercase = settings.get("do_lower_case", True)
-    if (found := settings.get("keep_accents", not lowercase)) == lowercase:
+    if (found := settings.get("keep_accents", False)) == lowercase:
         raise ValueError(
-            f"{file}: keep_accents is {found} and do_lower_case {lowercase}, expected one of them."
+            f"{folder / 'tokenizer_config.json'}: keep_accents is {found} and do_lower_case "
+            f"{lowercase}, expected one of them to be true, which is all that is known here."
         )
-    make = of_file("spiece.model", "AlbertTokenizer", **ALBERT_FRAME, lowercase=lowercase)
+    make = of_file("spiece.model", "AlbertTokenizer", {}, **ALBERT, lowercase=lowercase)
     return make(folder)
 
 
 def llama(folder: Path) -> HubPieces | BytePairs:
     """Returns Llama's tokenizer: SentencePiece up to Llama 2, byte pairs in later ones."""
-    if not (folder / "tokenizer.model").is_file():
-        return folders.byte_pairs(folder)
-    return of_file("tokenizer.model", "LlamaTokenizer", start="<s>")(folder)
+    if (folder / _CAUSAL).is_file() or folders.is_of_sentencepiece(folder):
+        return causal("LlamaTokenizer", "<s>", "</s>")(folder)
+    return folders.byte_pairs(folder)
+
+
+def causal(tokenizer: str, start: str, end: str, **special: Any) -> Callable[[Path], HubPieces]:
+    """Returns what makes a decoder's tokenizer of KerasHub from ``tokenizer.model`` in a folder.
+
+    Texts have the start, and no end, unless ``tokenizer_config.json`` says otherwise.
+    """
+
+    def of_folder(folder: Path) -> HubPieces:
+        config = folders.configuration(folder, {})
+        frame = {
+            "start": start if config.get("add_bos_token", True) else "",
+            "end": end if config.get("add_eos_token", False) else "",
+        }
+        return of_file(_CAUSAL, tokenizer, {}, **frame, **special)(folder)
+
+    return of_folder
 
 
 def of_llama(hub: Any) -> HubPieces:
@@ -147,8 +171,6 @@ def _lowered(texts: Any) -> Any:
     """Returns texts as ALBERT was trained on, which its vocabulary expects."""
     from tensorflow_text import normalize_utf8
 
-    for quotes in ("``", "''"):
-        texts = tf.strings.regex_replace(texts, quotes, '"')
     bare = tf.strings.regex_replace(normalize_utf8(texts, "NFKD"), r"\p{M}", "")
     return tf.strings.lower(bare, encoding="utf-8")
 
@@ -171,10 +193,20 @@ def byte_pairs(**special: Any) -> Callable[[Any], BytePairs]:
     return of_hub
 
 
-def of_file(file: str, tokenizer: str, **special: Any) -> Callable[[Path], HubPieces]:
-    """Returns what makes a tokenizer of KerasHub from this file in a folder."""
+def of_file(
+    file: str, tokenizer: str, allowed: Mapping[str, Sequence[Any]], **special: Any
+) -> Callable[[Path], HubPieces]:
+    """Returns what makes a tokenizer of KerasHub from this file in a folder.
+
+    Args:
+        file: Of SentencePiece.
+        tokenizer: A class of KerasHub.
+        allowed: Of settings in ``tokenizer_config.json`` the values that change nothing here.
+        special: The fields of `HubPieces`.
+    """
 
     def of_folder(folder: Path) -> HubPieces:
+        folders.configuration(folder, allowed)
         if not (folder / file).is_file():
             raise ValueError(f"{folder} has no {file}, from which {tokenizer} of KerasHub is made.")
         proto = (folder / file).read_bytes()

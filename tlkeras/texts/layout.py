@@ -33,7 +33,7 @@ class Layout(NamedTuple):
         activation: The setting of the activation, which is put into the network.
         epsilon: The setting of the norms' epsilon, which is put into the network.
         arranged: From the path of a variable, a tensor and the variable's shape to its value.
-        sized: The constructor's other arguments, from the settings.
+        sized: The constructor's arguments that are no setting as it stands, from the settings.
     """
 
     model_types: tuple[str, ...]

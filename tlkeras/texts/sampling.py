@@ -64,12 +64,13 @@ class Sampler:
         return self._tokenizer.text(ids[begun:])
 
     def _read(self, text: str) -> tuple[list[int], int]:
-        """Returns the pieces of a text that the network reads, and how many it could."""
+        """Returns the pieces of a text without its end, and how many the network could read."""
         row = np.asarray(self._backbone.preprocess({"text": tf.constant(text)}))
-        ids = row.tolist()
-        while ids and ids[-1] == self._tokenizer.padding_id:
+        *_, end = self._tokenizer.frame(1)
+        ids, behind = row.tolist(), {self._tokenizer.padding_id, *end}
+        while ids and ids[-1] in behind:
             ids.pop()
-        return ids, len(row)
+        return ids, len(row) - len(end)
 
 
 def chosen(logits: np.ndarray, nucleus: float, random: np.random.Generator) -> int:
