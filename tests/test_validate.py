@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -28,6 +29,7 @@ from tlkeras.doctor.reference import Reference
 from tlkeras.doctor.samples import Sample
 from tlkeras.doctor.statistics import protos
 from tlkeras.exporters.saved_model import SavedModel
+from tlkeras.kinds.mask import Mask
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
@@ -261,6 +263,29 @@ def test_new_examples_of_the_target_of_two_domains_pass(tmp_path):
     # The labels of a target teach nothing, and those of an unlabelled one are stand-ins.
     labels = [({"number": 75.0}, {"label": ["b"]})] * 50
     assert wrong_of(both, labels) == {"number", "label"}
+
+
+def of_masks(*numbers: int) -> samples.Gathering:
+    """Returns what is seen of masks with pixels of these classes of a, b and c."""
+    pixels, made = io.BytesIO(), samples.Gathering()
+    Image.fromarray(np.array([[0, *(1 + each for each in numbers)]], np.uint8)).save(pixels, "PNG")
+    kinds = {"mask": Mask(background=True)}
+    seen = samples.of_values({"mask": pixels.getvalue()}, kinds, ("a", "b", "c"))
+    made.add([f"{number}" for number in range(40)], [seen] * 40)
+    return made
+
+
+def test_the_classes_of_masks_are_compared_like_labels(tmp_path):
+    classes = ("a", "b", "c")
+    version = described(tmp_path / "1", train=(40, {}, {"mask": {"a": 40, "b": 40}}))
+    of_masks(0, 1).sample().write(version)
+    same = judging.judged(version, of_masks(0, 1), [], classes)
+    assert not [each.column for each in same if each.is_wrong]
+    other = judging.judged(version, of_masks(2), [], classes)
+    assert "mask" in {each.column for each in other if each.is_wrong}
+    assert not [each for each in [*same, *other] if "without" in each.expected + each.found]
+    found = judging.judged(version, of_masks(2), [], classes[:2])
+    assert ("mask", "c (40)", True) in [(each.column, each.found, each.is_wrong) for each in found]
 
 
 def without(name: str) -> Callable[[Path, Path], None]:
