@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_card import DATA, EXPORTS, GOOD, section
+from test_card import DATA, EXPORTS, GOOD, NAMES, section
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.exporter import Details
 from tlkeras.kinds.image import Image
 from tlkeras.measures.measures import COMPARED, Measures, Scalar, Table
-from tlkeras.report import bom, croissant, datasheet, duties, libraries, report, summary
+from tlkeras.report import bom, croissant, datasheet, duties, figures, libraries, report, summary
+from tlkeras.report.card import card
 from tlkeras.report.evidence import DataDetails, Evidence, written
 from tlkeras.report.page import anchors
 
@@ -87,6 +88,20 @@ def test_a_datasheet_has_what_the_files_tell_and_what_people_stated():
         assert f"The {field} \\<script" in text
     assert "not been stated" not in text and "Not stated" not in text
     assert not re.search(r"(?<!\\)<", text)
+
+
+def test_a_split_without_labels_has_no_number_of_any_class():
+    counts = {"train": [100, 100, 100], "target": [0, 0, 0]}
+    data = {**DATA, "counts": {"train": 300, "target": 70}, "class_counts": counts}
+    shown = evidence(data=data)
+    for text in (datasheet.datasheet(shown), card("flowers", data=data)):
+        assert f"| {NAMES[0]} | 100 |  |" in text and "| all | 300 | 70 |" in text
+    page = figures.data(data)
+    assert f'{NAMES[0]}</th><td class="number">100</td><td class="number"></td>' in page
+    many = {**data, "classes": [str(place) for place in range(60)]}
+    many["class_counts"] = {"train": [1, *[9] * 59], "target": [0] * 60}
+    smallest = 'smallest class</th><td class="number">1</td><td class="number"></td>'
+    assert smallest in figures.data(many)
 
 
 def test_a_datasheet_says_what_nobody_stated_and_how_to():

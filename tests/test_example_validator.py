@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune
+from tlkeras.sources.csv import CSV
+from tlkeras.sources.domains import Domains
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.sources.yolo import YOLO
@@ -125,6 +128,20 @@ def test_the_features_are_those_of_the_training_so_that_it_computes_none(dirty, 
     assert {tap.block for tap in taps} > {"head"}
     features.at(model, data, taps, cache, "float16")
     assert "features of" not in capsys.readouterr().out
+
+
+def test_a_target_without_labels_is_not_said_to_have_others_than_its_copies(tmp_path):
+    pictures = sorted(draw(tmp_path / "pictures", 12).rglob("*.png"))
+    rows = "\n".join(["image", *(str(each.relative_to(tmp_path)) for each in pictures)])
+    (tmp_path / "target.csv").write_text(rows)
+    source = Folder(tmp_path / "pictures")
+    both = Domains(source, CSV(tmp_path / "target.csv", label=None))
+    assert not ids(defects(examined(tmp_path / "1", both, Classification())), "mixed labels")
+    other = Folder(draw(tmp_path / "other", 12))
+    for each in pictures[:12]:
+        shutil.copy(each, tmp_path / "other" / "red" / each.name)
+    found = defects(examined(tmp_path / "2", Domains(source, other), Classification()))
+    assert ids(found, "mixed labels")
 
 
 def test_a_task_without_one_class_an_example_computes_no_features(tmp_path, capsys):

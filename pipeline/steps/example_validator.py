@@ -79,7 +79,9 @@ def anomalies(
     """
     info, groups = records.info(examples), duplicates.read(examples)
     found = examined.read(traits.read(examples))
-    labels = dict(zip(found.ids, found.labels, strict=True))
+    known = splits.labelled(info.class_counts)
+    rows = zip(found.ids, found.splits, found.labels, strict=True)
+    labels = {identity: own for identity, split, own in rows if split in known}
     whole = [*_odd_classes(info), *_compared(statistics, schema, info)]
     single = [*copies.mixed(groups, labels, info.classes)]
     remarks: Sequence[str] = ()

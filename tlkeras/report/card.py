@@ -13,7 +13,7 @@ from typing import Any
 from tlkeras import spec
 from tlkeras.exporter import Usage
 from tlkeras.measures.measures import Measures, Table
-from tlkeras.report import libraries, limits
+from tlkeras.report import figures, libraries, limits
 from tlkeras.report.page import number
 
 DETAILS = {
@@ -136,12 +136,13 @@ def _data(data: Mapping[str, Any], configuration: Mapping[str, str]) -> Iterator
         return
     if data.get("split"):
         yield f"Cut by {code(data['split'])}."
-    counts, by_class = data["counts"], data.get("class_counts") or {}
-    rows = [("all", *counts.values())]
-    for place, name in enumerate(data.get("classes", ()) if by_class else ()):
-        row = (by_class[split][place] if split in by_class else None for split in counts)
-        rows.append((plain(name), *row))
-    yield table(("class", *counts), rows)
+    yield counted(data, "class")
+
+
+def counted(data: Mapping[str, Any], heading: str) -> str:
+    """Returns the table of examples by class and split."""
+    rows = [(plain(name), *row) for name, *row in figures.of_classes(data)]
+    return table((heading, *data["counts"]), [("all", *data["counts"].values()), *rows])
 
 
 def _evaluation(measures: Measures | None, blessing: Mapping[str, Any]) -> Iterator[str]:
