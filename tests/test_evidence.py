@@ -328,6 +328,23 @@ GROUPED = Table(
 )
 
 
+UNDEFINED = Measures("ap", 5, {"ap": Scalar(0.0, is_defined=False), "ap50": Scalar(0.25)})
+
+
+def test_a_measure_that_the_examples_do_not_define_has_no_number(tmp_path):
+    blessing = {"blessed": True, "primary": "ap", "value": 0.0, "lower_bound": None}
+    contents = report.Report("t", measures=UNDEFINED, blessing=blessing)
+    report.write(tmp_path / "report.html", contents)
+    page = text_of((tmp_path / "report.html").read_text(encoding="utf-8").partition("<main>")[2])
+    text = card("flowers", measures=UNDEFINED, blessing=blessing)
+    shown = evidence(measures=UNDEFINED)
+    duties_of = " ".join(said for each in duties.duties(shown) for said, _ in each.shows)
+    for found in (page, text, duties_of):
+        assert "not defined by these examples" in found and not re.search(r"\b0\.0", found)
+    listed = bom.bom(shown)["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]
+    assert [each["type"] for each in listed["performanceMetrics"]] == ["ap50"]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -378,6 +395,7 @@ GROUPED = Table(
             {"measures": Measures("odd", 5, {"odd": Scalar(2.0)}, split="test")},
             "How far chance may have moved the number was not measured.",
         ),
+        ({"measures": UNDEFINED}, "Ap is not defined by these examples: how well its boxes"),
         ({"data": {}}, "The data were not described."),
         ({"details": Details(intended_use="Sorting.")}, "For: Sorting."),
     ],

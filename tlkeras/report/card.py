@@ -156,7 +156,7 @@ def _evaluation(measures: Measures | None, blessing: Mapping[str, Any]) -> Itera
         interval = " to ".join(map(number, scalar.interval)) if scalar.interval else ""
         better = "more" if scalar.more_is_better else "less"
         # The names of measures of one class have its name.
-        rows.append((plain(name.replace("_", " ")), scalar.value, interval, better))
+        rows.append((plain(name.replace("_", " ")), figures.value(scalar), interval, better))
     yield table(("measure", "value", "95 % interval", "better is"), rows)
     if blessing:
         word = "passed" if blessing["blessed"] else "did not pass"

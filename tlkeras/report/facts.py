@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from tlkeras.report import libraries
+from tlkeras.report import figures, libraries
 from tlkeras.report.evidence import Evidence
 from tlkeras.report.page import number
 
@@ -94,7 +94,7 @@ def _integrity(evidence: Evidence) -> Iterator[str]:
 def _measures(evidence: Evidence) -> Iterator[str]:
     if found := evidence.measures:
         name = found.primary.replace("_", " ")
-        text = f"{name} is {number(found.score.value)}"
+        text = f"{name} is {figures.value(found.score)}"
         if found.score.interval:
             low, high = map(number, found.score.interval)
             text += f", with 95 % confidence from {low} to {high}"

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlkeras.data import splits
+from tlkeras.measures.measures import Scalar
 from tlkeras.report import charts
-from tlkeras.report.page import Markup, element, folded, joined, side_by_side, table
+from tlkeras.report.page import Markup, element, folded, joined, number, side_by_side, table
 from tlkeras.report.views import ROWS
 
 
@@ -16,6 +17,11 @@ def readable(name: str) -> str:
     """Returns the name of a measure as text, ``top5_accuracy`` as ``Top5 accuracy``."""
     words = name.replace("_", " ")
     return (words[:1].upper() + words[1:]).replace("f1", "F1")
+
+
+def value(scalar: Scalar) -> str:
+    """Returns a measure as text; that of one that the examples do not define says so."""
+    return number(scalar.value) if scalar.is_defined else "not defined by these examples"
 
 
 def learning(logs: Sequence[Mapping[str, Any]]) -> Markup:

@@ -79,7 +79,7 @@ def _sureness(evidence: Evidence) -> Iterator[str]:
         return
     name = figures.readable(found.primary)
     meaning = MEANINGS.get(found.primary)
-    yield f"{name} is {number(found.score.value)}{f': {meaning}' if meaning else ''}."
+    yield f"{name} is {figures.value(found.score)}{f': {meaning}' if meaning else ''}."
     doubts = []
     if found.known:
         doubts.append(
