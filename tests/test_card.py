@@ -78,7 +78,7 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         command="python -m pipeline --name=flowers",
         data=DATA,
         measures=GOOD,
-        blessing={"blessed": True, "reasons": []},
+        blessing={"blessed": True, "reasons": [], "lower_bound": 0.75},
         exports=EXPORTS,
         usages=[Usage("model.tflite", "python", "print(1)\n")],
         lineage=LINEAGE,
@@ -119,6 +119,16 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         ("Lineage", "| keras | 3.15.1 |"),
     ]:
         assert text_in_it in section(text, heading)
+
+
+def test_a_model_of_which_nothing_was_asked_is_not_said_to_have_passed():
+    blessing = {"blessed": True, "reasons": [], "lower_bound": None, "baseline": None}
+    first = section(card("flowers", measures=GOOD, blessing=blessing), "Evaluation")
+    assert "No threshold was set, and the model was compared with no earlier version." in first
+    assert "passed" not in first
+    unseen = {**blessing, "blessed": False, "reasons": ["a class has no example"]}
+    text = section(card("flowers", measures=GOOD, blessing=unseen), "Evaluation")
+    assert "The model did not pass its thresholds: a class has no example." in text
 
 
 def test_the_seconds_of_a_resumed_fit_are_those_of_its_last_run():

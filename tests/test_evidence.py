@@ -258,7 +258,7 @@ def test_what_a_duty_is_shown_is_true_of_the_run():
     )
     # There may be one that nobody asked to compare it with.
     assert said("Annex IV", "4", evidence()) == (
-        "No threshold was set, and it was compared with no earlier version."
+        "No threshold was set, and the model was compared with no earlier version."
     )
     bound = evidence(blessing={"blessed": True, "reasons": [], "lower_bound": 0.5})
     assert said("Annex IV", "4", bound) == "The model passed its thresholds."

@@ -14,6 +14,7 @@ from tlkeras import spec
 from tlkeras.exporter import Usage
 from tlkeras.measures.measures import Measures, Table
 from tlkeras.report import figures, libraries, limits
+from tlkeras.report.evidence import verdict
 from tlkeras.report.page import number
 
 DETAILS = {
@@ -159,10 +160,9 @@ def _evaluation(measures: Measures | None, blessing: Mapping[str, Any]) -> Itera
         rows.append((plain(name.replace("_", " ")), figures.value(scalar), interval, better))
     yield table(("measure", "value", "95 % interval", "better is"), rows)
     if blessing:
-        word = "passed" if blessing["blessed"] else "did not pass"
-        yield f"The model {word} its thresholds" + (
-            f": {plain('; '.join(blessing['reasons']))}." if blessing.get("reasons") else "."
-        )
+        reasons = plain("; ".join(blessing.get("reasons", ())))
+        said = verdict(blessing)
+        yield f"{said.removesuffix('.')}: {reasons}." if reasons else said
     for view in measures.views:
         if isinstance(view, Table) and (view.rows or view.note):
             yield from _view(view)

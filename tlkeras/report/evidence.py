@@ -85,16 +85,23 @@ class Evidence:
         text = self.configuration.get("backbone", "")
         return bool(text) and _is_trained(ast.parse(text, mode="eval").body)
 
-    @property
-    def was_judged(self) -> bool:
-        """Whether anything was asked of the model: a bound, or to be as good as another one."""
-        asked = [name for name in self.blessing if name.endswith("_bound") or name[:4] == "max_"]
-        return any(self.blessing.get(name) is not None for name in [*asked, "baseline"])
-
     def made(self, step: str) -> Mapping[str, Any]:
         """Returns the last manifest of a step; an empty one if there is none."""
         found = [each for each in self.lineage if each["step"] == step and "finished" in each]
         return found[-1] if found else {}
+
+
+def was_judged(blessing: Mapping[str, Any]) -> bool:
+    """Returns whether anything was asked of a model: a bound, or to be as good as another one."""
+    asked = [name for name in blessing if name.endswith("_bound") or name[:4] == "max_"]
+    return any(blessing.get(name) is not None for name in [*asked, "baseline"])
+
+
+def verdict(blessing: Mapping[str, Any]) -> str:
+    """Returns whether a model passed, in a sentence."""
+    if blessing["blessed"] and not was_judged(blessing):
+        return "No threshold was set, and the model was compared with no earlier version."
+    return f"The model {'passed' if blessing['blessed'] else 'did not pass'} its thresholds."
 
 
 def _is_trained(network: ast.expr) -> bool:

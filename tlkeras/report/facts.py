@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from tlkeras.report import figures, libraries
-from tlkeras.report.evidence import Evidence
+from tlkeras.report.evidence import Evidence, verdict
 from tlkeras.report.page import number
 
 
@@ -102,13 +102,8 @@ def _measures(evidence: Evidence) -> Iterator[str]:
 
 
 def _bounds(evidence: Evidence) -> Iterator[str]:
-    blessing = evidence.blessing
-    if not blessing:
-        return
-    if evidence.was_judged:
-        yield f"The model {'passed' if blessing['blessed'] else 'did not pass'} its thresholds."
-    else:
-        yield "No threshold was set, and it was compared with no earlier version."
+    if evidence.blessing:
+        yield verdict(evidence.blessing)
 
 
 def _groups(evidence: Evidence) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tlkeras.measures.measures import Table, View
 from tlkeras.report import figures, limits
-from tlkeras.report.evidence import Evidence
+from tlkeras.report.evidence import Evidence, was_judged
 from tlkeras.report.page import Markup, element, number
 
 HEADING = "In short"
@@ -52,7 +52,7 @@ def _verdict(evidence: Evidence) -> Iterator[str]:
         return
     if not blessing["blessed"]:
         yield f"No: {'; '.join(blessing['reasons'])}."
-    elif evidence.was_judged:
+    elif was_judged(blessing):
         yield "Yes: it passed what was asked of it."
     else:
         yield (
