@@ -13,8 +13,9 @@ from tlkeras import spec
 from tlkeras.exporter import Details, Usage
 from tlkeras.measures.classification import ClassificationTally
 from tlkeras.measures.measures import Gallery, Matrix, Measures, Scalar, Table
-from tlkeras.report import limits
+from tlkeras.report import facts, limits, summary
 from tlkeras.report.card import DETAILS, card, code, plain
+from tlkeras.report.evidence import Evidence
 
 NAMES = ["daisy", "a|b <i>*", "tulip"]
 
@@ -132,10 +133,12 @@ def test_a_model_of_which_nothing_was_asked_is_not_said_to_have_passed():
 
 
 def test_the_seconds_of_a_resumed_fit_are_those_of_its_last_run():
-    text = card("flowers", lineage=[LINEAGE[0], {**LINEAGE[1], "resumed": True}])
-    assert "in 61 seconds, not counting the earlier run that it resumed." in section(
-        text, "Model details"
-    )
+    lineage = [LINEAGE[0], {**LINEAGE[1], "resumed": True}]
+    shown = Evidence("flowers", lineage=lineage)
+    said = " 61 seconds, not counting the earlier run that it resumed."
+    assert said in section(card("flowers", lineage=lineage), "Model details")
+    assert said in summary.drawn(shown, {})
+    assert [each for each in facts.SHOWN["computing"](shown) if said in each]
 
 
 def test_what_was_not_stated_or_measured_is_said_not_to_be():

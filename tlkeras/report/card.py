@@ -14,7 +14,7 @@ from tlkeras import spec
 from tlkeras.exporter import Usage
 from tlkeras.measures.measures import Measures, Table
 from tlkeras.report import figures, libraries, limits
-from tlkeras.report.evidence import verdict
+from tlkeras.report.evidence import duration, manifest, verdict
 from tlkeras.report.page import number
 
 DETAILS = {
@@ -120,11 +120,8 @@ def _model(
         yield f'Not stated yet; give `--details="details({fields})"`.'
     keys = ("authors", "contact", "licence", "citation")
     yield "\n".join(f"- {key.capitalize()}: {stated[key]}" for key in keys)
-    fitted = [made for made in lineage if made["step"] == "model" and "finished" in made]
-    if fitted:
-        is_resumed = fitted[-1].get("resumed")
-        rest = ", not counting the earlier run that it resumed" if is_resumed else ""
-        yield f"Fitted {fitted[-1]['finished']} in {fitted[-1]['seconds']:.0f} seconds{rest}."
+    if fitted := manifest(lineage, "model"):
+        yield f"Fitted {fitted['finished']} in {duration(fitted)}."
     rows = [(plain(option), code(text)) for option, text in configuration.items()]
     yield table(("option", "value"), rows)
 

@@ -87,8 +87,19 @@ class Evidence:
 
     def made(self, step: str) -> Mapping[str, Any]:
         """Returns the last manifest of a step; an empty one if there is none."""
-        found = [each for each in self.lineage if each["step"] == step and "finished" in each]
-        return found[-1] if found else {}
+        return manifest(self.lineage, step)
+
+
+def manifest(lineage: Sequence[Mapping[str, Any]], step: str) -> Mapping[str, Any]:
+    """Returns the last manifest of a step; an empty one if there is none."""
+    found = [each for each in lineage if each["step"] == step and "finished" in each]
+    return found[-1] if found else {}
+
+
+def duration(made: Mapping[str, Any]) -> str:
+    """Returns how long a step took; if it resumed an earlier run, that this is not counted."""
+    rest = ", not counting the earlier run that it resumed" if made.get("resumed") else ""
+    return f"{number(round(made['seconds']))} seconds{rest}"
 
 
 def was_judged(blessing: Mapping[str, Any]) -> bool:

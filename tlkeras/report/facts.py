@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from tlkeras.report import figures, libraries
-from tlkeras.report.evidence import Evidence, verdict
+from tlkeras.report.evidence import Evidence, duration, verdict
 from tlkeras.report.page import number
 
 
@@ -139,9 +139,10 @@ def _exports(evidence: Evidence) -> Iterator[str]:
 
 
 def _computing(evidence: Evidence) -> Iterator[str]:
-    if seconds := evidence.made("model").get("seconds"):
-        yield f"The training took {number(round(seconds))} s. Its energy was not measured."
-    if platform := evidence.made("model").get("platform"):
+    fitted = evidence.made("model")
+    if fitted:
+        yield f"The training took {duration(fitted)}. Its energy was not measured."
+    if platform := fitted.get("platform"):
         yield f"It ran on {platform}."
 
 

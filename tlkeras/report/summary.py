@@ -11,7 +11,7 @@ from typing import Any
 
 from tlkeras.measures.measures import Table, View
 from tlkeras.report import figures, limits
-from tlkeras.report.evidence import Evidence, was_judged
+from tlkeras.report.evidence import Evidence, duration, was_judged
 from tlkeras.report.page import Markup, element, number
 
 HEADING = "In short"
@@ -169,8 +169,8 @@ def _cost(evidence: Evidence) -> Iterator[str]:
         yield f"{', '.join(row['files'])}: {_size(row['bytes'])}{time}."
     if any("p50_ms" in row for row in evidence.exports):
         yield "Times are of one thread of the machine of this run."
-    if seconds := evidence.made("model").get("seconds"):
-        yield f"Its training took {number(round(seconds))} seconds."
+    if fitted := evidence.made("model"):
+        yield f"Its training took {duration(fitted)}."
     yield "Its energy was not measured."
 
 
