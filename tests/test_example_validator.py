@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -24,6 +25,7 @@ from tlkeras.sources.yolo import YOLO
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.detection import Detection
 from tlkeras.tasks.segmentation import Segmentation
+from tlkeras.tasks.tagging import Tagging
 from tlkeras.training import features, schedule
 
 SPLIT = Split(validation=20, test=20)
@@ -182,6 +184,17 @@ def test_labels_of_boxes_are_told_as_boxes(tmp_path):
     told = {each["defect"]: each["reason"] for each in defects(made)}
     assert told["few examples"] == "fewer than 20 training boxes of 'dog' (2)."
     assert told["imbalance"].startswith("24 training boxes of 'cat' against 2 of 'dog'; consider")
+
+
+def test_labels_of_words_are_told_as_words_and_no_weights_are_advised_where_a_task_has_none(
+    tmp_path,
+):
+    made = examined(tmp_path, Embedded(data="notes", target="tags", count=40), Tagging())
+    told = {each["defect"]: each["reason"] for each in defects(made)}
+    assert re.fullmatch(r"\d+ training words of 'O' against \d+ of '.-\w+'\.", told["imbalance"]), (
+        told
+    )
+    assert "training words of '" in told["few examples"]
 
 
 def test_a_cache_without_room_is_told_and_stops_nothing(pictures, tmp_path, capsys):
