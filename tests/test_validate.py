@@ -24,7 +24,7 @@ from pipeline.validate import Validation
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
-from tlkeras.doctor import judging, samples, statistics
+from tlkeras.doctor import drift, judging, samples, statistics
 from tlkeras.doctor.reference import Reference
 from tlkeras.doctor.samples import Sample
 from tlkeras.doctor.statistics import protos
@@ -32,6 +32,7 @@ from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.kinds.mask import Mask
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.report import validation
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
@@ -263,6 +264,18 @@ def test_new_examples_of_the_target_of_two_domains_pass(tmp_path):
     # The labels of a target teach nothing, and those of an unlabelled one are stand-ins.
     labels = [({"number": 75.0}, {"label": ["b"]})] * 50
     assert wrong_of(both, labels) == {"number", "label"}
+
+
+def test_the_page_says_which_differences_are_wrong_at_any_size(tmp_path):
+    version = described(tmp_path / "1", train=(1000, {}, {"text.language": {"en": 1000}}))
+    new, words = samples.Gathering(), ["fr"] * 60 + ["en"] * 940
+    new.add([f"{place}" for place in range(1000)], [({}, {"text.language": [w]}) for w in words])
+    found = judging.judged(version, new, [], [])
+    (wrong,) = [each for each in found if each.is_wrong]
+    assert wrong.test == drift.EXCEEDANCES and (wrong.size or 0) < drift.LEAST_SIZE
+    validation.write(tmp_path / "page", "", found, samples.read(version), new.sample(), [])
+    said = f"Of {wrong.test}, numbers and words that training never had, any size is."
+    assert said in (tmp_path / "page").read_text()
 
 
 def of_masks(*numbers: int) -> samples.Gathering:
