@@ -108,6 +108,19 @@ def test_the_folder_of_findings_keeps_its_mode(version, tmp_path):
     assert out.stat().st_mode & 0o777 == 0o775
 
 
+def test_pictures_of_an_earlier_batch_are_gone_and_no_file_of_the_user(version, tmp_path):
+    data, out = draw(tmp_path / "new", 30, seed=7), tmp_path / "out"
+    (out / "category").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (out / "category" / name).write_bytes(b"")
+    validate.main(Validation(model=version, data=str(data), out=out))
+    row = {"id": "x\u2028/a.jpg", "category": "category/a.png", "names": ["category/b.png"]}
+    (out / bulk_inferrer.FILE).write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    validate.main(Validation(model=version, data=str(data), out=out))
+    assert [path.name for path in (out / "category").iterdir()] == ["b.png"]
+    assert len((out / bulk_inferrer.FILE).read_text(encoding="utf-8").split("\n")) == 91
+
+
 def brighter(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.clip(pixels * 1.3, 0, 255).astype(np.uint8))
 
