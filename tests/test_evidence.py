@@ -395,6 +395,11 @@ def test_a_measure_that_the_examples_do_not_define_has_no_number(tmp_path):
             {"measures": Measures("odd", 5, {"odd": Scalar(2.0)}, split="test")},
             "How far chance may have moved the number was not measured.",
         ),
+        (
+            {"left_out": {"empty file": 1}, "noted": {"outlier": 1}},
+            "1 example was left out as unusable, and 1 finding is worth a look.",
+        ),
+        ({"data": {**DATA, "classes": ["cat"]}}, "Examples of 1 class: 300 train, 300 test."),
         ({"measures": UNDEFINED}, "Ap is not defined by these examples: how well its boxes"),
         ({"data": {}}, "The data were not described."),
         ({"details": Details(intended_use="Sorting.")}, "For: Sorting."),

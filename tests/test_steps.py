@@ -7,7 +7,13 @@ import pytest
 from conftest import Tiny
 from PIL import Image
 
-from pipeline.steps import example_gen, example_validator, schema_gen, statistics_gen
+from pipeline.steps import (
+    example_gen,
+    example_validator,
+    model_card,
+    schema_gen,
+    statistics_gen,
+)
 from tlkeras.data import ingest, records
 from tlkeras.data.splits import Split
 from tlkeras.doctor import samples, schemas, statistics, traits
@@ -174,6 +180,11 @@ def test_the_shares_of_a_schema_are_of_examples_only_where_each_has_one_word():
         "labels": ["0.5000 of the values: a", "0.5000 of the values: b"],
         "tags": ["1.0000 of the values: a"],
     }
+
+
+def test_the_card_counts_one_word_as_one(products):
+    columns = {name: told for name, _, told, _ in model_card._columns(products["statistics"])}
+    assert columns["image.format"] == "1 word" and columns["label"] == "3 words"
 
 
 def test_a_class_that_training_never_sees_is_told(tmp_path, capsys):

@@ -74,10 +74,11 @@ class Evidence:
     def quality(self) -> str:
         """How many examples were left out and how many findings there are, in a sentence."""
         left, odd = sum(self.left_out.values()), sum(self.noted.values())
-        return (
-            f"{number(left) if left else 'No'} examples were left out as unusable, and "
-            f"{number(odd) if odd else 'no'} findings are worth a look."
+        unusable = (
+            "1 example was" if left == 1 else f"{number(left) if left else 'No'} examples were"
         )
+        findings = "1 finding is" if odd == 1 else f"{number(odd) if odd else 'no'} findings are"
+        return f"{unusable} left out as unusable, and {findings} worth a look."
 
     @property
     def is_pretrained(self) -> bool:

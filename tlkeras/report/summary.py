@@ -151,7 +151,7 @@ def _seen(evidence: Evidence) -> Iterator[str]:
         yield "The data were not described."
         return
     counts, classes = evidence.counts, evidence.data.get("classes", ())
-    of = f" of {len(classes)} classes" if classes else ""
+    of = f" of {len(classes)} class{'' if len(classes) == 1 else 'es'}" if classes else ""
     told = ", ".join(f"{number(count)} {split}" for split, count in counts.items())
     yield f"Examples{of}: {told}."
     yield evidence.quality
