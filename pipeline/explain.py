@@ -148,7 +148,7 @@ def _page(gallery: Sequence[tuple[Shown, Sequence[Explanation]]]) -> str:
     return page.page("What the predictions rest on", {view.title: views.drawn(view, shown)})
 
 
-_NOTE = "The numbers behind the classes are logits; an explanation is of one of them."
+_NOTE = "The number behind a class is a logit; an explanation is of one number."
 
 
 def command(argv: Sequence[str]) -> NoReturn:

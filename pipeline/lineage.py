@@ -20,7 +20,7 @@ USES = {
     "train": "training",
     "validation": "chooses among fits, trains none",
     "test": "measures, trains nothing",
-    "target": "training, without its label",
+    "target": "training without its label, by a recipe that adapts",
     "target_test": "measures, trains nothing",
     trace.LEFT_OUT: "left out: trains and measures nothing",
     trace.PREDICTED: "predicted",

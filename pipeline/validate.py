@@ -5,6 +5,7 @@ It is not a step of the pipeline.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -81,6 +82,7 @@ def main(config: Validation) -> int:
         reference, sample = samples.read(config.model), seen.gathering.sample()
         title = f"{config.data} against {'/'.join(config.model.absolute().parts[-2:])}"
         validation.write(work / PAGE, title, found, reference, sample, seen.problems)
+        _remove_pictures(config.out)
         for each in work.iterdir():  # Not the folder itself: its mode is private.
             if each.is_dir():
                 shutil.copytree(each, config.out / each.name, dirs_exist_ok=True)
@@ -94,6 +96,16 @@ def main(config: Validation) -> int:
             f"{spec.listed(wrong, separator='; ')}."
         )
     return 0
+
+
+def _remove_pictures(out: Path) -> None:
+    """Removes the pictures that the predictions of an earlier batch name, and no other file."""
+    earlier = out / bulk_inferrer.FILE
+    lines = earlier.read_bytes().splitlines() if (out / PAGE).exists() and earlier.exists() else []
+    for row in map(json.loads, lines):
+        for key, value in row.items():
+            if isinstance(value, str) and value.startswith(f"{key}/") and value.endswith(".png"):
+                (out / value).unlink(missing_ok=True)
 
 
 def _require_judge(version: Path) -> None:

@@ -13,8 +13,9 @@ from tlkeras import spec
 from tlkeras.exporter import Details, Usage
 from tlkeras.measures.classification import ClassificationTally
 from tlkeras.measures.measures import Gallery, Matrix, Measures, Scalar, Table
-from tlkeras.report import limits
+from tlkeras.report import facts, limits, summary
 from tlkeras.report.card import DETAILS, card, code, plain
+from tlkeras.report.evidence import Evidence
 
 NAMES = ["daisy", "a|b <i>*", "tulip"]
 
@@ -78,7 +79,7 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         command="python -m pipeline --name=flowers",
         data=DATA,
         measures=GOOD,
-        blessing={"blessed": True, "reasons": []},
+        blessing={"blessed": True, "reasons": [], "lower_bound": 0.75},
         exports=EXPORTS,
         usages=[Usage("model.tflite", "python", "print(1)\n")],
         lineage=LINEAGE,
@@ -121,11 +122,23 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         assert text_in_it in section(text, heading)
 
 
+def test_a_model_of_which_nothing_was_asked_is_not_said_to_have_passed():
+    blessing = {"blessed": True, "reasons": [], "lower_bound": None, "baseline": None}
+    first = section(card("flowers", measures=GOOD, blessing=blessing), "Evaluation")
+    assert "No threshold was set, and the model was compared with no earlier version." in first
+    assert "passed" not in first
+    unseen = {**blessing, "blessed": False, "reasons": ["a class has no example"]}
+    text = section(card("flowers", measures=GOOD, blessing=unseen), "Evaluation")
+    assert "The model did not pass its thresholds: a class has no example." in text
+
+
 def test_the_seconds_of_a_resumed_fit_are_those_of_its_last_run():
-    text = card("flowers", lineage=[LINEAGE[0], {**LINEAGE[1], "resumed": True}])
-    assert "in 61 seconds, not counting the earlier run that it resumed." in section(
-        text, "Model details"
-    )
+    lineage = [LINEAGE[0], {**LINEAGE[1], "resumed": True}]
+    shown = Evidence("flowers", lineage=lineage)
+    said = " 61 seconds, not counting the earlier run that it resumed."
+    assert said in section(card("flowers", lineage=lineage), "Model details")
+    assert said in summary.drawn(shown, {})
+    assert [each for each in facts.SHOWN["computing"](shown) if said in each]
 
 
 def test_what_was_not_stated_or_measured_is_said_not_to_be():

@@ -66,7 +66,7 @@ MODULES = {
         tlkeras.training.adapters tlkeras.training.layer_decay tlkeras.training.fused
         tlkeras.training.planned tlkeras.training.rate_finder
         tlkeras.training.balance tlkeras.training.worst_cell tlkeras.data.groups
-        tlkeras.kinds.group tlkeras.kinds.label tlkeras.kinds.boxes
+        tlkeras.kinds.group tlkeras.kinds.label
         tlkeras.training.phase tlkeras.training.linear tlkeras.training.head_alone
         tlkeras.training.schedule tlkeras.training.temperature tlkeras.data.splits
         tlkeras.measures.measures

@@ -135,6 +135,12 @@ def test_copies_of_other_classes_are_named():
     ]
 
 
+def test_copies_whose_labels_nobody_knows_are_of_no_other_class():
+    labels = {"b": (0,), "c": (1,), "e": (0,), "f": (0,)}
+    told = [(each.identity, each.reason) for each in copies.mixed(GROUPS, labels, ("x", "y"))]
+    assert told == [("c", "is labelled 'y', and an exact copy of it, b, is 'x'")]
+
+
 def test_copies_with_more_boxes_of_the_same_classes_are_no_others():
     labels = dict.fromkeys("abcdefg", (0,) * 40)
     assert not [*copies.mixed(GROUPS, {**labels, "c": (0,) * 41, "e": (0,)}, ("x", "y"))]

@@ -73,6 +73,7 @@ def test_a_target_without_labels_has_only_rows_to_adapt_to(tmp_path):
     assert told.counts["target"] == 20 and "target_test" not in told.counts
     assert told.class_counts["target"] == (0, 0)
     assert "The target has no 'label', so no example of it is measured." in said
+    assert not [line for line in said if "The split target" in line]
     texts_of = [row["text"] for row in reading.dataset(tmp_path / "out", "target")
                 .as_numpy_iterator()]  # fmt: skip
     assert texts_of == [f"film {i}".encode() for i in range(20)]

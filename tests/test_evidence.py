@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_card import DATA, EXPORTS, GOOD, section
+from test_card import DATA, EXPORTS, GOOD, NAMES, section
 
 from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.exporter import Details
 from tlkeras.kinds.image import Image
 from tlkeras.measures.measures import COMPARED, Measures, Scalar, Table
-from tlkeras.report import bom, croissant, datasheet, duties, libraries, report, summary
+from tlkeras.report import bom, croissant, datasheet, duties, figures, libraries, report, summary
+from tlkeras.report.card import card
 from tlkeras.report.evidence import DataDetails, Evidence, written
 from tlkeras.report.page import anchors
 
@@ -87,6 +88,20 @@ def test_a_datasheet_has_what_the_files_tell_and_what_people_stated():
         assert f"The {field} \\<script" in text
     assert "not been stated" not in text and "Not stated" not in text
     assert not re.search(r"(?<!\\)<", text)
+
+
+def test_a_split_without_labels_has_no_number_of_any_class():
+    counts = {"train": [100, 100, 100], "target": [0, 0, 0]}
+    data = {**DATA, "counts": {"train": 300, "target": 70}, "class_counts": counts}
+    shown = evidence(data=data)
+    for text in (datasheet.datasheet(shown), card("flowers", data=data)):
+        assert f"| {NAMES[0]} | 100 |  |" in text and "| all | 300 | 70 |" in text
+    page = figures.data(data)
+    assert f'{NAMES[0]}</th><td class="number">100</td><td class="number"></td>' in page
+    many = {**data, "classes": [str(place) for place in range(60)]}
+    many["class_counts"] = {"train": [1, *[9] * 59], "target": [0] * 60}
+    smallest = 'smallest class</th><td class="number">1</td><td class="number"></td>'
+    assert smallest in figures.data(many)
 
 
 def test_a_datasheet_says_what_nobody_stated_and_how_to():
@@ -243,7 +258,7 @@ def test_what_a_duty_is_shown_is_true_of_the_run():
     )
     # There may be one that nobody asked to compare it with.
     assert said("Annex IV", "4", evidence()) == (
-        "No threshold was set, and it was compared with no earlier version."
+        "No threshold was set, and the model was compared with no earlier version."
     )
     bound = evidence(blessing={"blessed": True, "reasons": [], "lower_bound": 0.5})
     assert said("Annex IV", "4", bound) == "The model passed its thresholds."
@@ -313,6 +328,23 @@ GROUPED = Table(
 )
 
 
+UNDEFINED = Measures("ap", 5, {"ap": Scalar(0.0, is_defined=False), "ap50": Scalar(0.25)})
+
+
+def test_a_measure_that_the_examples_do_not_define_has_no_number(tmp_path):
+    blessing = {"blessed": True, "primary": "ap", "value": 0.0, "lower_bound": None}
+    contents = report.Report("t", measures=UNDEFINED, blessing=blessing)
+    report.write(tmp_path / "report.html", contents)
+    page = text_of((tmp_path / "report.html").read_text(encoding="utf-8").partition("<main>")[2])
+    text = card("flowers", measures=UNDEFINED, blessing=blessing)
+    shown = evidence(measures=UNDEFINED)
+    duties_of = " ".join(said for each in duties.duties(shown) for said, _ in each.shows)
+    for found in (page, text, duties_of):
+        assert "not defined by these examples" in found and not re.search(r"\b0\.0", found)
+    listed = bom.bom(shown)["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]
+    assert [each["type"] for each in listed["performanceMetrics"]] == ["ap50"]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -363,6 +395,12 @@ GROUPED = Table(
             {"measures": Measures("odd", 5, {"odd": Scalar(2.0)}, split="test")},
             "How far chance may have moved the number was not measured.",
         ),
+        (
+            {"left_out": {"empty file": 1}, "noted": {"outlier": 1}},
+            "1 example was left out as unusable, and 1 finding is worth a look.",
+        ),
+        ({"data": {**DATA, "classes": ["cat"]}}, "Examples of 1 class: 300 train, 300 test."),
+        ({"measures": UNDEFINED}, "Ap is not defined by these examples: how well its boxes"),
         ({"data": {}}, "The data were not described."),
         ({"details": Details(intended_use="Sorting.")}, "For: Sorting."),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -15,12 +17,15 @@ from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune
+from tlkeras.sources.csv import CSV
+from tlkeras.sources.domains import Domains
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.sources.yolo import YOLO
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.detection import Detection
 from tlkeras.tasks.segmentation import Segmentation
+from tlkeras.tasks.tagging import Tagging
 from tlkeras.training import features, schedule
 
 SPLIT = Split(validation=20, test=20)
@@ -127,6 +132,20 @@ def test_the_features_are_those_of_the_training_so_that_it_computes_none(dirty, 
     assert "features of" not in capsys.readouterr().out
 
 
+def test_a_target_without_labels_is_not_said_to_have_others_than_its_copies(tmp_path):
+    pictures = sorted(draw(tmp_path / "pictures", 12).rglob("*.png"))
+    rows = "\n".join(["image", *(str(each.relative_to(tmp_path)) for each in pictures)])
+    (tmp_path / "target.csv").write_text(rows)
+    source = Folder(tmp_path / "pictures")
+    both = Domains(source, CSV(tmp_path / "target.csv", label=None))
+    assert not ids(defects(examined(tmp_path / "1", both, Classification())), "mixed labels")
+    other = Folder(draw(tmp_path / "other", 12))
+    for each in pictures[:12]:
+        shutil.copy(each, tmp_path / "other" / "red" / each.name)
+    found = defects(examined(tmp_path / "2", Domains(source, other), Classification()))
+    assert ids(found, "mixed labels")
+
+
 def test_a_task_without_one_class_an_example_computes_no_features(tmp_path, capsys):
     made = examined(tmp_path, Embedded(data="shapes", count=20, size=32), Segmentation())
     assert not (tmp_path / "features").exists()
@@ -165,6 +184,17 @@ def test_labels_of_boxes_are_told_as_boxes(tmp_path):
     told = {each["defect"]: each["reason"] for each in defects(made)}
     assert told["few examples"] == "fewer than 20 training boxes of 'dog' (2)."
     assert told["imbalance"].startswith("24 training boxes of 'cat' against 2 of 'dog'; consider")
+
+
+def test_labels_of_words_are_told_as_words_and_no_weights_are_advised_where_a_task_has_none(
+    tmp_path,
+):
+    made = examined(tmp_path, Embedded(data="notes", target="tags", count=40), Tagging())
+    told = {each["defect"]: each["reason"] for each in defects(made)}
+    assert re.fullmatch(r"\d+ training words of 'O' against \d+ of '.-\w+'\.", told["imbalance"]), (
+        told
+    )
+    assert "training words of '" in told["few examples"]
 
 
 def test_a_cache_without_room_is_told_and_stops_nothing(pictures, tmp_path, capsys):

@@ -300,6 +300,15 @@ def test_a_group_in_which_nothing_is_to_be_found_is_not_compared(
     )
 
 
+def test_groups_of_which_none_was_measured_are_not_said_to_be(model: Path, tmp_path: Path):
+    sites = {f"s{number}": {"train": 3, "test": 1} for number in range(51)}
+    source = written(tmp_path / "t", sites)
+    ingest.write_examples(source, Split(0, 0), tmp_path / "both")
+    assert evaluated(tmp_path / "1", tmp_path / "both", model, None)["groups"] == ["sex"]
+    ingest.write_examples(source.replace(group="site"), Split(0, 0), tmp_path / "one")
+    assert "groups" not in evaluated(tmp_path / "2", tmp_path / "one", model, None)
+
+
 @pytest.mark.parametrize(
     ("sites", "message"),
     [

@@ -7,10 +7,16 @@ import pytest
 from conftest import Tiny
 from PIL import Image
 
-from pipeline.steps import example_gen, example_validator, schema_gen, statistics_gen
+from pipeline.steps import (
+    example_gen,
+    example_validator,
+    model_card,
+    schema_gen,
+    statistics_gen,
+)
 from tlkeras.data import ingest, records
 from tlkeras.data.splits import Split
-from tlkeras.doctor import samples, statistics, traits
+from tlkeras.doctor import samples, schemas, statistics, traits
 from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
@@ -162,6 +168,23 @@ def test_the_schema_tells_the_share_of_every_word_and_how_far_it_may_move(produc
     greys = [row.traits["image"]["brightness"] for row in written if row.split == "train"]
     domain = features["image.brightness"].float_domain
     assert (domain.min, domain.max) == pytest.approx((min(greys), max(greys)))
+
+
+def test_the_shares_of_a_schema_are_of_examples_only_where_each_has_one_word():
+    lists = statistics.protos("statistics").DatasetFeatureStatisticsList()
+    words = {"label": {"a": 3, "b": 1}, "labels": {"a": 4, "b": 4}, "tags": {"a": 2}}
+    statistics.add(lists, "train", 4, {}, words)
+    features = {f.name: f for f in schemas.of(lists.datasets[0]).feature}
+    assert {name: [*f.annotation.comment] for name, f in features.items()} == {
+        "label": ["0.7500 of the examples: a", "0.2500 of the examples: b"],
+        "labels": ["0.5000 of the values: a", "0.5000 of the values: b"],
+        "tags": ["1.0000 of the values: a"],
+    }
+
+
+def test_the_card_counts_one_word_as_one(products):
+    columns = {name: told for name, _, told, _ in model_card._columns(products["statistics"])}
+    assert columns["image.format"] == "1 word" and columns["label"] == "3 words"
 
 
 def test_a_class_that_training_never_sees_is_told(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -23,13 +24,15 @@ from pipeline.validate import Validation
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
-from tlkeras.doctor import judging, samples, statistics
+from tlkeras.doctor import drift, judging, samples, statistics
 from tlkeras.doctor.reference import Reference
 from tlkeras.doctor.samples import Sample
 from tlkeras.doctor.statistics import protos
 from tlkeras.exporters.saved_model import SavedModel
+from tlkeras.kinds.mask import Mask
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.report import validation
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
@@ -103,6 +106,19 @@ def test_the_folder_of_findings_keeps_its_mode(version, tmp_path):
     out.chmod(0o775)
     validate.main(Validation(model=version, data=str(draw(tmp_path / "new", 30, seed=7)), out=out))
     assert out.stat().st_mode & 0o777 == 0o775
+
+
+def test_pictures_of_an_earlier_batch_are_gone_and_no_file_of_the_user(version, tmp_path):
+    data, out = draw(tmp_path / "new", 30, seed=7), tmp_path / "out"
+    (out / "category").mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (out / "category" / name).write_bytes(b"")
+    validate.main(Validation(model=version, data=str(data), out=out))
+    row = {"id": "x\u2028/a.jpg", "category": "category/a.png", "names": ["category/b.png"]}
+    (out / bulk_inferrer.FILE).write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    validate.main(Validation(model=version, data=str(data), out=out))
+    assert [path.name for path in (out / "category").iterdir()] == ["b.png"]
+    assert len((out / bulk_inferrer.FILE).read_text(encoding="utf-8").split("\n")) == 91
 
 
 def brighter(pixels: np.ndarray) -> Image.Image:
@@ -261,6 +277,41 @@ def test_new_examples_of_the_target_of_two_domains_pass(tmp_path):
     # The labels of a target teach nothing, and those of an unlabelled one are stand-ins.
     labels = [({"number": 75.0}, {"label": ["b"]})] * 50
     assert wrong_of(both, labels) == {"number", "label"}
+
+
+def test_the_page_says_which_differences_are_wrong_at_any_size(tmp_path):
+    version = described(tmp_path / "1", train=(1000, {}, {"text.language": {"en": 1000}}))
+    new, words = samples.Gathering(), ["fr"] * 60 + ["en"] * 940
+    new.add([f"{place}" for place in range(1000)], [({}, {"text.language": [w]}) for w in words])
+    found = judging.judged(version, new, [], [])
+    (wrong,) = [each for each in found if each.is_wrong]
+    assert wrong.test == drift.EXCEEDANCES and (wrong.size or 0) < drift.LEAST_SIZE
+    validation.write(tmp_path / "page", "", found, samples.read(version), new.sample(), [])
+    said = f"Of {wrong.test}, numbers and words that training never had, any size is."
+    assert said in (tmp_path / "page").read_text()
+
+
+def of_masks(*numbers: int) -> samples.Gathering:
+    """Returns what is seen of masks with pixels of these classes of a, b and c."""
+    pixels, made = io.BytesIO(), samples.Gathering()
+    Image.fromarray(np.array([[0, *(1 + each for each in numbers)]], np.uint8)).save(pixels, "PNG")
+    kinds = {"mask": Mask(background=True)}
+    seen = samples.of_values({"mask": pixels.getvalue()}, kinds, ("a", "b", "c"))
+    made.add([f"{number}" for number in range(40)], [seen] * 40)
+    return made
+
+
+def test_the_classes_of_masks_are_compared_like_labels(tmp_path):
+    classes = ("a", "b", "c")
+    version = described(tmp_path / "1", train=(40, {}, {"mask": {"a": 40, "b": 40}}))
+    of_masks(0, 1).sample().write(version)
+    same = judging.judged(version, of_masks(0, 1), [], classes)
+    assert not [each.column for each in same if each.is_wrong]
+    other = judging.judged(version, of_masks(2), [], classes)
+    assert "mask" in {each.column for each in other if each.is_wrong}
+    assert not [each for each in [*same, *other] if "without" in each.expected + each.found]
+    found = judging.judged(version, of_masks(2), [], classes[:2])
+    assert ("mask", "c (40)", True) in [(each.column, each.found, each.is_wrong) for each in found]
 
 
 def without(name: str) -> Callable[[Path, Path], None]:

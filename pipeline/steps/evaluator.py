@@ -112,8 +112,8 @@ def evaluation(
         "baseline_value": before.value if before else None,
         "baseline_is_last": resolver.is_last(resolved),
     }
-    if tallies:
-        blessing |= {"groups": [each.found.key for each in tallies], "max_gap": max_gap}
+    if keys := [each.found.key for each in tallies if each.found.measured]:
+        blessing |= {"groups": keys, "max_gap": max_gap}
     files.write_json(out / "blessing.json", blessing)
 
 

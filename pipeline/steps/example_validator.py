@@ -34,7 +34,6 @@ from tlkeras.doctor.defects import Defect
 from tlkeras.doctor.duplicates import Group
 from tlkeras.doctor.examined import Examined
 from tlkeras.doctor.gaussians import Chunks
-from tlkeras.kinds.boxes import Boxes
 from tlkeras.model.transfer_model import Precision, TransferModel, computing_in
 from tlkeras.recipe import Recipe
 from tlkeras.report import findings
@@ -50,6 +49,9 @@ PAGE = "statistics.html"
 _IMBALANCE = 10.0  # Times more examples of the largest class than of the smallest.
 _SKEW = 0.1  # Largest difference of a class's share between a split and train (L-infinity).
 _FEW = 20  # Examples of a class in train.
+
+# The kinds of which each part has a label of its own.
+_LABELLED = ("boxes", "words")
 
 # Findings on the labels; the others are on what the network reads.
 _OF_LABELS = {suspects.DEFECT, copies.MIXED, *classes.DEFECTS}
@@ -79,8 +81,10 @@ def anomalies(
     """
     info, groups = records.info(examples), duplicates.read(examples)
     found = examined.read(traits.read(examples))
-    labels = dict(zip(found.ids, found.labels, strict=True))
-    whole = [*_odd_classes(info), *_compared(statistics, schema, info)]
+    known = splits.labelled(info.class_counts)
+    rows = zip(found.ids, found.splits, found.labels, strict=True)
+    labels = {identity: own for identity, split, own in rows if split in known}
+    whole = [*_odd_classes(info), *_compared(statistics, schema, info, task)]
     single = [*copies.mixed(groups, labels, info.classes)]
     remarks: Sequence[str] = ()
     if judgement.has_one_class(task):
@@ -109,11 +113,13 @@ def _odd_classes(info: Info) -> Iterator[Defect]:
     return classes.odd(info.classes, counts) if counts else iter(())
 
 
-def _compared(statistics: Path, schema: Path, info: Info) -> Iterator[Defect]:
+def _compared(statistics: Path, schema: Path, info: Info, task: Task) -> Iterator[Defect]:
     datasets = {dataset.name: dataset for dataset in statistics_gen.read(statistics).datasets}
-    # Of a picture with boxes there is a label for each of them.
-    counted = "boxes" if Boxes() in info.features.values() else "examples"
-    for name, short, text in _odd(datasets, schema_gen.read(schema), counted):
+    kinds = {kind.name for kind in info.features.values()}
+    counted = next((each for each in _LABELLED if each in kinds), "examples")
+    is_weighted = type(task).weighted is not Task.weighted
+    advice = "; consider class_weight='balanced'" if is_weighted else ""
+    for name, short, text in _odd(datasets, schema_gen.read(schema), counted, advice):
         yield Defect(name, "", short.lower(), text)
 
 
@@ -192,7 +198,9 @@ def _write_proto(
     file.write_text(text_format.MessageToString(proto), encoding="utf-8")
 
 
-def _odd(datasets: dict[str, Any], schema: Any, counted: str) -> Iterator[tuple[str, str, str]]:
+def _odd(
+    datasets: dict[str, Any], schema: Any, counted: str, advice: str
+) -> Iterator[tuple[str, str, str]]:
     """Yields ``(feature, short description, description)``; labels are those of what is counted."""
     # Formats and modes, whose columns have a point in their names, need no balance.
     labels = (feature for feature in schema.feature if "." not in feature.name)
@@ -216,7 +224,7 @@ def _odd(datasets: dict[str, Any], schema: Any, counted: str) -> Iterator[tuple[
                 domain.name,
                 "Imbalance",
                 f"{train[largest]} training {counted} of {largest!r} against {train[smallest]} of "
-                f"{smallest!r}; consider class_weight='balanced'.",
+                f"{smallest!r}{advice}.",
             )
         # Of the split "target" no labels count, and it may have none.
         for split in (split for split in counts if split not in ("train", "target")):

@@ -133,7 +133,8 @@ def _columns(statistics: Path) -> Iterator[tuple[Any, ...]]:
                 found = feature.num_stats
                 yield feature.name, found.min, found.median, found.max
             else:
-                yield feature.name, "", f"{feature.string_stats.unique} words", ""
+                count = feature.string_stats.unique
+                yield feature.name, "", f"{count} word{'' if count == 1 else 's'}", ""
 
 
 def _shown(examples: Path, found: Measures, backbone: Backbone) -> dict[int, Shown]:

@@ -16,7 +16,7 @@ __all__ = ["FILE", "read", "schema"]
 def schema(out: Path, *, statistics: Path) -> None:
     """Writes the range of every number and the domain of every text column of the training.
 
-    The domains hold classes, formats and modes, with the share of the examples that each has. Of
-    two domains the target counts as well, see `statistics.trained`.
+    The domains hold classes, formats and modes, with the share of each. Of two domains the target
+    counts as well, see `statistics.trained`.
     """
     schemas.write(schemas.of(summaries.trained(summaries.read(statistics))), out)

@@ -217,7 +217,7 @@ def lacking(info: Info) -> dict[str, list[str]]:
     """Returns the classes without an example in a split, by the splits where there is one."""
     found = {
         name: [label for label, count in zip(info.classes, row, strict=True) if not count]
-        for name, row in info.class_counts.items()
+        for name, row in splits.labelled(info.class_counts).items()
     }
     return {name: labels for name, labels in found.items() if labels}
 

@@ -51,6 +51,14 @@ def of_folders(identity: str) -> str | None:
     return next((split for folder in folders if (split := named(folder))), None)
 
 
+def labelled(class_counts: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:
+    """Returns the counts of classes by split, without a split "target" that has no labels.
+
+    Its records hold stand-ins, see `sources.domains`.
+    """
+    return {name: row for name, row in class_counts.items() if name != "target" or any(row)}
+
+
 class Split(Spec, name="split"):
     """Shares of the examples, in percent, chosen by a hash of each example's id.
 

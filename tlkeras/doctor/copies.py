@@ -53,15 +53,17 @@ def mixed(
 
     Args:
         groups: The groups of copies.
-        labels: The numbers of the classes of each example by its id; that of a picture may have
-            one for each of its boxes, of which copies need not have as many.
+        labels: The numbers of the classes of each labelled example by its id; that of a picture
+            may have one for each of its boxes, of which copies need not have as many.
         classes: The names of the classes.
     """
     for group in groups:
-        first, own = group.ids[0], labels[group.ids[0]]
-        for identity, split in zip(group.ids, group.splits, strict=True):
-            if {*labels[identity]} != {*own}:
-                one, other = (_named(each, classes) for each in (labels[identity], own))
+        pairs = zip(group.ids, group.splits, strict=True)
+        known = [(identity, split) for identity, split in pairs if identity in labels]
+        for identity, split in known:
+            first = known[0][0]
+            if {*labels[identity]} != {*labels[first]}:
+                one, other = (_named(labels[each], classes) for each in (identity, first))
                 reason = f"is labelled {one}, and {_kind(group)} copy of it, {first}, is {other}"
                 yield Defect(identity, split, MIXED, reason)
 

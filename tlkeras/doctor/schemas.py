@@ -32,7 +32,7 @@ def of(summaries: Any) -> Any:
         feature.value_count.min = feature.value_count.max = 1
         if summary.type == kinds.STRING:
             feature.type = schema_pb2.BYTES
-            _add_domain(feature, summary.string_stats)
+            _add_domain(feature, summary.string_stats, summaries.num_examples)
         else:
             feature.type = schema_pb2.FLOAT
             feature.float_domain.min = summary.num_stats.min
@@ -64,13 +64,17 @@ def read(folder: Path) -> Any:
         raise ValueError(f"{path} is damaged: {error}. Push the model again.") from None
 
 
-def _add_domain(feature: Any, summary: Any) -> None:
-    """Adds the words of a column, in order of their names, and the share of each."""
+def _add_domain(feature: Any, summary: Any, examples: int) -> None:
+    """Adds the words of a column, in order of their names, and the share of each.
+
+    An example may have several words, or none; then the shares are those of the words.
+    """
     counts = {top.value: top.frequency for top in summary.top_values}
     total = sum(counts.values())
+    what = "examples" if total == examples else "values"
     feature.string_domain.value.extend(sorted(counts))
     feature.annotation.comment.extend(
-        f"{counts[word] / total:.4f} of the examples: {word}" for word in sorted(counts)[:_SHARES]
+        f"{counts[word] / total:.4f} of the {what}: {word}" for word in sorted(counts)[:_SHARES]
     )
     for comparator in (feature.skew_comparator, feature.drift_comparator):
         comparator.infinity_norm.threshold = LEAST_SIZE

@@ -51,7 +51,9 @@ class Mask(Encoded, name="mask"):
 
     def summary(self, value, classes):
         height, width = decoding.size(value)
-        return {".height": height, ".width": width, ".bytes": len(value)}, []
+        return {".height": height, ".width": width, ".bytes": len(value)}, [
+            classes[each] for each in self.classes_in(value)
+        ]
 
     def sample(self):
         buffer = io.BytesIO()

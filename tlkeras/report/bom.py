@@ -121,7 +121,8 @@ def _analysis(evidence: Evidence) -> dict[str, Any]:
     if not evidence.measures:
         return {}
     metrics = []
-    for name, scalar in evidence.measures.scalars.items():
+    defined = {name: each for name, each in evidence.measures.scalars.items() if each.is_defined}
+    for name, scalar in defined.items():
         metric: dict[str, Any] = {
             "type": name,
             "value": str(scalar.value),

@@ -13,7 +13,8 @@ from typing import Any
 from tlkeras import spec
 from tlkeras.exporter import Usage
 from tlkeras.measures.measures import Measures, Table
-from tlkeras.report import libraries, limits
+from tlkeras.report import figures, libraries, limits
+from tlkeras.report.evidence import duration, manifest, verdict
 from tlkeras.report.page import number
 
 DETAILS = {
@@ -119,11 +120,8 @@ def _model(
         yield f'Not stated yet; give `--details="details({fields})"`.'
     keys = ("authors", "contact", "licence", "citation")
     yield "\n".join(f"- {key.capitalize()}: {stated[key]}" for key in keys)
-    fitted = [made for made in lineage if made["step"] == "model" and "finished" in made]
-    if fitted:
-        is_resumed = fitted[-1].get("resumed")
-        rest = ", not counting the earlier run that it resumed" if is_resumed else ""
-        yield f"Fitted {fitted[-1]['finished']} in {fitted[-1]['seconds']:.0f} seconds{rest}."
+    if fitted := manifest(lineage, "model"):
+        yield f"Fitted {fitted['finished']} in {duration(fitted)}."
     rows = [(plain(option), code(text)) for option, text in configuration.items()]
     yield table(("option", "value"), rows)
 
@@ -136,12 +134,13 @@ def _data(data: Mapping[str, Any], configuration: Mapping[str, str]) -> Iterator
         return
     if data.get("split"):
         yield f"Cut by {code(data['split'])}."
-    counts, by_class = data["counts"], data.get("class_counts") or {}
-    rows = [("all", *counts.values())]
-    for place, name in enumerate(data.get("classes", ()) if by_class else ()):
-        row = (by_class[split][place] if split in by_class else None for split in counts)
-        rows.append((plain(name), *row))
-    yield table(("class", *counts), rows)
+    yield counted(data, "class")
+
+
+def counted(data: Mapping[str, Any], heading: str) -> str:
+    """Returns the table of examples by class and split."""
+    rows = [(plain(name), *row) for name, *row in figures.of_classes(data)]
+    return table((heading, *data["counts"]), [("all", *data["counts"].values()), *rows])
 
 
 def _evaluation(measures: Measures | None, blessing: Mapping[str, Any]) -> Iterator[str]:
@@ -155,13 +154,12 @@ def _evaluation(measures: Measures | None, blessing: Mapping[str, Any]) -> Itera
         interval = " to ".join(map(number, scalar.interval)) if scalar.interval else ""
         better = "more" if scalar.more_is_better else "less"
         # The names of measures of one class have its name.
-        rows.append((plain(name.replace("_", " ")), scalar.value, interval, better))
+        rows.append((plain(name.replace("_", " ")), figures.value(scalar), interval, better))
     yield table(("measure", "value", "95 % interval", "better is"), rows)
     if blessing:
-        word = "passed" if blessing["blessed"] else "did not pass"
-        yield f"The model {word} its thresholds" + (
-            f": {plain('; '.join(blessing['reasons']))}." if blessing.get("reasons") else "."
-        )
+        reasons = plain("; ".join(blessing.get("reasons", ())))
+        said = verdict(blessing)
+        yield f"{said.removesuffix('.')}: {reasons}." if reasons else said
     for view in measures.views:
         if isinstance(view, Table) and (view.rows or view.note):
             yield from _view(view)

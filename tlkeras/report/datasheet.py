@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tlkeras.report.card import code, plain, table
+from tlkeras.report.card import code, counted, plain, table
 from tlkeras.report.evidence import Evidence
 
 UNSTATED = {
@@ -71,12 +71,7 @@ def _content(evidence: Evidence) -> Iterator[str]:
         ("feature", "kind"),
         [(code(key), code(kind)) for key, kind in data["features"].items()],
     )
-    counts, by_class = data["counts"], data.get("class_counts") or {}
-    rows = [("all", *counts.values())]
-    for place, name in enumerate(data["classes"] if by_class else ()):
-        row = (by_class[split][place] if split in by_class else None for split in counts)
-        rows.append((plain(name), *row))
-    yield table(("examples", *counts), rows)
+    yield counted(data, "examples")
     if evidence.columns:
         yield "The training examples, measured:"
         columns = [(plain(name), *map(_cell, rest)) for name, *rest in evidence.columns]

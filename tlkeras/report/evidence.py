@@ -74,10 +74,11 @@ class Evidence:
     def quality(self) -> str:
         """How many examples were left out and how many findings there are, in a sentence."""
         left, odd = sum(self.left_out.values()), sum(self.noted.values())
-        return (
-            f"{number(left) if left else 'No'} examples were left out as unusable, and "
-            f"{number(odd) if odd else 'no'} findings are worth a look."
+        unusable = (
+            "1 example was" if left == 1 else f"{number(left) if left else 'No'} examples were"
         )
+        findings = "1 finding is" if odd == 1 else f"{number(odd) if odd else 'no'} findings are"
+        return f"{unusable} left out as unusable, and {findings} worth a look."
 
     @property
     def is_pretrained(self) -> bool:
@@ -85,16 +86,34 @@ class Evidence:
         text = self.configuration.get("backbone", "")
         return bool(text) and _is_trained(ast.parse(text, mode="eval").body)
 
-    @property
-    def was_judged(self) -> bool:
-        """Whether anything was asked of the model: a bound, or to be as good as another one."""
-        asked = [name for name in self.blessing if name.endswith("_bound") or name[:4] == "max_"]
-        return any(self.blessing.get(name) is not None for name in [*asked, "baseline"])
-
     def made(self, step: str) -> Mapping[str, Any]:
         """Returns the last manifest of a step; an empty one if there is none."""
-        found = [each for each in self.lineage if each["step"] == step and "finished" in each]
-        return found[-1] if found else {}
+        return manifest(self.lineage, step)
+
+
+def manifest(lineage: Sequence[Mapping[str, Any]], step: str) -> Mapping[str, Any]:
+    """Returns the last manifest of a step; an empty one if there is none."""
+    found = [each for each in lineage if each["step"] == step and "finished" in each]
+    return found[-1] if found else {}
+
+
+def duration(made: Mapping[str, Any]) -> str:
+    """Returns how long a step took; if it resumed an earlier run, that this is not counted."""
+    rest = ", not counting the earlier run that it resumed" if made.get("resumed") else ""
+    return f"{number(round(made['seconds']))} seconds{rest}"
+
+
+def was_judged(blessing: Mapping[str, Any]) -> bool:
+    """Returns whether anything was asked of a model: a bound, or to be as good as another one."""
+    asked = [name for name in blessing if name.endswith("_bound") or name[:4] == "max_"]
+    return any(blessing.get(name) is not None for name in [*asked, "baseline"])
+
+
+def verdict(blessing: Mapping[str, Any]) -> str:
+    """Returns whether a model passed, in a sentence."""
+    if blessing["blessed"] and not was_judged(blessing):
+        return "No threshold was set, and the model was compared with no earlier version."
+    return f"The model {'passed' if blessing['blessed'] else 'did not pass'} its thresholds."
 
 
 def _is_trained(network: ast.expr) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from tlkeras.report import libraries
-from tlkeras.report.evidence import Evidence
+from tlkeras.report import figures, libraries
+from tlkeras.report.evidence import Evidence, duration, verdict
 from tlkeras.report.page import number
 
 
@@ -94,7 +94,7 @@ def _integrity(evidence: Evidence) -> Iterator[str]:
 def _measures(evidence: Evidence) -> Iterator[str]:
     if found := evidence.measures:
         name = found.primary.replace("_", " ")
-        text = f"{name} is {number(found.score.value)}"
+        text = f"{name} is {figures.value(found.score)}"
         if found.score.interval:
             low, high = map(number, found.score.interval)
             text += f", with 95 % confidence from {low} to {high}"
@@ -102,13 +102,8 @@ def _measures(evidence: Evidence) -> Iterator[str]:
 
 
 def _bounds(evidence: Evidence) -> Iterator[str]:
-    blessing = evidence.blessing
-    if not blessing:
-        return
-    if evidence.was_judged:
-        yield f"The model {'passed' if blessing['blessed'] else 'did not pass'} its thresholds."
-    else:
-        yield "No threshold was set, and it was compared with no earlier version."
+    if evidence.blessing:
+        yield verdict(evidence.blessing)
 
 
 def _groups(evidence: Evidence) -> Iterator[str]:
@@ -144,9 +139,10 @@ def _exports(evidence: Evidence) -> Iterator[str]:
 
 
 def _computing(evidence: Evidence) -> Iterator[str]:
-    if seconds := evidence.made("model").get("seconds"):
-        yield f"The training took {number(round(seconds))} s. Its energy was not measured."
-    if platform := evidence.made("model").get("platform"):
+    fitted = evidence.made("model")
+    if fitted:
+        yield f"The training took {duration(fitted)}. Its energy was not measured."
+    if platform := fitted.get("platform"):
         yield f"It ran on {platform}."
 
 

@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tlkeras.data import splits
+from tlkeras.measures.measures import Scalar
 from tlkeras.report import charts
-from tlkeras.report.page import Markup, element, folded, joined, side_by_side, table
+from tlkeras.report.page import Markup, element, folded, joined, number, side_by_side, table
 from tlkeras.report.views import ROWS
 
 
@@ -15,6 +17,11 @@ def readable(name: str) -> str:
     """Returns the name of a measure as text, ``top5_accuracy`` as ``Top5 accuracy``."""
     words = name.replace("_", " ")
     return (words[:1].upper() + words[1:]).replace("f1", "F1")
+
+
+def value(scalar: Scalar) -> str:
+    """Returns a measure as text; that of one that the examples do not define says so."""
+    return number(scalar.value) if scalar.is_defined else "not defined by these examples"
 
 
 def learning(logs: Sequence[Mapping[str, Any]]) -> Markup:
@@ -46,30 +53,36 @@ def learning(logs: Sequence[Mapping[str, Any]]) -> Markup:
     return joined([side_by_side(*drawn), folded("The numbers of every epoch", numbers)])
 
 
+def of_classes(info: Mapping[str, Any]) -> list[list[Any]]:
+    """Returns a row for each class: its name, and its examples by split; None without labels."""
+    if not info.get("class_counts"):
+        return []
+    known = splits.labelled(info["class_counts"])
+    return [
+        [name, *(known[split][place] if split in known else None for split in info["counts"])]
+        for place, name in enumerate(info.get("classes", ()))
+    ]
+
+
 def data(info: Mapping[str, Any]) -> Markup:
     """Returns the counts of examples by class and split."""
     counts = info.get("counts", {})
-    by_class = info.get("class_counts", {})
     if not counts:
         return Markup()
-    splits = list(counts)
-    rows: list[list[Any]] = [["all", *(counts[split] for split in splits)]]
-    of_classes = [
-        [name, *(by_class[split][place] if split in by_class else None for split in splits)]
-        for place, name in enumerate(info.get("classes", ()) if by_class else ())
-    ]
+    rows, classes = [["all", *counts.values()]], of_classes(info)
     cut = info.get("split")
     cut_by = element("p", "Cut by ", element("code", cut), ".") if cut else Markup()
-    if len(of_classes) <= ROWS:
-        heading = "class" if of_classes else ""
-        return joined([cut_by, table("Examples", [heading, *splits], [*of_classes, *rows])])
+    if len(classes) <= ROWS:
+        heading = "class" if classes else ""
+        return joined([cut_by, table("Examples", [heading, *counts], [*classes, *rows])])
+    _, *columns = zip(*classes, strict=True)
     for name, choose in (("smallest class", min), ("largest class", max)):
-        rows.append([name, *(choose(by_class.get(split, [0])) for split in splits)])
+        rows.append([name, *(None if None in column else choose(column) for column in columns)])
     return joined(
         [
             cut_by,
-            table(f"Examples of {len(of_classes)} classes", ["", *splits], rows),
-            folded("Every class", table("Examples", ["class", *splits], of_classes)),
+            table(f"Examples of {len(classes)} classes", ["", *counts], rows),
+            folded("Every class", table("Examples", ["class", *counts], classes)),
         ]
     )
 

@@ -77,7 +77,7 @@ def _results(contents: Report) -> Markup:
     remarks = [element("li", remark) for remark in measures.remarks]
     return joined(
         [
-            _verdict(contents.blessing),
+            _verdict(contents.blessing, measures.score.is_defined),
             _measured_on(measures),
             element("dl", *(_tile(name, scalar) for name, scalar in scalars), class_="tiles"),
             element("ul", *remarks, class_="remarks") if remarks else Markup(),
@@ -93,17 +93,18 @@ def _tile(name: str, scalar: Scalar) -> Markup:
     return element(
         "div",
         element("dt", figures.readable(name)),
-        element("dd", number(scalar.value)),
+        element("dd", figures.value(scalar)),
         element("dd", ", ".join(about), class_="quiet"),
     )
 
 
-def _verdict(blessing: Mapping[str, Any]) -> Markup:
+def _verdict(blessing: Mapping[str, Any], is_defined: bool = True) -> Markup:
     if not blessing:
         return Markup()
     sentences = []
     if "primary" in blessing:
-        sentence = f"{figures.readable(blessing['primary'])} is {number(blessing['value'])}"
+        value = figures.value(Scalar(blessing["value"], is_defined=is_defined))
+        sentence = f"{figures.readable(blessing['primary'])} is {value}"
         for bound in ("lower_bound", "upper_bound"):
             if blessing.get(bound) is not None:
                 sentence += f", {bound.replace('_', ' ')} {number(blessing[bound])}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from tlkeras.measures.measures import Table, View
 from tlkeras.report import figures, limits
-from tlkeras.report.evidence import Evidence
+from tlkeras.report.evidence import Evidence, duration, was_judged
 from tlkeras.report.page import Markup, element, number
 
 HEADING = "In short"
@@ -52,7 +52,7 @@ def _verdict(evidence: Evidence) -> Iterator[str]:
         return
     if not blessing["blessed"]:
         yield f"No: {'; '.join(blessing['reasons'])}."
-    elif evidence.was_judged:
+    elif was_judged(blessing):
         yield "Yes: it passed what was asked of it."
     else:
         yield (
@@ -79,7 +79,7 @@ def _sureness(evidence: Evidence) -> Iterator[str]:
         return
     name = figures.readable(found.primary)
     meaning = MEANINGS.get(found.primary)
-    yield f"{name} is {number(found.score.value)}{f': {meaning}' if meaning else ''}."
+    yield f"{name} is {figures.value(found.score)}{f': {meaning}' if meaning else ''}."
     doubts = []
     if found.known:
         doubts.append(
@@ -151,7 +151,7 @@ def _seen(evidence: Evidence) -> Iterator[str]:
         yield "The data were not described."
         return
     counts, classes = evidence.counts, evidence.data.get("classes", ())
-    of = f" of {len(classes)} classes" if classes else ""
+    of = f" of {len(classes)} class{'' if len(classes) == 1 else 'es'}" if classes else ""
     told = ", ".join(f"{number(count)} {split}" for split, count in counts.items())
     yield f"Examples{of}: {told}."
     yield evidence.quality
@@ -169,8 +169,8 @@ def _cost(evidence: Evidence) -> Iterator[str]:
         yield f"{', '.join(row['files'])}: {_size(row['bytes'])}{time}."
     if any("p50_ms" in row for row in evidence.exports):
         yield "Times are of one thread of the machine of this run."
-    if seconds := evidence.made("model").get("seconds"):
-        yield f"Its training took {number(round(seconds))} seconds."
+    if fitted := evidence.made("model"):
+        yield f"Its training took {duration(fitted)}."
     yield "Its energy was not measured."
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlkeras.doctor.drift import LEAST_SIZE, LEVEL
+from tlkeras.doctor.drift import EXCEEDANCES, LEAST_SIZE, LEVEL
 from tlkeras.doctor.judging import Finding
 from tlkeras.doctor.samples import Sample
 from tlkeras.measures.measures import Curve
@@ -76,7 +76,8 @@ def _comparisons(found: Sequence[Finding]) -> Markup:
     note = element(
         "p",
         f"A difference is wrong if its corrected p-value is below {LEVEL} and, of numbers and "
-        f"words, its size is at least {LEAST_SIZE}: the share of examples that it moves. The "
+        f"words, its size is at least {LEAST_SIZE}: the share of examples that it moves. Of "
+        f"{EXCEEDANCES}, numbers and words that training never had, any size is. The "
         "correction is that of Holm, so independent examples of the same distribution are found "
         f"wrong at most once in {1 / LEVEL:.0f} times; several of each patient, more often.",
         class_="quiet",
