@@ -205,7 +205,7 @@ def test_no_file_has_the_words_of_a_test_text_that_was_forgotten(folder, tmp_pat
     examples = store.run(order.STEPS, config, store.Store(Path("runs")))["examples"]
     (record,) = Records(examples, "test").read([0])
     identity, values = records.values(record, records.info(examples).features)
-    begun = " ".join(values["text"].split()[:8]).encode()
+    begun = values["text"][:12].encode()  # The network continues a half that it has room for.
 
     def holders() -> set[str]:
         places = (path for top in ("runs", "saved_models") for path in Path(top).rglob("*"))
