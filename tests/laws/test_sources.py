@@ -498,7 +498,7 @@ def test_a_file_beside_those_of_splits_changes_the_fingerprint(
     before = told(make(tmp_path))
     (tmp_path / f"latest{suffix}").write_text(text.format("latest"))
     after = told(make(tmp_path))
-    assert after[0] != before[0] and f"such as latest{suffix}" in after[1][0]
+    assert after[0] != before[0] and f"latest{suffix}" in after[1][0]
 
 
 def told(source: Source) -> tuple[str, list[str], list[tuple[str, str, str]]]:

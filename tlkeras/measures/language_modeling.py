@@ -65,6 +65,8 @@ class LanguageTally:
 
     def measures(self) -> Measures:
         """Returns the measures of all texts added."""
+        if not self._count:
+            raise ValueError("There is no example to measure.")
         scalars = {"perplexity": _perplexity(self._nats)}
         if self._bits.whole:
             scalars["bits_per_byte"] = self._bits.rate
