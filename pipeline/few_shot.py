@@ -18,6 +18,7 @@ from pipeline.step import Place, Runtime, Step
 from pipeline.steps import example_gen, trainer
 from tlkeras import spec, terminal
 from tlkeras.backbone import Backbone
+from tlkeras.data import splits
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import tf
 from tlkeras.model.transfer_model import HEAD, TransferModel
@@ -166,9 +167,8 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _labelled(data: Data) -> list[str]:
-    """Returns the splits of which every example has a label; a target domain may have none."""
-    counts = data.info.class_counts
-    return [split for split, count in data.info.counts.items() if 0 < count == sum(counts[split])]
+    """Returns the splits of labelled examples."""
+    return [split for split in splits.labelled(data.info.class_counts) if data.count(split)]
 
 
 def _labels(data: Data) -> np.ndarray:
