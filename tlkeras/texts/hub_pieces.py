@@ -134,8 +134,7 @@ def albert(folder: Path) -> HubPieces:
             f"{folder / 'tokenizer_config.json'}: keep_accents is {found} and do_lower_case "
             f"{lowercase}, expected one of them to be true, which is all that is known here."
         )
-    make = of_file("spiece.model", "AlbertTokenizer", {}, **ALBERT, lowercase=lowercase)
-    return make(folder)
+    return _read(folder, "spiece.model", "AlbertTokenizer", **ALBERT, lowercase=lowercase)
 
 
 def llama(folder: Path) -> HubPieces | BytePairs:
@@ -157,7 +156,7 @@ def causal(tokenizer: str, start: str, end: str, **special: Any) -> Callable[[Pa
             "start": start if config.get("add_bos_token", True) else "",
             "end": end if config.get("add_eos_token", False) else "",
         }
-        return of_file(_CAUSAL, tokenizer, {}, **frame, **special)(folder)
+        return _read(folder, _CAUSAL, tokenizer, **frame, **special)
 
     return of_folder
 
@@ -207,9 +206,13 @@ def of_file(
 
     def of_folder(folder: Path) -> HubPieces:
         folders.configuration(folder, allowed)
-        if not (folder / file).is_file():
-            raise ValueError(f"{folder} has no {file}, from which {tokenizer} of KerasHub is made.")
-        proto = (folder / file).read_bytes()
-        return HubPieces(getattr(keras_hub.tokenizers, tokenizer)(proto), **special)
+        return _read(folder, file, tokenizer, **special)
 
     return of_folder
+
+
+def _read(folder: Path, file: str, tokenizer: str, **special: Any) -> HubPieces:
+    if not (folder / file).is_file():
+        raise ValueError(f"{folder} has no {file}, from which {tokenizer} of KerasHub is made.")
+    proto = (folder / file).read_bytes()
+    return HubPieces(getattr(keras_hub.tokenizers, tokenizer)(proto), **special)
