@@ -230,7 +230,7 @@ class Data:
         """
         decoded = self._examples(split, order)
         if not augments:
-            return self._together(decoded) if self._is_ready else self._alone(decoded)
+            return self._together(decoded) if self.is_ready else self._alone(decoded)
         order = np.arange(self.count(split)) if order is None else order
         seeds = np.stack([np.full_like(order, self.seed * 65_537 + view), order], axis=1)
         seeds = tf.data.Dataset.from_tensor_slices(seeds.astype(np.int32))
@@ -267,7 +267,7 @@ class Data:
         return tf.function(prepared, autograph=False)
 
     @property
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether all that the backbone reads needs no decoding, so that it can be batched."""
         return all(kind.is_ready for kind in self.backbone.raw().values())
 

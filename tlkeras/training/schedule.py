@@ -186,7 +186,7 @@ def _cached(
     taps = {
         tap: None
         for phase, start in todo
-        if cache != "none" and start != next(iter(model.blocks))
+        if cache != "none" and (start != next(iter(model.blocks)) or data.is_ready)
         for tap in _taps(data, phase, start, beside)
     }
     return features.at(model, data, taps, shared, cache) if taps else {}
@@ -349,9 +349,6 @@ def _behind_frozen(
     A Functional model would pass ``training=True`` to the frozen part in any case, and its dropout
     would drop.
     """
-    if start == next(iter(model.blocks)):
-        before = functools.partial(lengths.shortened, model.backbone)
-        return trainable(model.full, before, adapters, balance)
     prefix, suffix = model.split_at(start)
 
     def activations(inputs: Any) -> Any:
