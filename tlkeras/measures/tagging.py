@@ -56,7 +56,7 @@ def tags_of(probabilities: np.ndarray, scheme: Scheme) -> np.ndarray:
     best = most_probable(probabilities)
     if not any(scheme.goes_on):
         return best
-    logs = np.log(np.maximum(probabilities, LEAST))
+    logs = np.log(np.maximum(probabilities, LEAST, dtype=np.float64))
     count, words, classes = logs.shape
     # One more, the last: no word.
     goes_on = np.array([*scheme.goes_on, False])
