@@ -28,6 +28,7 @@ from tlkeras.data.splits import Split
 from tlkeras.exporters.browser import Browser
 from tlkeras.frameworks import tf
 from tlkeras.measures.entities import Scheme
+from tlkeras.measures.tagging import tags_of
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune
 from tlkeras.sources.embedded import Embedded
@@ -285,14 +286,30 @@ def test_words_have_the_tags_that_python_gives(tried, page):
         )
         words = tf.strings.split(text).numpy().tolist()
         scores = served(model, {"words": [word.decode() for word in words]})["probabilities"]
-        tags = [
-            model.classes[row.argmax()] if row.sum() > 0.5 else "" for row in scores[: len(words)]
-        ]
+        scheme = Scheme(model.classes)
+        numbers = tags_of(np.asarray(scores)[None], scheme)[0, : len(words)]
+        tags = ["" if number < 0 else model.classes[number] for number in numbers]
         tags += [""] * (len(words) - len(tags))
         assert shown == [[word.decode(), tag] for word, tag in zip(words, tags, strict=True)]
         found |= {*tags}
     assert len(found) > 2 and "" in found  # The last text is cut.
     assert page.run("document.querySelectorAll('#words img').length") == 0
+
+
+@pytest.mark.parametrize("letters", ["BI", "BIES", "BMES", "BILU"])
+def test_the_page_allows_the_tags_that_python_allows(tried, page, letters):
+    tried("tags")
+    classes = [f"{letter}-{kind}" for kind in ("place", "item") for letter in letters] + ["O"]
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.full(len(classes), 0.3), (200, 9)).astype("float32")
+    probabilities *= (random.random((200, 9)) < 0.9)[..., None]
+    rows = [[row if sum(row) else None for row in each] for each in probabilities.tolist()]
+    found = page.run(
+        f"import('./scheme.js').then(({{ tagger }}) => {json.dumps(rows)}.map("
+        f"tagger({json.dumps(classes)})))"
+    )
+    tags = tags_of(probabilities, Scheme(classes))
+    assert found == [[[*classes, ""][number] for number in each] for each in tags.tolist()]
 
 
 def test_the_words_of_an_entity_have_one_colour_whatever_the_scheme(tried, page):

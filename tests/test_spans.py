@@ -1,8 +1,10 @@
-"""Entities in sentences as a server answers them, against the lists of `Scheme`."""
+"""Tags and entities of sentences as a server answers them, against NumPy and `Scheme`."""
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from tlkeras.frameworks import tf
 from tlkeras.kinds.words import Words
 from tlkeras.measures import spans
 from tlkeras.measures.entities import Scheme
+from tlkeras.measures.tagging import LEAST, tags_of
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.tagging import Tagging
 
@@ -37,30 +40,71 @@ def of_sentence(found: dict[str, Any], row: int) -> list[tuple[str, int, int]]:
     return [(kind, int(start), int(stop)) for kind, start, stop in rows]
 
 
-@pytest.mark.parametrize("classes", SCHEMES.values(), ids=SCHEMES)
-def test_a_graph_finds_the_entities_that_the_scheme_finds_in_lists(classes):
+def sentences(classes: Sequence[str], rows: int = 1000) -> tuple[Any, Any]:
+    """Returns probabilities of words, [rows, 9, classes], and where there is one."""
     random = np.random.default_rng(0)
-    probabilities = random.dirichlet(np.full(len(classes), 0.3), (1000, 9)).astype("float32")
-    is_word = random.random((1000, 9)) < 0.9  # Some words have no piece.
+    probabilities = random.dirichlet(np.full(len(classes), 0.3), (rows, 9)).astype("float32")
+    is_word = random.random((rows, 9)) < 0.9  # Some words have no piece.
     is_word[:2] = False
-    probabilities *= is_word[..., None]
-    find: Any = tf.function(
-        lambda *each: spans.entities(each[0], each[1], Scheme(classes)), autograph=False
-    )
-    found = find(probabilities, is_word)
-    tags = np.where(is_word, probabilities.argmax(-1), -1)
-    best, entities = probabilities.max(-1), 0
+    return probabilities * is_word[..., None], is_word
+
+
+@pytest.mark.parametrize("classes", SCHEMES.values(), ids=SCHEMES)
+def test_a_graph_gives_the_tags_and_entities_that_are_found_in_lists(classes):
+    scheme = Scheme(classes)
+    probabilities, is_word = sentences(classes)
+
+    def find(probabilities: Any, is_word: Any) -> Any:
+        logs = tf.math.log(tf.maximum(probabilities, LEAST))
+        tags = spans.likely(logs, is_word, scheme)
+        return tags, spans.entities(probabilities, tags, scheme)
+
+    made: Any = tf.function(find, autograph=False)
+    given, found = made(probabilities, is_word)
+    tags = tags_of(probabilities, scheme)
+    np.testing.assert_array_equal(given, tags)
+    chosen = np.take_along_axis(probabilities, np.maximum(tags, 0)[..., None], axis=-1)[..., 0]
+    entities = 0
     for row, sentence in enumerate(tags.tolist()):
-        expected = Scheme(classes).strict(sentence)
+        expected = scheme.strict(sentence)
         assert of_sentence(found, row) == expected
-        scores = [best[row, start:stop].mean() for _, start, stop in expected]
+        scores = [chosen[row, start:stop].mean() for _, start, stop in expected]
         np.testing.assert_allclose(found["entity_scores"][row, : len(scores)], scores, atol=1e-5)
         entities += len(expected)
     assert entities > 500
 
 
+@pytest.mark.parametrize("classes", SCHEMES.values(), ids=SCHEMES)
+def test_the_tags_of_a_sentence_are_the_most_probable_ones_that_the_scheme_allows(classes):
+    scheme = Scheme(classes)
+    probabilities, is_word = (each[:60, :4] for each in sentences(classes))
+    words = probabilities.shape[1]
+    every = np.array([*itertools.product(range(len(classes)), repeat=words)])
+    changed = 0
+    for row, seen, tags in zip(
+        probabilities.astype(float), is_word, tags_of(probabilities, scheme), strict=True
+    ):
+        candidates = np.unique(np.where(seen, every, -1), axis=0)
+        # As the scheme has them, all that is tagged is in an entity, the same read either way.
+        whole = [scheme.strict(each) == scheme.lenient(each) for each in candidates.tolist()]
+        logs = np.log(np.maximum(row[np.arange(words), candidates], LEAST)) * seen
+        total = np.where(whole, logs.sum(axis=1), -np.inf)
+        assert tags.tolist() == candidates[total.argmax()].tolist()
+        changed += (tags != np.where(seen, row.argmax(-1), -1)).any()
+    assert changed > 10 or not any(scheme.goes_on)
+
+
+def test_classes_that_allow_no_tags_of_a_sentence_still_have_some():
+    classes = ["B-x", "E-x"]  # An entity of one word alone cannot be.
+    probabilities = np.array([[[0.2, 0.8]], [[0.9, 0.1]]])
+    assert tags_of(probabilities, Scheme(classes)).shape == (2, 1)
+    inner = ["I-x", "O"]  # The training data have no first word.
+    assert tags_of(probabilities, Scheme(inner)).tolist() == [[1], [0]]
+
+
 def test_sentences_without_entities_have_none():
-    found = spans.entities(tf.zeros([2, 3, 5]), tf.zeros([2, 3], tf.bool), Scheme(BIO))
+    nothing = spans.likely(tf.zeros([2, 3, 5]), tf.zeros([2, 3], tf.bool), Scheme(BIO))
+    found = spans.entities(tf.zeros([2, 3, 5]), nothing, Scheme(BIO))
     assert np.asarray(found["entities"]).tolist() == [0, 0]
     assert all(found[name].shape == [2, 0] for name in found if name != "entities")
 

@@ -22,7 +22,7 @@ class SentenceLoss(keras.losses.Loss):
 
 
 class WordAccuracy(keras.metrics.Mean):
-    """The share of the words that the network sees with the right tag."""
+    """The share of the words that the network sees whose most probable class is their tag."""
 
     def update_state(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, y_true, y_pred, sample_weight=None
@@ -46,7 +46,8 @@ class _Entities(NamedTuple):
 class EntityF1(keras.metrics.Metric):
     """The strict F1 of the entities among the words that the network sees, all types together.
 
-    The entities are those of `Scheme.strict`. A sentence of weight 0 has no part.
+    The entities are those of `Scheme.strict` among the tags of `spans.likely`. A sentence of weight
+    0 has no part.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -60,7 +61,7 @@ class EntityF1(keras.metrics.Metric):
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds the sentences of a batch."""
         tags, is_counted = _seen(y_true, y_pred)
-        best = keras.ops.cast(keras.ops.argmax(y_pred, axis=-1), "int32")
+        best = spans.likely(y_pred, is_counted, self._scheme)
         true, found = (
             self._entities(keras.ops.where(is_counted, each, -1)) for each in (tags, best)
         )

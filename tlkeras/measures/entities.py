@@ -15,6 +15,12 @@ Span = tuple[str, int, int]
 
 OUTSIDE = "O"
 
+NEVER = -1e6
+"""The logarithm of the probability of what a scheme does not allow.
+
+Where it allows nothing, as an entity of BIOES in one word without S, the rest still decides.
+"""
+
 _LETTERS = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
 
 
@@ -30,6 +36,10 @@ class Scheme:
         outside: The number of the class ``O``, or -1.
         letters: The letter of each class, as BIOES has it.
         closes: Whether the scheme marks the last word of an entity.
+        goes_on: Whether a word of each class goes on with the entity of the word before it.
+        before: The two classes that can come before such a word, the first word of its type and a
+            later one.
+        rests: Whether an entity, if there is one, can end behind a word of each class.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -48,6 +58,20 @@ class Scheme:
         self.closes: bool = any(
             _LETTERS.get(name[:1]) in ("E", "S") for name in classes if _has(name)
         )
+        # Of a type without a first word, or in BIOES without a last one, nothing is asked.
+        number = {part: place for place, part in enumerate(parts)}
+        self.goes_on: list[bool] = [
+            letter in "IE" and ("B", kind) in number for letter, kind in parts
+        ]
+        self.before: list[tuple[int, int]] = [
+            (first, number.get(("I", kind), first))
+            for place, (_, kind) in enumerate(parts)
+            for first in [number.get(("B", kind), place)]
+        ]
+        self.rests: list[bool] = [
+            letter not in "BI" or not self.closes or ("E", kind) not in number
+            for letter, kind in parts
+        ]
 
     def strict(self, tags: Sequence[int]) -> list[Span]:
         """Returns the entities that the scheme allows, in order.

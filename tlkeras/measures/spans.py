@@ -1,6 +1,7 @@
-"""Spans: the entities that the tags of words name, found inside a graph.
+"""Spans: the tags of words and the entities that they name, found inside a graph.
 
-What `Scheme.strict` finds in a list, in core TensorFlow operations, of all sentences at once.
+What `tagging.tags_of` and `Scheme.strict` find, in core TensorFlow operations, of all sentences at
+once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from tlkeras.frameworks import tf
-from tlkeras.measures.entities import OUTSIDE, Scheme
+from tlkeras.measures.entities import NEVER, OUTSIDE, Scheme
 
 _NOWHERE = -1  # Behind the last entity of a sentence.
 
@@ -30,6 +31,41 @@ class Groups(NamedTuple):
     is_last: Any
 
 
+def likely(logs: Any, is_word: Any, scheme: Scheme) -> Any:
+    """Returns the tags of words as `tagging.tags_of` has them, int32 [b, words].
+
+    Args:
+        logs: The logarithms of their probabilities, [b, words, classes].
+        is_word: Where the network sees one, bool [b, words].
+        scheme: How the classes name entities.
+    """
+    if not any(scheme.goes_on):
+        return tf.where(is_word, tf.argmax(logs, axis=-1, output_type=tf.int32), -1)
+    classes = len(scheme.letters)
+    # One more, the last: no word.
+    goes_on = tf.constant([*scheme.goes_on, False])
+    firsts, inners = tf.unstack(tf.constant([*scheme.before, (classes, classes)]), axis=1)
+    unrest = tf.constant([0.0 if rests else NEVER for rests in (*scheme.rests, True)])
+    logs = tf.where(is_word[..., None], tf.cast(logs, tf.float32), NEVER)
+    logs = tf.concat([logs, tf.where(is_word, NEVER, 0.0)[..., None]], axis=-1)
+
+    def step(before: Any, logs: Any) -> Any:
+        scores, _ = before
+        free = tf.argmax(scores + unrest, axis=-1, output_type=tf.int32)
+        first, inner = (tf.gather(scores, each, axis=1) for each in (firsts, inners))
+        back = tf.where(goes_on, tf.where(first >= inner, firsts, inners), free[:, None])
+        return tf.gather(scores, back, batch_dims=1) + logs, back
+
+    start = tf.one_hot(tf.fill([tf.shape(logs)[0]], classes), classes + 1, 0.0, NEVER)
+    nothing = tf.zeros_like(start, tf.int32)
+    scores, backs = tf.scan(step, tf.transpose(logs, [1, 0, 2]), (start, nothing))
+    # Behind a sentence no entity goes on.
+    last = tf.argmax(tf.concat([start[None], scores], 0)[-1] + unrest, -1, output_type=tf.int32)
+    tags = tf.scan(lambda tag, back: tf.gather(back, tag, batch_dims=1), backs, last, reverse=True)
+    tags = tf.transpose(tf.concat([tags, last[None]], axis=0)[1:])
+    return tf.where(is_word, tags, -1)
+
+
 def groups(tags: Any, scheme: Scheme) -> Groups:
     """Returns the groups of tags, int32 [b, words]; -1 is in no entity."""
     numbers = [(OUTSIDE + "BIES").index(letter) for letter in (OUTSIDE, *scheme.letters)]
@@ -48,22 +84,21 @@ def allowed(firsts: Any, lasts: Any, scheme: Scheme) -> Any:
     return (firsts == _SINGLE) | ((firsts == _BEGIN) & ((lasts == _END) | (not scheme.closes)))
 
 
-def entities(probabilities: Any, is_word: Any, scheme: Scheme) -> dict[str, Any]:
+def entities(probabilities: Any, tags: Any, scheme: Scheme) -> dict[str, Any]:
     """Returns the entities of sentences, by the names that `Tagging.named` has.
 
     Args:
         probabilities: Those of every word, [b, words, classes].
-        is_word: Where the network sees one, bool [b, words].
+        tags: From `likely`.
         scheme: How the classes name entities.
     """
-    tags = tf.where(is_word, tf.argmax(probabilities, axis=-1, output_type=tf.int32), -1)
     letters, kinds, is_first, is_last = groups(tags, scheme)
     firsts, lasts = tf.where(is_first), tf.where(is_last)
     whole = allowed(tf.gather_nd(letters, firsts), tf.gather_nd(letters, lasts), scheme)
     firsts, lasts = firsts[whole], lasts[whole]
     sentences, starts, stops = firsts[:, 0], firsts[:, 1], lasts[:, 1] + 1
-    best = tf.pad(tf.reduce_max(probabilities, axis=-1), [[0, 0], [1, 0]])
-    sums = tf.cumsum(best, axis=1)
+    given = tf.gather(probabilities, tf.maximum(tags, 0), batch_dims=2)
+    sums = tf.cumsum(tf.pad(given, [[0, 0], [1, 0]]), axis=1)
     total = tf.gather_nd(sums, tf.add(lasts, [0, 1])) - tf.gather_nd(sums, firsts)
 
     def by_sentence(values: Any) -> Any:

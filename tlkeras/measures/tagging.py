@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.measures.checks import FINITE, SHARES, Check, require
-from tlkeras.measures.entities import OUTSIDE, Scheme, Span, overlapping
+from tlkeras.measures.entities import NEVER, OUTSIDE, Scheme, Span, overlapping
 from tlkeras.measures.estimates import Ratio
 from tlkeras.measures.measures import (
     Example,
@@ -36,10 +36,47 @@ _ADD_UP: Check = (
 )
 
 
-def tags_of(probabilities: np.ndarray) -> np.ndarray:
-    """Returns the most probable classes, int [b, words]; -1 where there is no word."""
+LEAST = 1e-30
+"""A probability below it is as one of it."""
+
+
+def most_probable(probabilities: np.ndarray) -> np.ndarray:
+    """Returns the most probable class of each word, int [b, words]; -1 where there is none."""
     seen = probabilities.sum(axis=-1) > 0.5
     return np.where(seen, probabilities.argmax(axis=-1), -1)
+
+
+def tags_of(probabilities: np.ndarray, scheme: Scheme) -> np.ndarray:
+    """Returns the tags of each sentence, int [b, words]; -1 where there is no word.
+
+    They are those that the scheme allows, of which the product of the probabilities is the largest
+    (Viterbi 1967, https://doi.org/10.1109/TIT.1967.1054010): no I of an entity that has not begun,
+    and in BIOES none that does not end.
+    """
+    best = most_probable(probabilities)
+    if not any(scheme.goes_on):
+        return best
+    logs = np.log(np.maximum(probabilities, LEAST, dtype=np.float64))
+    count, words, classes = logs.shape
+    # One more, the last: no word.
+    goes_on = np.array([*scheme.goes_on, False])
+    firsts, inners = np.array([*scheme.before, (classes, classes)]).T
+    unrest = np.where([*scheme.rests, True], 0, NEVER)
+    logs = np.where(best[..., None] >= 0, logs, NEVER)
+    logs = np.concatenate([logs, np.where(best >= 0, NEVER, 0)[..., None]], axis=-1)
+    rows = np.arange(count)
+    scores = np.full([count, classes + 1], NEVER)
+    scores[:, classes] = 0
+    backs = np.empty([words, count, classes + 1], int)
+    for word in range(words):
+        within = np.where(scores[:, firsts] >= scores[:, inners], firsts, inners)
+        backs[word] = np.where(goes_on, within, (scores + unrest).argmax(axis=1)[:, None])
+        scores = np.take_along_axis(scores, backs[word], axis=1) + logs[:, word]
+    tag, tags = (scores + unrest).argmax(axis=1), np.empty([words, count], int)
+    for word in reversed(range(words)):
+        tags[word] = tag
+        tag = backs[word][rows, tag]
+    return np.where(best >= 0, tags.T, -1)
 
 
 ABSENT = -1e4
@@ -90,7 +127,7 @@ class TaggingTally:
         shape = len(target), words, self._classes
         require("probabilities", found, shape, first, [FINITE, SHARES, _ADD_UP])
         true, beyond = target[:, : -self._classes], target[:, -self._classes :]
-        predicted = tags_of(found)
+        predicted = tags_of(found, self._scheme)
         self._require_words(true, predicted, first)
         rows = true.shape[1]
         width = ((0, 0), (0, max(rows - words, 0)))

@@ -11,7 +11,7 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.measures import spans
 from tlkeras.measures.calibration import softmax_rescaled
 from tlkeras.measures.entities import Scheme
-from tlkeras.measures.tagging import ABSENT, TaggingTally, tags_of
+from tlkeras.measures.tagging import ABSENT, LEAST, TaggingTally, most_probable
 from tlkeras.task import Output, Task
 from tlkeras.texts import casing
 
@@ -21,7 +21,8 @@ class Tagging(Task, name="tagging"):
 
     It takes backbones with ``input='words'``, whose ``tokens`` have a row for each word. Words that
     they do not see, as the text was cut, have no part in the loss; the measures count them as
-    predicted O. Classes are BIO or BIOES tags, see `entities`.
+    predicted O. Classes are BIO or BIOES tags, see `entities`. The tags of a sentence are the most
+    probable ones of those that the scheme allows, see `tags_of`.
 
     The outputs are logarithms of probabilities. The loss is that of a sentence, summed over its
     words, so that it does not depend on the other sentences of a batch.
@@ -103,11 +104,12 @@ class Tagging(Task, name="tagging"):
         ``entity_scores``, the mean probability of their tags, are [b, most entities], with empty
         strings, -1 and 0 behind the last. They are those of `Scheme.strict`.
         """
-        probabilities = served["probabilities"]
-        names = tf.gather(tf.constant(classes), tf.argmax(probabilities, axis=-1))
+        probabilities, scheme = served["probabilities"], Scheme(classes)
         is_word = tf.reduce_sum(probabilities, axis=-1) > 0.5
-        found = spans.entities(probabilities, is_word, Scheme(classes))
-        return {**served, "tags": tf.where(is_word, names, ""), **found}
+        logs = tf.math.log(tf.maximum(probabilities, LEAST))
+        tags = spans.likely(logs, is_word, scheme)
+        names = tf.gather(tf.constant([*classes, ""]), tf.where(is_word, tags, len(classes)))
+        return {**served, "tags": names, **spans.entities(probabilities, tags, scheme)}
 
     def located(self, named, places):
         """Returns ``entity_character_starts`` and ``entity_character_stops`` as well."""
@@ -120,8 +122,8 @@ class Tagging(Task, name="tagging"):
         return TaggingTally(classes)
 
     def agree(self, one, other):
-        """Returns whether every word has the same tag."""
-        tags, others = (tags_of(each["probabilities"]) for each in (one, other))
+        """Returns whether every word has the same most probable class."""
+        tags, others = (most_probable(each["probabilities"]) for each in (one, other))
         return (tags == others).all(axis=-1)
 
 

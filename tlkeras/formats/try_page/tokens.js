@@ -2,9 +2,8 @@
 
 import { colour } from "./colours.js";
 import { list } from "./results.js";
+import { NONE, split, tagger } from "./scheme.js";
 import { part } from "./status.js";
-
-const NONE = "O"; // The tag of a word that is of no entity.
 
 export const promise = "what its words are";
 
@@ -14,32 +13,34 @@ export function open({ classes, output }, blank) {
     throw new Error(`it has ${output.shape.at(-1)} outputs a word for ${classes.length} classes.`);
   }
   const rows = blank[name].length / classes.length;
-  // Of "B-place" and "I-place" both are a place; the letters are those of the measures of entities.
-  const kinds = classes.map((tag) => (/^[BIMELSU]-./.test(tag) ? tag.slice(2) : tag));
-  const known = [...new Set(kinds.filter((kind) => kind !== NONE))];
+  const known = [...new Set(classes.map((tag) => split(tag).kind))].filter((kind) => kind !== NONE);
+  const tagsOf = tagger(classes);
+  const seen = (values, row) => {
+    const from = row * classes.length;
+    const scores = row < rows ? [...values.subarray(from, from + classes.length)] : [];
+    return scores.some((score) => score > 0) ? scores : null;
+  };
   return (served, { words }) => {
     list([]);
     const place = part("words");
     place.hidden = false;
     place.replaceChildren();
+    const tags = tagsOf(words.map((_, row) => seen(served[name], row)));
     let count = 0;
     words.forEach((word, row) => {
-      const from = row * classes.length;
-      const scores = row < rows ? served[name].subarray(from, from + classes.length) : [0];
-      const most = Math.max(...scores);
-      const tag = most > 0 ? scores.indexOf(most) : -1;
+      const tag = tags[row];
       const element = document.createElement("span");
       element.textContent = word;
-      element.className = tag < 0 ? "unread" : "word";
-      element.dataset.tag = tag < 0 ? "" : classes[tag];
-      if (tag >= 0 && classes[tag] !== NONE) {
+      element.className = tag ? "word" : "unread";
+      element.dataset.tag = tag;
+      if (tag && tag !== NONE) {
         count++;
-        const { code, ink } = colour(known.indexOf(kinds[tag]));
+        const { code, ink } = colour(known.indexOf(split(tag).kind));
         element.style.setProperty("--colour", code);
         element.style.setProperty("--ink", ink);
         element.classList.add("tagged");
         const label = document.createElement("small");
-        label.textContent = classes[tag];
+        label.textContent = tag;
         element.append(label);
       }
       place.append(element, " ");
