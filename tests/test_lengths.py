@@ -212,6 +212,31 @@ def test_a_fit_gives_the_losses_of_a_padded_one_with_and_without_the_cache(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("source", [None, TaggedSentences()], ids=["texts", "words"])
+def test_a_fit_of_all_blocks_cuts_its_texts_once_and_gives_the_same(source, tmp_path, monkeypatch):
+    folder = written(tmp_path / "data", source)
+    task = Tagging() if source else TASK
+    backbone = ToyText(input="words" if source else "text", dropout=0.2)
+    data = Data(folder, backbone, task, batch_size=8)
+    recipe = FineTune((Phase(epochs=3, unfreeze="all", learning_rate=1e-2),))
+    expected = recipe.replace(cache="none").fit(make(data), data, tmp_path / "anew")
+    asked: list[str] = []
+    pairs = Data.pairs
+
+    def noted(self: Data, split: str, *rest: Any) -> Any:
+        asked.append(split)
+        return pairs(self, split, *rest)
+
+    monkeypatch.setattr(Data, "pairs", noted)
+    shared = Cache(tmp_path / "cache")
+    assert recipe.fit(make(data), data, tmp_path / "once", shared=shared) == expected
+    assert asked.count("train") < 3  # The second is asked for its shapes alone.
+    asked.clear()
+    assert recipe.fit(make(data), data, tmp_path / "again", shared=shared) == expected
+    assert asked.count("train") < 2
+
+
+@pytest.mark.slow
 def test_a_killed_fit_ends_like_an_unbroken_one(data, tmp_path):
     class Killed(Exception):
         pass
