@@ -44,23 +44,25 @@ def likely(logs: Any, is_word: Any, scheme: Scheme) -> Any:
     classes = len(scheme.letters)
     # One more, the last: no word.
     goes_on = tf.constant([*scheme.goes_on, False])
-    firsts, inners = tf.unstack(tf.constant([*scheme.before, (classes, classes)]), axis=1)
+    before = tf.constant([*scheme.before, (classes, classes)])
     unrest = tf.constant([0.0 if rests else NEVER for rests in (*scheme.rests, True)])
     logs = tf.where(is_word[..., None], tf.cast(logs, tf.float32), NEVER)
     logs = tf.concat([logs, tf.where(is_word, NEVER, 0.0)[..., None]], axis=-1)
 
-    def step(before: Any, logs: Any) -> Any:
-        scores, _ = before
-        free = tf.argmax(scores + unrest, axis=-1, output_type=tf.int32)
-        first, inner = (tf.gather(scores, each, axis=1) for each in (firsts, inners))
-        back = tf.where(goes_on, tf.where(first >= inner, firsts, inners), free[:, None])
-        return tf.gather(scores, back, batch_dims=1) + logs, back
+    def step(scores: Any, logs: Any) -> Any:
+        free = tf.reduce_max(scores + unrest, axis=-1, keepdims=True)
+        within = tf.reduce_max(tf.gather(scores, before, axis=1), axis=-1)
+        return tf.where(goes_on, within, free) + logs
 
-    start = tf.one_hot(tf.fill([tf.shape(logs)[0]], classes), classes + 1, 0.0, NEVER)
-    nothing = tf.zeros_like(start, tf.int32)
-    scores, backs = tf.scan(step, tf.transpose(logs, [1, 0, 2]), (start, nothing))
+    # The words one by one; all that can be done of many at once is outside of the loop.
+    start = tf.one_hot(tf.fill([tf.shape(logs)[0]], classes), classes + 1, 0.0, NEVER)[None]
+    scores = tf.concat([start, tf.scan(step, tf.transpose(logs, [1, 0, 2]), start[0])], axis=0)
+    free = tf.argmax(scores + unrest, axis=-1, output_type=tf.int32)
+    first, inner = tf.unstack(tf.gather(scores[:-1], before, axis=2), axis=-1)
+    within = tf.where(first >= inner, before[:, 0], before[:, 1])
+    backs = tf.where(goes_on, within, free[:-1, :, None])
     # Behind a sentence no entity goes on.
-    last = tf.argmax(tf.concat([start[None], scores], 0)[-1] + unrest, -1, output_type=tf.int32)
+    last = free[-1]
     tags = tf.scan(lambda tag, back: tf.gather(back, tag, batch_dims=1), backs, last, reverse=True)
     tags = tf.transpose(tf.concat([tags, last[None]], axis=0)[1:])
     return tf.where(is_word, tags, -1)

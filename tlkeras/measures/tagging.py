@@ -69,9 +69,11 @@ def tags_of(probabilities: np.ndarray, scheme: Scheme) -> np.ndarray:
     scores[:, classes] = 0
     backs = np.empty([words, count, classes + 1], int)
     for word in range(words):
-        within = np.where(scores[:, firsts] >= scores[:, inners], firsts, inners)
-        backs[word] = np.where(goes_on, within, (scores + unrest).argmax(axis=1)[:, None])
-        scores = np.take_along_axis(scores, backs[word], axis=1) + logs[:, word]
+        free, first, inner = scores + unrest, scores[:, firsts], scores[:, inners]
+        within = np.where(first >= inner, firsts, inners)
+        backs[word] = np.where(goes_on, within, free.argmax(axis=1)[:, None])
+        scores = np.where(goes_on, np.maximum(first, inner), free.max(axis=1)[:, None])
+        scores += logs[:, word]
     tag, tags = (scores + unrest).argmax(axis=1), np.empty([words, count], int)
     for word in reversed(range(words)):
         tags[word] = tag
