@@ -208,6 +208,26 @@ def test_the_product_examples_and_a_table_are_judged_like_a_folder(version, exam
     assert counts == [90, 90, 3 * PER_CLASS]
 
 
+def test_each_column_of_the_product_examples_has_one_number_of_an_example(version, tmp_path):
+    data = tmp_path / "data"
+    for path in sorted(draw(data, 20, seed=7).rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    ingest.write_examples(Folder(data), Split(validation=20, test=20), tmp_path / "examples")
+    written = {}
+    for name in ("data", "examples"):
+        judged(version, tmp_path / name, tmp_path / "out" / name)
+        (dataset,) = statistics.read(tmp_path / "out" / name).datasets
+        written[name] = {each.name: each for each in dataset.features}
+        for each in dataset.features:
+            common = getattr(each, each.WhichOneof("stats")).common_stats
+            assert (each.name, common.num_non_missing) == (each.name, dataset.num_examples)
+    of_folder, of_examples = written["data"], written["examples"]
+    assert of_folder.keys() == of_examples.keys()
+    read = [name for name in of_folder if name.startswith("image.")]
+    assert [of_folder[name] for name in read] == [of_examples[name] for name in read]
+
+
 def test_bulk_inferrer_compares_what_it_saw_with_the_reference(version, tmp_path, capsys):
     data = draw(tmp_path / "new", 30, seed=7)
     changed(data, larger)
