@@ -16,6 +16,7 @@ from chromium import opened
 from conftest import COLOURS, Tiny, draw
 from google.protobuf import text_format
 from PIL import Image
+from toy_text import ToyText
 
 from pipeline import bulk_inferrer, validate
 from pipeline.step import NotBlessed
@@ -53,7 +54,7 @@ def version(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("version") / "colours" / "1"
     out.mkdir(parents=True)
     model = TransferModel(Tiny(), Classification(), tuple(sorted(COLOURS)), seed=1)
-    SavedModel().write(model, None, out)
+    export(model, out)
     statistics_gen.statistics.run(out, examples=examples)
     schema_gen.schema.run(out, statistics=out)
     data = Data(examples, Tiny(), Classification(), batch_size=16)
@@ -64,11 +65,17 @@ def version(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         reference.add(served, features, first)
         first += len(features)
     reference.sample().write(out)
+    return out
+
+
+def export(model: TransferModel, out: Path) -> None:
+    """Writes a model's SavedModel, and what tells of it."""
+    SavedModel().write(model, None, out)
     (out / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes))
-    fields = {"backbone": {"value": Tiny().full()}, "task": {"value": Classification().full()}}
+    specs = {"backbone": model.backbone, "task": model.task}
+    fields = {name: {"value": each.full()} for name, each in specs.items()}
     lineage = [{"step": "model", "asked": {"fields": fields}}]
     (out / "manifest.json").write_text(json.dumps({"lineage": lineage}))
-    return out
 
 
 def judged(version: Path, data: Path | str, out: Path) -> dict[str, dict[str, Any]]:
@@ -385,6 +392,22 @@ def test_folders_that_are_not_there_are_told(version, tmp_path):
     (tmp_path / "flat").mkdir()
     with pytest.raises(ValueError, match=r"There are no files in .*flat"):
         validate.main(Validation(model=version, data=str(tmp_path / "flat"), out=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", "text,label\n"), ("a.jsonl", "")])
+def test_a_table_without_rows_has_no_predictions_and_nothing_to_judge(name, content, tmp_path):
+    version, table = described(tmp_path / "1", train=(9, {}, {"label": {"a": 9}})), tmp_path / name
+    export(TransferModel(ToyText(), Classification(), ("a", "b"), seed=1), version)
+    table.write_text(content)
+    (tmp_path / "out").mkdir()
+    settings: dict[str, Any] = {"exporter": SavedModel(), "batch_size": 32}
+    bulk_inferrer.predictions.run(tmp_path / "out", exports=version, data=table, **settings)
+    assert (tmp_path / "out" / bulk_inferrer.FILE).read_bytes() == b""
+    found = json.loads((tmp_path / "out" / bulk_inferrer.DRIFT).read_text())
+    assert [each["is_wrong"] for each in found] == [False]
+    with pytest.raises(ValueError, match=rf"--data={table} has no examples; name data"):
+        validate.main(Validation(model=version, data=str(table), out=tmp_path / "judged"))
+    assert not [*(tmp_path / "judged").glob("*")]
 
 
 @pytest.mark.slow
