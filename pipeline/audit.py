@@ -83,19 +83,25 @@ def _changed(root: Path, entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def _fault(path: Path, made: Mapping[str, Any]) -> str:
     """Returns what is wrong with a product, or an empty text."""
+    if _manifest(product.partial(path)) == made["manifest"]:
+        return "was not finished because its run was killed: the next run makes it"
     if not (path / product.MANIFEST).exists():
-        if (product.partial(path) / product.MANIFEST).exists():
-            return "was not finished because its run was killed: the next run makes it"
         return "is missing, and no forget removed it"
-    try:
-        manifest = product.manifest(path)
-    except ValueError:
+    if not (own := _manifest(path)):
         return f"has a damaged {product.MANIFEST}"
-    if product.digest(manifest) != made["manifest"]:
+    if own != made["manifest"]:
         return f"has another {product.MANIFEST}"
     if changed := product.differing(path):
         return f"was changed: {spec.listed(changed)}"
     return ""
+
+
+def _manifest(path: Path) -> str:
+    """Returns the digest of the manifest in a folder; empty if there is none, or it is damaged."""
+    try:
+        return product.digest(product.manifest(path))
+    except ValueError:
+        return ""
 
 
 def _without_line(root: Path, entries: Sequence[Mapping[str, Any]]) -> list[Path]:

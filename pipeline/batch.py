@@ -141,18 +141,25 @@ class Recorded(Batch):
         order = np.arange(start, min(stop, about.counts[split]))
         rows = reading.dataset(self.folder, split, order, backbone.reads)
         kept = Records(self.folder, split).between(start, stop)
+        is_told = self._has_traits()
         for number, example, record in zip(order, rows, kept, strict=True):
             identity, values = records.values(record, about.features)
-            seen = samples.of_values(values, about.features, about.classes)
+            # What was seen of the values as the source gave them is told by `complete`.
+            told = ({}, {}) if is_told else samples.of_values(values, about.features, about.classes)
             prepared = _prepared(backbone, example)
             own = {key: values[key] for key in backbone.reads}
-            yield Example(identity, f"{split}/{number:06d}", *prepared, seen, values=own)
+            yield Example(identity, f"{split}/{number:06d}", *prepared, told, values=own)
 
     def complete(self, gathering):
-        if (self.folder / traits.FILE).exists():
+        if self._has_traits():
             for row in traits.read(self.folder):
                 each = itertools.starmap(samples.of_traits, row.traits.items())
-                gathering.complete(row.identity, samples.merged(*each))
+                seen = samples.merged((row.numbers, row.words), *each)
+                gathering.complete(row.identity, seen)
+
+    def _has_traits(self) -> bool:
+        """Returns whether the examples tell what was seen of them; those of old versions do not."""
+        return (self.folder / traits.FILE).exists()
 
 
 def of_folder(folder: Path, backbone: Backbone) -> Batch:

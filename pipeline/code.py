@@ -1,7 +1,8 @@
 """The digest of a step's code, from syntax trees: comments and docstrings do not count.
 
-It reads the files of modules without importing them, so it needs no TensorFlow. A process runs the
-code that it has imported, so a module has one digest in a process: it refuses one that has changed.
+It is the same in every version of Python. It reads the files of modules without importing them, so
+it needs no TensorFlow. A process runs the code that it has imported, so a module has one digest in
+a process: it refuses one that has changed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tlkeras.frameworks import uncollected
 
@@ -25,6 +27,9 @@ SHOWING = ("tlkeras.terminal",)
 
 # The name of a file among the texts of a module, in the text of its syntax tree.
 _NAME = re.compile(r"value='([\w-]+\.\w+)'")
+
+# What is no part of a formatted text.
+_EMPTY = "Constant(value='')"
 
 # The digest of each file when this process first looked at it.
 _seen: dict[Path, str] = {}
@@ -119,9 +124,27 @@ def _parsed(source: bytes, file: str) -> tuple[str, list[tuple[int, str, str | N
     with uncollected():
         tree = ast.parse(source, file)
         imports = [*_imports(_bare(tree))]
-        dump = ast.dump(tree)
-    named = [name for name in _NAME.findall(dump) if not name.endswith(".py")]
-    return hashlib.sha256(dump.encode()).hexdigest(), imports, named
+        text = _text(tree)
+    named = [name for name in _NAME.findall(text) if not name.endswith(".py")]
+    return hashlib.sha256(text.encode()).hexdigest(), imports, named
+
+
+def _text(node: Any) -> str:
+    """Returns the text of a syntax tree, or of a field of it, the same in every version of Python.
+
+    `ast.dump` writes empty fields, also those that are new, in some versions alone.
+    """
+    match node:
+        case ast.JoinedStr(values=parts):  # Python 3.12.1 adds empty ones.
+            return f"JoinedStr({', '.join(text for text in map(_text, parts) if text != _EMPTY)})"
+        case ast.AST():
+            held = {name: each for name, each in ast.iter_fields(node) if each not in (None, [])}
+            fields = (f"{name}={_text(each)}" for name, each in held.items())
+            return f"{type(node).__name__}({', '.join(fields)})"
+        case [*nodes]:
+            return f"[{', '.join(map(_text, nodes))}]"
+        case _:
+            return ascii(node)
 
 
 def _imports(statements: Iterable[ast.stmt]) -> Iterator[tuple[int, str, str | None]]:

@@ -5,6 +5,7 @@ It is not a step of the pipeline.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, NoReturn
 from pipeline import flags, trace
 from pipeline.trace import Root, SavedModels, Sight, Trace, Wanted
 from tlkeras import spec, terminal
+from tlkeras.kinds.text import Text
 from tlkeras.source import digest
 from tlkeras.spec import Spec
 
@@ -70,10 +72,18 @@ def _wanted(settings: Lineage) -> tuple[Wanted, str]:
         identity = trace.digest_of(settings.id)
         return lambda row: row.identity == identity, f"the id {settings.id!r}"
     try:
-        content = digest(settings.file)
+        contents = _contents(settings.file)
     except ValueError as error:
         raise ValueError(f"--file={error}") from None
-    return lambda row: row.content == content, f"the content of {settings.file}"
+    return lambda row: row.content in contents, f"the content of {settings.file}"
+
+
+def _contents(file: Path) -> set[str]:
+    """Returns the digests of a file that examples may have: of its bytes, and of what it says."""
+    found, text = {digest(file)}, Text()
+    if file.suffix.lower() in text.suffixes:  # It is read without its mark, and with other ends.
+        found.add(hashlib.sha256(text.same(text.read(file))).hexdigest())
+    return found
 
 
 def _unknown(settings: Lineage, found: Trace, named: str) -> str:

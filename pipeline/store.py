@@ -100,7 +100,8 @@ def make(
     """Returns `out`, the product of a step in a folder of the caller's choice; runs it if needed.
 
     A place that is not among the fields is in the step's scratch folder. The log is that of the
-    store that `out` or an input lies in, or else it begins beside `out`.
+    store of a product among the inputs, or else of the store that `out` or an input lies in, or
+    else it begins beside `out`.
 
     Raises:
         ValueError: The folder holds something else, or is a mount point.
@@ -109,7 +110,9 @@ def make(
         raise ValueError(
             f"{out} is a mount point, which no rename can replace; name a folder in it."
         )
-    root = log.above(out, *inputs.values()) or out.absolute().parent
+    # The log above `out` may be of other work, and who forgets an example asks its own store.
+    made = (path for path in inputs.values() if (path / product.MANIFEST).exists())
+    root = log.above(*made, out, *inputs.values()) or out.absolute().parent
     return _product(step, out, _key_content(step, fields, inputs), fields, inputs, say, root)
 
 

@@ -73,6 +73,8 @@ def main(config: Validation) -> int:
         seen = bulk_inferrer.predicted(predicting, new, work, Runner())
         if not seen.gathering.count:
             count = len(seen.problems)
+            if not count:
+                raise ValueError(f"--data={config.data} has no examples; name data that have some.")
             raise ValueError(
                 f"None of the {count:,} examples of --data={config.data} can be read: "
                 f"{spec.listed(seen.problems, separator='; ')}."

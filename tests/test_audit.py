@@ -1,5 +1,6 @@
 """The log is a chain: whatever is changed, missing or out of order in it is found."""
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,18 +182,43 @@ def test_after_a_kill_in_the_middle_of_a_line_the_next_run_goes_on(root, capsys)
     assert len(log.read(root).entries) == 6 and path.read_bytes().startswith(whole)
 
 
-def test_a_run_killed_between_its_line_and_its_product_makes_it_again(root, monkeypatch, capsys):
+@contextlib.contextmanager
+def killed_before_its_product() -> Iterator[None]:
+    """A step in it is killed between its line and its product."""
+
     def killed(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched:
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(product, "_replace", killed)
         patched.setattr(product, "_wipe", lambda _: None)
-        with pytest.raises(KeyboardInterrupt):
-            run(root, 5)
+        yield
+
+
+def test_a_run_killed_between_its_line_and_its_product_makes_it_again(root, capsys):
+    with killed_before_its_product():
+        run(root, 5)
     path = root / log.read(root).entries[-1]["made"]["path"]
     assert said(root, capsys, 1)[0].startswith(f"{path} was not finished because its run was kil")
     run(root, 5)
+    assert len(said(root, capsys, 0)) == 1
+
+
+def test_a_product_that_is_made_anew_and_killed_before_its_end_is_not_accused(root, capsys):
+    @Step(always=True)
+    def note(out: Path, *, examples: Path) -> None:
+        (out / "note").write_text("")
+
+    path, (first, *_) = root / "note", log.read(root).entries
+    inputs = {"examples": root / first["made"]["path"]}
+    store.make(note, path, {}, inputs, lambda _: None)
+    assert len(said(root, capsys, 0)) == 1
+    changed = product.manifest(path) | {"seconds": -1}  # Two manifests of one second may be equal.
+    (path / product.MANIFEST).write_text(json.dumps(changed))
+    with killed_before_its_product():
+        store.make(note, path, {}, inputs, lambda _: None)
+    assert said(root, capsys, 1)[0].startswith(f"{path} was not finished because its run was kil")
+    store.make(note, path, {}, inputs, lambda _: None)
     assert len(said(root, capsys, 0)) == 1
 
 

@@ -28,6 +28,8 @@ FILES = {
     "lib/page.py": "STYLE, OTHER = 'page.css', 'none.css'\n",
     "lib/page.css": "a {}\n",
     "lib/words.py": "# 'page.css'\nX = 'See page.css.'\n",
+    "lib/every.py": "class One:\n    X: int\n\n    @property\n    def go(self, *, a=None, **b):\n"
+    "        lambda: (yield)\n        return {**b, None: [''], 'é': f'{a!r:<{b}}'}, -1.5, b''\n",
     "lib/guest.py": "import alien\nraise RuntimeError('never run')\n",
 }
 
@@ -120,6 +122,11 @@ def test_code_that_changes_in_a_process_is_refused_and_its_comments_may_change(l
 def test_the_digest_is_one_of_a_set_of_modules(lib):
     assert digest("lib.step", "lib.lazy") == digest("lib.lazy", "lib.step", "lib.step")
     assert digest("lib.step") != digest("lib.lazy") != digest("lib.step", "lib.lazy")
+
+
+def test_the_digest_of_a_source_is_the_same_in_every_version_of_python(lib):
+    expected = "5a000a71b2d73eebfe8a3fc60b2fbc411f0221c8acca69722b6f1d5f3085c052"
+    assert digest("lib.every") == expected
 
 
 def test_modules_that_import_each_other_have_digests(lib):

@@ -12,6 +12,7 @@ from conftest import Tiny, draw
 from PIL import Image
 
 from pipeline.steps import example_gen, example_validator, schema_gen, statistics_gen, trainer
+from pipeline.store import Store
 from tlkeras import hardware
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
@@ -29,6 +30,15 @@ from tlkeras.tasks.tagging import Tagging
 from tlkeras.training import features, schedule
 
 SPLIT = Split(validation=20, test=20)
+OPTIONS = {
+    "backbone": Tiny(),
+    "task": Classification(),
+    "batch_size": 8,
+    "seed": 0,
+    "precision": "float32",
+    "recipe": FineTune(),
+    "feature_cache_gb": 1.0,
+}
 
 
 def examined(place, source, task, split=SPLIT, **others):
@@ -46,18 +56,9 @@ def examined(place, source, task, split=SPLIT, **others):
     )
     statistics_gen.statistics.run(products["statistics"], examples=products["examples"])
     schema_gen.schema.run(products["schema"], statistics=products["statistics"])
-    options = {
-        "backbone": Tiny(),
-        "task": task,
-        "batch_size": 8,
-        "seed": 0,
-        "precision": "float32",
-        "recipe": FineTune(),
-        "feature_cache_gb": 1.0,
-        "features": place / "features",
-    }
+    options = {**OPTIONS, "task": task, "features": place / "features", **others}
     given = {name: products[name] for name in names[:3]}
-    example_validator.anomalies.run(products["anomalies"], **given, **{**options, **others})
+    example_validator.anomalies.run(products["anomalies"], **given, **options)
     return products
 
 
@@ -202,6 +203,16 @@ def test_a_cache_without_room_is_told_and_stops_nothing(pictures, tmp_path, caps
     told = "Labels and outliers are not examined: the cache has no room for the features of train."
     assert told in capsys.readouterr().out
     assert told in (made["anomalies"] / example_validator.PAGE).read_text()
+
+
+def test_a_cache_with_room_has_examined_what_one_without_room_left_out(dirty, tmp_path):
+    inputs = {name: dirty[name] for name in ("examples", "statistics", "schema")}
+    found, store = [], Store(tmp_path / "runs")
+    for room in (0.0, 1.0):
+        fields = {**OPTIONS, "feature_cache_gb": room}
+        made = store.make(example_validator.anomalies, fields, inputs)
+        found.append(ids(defects({"anomalies": made}), "suspected label"))
+    assert not found[0] and found[1] == ids(defects(dirty), "suspected label")
 
 
 def test_three_examples_are_enough_for_the_step(tmp_path, capsys):

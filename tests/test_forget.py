@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 from conftest import draw
-from withdrawal import cache_name, config, model, rows, run
+from withdrawal import cache_name, config, held, model, rows, run
 
-from pipeline import audit, bulk_inferrer, forget, log, product, trace, validate, version
+from pipeline import audit, bulk_inferrer, forget, log, product, store, trace, validate, version
 from pipeline.forget import Forget
+from pipeline.step import Step
 from pipeline.steps import resolver
 from tlkeras import files
 from tlkeras.data import records
@@ -295,6 +296,22 @@ def test_the_same_list_again_changes_nothing(place, gone, capsys):
     assert forget.main(settings(place, [*gone])) == 0
     assert everything(place) == before
     assert "2 ids were forgotten before" in capsys.readouterr().out
+
+
+def test_a_product_beside_the_log_of_other_work_is_forgotten_by_the_store_of_its_input(
+    place, made, gone
+):
+    @Step
+    def explanations(out: Path, *, data: Path) -> None:
+        (out / "pictures").write_bytes(held(data, "train", "test"))
+
+    log.append(place)
+    examples = place / made[1]["examples"].relative_to(made[0])
+    store.make(explanations, place / "explained", {}, {"data": examples})
+    assert log.read(place / "runs").entries[-1]["made"]["path"] == "../explained"
+    forget.main(settings(place, [*gone]))
+    assert not (place / "explained").exists()
+    assert_gone(place, gone)
 
 
 def test_a_store_without_a_log_gets_its_certificate_all_the_same(place, gone, capsys):

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from withdrawal import config, rows, run
+from withdrawal import SPLIT, config, rows, run
 
 from pipeline import forget, lineage, store, trace
 from pipeline.forget import Forget
 from pipeline.lineage import Lineage
 from pipeline.step import Step
 from pipeline.steps import evaluator
+from tlkeras.data import ingest
 from tlkeras.data.id_list import IdList
+from tlkeras.sources.folder import Folder
 
 MADE = ("card", "evaluation", "examples", "exports", "infra_blessing", "model", "pushed")
 
@@ -116,6 +118,24 @@ def test_explanations_are_found_by_their_ids(made, tmp_path, capsys):
     store.make(explanations, place / "runs" / "explained", {}, {"data": tmp_path / "new"})
     (row,) = seen(place, capsys, id="of/a/file.png")
     assert row == ["explanations", "predicted", "predicted", "runs/explained"]
+
+
+def test_a_text_is_found_by_a_copy_of_its_file_with_any_mark_and_line_breaks(tmp_path, capsys):
+    @Step
+    def examples(out: Path, *, data: Path) -> None:
+        ingest.write_examples(Folder(data), SPLIT, out)
+
+    for number in range(9):
+        file = tmp_path / "data" / "ab"[number % 2] / f"{number}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(f"\ufeffnumber {number},\r\nsaid he\r\n".encode())
+    store.make(examples, tmp_path / "runs" / "examples" / "1", {}, {"data": tmp_path / "data"})
+    shutil.copy(tmp_path / "data" / "a" / "4.txt", tmp_path / "copy.TXT")
+    (row,) = seen(tmp_path, capsys, file=tmp_path / "copy.TXT")
+    assert row[0] == "examples"
+    (tmp_path / "copy.TXT").write_text("number 40,\nsaid he\n")
+    with pytest.raises(ValueError, match="has the content of"):
+        seen(tmp_path, capsys, file=tmp_path / "copy.TXT")
 
 
 def test_examples_of_another_store_are_known_and_products_elsewhere_are_told_alone(made, tmp_path):

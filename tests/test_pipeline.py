@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,21 @@ def test_the_command_in_the_card_makes_the_same_again(pushed, pictures):
     expected = read(command(pictures, place, RECIPE, "--baseline=none")[2:])
     found = read(shlex.split(line))
     assert found.replace(root=expected.root, saved_models=expected.saved_models) == expected
+
+
+def test_the_command_in_the_card_reads_the_data_where_they_lie_now(pushed, pictures, tmp_path):
+    place, moved = tmp_path / "place", tmp_path / "moved"
+    shutil.copytree(pushed[0], place, symlinks=True)
+    shutil.copytree(pictures, moved)
+    said = "--data_details=data_details(purpose='To tell colours')"
+    ended = run(command(moved, place, RECIPE, said, "--to=card"))
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"^model +reused", ended.stdout, re.MULTILINE)
+    sheets = (place / "runs" / "card").glob("*/datasheet.md")
+    (sheet,) = [path for path in sheets if "To tell colours" in path.read_text()]
+    card = sheet.with_name("card.md").read_text()
+    (line,) = re.findall(r"^tlkeras .*$", card, re.MULTILINE)
+    assert f"--source=folder(path='{moved}'" in line
 
 
 def test_a_version_is_a_folder_that_tensorflow_serving_loads(pushed):

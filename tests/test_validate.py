@@ -16,6 +16,7 @@ from chromium import opened
 from conftest import COLOURS, Tiny, draw
 from google.protobuf import text_format
 from PIL import Image
+from toy_text import ToyText
 
 from pipeline import bulk_inferrer, validate
 from pipeline.step import NotBlessed
@@ -53,7 +54,7 @@ def version(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("version") / "colours" / "1"
     out.mkdir(parents=True)
     model = TransferModel(Tiny(), Classification(), tuple(sorted(COLOURS)), seed=1)
-    SavedModel().write(model, None, out)
+    export(model, out)
     statistics_gen.statistics.run(out, examples=examples)
     schema_gen.schema.run(out, statistics=out)
     data = Data(examples, Tiny(), Classification(), batch_size=16)
@@ -64,11 +65,17 @@ def version(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         reference.add(served, features, first)
         first += len(features)
     reference.sample().write(out)
+    return out
+
+
+def export(model: TransferModel, out: Path) -> None:
+    """Writes a model's SavedModel, and what tells of it."""
+    SavedModel().write(model, None, out)
     (out / "labels.txt").write_text("".join(f"{name}\n" for name in model.classes))
-    fields = {"backbone": {"value": Tiny().full()}, "task": {"value": Classification().full()}}
+    specs = {"backbone": model.backbone, "task": model.task}
+    fields = {name: {"value": each.full()} for name, each in specs.items()}
     lineage = [{"step": "model", "asked": {"fields": fields}}]
     (out / "manifest.json").write_text(json.dumps({"lineage": lineage}))
-    return out
 
 
 def judged(version: Path, data: Path | str, out: Path) -> dict[str, dict[str, Any]]:
@@ -206,6 +213,26 @@ def test_the_product_examples_and_a_table_are_judged_like_a_folder(version, exam
     files = ("table", "long", "examples")
     counts = [statistics.read(tmp_path / name).datasets[0].num_examples for name in files]
     assert counts == [90, 90, 3 * PER_CLASS]
+
+
+def test_each_column_of_the_product_examples_has_one_number_of_an_example(version, tmp_path):
+    data = tmp_path / "data"
+    for path in sorted(draw(data, 20, seed=7).rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    ingest.write_examples(Folder(data), Split(validation=20, test=20), tmp_path / "examples")
+    written = {}
+    for name in ("data", "examples"):
+        judged(version, tmp_path / name, tmp_path / "out" / name)
+        (dataset,) = statistics.read(tmp_path / "out" / name).datasets
+        written[name] = {each.name: each for each in dataset.features}
+        for each in dataset.features:
+            common = getattr(each, each.WhichOneof("stats")).common_stats
+            assert (each.name, common.num_non_missing) == (each.name, dataset.num_examples)
+    of_folder, of_examples = written["data"], written["examples"]
+    assert of_folder.keys() == of_examples.keys()
+    read = [name for name in of_folder if name.startswith("image.")]
+    assert [of_folder[name] for name in read] == [of_examples[name] for name in read]
 
 
 def test_bulk_inferrer_compares_what_it_saw_with_the_reference(version, tmp_path, capsys):
@@ -365,6 +392,22 @@ def test_folders_that_are_not_there_are_told(version, tmp_path):
     (tmp_path / "flat").mkdir()
     with pytest.raises(ValueError, match=r"There are no files in .*flat"):
         validate.main(Validation(model=version, data=str(tmp_path / "flat"), out=tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.csv", "text,label\n"), ("a.jsonl", "")])
+def test_a_table_without_rows_has_no_predictions_and_nothing_to_judge(name, content, tmp_path):
+    version, table = described(tmp_path / "1", train=(9, {}, {"label": {"a": 9}})), tmp_path / name
+    export(TransferModel(ToyText(), Classification(), ("a", "b"), seed=1), version)
+    table.write_text(content)
+    (tmp_path / "out").mkdir()
+    settings: dict[str, Any] = {"exporter": SavedModel(), "batch_size": 32}
+    bulk_inferrer.predictions.run(tmp_path / "out", exports=version, data=table, **settings)
+    assert (tmp_path / "out" / bulk_inferrer.FILE).read_bytes() == b""
+    found = json.loads((tmp_path / "out" / bulk_inferrer.DRIFT).read_text())
+    assert [each["is_wrong"] for each in found] == [False]
+    with pytest.raises(ValueError, match=rf"--data={table} has no examples; name data"):
+        validate.main(Validation(model=version, data=str(table), out=tmp_path / "judged"))
+    assert not [*(tmp_path / "judged").glob("*")]
 
 
 @pytest.mark.slow

@@ -70,14 +70,15 @@ def anomalies(
     seed: int,
     precision: Precision,
     recipe: Runtime[Recipe],
-    feature_cache_gb: Runtime[float],
+    feature_cache_gb: float,
     features: Place,
 ) -> None:
     """Examines classes, copies, traits, labels and features; nothing that it finds stops the run.
 
     Labels and features are examined where the task gives each example one class. The features go
-    into the cache of the training, with all others that the recipe starts from. ``defects.json``
-    lists every finding. ``statistics.html`` shows them with examples, so no pushed version has it.
+    into the cache of the training, with all others that the recipe starts from; a cache that has no
+    room for them leaves labels and features unexamined. ``defects.json`` lists every finding.
+    ``statistics.html`` shows them with examples, so no pushed version has it.
     """
     info, groups = records.info(examples), duplicates.read(examples)
     found = examined.read(traits.read(examples))

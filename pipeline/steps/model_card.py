@@ -63,7 +63,9 @@ def card(
     info = about.plain()
     exported = files.read_json(infra_blessing / "infra.json")
     lineage = _lineage(anomalies, infra_blessing)
-    options = product.options(lineage) | {"baseline": blessing["baseline"] or "none"}
+    # The same examples may have been read elsewhere before, and what follows was found again.
+    options = product.options([*lineage, product.manifest(examples)])
+    options |= {"baseline": blessing["baseline"] or "none"}
     # Where the baseline lay is of this machine, and what it changes is the blessing alone.
     again = options | {"baseline": "none"}
     command = product.command(again)

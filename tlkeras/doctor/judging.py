@@ -194,7 +194,7 @@ def _one_each(known: Any, examples: int) -> dict[str, int]:
 
 def _unreadable(count: int, problems: Sequence[str]) -> Iterator[Finding]:
     total = count + len(problems)
-    share = len(problems) / total
+    share = len(problems) / max(total, 1)
     found = f"{len(problems):,} of {total:,}"
     named = _listed([*map(terminal.printable, problems)]) or "none"  # Ids may hold any bytes.
     sentence = f"{found} examples cannot be read: {named}."
