@@ -39,6 +39,7 @@ from tlkeras.sources.embedded import Embedded
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.retrieval import Retrieval
 from tlkeras.texts import captions
+from tlkeras.training import layer_decay
 from tlkeras.training.phase import Phase
 
 TOWERS = Towers(Tiny(), Wordy(input="text"))
@@ -374,6 +375,17 @@ def test_a_locked_tower_never_changes(data, tmp_path, locked, moving):
         paths &= {*after}
         changed = {path for path in paths if not np.array_equal(before[path], after[path])}
         assert bool(changed) == (name in moving), name
+
+
+def test_the_last_block_of_each_tower_is_one_step_from_the_head(data):
+    model = TransferModel(data.backbone, data.task, data.classes, seed=0)
+    found = layer_decay.factors(model, 0.5)
+    for tower in ("picture", "text"):
+        own = [layers for name, layers in model.blocks.items() if name.startswith(tower)]
+        weights = [[found[id(v)] for layer in layers for v in layer.variables] for layers in own]
+        for depth, rates in enumerate(reversed(weights), start=1):
+            assert {*rates} <= {0.5**depth}, tower
+        assert weights[-1]
 
 
 @pytest.mark.slow
