@@ -379,6 +379,22 @@ def test_a_locked_tower_never_changes(data, tmp_path, locked, moving):
         assert bool(changed) == (name in moving), name
 
 
+@pytest.mark.parametrize(
+    ("locked", "share", "expected"),
+    [
+        ("picture", 0.1, ["text_block2"]),
+        ("text", 0.1, ["picture_block4"]),
+        ("text", 0.4, ["picture_block3", "picture_block4"]),
+        ("both", 0.1, []),
+        ("none", 0.1, ["text_block2"]),
+    ],
+)
+def test_a_share_is_of_the_blocks_that_are_not_locked(locked, share, expected):
+    model = TransferModel(TOWERS, Retrieval(channels=8), ())
+    recipe = Align(locked=locked)
+    assert recipe._unlocked(model, Phase(unfreeze=share)).unfreeze == tuple(expected)
+
+
 def test_in_training_a_locked_tower_gives_the_rows_of_inference(recorded):
     towers = Towers(Tiny(), ToyText(dropout=0.5))
     data = Data(recorded, towers, Retrieval(channels=8), 16)
