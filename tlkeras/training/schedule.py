@@ -85,6 +85,8 @@ def fit(
     ]
     cached = _cached(model, data, todo, shared or Cache(folder / "features"), cache, beside)
     class_weights = _class_weights(data) if class_weight == "balanced" else None
+    # The factors of group DRO go on from phase to phase.
+    balanced = Balance(cells, group_dro, model.task, model.classes) if cells else None
     logs: list[dict[str, Any]] = []
     first, state = 0, loop.State()
     for number, (phase, start) in enumerate(zip(phases, starts, strict=True)):
@@ -100,7 +102,6 @@ def fit(
             if tap in cached
         }
         is_fast = any(tap.split == "train" for tap in feeds)
-        balanced = Balance(cells, group_dro, model.task, model.classes) if cells else None
         trained = _trained(model, phase, (number, start, cache), adapters, balanced)
         known = _lengths(model, data, start, feeds)
         train = functools.partial(_train, own, phase, start, feeds, known, cells)
