@@ -142,6 +142,12 @@ def test_an_exact_copy_in_a_group_with_a_near_one_is_named_so():
     ]
 
 
+def test_training_knows_what_the_target_has_copies_of():
+    group = Group(["a", "b"], ["target", "target_test"], True, 0.0)
+    assert copies.learnt([group], [], "target_test") == {"b"}
+    assert not copies.learnt([group], [], "test")
+
+
 def test_copies_of_other_classes_are_named():
     labels = {**dict.fromkeys("abcdefg", (0,)), "c": (1,), "g": ()}
     told = [(each.identity, each.reason) for each in copies.mixed(GROUPS, labels, ("x", "y"))]

@@ -30,6 +30,8 @@ def across(groups: Iterable[Group]) -> Iterator[Defect]:
 def learnt(groups: Iterable[Group], notes: Iterable[Defect], split: str) -> set[str]:
     """Returns the ids of a split of which training has copies, or others of their group.
 
+    The split ``target`` is a part of training, though without its labels.
+
     Args:
         groups: The groups of copies.
         notes: What ingest noted of the examples.
@@ -38,7 +40,7 @@ def learnt(groups: Iterable[Group], notes: Iterable[Defect], split: str) -> set[
     copied = {
         identity
         for group in groups
-        if TRAIN in group.splits
+        if {TRAIN, "target"} & {*group.splits}
         for identity, own in zip(group.ids, group.splits, strict=True)
         if own == split
     }
