@@ -138,6 +138,24 @@ def test_group_dro_killed_in_an_epoch_ends_like_an_unbroken_one(data: Data, tmp_
     assert worst == pytest.approx(-min(scores)[0])
 
 
+def test_the_factors_of_group_dro_go_on_in_the_next_phase(data: Data, tmp_path: Path):
+    found: list[list[float]] = []
+
+    class Noting(keras.callbacks.Callback):
+        def note(self, logs: Any = None) -> None:
+            trained: Any = self.model
+            (factors,) = trained.factors
+            found.append(np.asarray(factors).tolist())
+
+        on_train_begin = on_train_end = note
+
+    phases = (Phase(epochs=1, learning_rate=0.01), Phase(epochs=1, unfreeze="block4"))
+    FineTune(phases, group_dro=0.3).fit(make(), data, tmp_path, callbacks=[Noting()])
+    begin, end, next_begin, _ = found
+    assert begin == [1.0] * 6 != end
+    assert next_begin == end
+
+
 def test_the_worst_cell_is_the_least_of_those_with_examples():
     cells = Cells(("a", "b", "c"), {"train": np.array([0, 1, 2], np.int32)})
     (metric,) = Balance(cells, 0.0, TASK, ()).metrics()

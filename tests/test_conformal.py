@@ -134,7 +134,24 @@ def test_sets_that_hold_too_few_labels_are_a_remark():
     tally = SetTally(Sets(LAC(), 0.0, 40), Classification(), ("a", "b"))
     tally.add(np.eye(2)[[0] * 30], {"probabilities": np.full((30, 2), 0.5)}, 0)
     (remark,) = tally.joined(Measures("accuracy", 30, {"accuracy": Scalar(0.5)})).remarks
-    assert "hold the label of 0.0% of the examples, fewer than the 90.0% asked for" in remark
+    assert "hold the label of 0.0% of the examples, fewer than the 90.0% asked for: " in remark
+    of_groups = SetTally(Sets(LAC(), 0.0, 40, groups=9), Classification(), ("a", "b"))
+    of_groups.add(np.eye(2)[[0] * 30], {"probabilities": np.full((30, 2), 0.5)}, 0)
+    (remark,) = of_groups.joined(Measures("accuracy", 30, {"accuracy": Scalar(0.5)})).remarks
+    assert remark.endswith("fewer than the 90.0% asked for.")
+
+
+@pytest.mark.parametrize(("shift", "least", "most"), [(0.0, 0.0, 0.05), (0.2, 0.9, 1.0)])
+def test_the_remark_counts_the_chance_of_both_splits(shift, least, most):
+    random, remarked = np.random.default_rng(0), 0
+    for _ in range(500):
+        sets = conformal.of_scores(LAC(), random.uniform(size=50))
+        right = 1 - np.minimum(random.uniform(size=1000) + shift, 1)
+        probabilities = np.stack([right, 1 - right], axis=1)
+        tally = SetTally(sets, Classification(), ("a", "b"))
+        tally.add(np.eye(2)[[0] * 1000], {"probabilities": probabilities}, 0)
+        remarked += len(tally.joined(Measures("accuracy", 1000, {})).remarks)
+    assert least <= remarked / 500 <= most
 
 
 @pytest.mark.parametrize(

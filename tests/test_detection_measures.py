@@ -215,6 +215,14 @@ def test_that_every_box_is_found_shows_no_more_than_a_share_of_the_pictures():
     assert measured([right]).scalars["ap"].interval is None
 
 
+def test_pictures_without_boxes_make_what_is_known_of_the_others_no_less_sure():
+    box, label = np.array([[2.0, 2.0, 20.0, 20.0]]), np.zeros(1, np.int64)
+    right = Picture(box, label, label, box, np.ones(1), label)
+    none = Picture(box[:0], label[:0], label[:0], box[:0], np.ones(0), label[:0])
+    found = measured([right] * 3 + [none] * 97).scalars
+    assert found["ap"].value == 1 and found["ap"].interval == pytest.approx(interval(3, 3))
+
+
 def test_scalars_are_those_of_the_pictures_in_pixels():
     pictures = drawn(np.random.default_rng(3), 12, objects=4, alarms=2)
     expected = coco_of(pictures, len(CLASSES))

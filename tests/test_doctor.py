@@ -16,7 +16,7 @@ from pipeline.store import Store
 from tlkeras.data import ingest, reading, records
 from tlkeras.data.records import Info
 from tlkeras.data.splits import Split
-from tlkeras.doctor import defects, duplicates, traits
+from tlkeras.doctor import copies, defects, duplicates, traits
 from tlkeras.images import opening
 from tlkeras.kinds.image import Image as ImageKind
 from tlkeras.source import Source
@@ -98,6 +98,24 @@ def test_copies_of_texts_are_found_with_the_labels_of_both(texts: Path):
     assert 0 < near.distance <= 0.2
     labels = {row.identity: row.labels for row in traits.read(texts / "out")}
     assert [labels[each] for each in same.ids] == [[0], [1]]
+
+
+def test_an_exact_copy_is_told_as_no_near_one_where_its_group_has_one(tmp_path: Path):
+    for folder in ("train/x", "train/y", "test/x"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    dirty.scene(2).save(tmp_path / "data" / "train/y/d.png")
+    scene = dirty.scene(1)
+    for name in ("train/x/a.png", "test/x/b.png"):
+        scene.save(tmp_path / "data" / name)
+    scene.save(tmp_path / "data" / "train/x/c.jpg", quality=90)
+    _, said = write(Folder(tmp_path / "data"), tmp_path / "out", most=0.0)
+    (group,) = duplicates.read(tmp_path / "out")
+    assert len(group.ids) == 3 and not group.exact
+    exact, near = (line.partition("\n  ")[2] for line in said if "cop" in line)
+    assert exact == "test/x/b.png (test) = train/x/a.png (train)"
+    assert near == "test/x/b.png (test) ~ train/x/c.jpg (train)"
+    (found,) = copies.across([group])
+    assert found.reason == "is an exact copy of train/x/a.png (train)"
 
 
 @pytest.mark.parametrize("make", [dirty.clean_pictures, dirty.clean_texts])

@@ -126,6 +126,28 @@ def test_copies_in_another_split_are_named_with_their_twin():
     ]
 
 
+def test_an_exact_copy_in_a_group_with_a_near_one_is_named_so():
+    numbers = [1, 0, 1]
+    group = Group(["a", "b", "c"], ["train", "test", "test"], False, 0.02, numbers)
+    told = [(each.identity, each.reason) for each in copies.across([group])]
+    assert told == [
+        ("b", "is a near copy of a (train)"),
+        ("c", "is an exact copy of a (train)"),
+    ]
+    labels: dict[str, tuple[int, ...]] = {"a": (0,), "b": (1,), "c": (1,)}
+    told = [each.reason for each in copies.mixed([group], labels, ("x", "y"))]
+    assert told == [
+        "is labelled 'y', and a near copy of it, a, is 'x'",
+        "is labelled 'y', and an exact copy of it, a, is 'x'",
+    ]
+
+
+def test_training_knows_what_the_target_has_copies_of():
+    group = Group(["a", "b"], ["target", "target_test"], True, 0.0)
+    assert copies.learnt([group], [], "target_test") == {"b"}
+    assert not copies.learnt([group], [], "test")
+
+
 def test_copies_of_other_classes_are_named():
     labels = {**dict.fromkeys("abcdefg", (0,)), "c": (1,), "g": ()}
     told = [(each.identity, each.reason) for each in copies.mixed(GROUPS, labels, ("x", "y"))]

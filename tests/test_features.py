@@ -483,6 +483,23 @@ def test_activations_too_large_for_float16_are_refused(data, tmp_path):
         features.at(model, data, TAPS, Cache(tmp_path), "float16")
 
 
+def test_fresh_activations_too_large_for_float16_stay_as_they_are():
+    model = make()
+    norm = model.body.get_layer("block2_norm")
+    norm.gamma.assign(np.full(norm.gamma.shape, 1e6))
+    prefix, _ = model.split_at("block3")
+    pictures = np.random.default_rng(0).uniform(0, 255, [4, 32, 32, 3]).astype(np.float32)
+    exact = prefix(pictures).numpy()
+    assert np.abs(exact).max() > np.finfo(np.float16).max
+    batch = {
+        features.CACHED: exact[:0],
+        features._PLACES: np.arange(4),
+        features._FRESH: pictures,
+    }
+    found = features.entrance(prefix, batch, "float16")
+    np.testing.assert_allclose(found, exact, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_activations_that_are_no_numbers_are_refused(dtype, value):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import SUMMANDS, Tiny, Wordy, assert_near, weights_of
+from toy_text import Sentences, ToyText
 
 from tlkeras import spec
 from tlkeras.augment import Augment
@@ -18,10 +19,13 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.model.transfer_model import TransferModel, computing_in
 from tlkeras.recipe import Recipe
 from tlkeras.recipes.fine_tune import FineTune, Phase
+from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.detection import Detection
 from tlkeras.tasks.multilabel import Multilabel
 from tlkeras.tasks.regression import Regression
+from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.tasks.tagging import Tagging
 from tlkeras.training import features, layer_decay, loop, schedule
 from tlkeras.training.trainable import trainable
@@ -409,6 +413,47 @@ def test_a_phase_has_to_beat_those_before_it(data, tmp_path, monkeypatch):
 def test_a_wrong_recipe_is_refused_when_written(text, message):
     with pytest.raises(ValueError, match=message):
         spec.parse(text, Recipe)
+
+
+@pytest.mark.parametrize(
+    ("source", "backbone", "task", "change", "message"),
+    [
+        (Sentences(), ToyText(), Classification(), "flip", "No 'image' to augment; this example"),
+        (
+            Embedded(data="shapes", count=24, size=32),
+            Tiny(),
+            Segmentation(),
+            "mix_up",
+            "The targets of mix_up are .*, expected a float row of classes for each example",
+        ),
+        (
+            Embedded(data="shapes", count=24, size=32),
+            Tiny(),
+            Detection(),
+            "cut_mix",
+            "The targets of cut_mix are .*, expected a float row of classes for each example",
+        ),
+    ],
+)
+def test_a_change_that_the_examples_cannot_have_is_refused_before_the_first_phase(
+    source, backbone, task, change, message, tmp_path
+):
+    ingest.write_examples(source, Split(validation=20, test=20), tmp_path / "examples")
+    classes = source.classes()
+    data = Data(tmp_path / "examples", backbone, task, batch_size=8)
+    phases = (Phase(epochs=1), Phase(epochs=1, augment=(spec.parse(change, Augment),)))
+    with pytest.raises(ValueError, match=message):
+        FineTune(phases).fit(TransferModel(backbone, task, classes), data, tmp_path / "fit")
+    assert not (tmp_path / "fit").exists()
+
+
+def test_patience_without_a_validation_split_is_refused_before_the_first_phase(pictures, tmp_path):
+    ingest.write_examples(Folder(pictures), Split(validation=0, test=20), tmp_path / "examples")
+    data = Data(tmp_path / "examples", Tiny(), Classification(), batch_size=8)
+    recipe = FineTune((Phase(epochs=1), Phase(epochs=9, patience=2)))
+    with pytest.raises(ValueError, match=r"phase\.patience is 2, and there is no validation split"):
+        recipe.fit(make(), data, tmp_path / "fit")
+    assert not (tmp_path / "fit").exists()
 
 
 def test_an_unknown_block_is_named_with_the_nearest(data, tmp_path):

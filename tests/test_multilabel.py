@@ -169,6 +169,7 @@ def test_examples_without_any_label_are_measured():
     assert found.scalars["macro_f1"] == Scalar(0.0, is_defined=False)
     assert found.scalars["subset_accuracy"].value == 1
     assert "mean_average_precision" not in found.scalars
+    assert not any("no better" in remark for remark in found.remarks)
 
 
 def test_the_gallery_has_the_surest_wrong_decisions():

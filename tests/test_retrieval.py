@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Tiny, Wordy, weights_of
+from toy_text import ToyText
 
 from pipeline import fresh
 from pipeline.config import Config
@@ -32,6 +33,7 @@ from tlkeras.measures.measures import Gallery, interval
 from tlkeras.measures.retrieval import RetrievalTally, ranks
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
+from tlkeras.recipes.align import Align
 from tlkeras.report.views import Shown, drawn
 from tlkeras.source import Source
 from tlkeras.sources.csv import CSV
@@ -39,6 +41,7 @@ from tlkeras.sources.embedded import Embedded
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.retrieval import Retrieval
 from tlkeras.texts import captions
+from tlkeras.training import layer_decay, schedule
 from tlkeras.training.phase import Phase
 
 TOWERS = Towers(Tiny(), Wordy(input="text"))
@@ -374,6 +377,46 @@ def test_a_locked_tower_never_changes(data, tmp_path, locked, moving):
         paths &= {*after}
         changed = {path for path in paths if not np.array_equal(before[path], after[path])}
         assert bool(changed) == (name in moving), name
+
+
+@pytest.mark.parametrize(
+    ("locked", "share", "expected"),
+    [
+        ("picture", 0.1, ["text_block2"]),
+        ("text", 0.1, ["picture_block4"]),
+        ("text", 0.4, ["picture_block3", "picture_block4"]),
+        ("both", 0.1, []),
+        ("none", 0.1, ["text_block2"]),
+    ],
+)
+def test_a_share_is_of_the_blocks_that_are_not_locked(locked, share, expected):
+    model = TransferModel(TOWERS, Retrieval(channels=8), ())
+    recipe = Align(locked=locked)
+    assert recipe._unlocked(model, Phase(unfreeze=share)).unfreeze == tuple(expected)
+
+
+def test_in_training_a_locked_tower_gives_the_rows_of_inference(recorded):
+    towers = Towers(Tiny(), ToyText(dropout=0.5))
+    data = Data(recorded, towers, Retrieval(channels=8), 16)
+    model = TransferModel(towers, data.task, (), seed=0)
+    phase = Align(locked="text")._unlocked(model, Phase(unfreeze="all"))
+    model.train_only(model.chosen(phase.unfreeze))
+    inputs, _ = next(iter(data.batches("train")))
+    trained = schedule._behind_frozen(model, phase, "picture_stem", "float16")
+    found, expected = trained(inputs, training=True), model.served(inputs)
+    np.testing.assert_allclose(found[:, 8:16], expected["text"], atol=1e-5)
+    assert not np.allclose(found[:, :8], expected["picture"], atol=1e-3)
+
+
+def test_the_last_block_of_each_tower_is_one_step_from_the_head(data):
+    model = TransferModel(data.backbone, data.task, data.classes, seed=0)
+    found = layer_decay.factors(model, 0.5)
+    for tower in ("picture", "text"):
+        own = [layers for name, layers in model.blocks.items() if name.startswith(tower)]
+        weights = [[found[id(v)] for layer in layers for v in layer.variables] for layers in own]
+        for depth, rates in enumerate(reversed(weights), start=1):
+            assert {*rates} <= {0.5**depth}, tower
+        assert weights[-1]
 
 
 @pytest.mark.slow

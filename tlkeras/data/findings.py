@@ -135,8 +135,8 @@ class Findings:
         defects.write(self._out / defects.QUARANTINE, self._broken)
         defects.write(self._out / defects.NOTES, [*self._notes(), *self._torn(), *others])
         groups = [
-            Group(ids, [sides[each] for each in ids], exact, distance)
-            for ids, exact, distance in self._copies.groups()
+            Group(ids, [sides[each] for each in ids], not any(numbers), distance, numbers)
+            for ids, numbers, distance in self._copies.groups()
         ]
         duplicates.write(self._out, groups)
         if exact := [
@@ -210,12 +210,11 @@ def _advice(share: float, most: float, report: Path) -> str:
 
 
 def _apart(group: Group) -> Iterator[str]:
-    """Yields the members of a group of near copies in another split than its first."""
-    if not group.exact:
-        first, side = group.ids[0], group.splits[0]
-        for identity, other in zip(group.ids, group.splits, strict=True):
-            if other != side:
-                yield f"{first} ({side}) ~ {identity} ({other})"
+    """Yields the near copies of the first member of a group in another split than its own."""
+    first, side = group.ids[0], group.splits[0]
+    for place, (identity, other) in enumerate(zip(group.ids, group.splits, strict=True)):
+        if other != side and not group.are_equal(0, place):
+            yield f"{first} ({side}) ~ {identity} ({other})"
 
 
 def _leaking(kind: str, pairs: Sequence[str]) -> str:

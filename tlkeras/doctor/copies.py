@@ -21,14 +21,16 @@ def across(groups: Iterable[Group]) -> Iterator[Defect]:
         if len({*group.splits}) > 1:
             first = group.splits.index(TRAIN) if TRAIN in group.splits else 0
             side = group.splits[first]
-            for identity, split in zip(group.ids, group.splits, strict=True):
+            for place, (identity, split) in enumerate(zip(group.ids, group.splits, strict=True)):
                 if split != side:
-                    reason = f"is {_kind(group)} copy of {group.ids[first]} ({side})"
+                    reason = f"is {_kind(group, first, place)} copy of {group.ids[first]} ({side})"
                     yield Defect(identity, split, ACROSS, reason)
 
 
 def learnt(groups: Iterable[Group], notes: Iterable[Defect], split: str) -> set[str]:
     """Returns the ids of a split of which training has copies, or others of their group.
+
+    The split ``target`` is a part of training, though without its labels.
 
     Args:
         groups: The groups of copies.
@@ -38,7 +40,7 @@ def learnt(groups: Iterable[Group], notes: Iterable[Defect], split: str) -> set[
     copied = {
         identity
         for group in groups
-        if TRAIN in group.splits
+        if {TRAIN, "target"} & {*group.splits}
         for identity, own in zip(group.ids, group.splits, strict=True)
         if own == split
     }
@@ -58,18 +60,18 @@ def mixed(
         classes: The names of the classes.
     """
     for group in groups:
-        pairs = zip(group.ids, group.splits, strict=True)
-        known = [(identity, split) for identity, split in pairs if identity in labels]
-        for identity, split in known:
-            first = known[0][0]
+        known = [place for place, identity in enumerate(group.ids) if identity in labels]
+        for place in known:
+            identity, first = group.ids[place], group.ids[known[0]]
             if {*labels[identity]} != {*labels[first]}:
                 one, other = (_named(labels[each], classes) for each in (identity, first))
-                reason = f"is labelled {one}, and {_kind(group)} copy of it, {first}, is {other}"
-                yield Defect(identity, split, MIXED, reason)
+                kind = _kind(group, known[0], place)
+                reason = f"is labelled {one}, and {kind} copy of it, {first}, is {other}"
+                yield Defect(identity, group.splits[place], MIXED, reason)
 
 
-def _kind(group: Group) -> str:
-    return "an exact" if group.exact else "a near"
+def _kind(group: Group, one: int, other: int) -> str:
+    return "an exact" if group.are_equal(one, other) else "a near"
 
 
 def _named(labels: Sequence[int], classes: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Duplicates: groups of exact and near copies among the examples of a folder.
 
 ``duplicates.json`` has a list of groups, each with the fields of `Group`, named ``ids``,
-``splits``, ``exact`` and ``distance``.
+``splits``, ``exact``, ``distance`` and ``numbers``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,18 @@ class Group:
         exact: Whether all are equal.
         distance: The largest distance of two near copies that connect them, 0 for equal ones: of
             pictures the share of differing bits, of texts of differing values in their sketches.
+        numbers: Of each, a number that those equal to it have, too; without any, see `exact`.
     """
 
     ids: Sequence[str]
     splits: Sequence[str]
     exact: bool
     distance: float
+    numbers: Sequence[int] = ()  # An earlier version wrote none.
+
+    def are_equal(self, one: int, other: int) -> bool:
+        """Returns whether two are equal, by their places in the group."""
+        return self.exact or (bool(self.numbers) and self.numbers[one] == self.numbers[other])
 
 
 class Copies:
@@ -60,8 +66,11 @@ class Copies:
         self._ids.append(identity)
         self._digests += bytes.fromhex(digest)
 
-    def groups(self) -> list[tuple[list[str], bool, float]]:
-        """Returns the ids of every group, whether all are equal, and the largest distance."""
+    def groups(self) -> list[tuple[list[str], list[int], float]]:
+        """Returns of every group the ids, numbers that equal ones share, and the largest distance.
+
+        The numbers are 0 and up.
+        """
         sets, copied = Sets(), set[int]()
         pairs = list(self._pairs())
         for one, other in (*self._equal(), *((one, other) for one, other, _ in pairs)):
@@ -79,7 +88,7 @@ class Copies:
         return [
             (
                 [self._ids[number] for number in each],
-                bool((digests[each] == digests[each[0]]).all()),
+                np.unique(digests[each], axis=0, return_inverse=True)[1].ravel().tolist(),
                 furthest.get(root, 0.0),
             )
             for each, root in found

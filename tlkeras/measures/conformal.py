@@ -233,11 +233,12 @@ class SetTally:
         coverage, size = _measured(self._counts)
         scalars = {"set_coverage": coverage, "set_size": size}
         remarks = []
-        if coverage.interval and coverage.interval[1] < self._sets.conformal.coverage:
+        if self._is_too_low():
+            cause = ": these examples are not as those of the validation split"
             remarks.append(
                 f"The conformal sets hold the label of {coverage.value:.1%} of the examples, fewer "
-                f"than the {self._sets.conformal.coverage:.1%} asked for: these examples are not "
-                "as those of the validation split."
+                f"than the {self._sets.conformal.coverage:.1%} asked for"
+                f"{'' if self._sets.groups else cause}."
             )
         return dataclasses.replace(
             found,
@@ -245,6 +246,18 @@ class SetTally:
             views=[*found.views, self._by_class(), self._by_size()],
             remarks=[*found.remarks, *remarks],
         )
+
+    def _is_too_low(self) -> bool:
+        """Returns whether so few of the sets hold the label in 2.5 % of faultless runs at most.
+
+        Both splits are drawn: the count has a beta-binomial distribution, see `_note`.
+        """
+        from scipy import stats  # No help text has to wait for it.
+
+        tested, held = (int(part.sum()) for part in self._counts)
+        known = self._sets.examples
+        rank = _rank(self._sets.conformal, known)
+        return bool(stats.betabinom.cdf(held, tested, rank, known + 1 - rank) < 0.025)
 
     def _by_class(self) -> Table:
         rows = []

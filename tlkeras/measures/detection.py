@@ -261,15 +261,16 @@ def _intervals(matches: Sequence[Matches]) -> dict[str, Scalar]:
     if not truths.any():
         return dict.fromkeys(_MEANS, Scalar(0.0, is_defined=False))
 
-    def measured(weights: np.ndarray | None) -> list[float]:
+    def measured(weights: np.ndarray | None) -> list[Any]:
         found = [ap.precisions(each, weights) for each in matches]
-        return [ap.mean(found, threshold) or 0.0 for threshold in _MEANS.values()]
+        return [ap.mean(found, threshold) for threshold in _MEANS.values()]
 
     values, count, known = measured(None), len(truths), int(np.count_nonzero(truths))
     if known < 2:
         return dict(zip(_MEANS, map(Scalar, values), strict=True))
     random = np.random.default_rng(0)
     draws = random.multinomial(count, np.full(count, 1 / count), REPLICAS)
+    draws = draws[(draws[:, truths > 0] > 0).any(axis=1)]  # Without a box nothing is measured.
     every = zip(*map(measured, draws), strict=True)
     return {
         name: Scalar(value, drawn(value, each, known))

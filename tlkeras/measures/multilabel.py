@@ -202,7 +202,8 @@ class _Found:
     def remarks(self) -> Iterator[str]:
         """Yields what the counts say against the model, the gravest first."""
         names, support = np.array(self._classes, object), self._support
-        if self.macro_f1.value <= self._naming_all():
+        macro = self.macro_f1
+        if macro.is_defined and macro.value <= self._naming_all():
             yield "The model is no better than one that always names every class."
         if len(untested := names[support == 0]):
             yield (

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Collection
 from typing import Any
 
 from tlkeras.frameworks import keras, tf
 from tlkeras.model.graph import nodes
 
 
-def run(model: keras.Model, inputs: Any, *, training: bool | None = False) -> Any:
+def run(
+    model: keras.Model,
+    inputs: Any,
+    *,
+    training: bool | None = False,
+    frozen: Collection[int] = (),
+) -> Any:
     """Returns the outputs of a model with its batch norms folded into the convolutions before them.
 
     Equal to ``model(inputs, training=training)`` up to rounding. A norm in inference mode scales
@@ -17,7 +24,8 @@ def run(model: keras.Model, inputs: Any, *, training: bool | None = False) -> An
     much larger. Every call reads the variables, and gradients reach them. Trainable norms are not
     folded in training; they run as one operation. Measured by ``benchmarks/parts.py``: MobileNetV2
     takes 0.6 of its time forward on a processor, 0.87 forward and backward. Convolutions with a
-    group for each channel, such as ConvNeXt's, run as the depthwise ones that they are.
+    group for each channel, such as ConvNeXt's, run as the depthwise ones that they are. The
+    layers of the ids `frozen` run in inference mode in any case.
     """
     norms = _foldable(model, bool(training))
     folded = {id(norm) for norm in norms.values()}  # Nodes, because a norm may have two calls.
@@ -36,10 +44,10 @@ def run(model: keras.Model, inputs: Any, *, training: bool | None = False) -> An
         elif training and _is_of_batches(operation):
             outputs = _of_batch(operation, *args)
         elif type(operation) is type(model):  # The head, in the whole of a `TransferModel`.
-            outputs = run(operation, *args, training=training)
+            outputs = run(operation, *args, training=training, frozen=frozen)
         else:
             if getattr(operation, "_call_has_training_arg", False):
-                kwargs["training"] = training
+                kwargs["training"] = training and id(operation) not in frozen
             outputs = operation(*args, **kwargs)
         tensors = keras.tree.flatten(outputs)
         values.update(zip(map(id, node.output_tensors), tensors, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -30,9 +31,9 @@ class Align(Recipe, name="align"):
     Zhai et al. 2022, https://arxiv.org/abs/2111.07991); the pictures run once, and an epoch takes
     the time of the texts. With ``both`` the projections alone learn, on features of both. A phase's
     `unfreeze` is that of `fine_tune`, less the blocks of the locked towers: ``'all'`` are all
-    others. In front of it, a phase without `unfreeze` fits the projections. `cache` is that of
-    `fine_tune`; with ``locked='text'`` and ``none`` nothing can be cached. It trains on one device,
-    because a loss compares all pairs of a batch.
+    others, ``0.3`` the last 30 % of them. In front of it, a phase without `unfreeze` fits the
+    projections. `cache` is that of `fine_tune`; with ``locked='text'`` and ``none`` nothing can be
+    cached. It trains on one device, because a loss compares all pairs of a batch.
     """
 
     locked: Literal["picture", "text", "both", "none"] = "picture"
@@ -60,8 +61,11 @@ class Align(Recipe, name="align"):
     def _unlocked(self, model: TransferModel, phase: Phase) -> Phase:
         """Returns a phase that names the blocks it changes."""
         prefixes = tuple(named(tower, "") for tower in _LOCKED[self.locked])
+        free = [block for block in model.blocks if not block.startswith(prefixes)]
+        if isinstance(phase.unfreeze, float):
+            return phase.replace(unfreeze=tuple(free[-math.ceil(phase.unfreeze * len(free)) :]))
         chosen = model.chosen(phase.unfreeze)
-        locked = [block for block in chosen if block.startswith(prefixes)]
+        locked = [block for block in chosen if block not in free]
         if isinstance(phase.unfreeze, tuple) and locked:
             raise ValueError(
                 f"align.locked is {self.locked!r}, but phase.unfreeze names {locked[0]!r}; leave "

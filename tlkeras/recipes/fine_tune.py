@@ -20,8 +20,8 @@ class FineTune(Recipe, name="fine_tune"):
     rounding in sums; ``cache='none'`` runs the frozen layers in every epoch. So does the training
     of a phase with `augment`, unless it has `views`. On one machine two fits of a seed are equal to
     the bit, if each computes its own features.
-    Frozen batch norms run in inference mode, like all layers before the first block that any phase
-    so far trains. ``class_weight='balanced'`` weighs each class by n / (classes * its count).
+    Frozen batch norms run in inference mode, like all layers of the blocks that a phase does not
+    train. ``class_weight='balanced'`` weighs each class by n / (classes * its count).
 
     ``balance='group'`` weighs each *cell*, the examples of one class and group, by n / (cells * its
     count); `group_dro` is the step size of group DRO, which also raises the weights of the cells of

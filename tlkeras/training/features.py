@@ -153,7 +153,7 @@ def entrance(prefix: keras.Model, inputs: Any, dtype: str) -> Any:
     Args:
         prefix: The frozen layers.
         inputs: A batch from `Features.batches`, or inputs of the prefix.
-        dtype: The type of cached activations; fresh ones are rounded to it, too.
+        dtype: The type of cached activations; fresh ones in its range are rounded to it, too.
     """
     if not is_cached(inputs):
         return folding.run(prefix, inputs)
@@ -162,7 +162,9 @@ def entrance(prefix: keras.Model, inputs: Any, dtype: str) -> Any:
 
     def join(cached: Any, fresh: Any) -> Any:
         if fresh.dtype.is_floating:
-            fresh = tf.cast(tf.cast(fresh, dtype), cached.dtype)
+            rounded = tf.cast(tf.cast(fresh, dtype), cached.dtype)
+            # Beyond its range it would be infinite. `frozen.narrowed` refuses cached ones.
+            fresh = tf.where(tf.math.is_finite(rounded), rounded, fresh)
         return tf.gather(tf.concat([cached, fresh], axis=0), inputs[_PLACES])
 
     fresh = _packed(folding.run(prefix, inputs[_FRESH]))

@@ -6,9 +6,10 @@ the update of every variable has a rate of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tlkeras.frameworks import keras
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.training.adapters import Adapters
 
@@ -19,12 +20,13 @@ def factors(
     """Returns the factors of the learning rate by the id of the variable.
 
     They are 1 in the head, `decay` in the last block, its square in the one before, and so on
-    (Clark et al. 2020, https://arxiv.org/abs/2003.10555).
+    (Clark et al. 2020, https://arxiv.org/abs/2003.10555); each tower has a last block.
     """
     found = {id(variable): 1.0 for variable in model.head.variables}
-    for depth, layers in enumerate(reversed([*model.blocks.values()]), start=1):
-        for layer in layers:
-            found |= {id(variable): decay**depth for variable in layer.variables}
+    for chain in _chains(model):
+        for depth, layers in enumerate(reversed(chain), start=1):
+            for layer in layers:
+                found |= {id(variable): decay**depth for variable in layer.variables}
     for change in adapters.changes if adapters else ():
         found |= {id(each): found[id(change.kernel)] for each in (change.down, change.up)}
     return found
@@ -51,3 +53,9 @@ def scaled(kind: Any, factors: Mapping[int, float], weight_decay: float, **optio
             super().update_step(gradient, variable, rate)
 
     return Scaled(**options)
+
+
+def _chains(model: TransferModel) -> Iterator[Sequence[Sequence[keras.Layer]]]:
+    """Yields the blocks of each tower in order; those of a network without towers are one chain."""
+    for prefix in [f"{tower}_" for tower in model.backbone.towers()] or [""]:
+        yield [layers for block, layers in model.blocks.items() if block.startswith(prefix)]

@@ -119,8 +119,17 @@ class Phase(Spec, name="phase"):
         """Raises ValueError if it cannot fit this model, whose blocks from `start` on change.
 
         A schedule asks all its parts before the first begins. A phase fits every model, but a task
-        that compares the examples of a batch needs all of them on one device.
+        that compares the examples of a batch needs all of them on one device. What it asks of the
+        data, `augment` and `patience`, they have to have.
         """
+        if self.augment:
+            data.shuffled("train", 0, self.augment)  # It traces the changes, and reads nothing.
+        if self.patience and not data.count("validation"):
+            raise ValueError(
+                f"phase.patience is {self.patience}, and there is no validation split to tell when "
+                'to stop; give one, such as by --split="split(validation=20)", or leave patience '
+                "out."
+            )
         if not model.task.compares:
             return
         if hardware.replicas() > 1:

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tlkeras import hardware
@@ -33,6 +33,7 @@ class Trained(keras.Model):
         before: Callable[[Any], Any] | None,
         adapters: Adapters | None = None,
         balance: Balance | None = None,
+        frozen: Iterable[keras.Layer] = (),
     ) -> None:
         """Takes the arguments of `trainable`."""
         # Keras scales the loss of float16 only if the compiled model has that policy.
@@ -45,6 +46,7 @@ class Trained(keras.Model):
         self.adapters = adapters.variables if adapters else []
         self.factors = balance.variables if balance else []
         self.balance = balance
+        self._frozen = frozenset(map(id, frozen))  # Keras would track the layers themselves.
         self.built = True
         self._compiled_for = ""
 
@@ -111,7 +113,8 @@ class Trained(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         with self._applied(self.network.non_trainable_variables):
-            outputs = folding.run(self.network, self.before(inputs), training=training)
+            entered = self.before(inputs)
+            outputs = folding.run(self.network, entered, training=training, frozen=self._frozen)
         return lengths.restored(outputs, self.network.output)
 
 
@@ -128,10 +131,11 @@ class Replicated(Trained):
         network: keras.Model,
         before: Callable[[Any], Any] | None,
         adapters: Adapters | None = None,
+        frozen: Iterable[keras.Layer] = (),
     ) -> None:
         """Takes the arguments of `trainable`; call it outside of the strategy's scope."""
         # Inside the strategy's scope Keras would redistribute the data.
-        super().__init__(network, before, adapters)
+        super().__init__(network, before, adapters, frozen=frozen)
         self._strategy = hardware.current()
         self.is_static = isinstance(self._strategy, tf.distribute.TPUStrategy)
 

@@ -85,6 +85,8 @@ def fit(
     ]
     cached = _cached(model, data, todo, shared or Cache(folder / "features"), cache, beside)
     class_weights = _class_weights(data) if class_weight == "balanced" else None
+    # The factors of group DRO go on from phase to phase.
+    balanced = Balance(cells, group_dro, model.task, model.classes) if cells else None
     logs: list[dict[str, Any]] = []
     first, state = 0, loop.State()
     for number, (phase, start) in enumerate(zip(phases, starts, strict=True)):
@@ -100,7 +102,6 @@ def fit(
             if tap in cached
         }
         is_fast = any(tap.split == "train" for tap in feeds)
-        balanced = Balance(cells, group_dro, model.task, model.classes) if cells else None
         trained = _trained(model, phase, (number, start, cache), adapters, balanced)
         known = _lengths(model, data, start, feeds)
         train = functools.partial(_train, own, phase, start, feeds, known, cells)
@@ -330,24 +331,25 @@ def _trained(
     _, start, dtype = place
     size = sum(math.prod(each.shape) for each in model.full.trainable_variables)
     if adapters or balance or hardware.replicas() > 1 or size > _MOST:
-        return _behind_frozen(model, start, dtype, adapters, balance)
+        return _behind_frozen(model, phase, start, dtype, adapters, balance)
     key = (*place, *model.chosen(phase.unfreeze), phase.batch_norm, phase.layer_decay)
     if key not in model.traced:
-        model.traced[key] = _behind_frozen(model, start, dtype)
+        model.traced[key] = _behind_frozen(model, phase, start, dtype)
     return model.traced[key]
 
 
 def _behind_frozen(
     model: TransferModel,
+    phase: Part,
     start: str,
     dtype: str,
     adapters: Adapters | None = None,
     balance: Balance | None = None,
 ) -> keras.Model:
-    """Returns the model to train from a block on, with all layers before it in inference mode.
+    """Returns the model to train from a block on, with all before it in inference mode.
 
-    A Functional model would pass ``training=True`` to the frozen part in any case, and its dropout
-    would drop.
+    So are blocks behind it that the phase leaves as they are, such as those of a locked tower. A
+    Functional model would pass ``training=True`` to them in any case, and their dropout would drop.
     """
     prefix, suffix = model.split_at(start)
 
@@ -356,7 +358,9 @@ def _behind_frozen(
             inputs = lengths.shortened(model.backbone, inputs)
         return features.entrance(prefix, inputs, dtype)
 
-    return trainable(suffix, activations, adapters, balance)
+    chosen = model.chosen(phase.unfreeze)
+    still = [each for name, layers in model.blocks.items() if name not in chosen for each in layers]
+    return trainable(suffix, activations, adapters, balance, still)
 
 
 def _class_weights(data: Data) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tlkeras import hardware
@@ -16,6 +16,7 @@ def trainable(
     before: Callable[[Any], Any] | None = None,
     adapters: Adapters | None = None,
     balance: Balance | None = None,
+    frozen: Iterable[keras.Layer] = (),
 ) -> Any:
     """Returns a `keras.Model` of the network to compile and fit, on all replicas.
 
@@ -28,9 +29,10 @@ def trainable(
             of a function, so checkpoints of the model hold no frozen ones.
         adapters: Changes of kernels of the network, to train with it.
         balance: The weights of cells of examples in the loss, on one replica.
+        frozen: The layers of the network that run in inference mode in training, too.
     """
     from tlkeras.training.replicated import Replicated, Trained
 
     if hardware.replicas() > 1:
-        return Replicated(network, before, adapters)
-    return Trained(network, before, adapters, balance)
+        return Replicated(network, before, adapters, frozen=frozen)
+    return Trained(network, before, adapters, balance, frozen)
