@@ -18,8 +18,9 @@ class FineTune(Recipe, name="fine_tune"):
     Layers that no phase so far has unfrozen run once over the data, and the cache holds their
     activations. ``float16`` loses the digits past the third, ``float32`` nothing but the order of
     rounding in sums; ``cache='none'`` runs the frozen layers in every epoch. So does the training
-    of a phase with `augment`, unless it has `views`. On one machine two fits of a seed are equal to
-    the bit, if each computes its own features.
+    of a phase with `augment`, unless it has `views`. Of texts without a frozen layer it holds the
+    pieces. On one machine two fits of a seed are equal to the bit, if each computes its own
+    features.
     Frozen batch norms run in inference mode, like all layers of the blocks that a phase does not
     train. ``class_weight='balanced'`` weighs each class by n / (classes * its count).
 
