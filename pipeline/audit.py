@@ -54,7 +54,10 @@ def main(settings: Audit) -> int:
     for fault in faults:
         print(fault)
     for path in more:
-        print(f"{path} is in no line: it is older than the log, or somebody put it there.")
+        print(
+            f"{path} is in no line: it is older than the log, or the store of the products that it "
+            "was made of has its line, or somebody put it there."
+        )
     print(f"{len(digests):,} lines of {root / log.FILE} are sound, head {verdict.head or 'none'}")
     if settings.head in digests:
         print(f"--head is line {digests.index(settings.head) + 1:,}.")

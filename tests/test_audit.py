@@ -162,8 +162,8 @@ def test_a_product_that_no_line_names_is_told_and_is_no_fault(root, capsys):
     path = root / log.read(root).entries[-1]["made"]["path"]
     shutil.copytree(path, path.with_name("0" * 16))
     assert said(root, capsys, 0)[0] == (
-        f"{path.with_name('0' * 16)} is in no line: it is older than the log, or somebody put it "
-        "there."
+        f"{path.with_name('0' * 16)} is in no line: it is older than the log, or the store of the "
+        "products that it was made of has its line, or somebody put it there."
     )
 
 

@@ -25,6 +25,7 @@ from tlkeras.images import decoding
 from tlkeras.kinds.image import Image
 from tlkeras.kinds.numbers import Numbers
 from tlkeras.kinds.text import Text
+from tlkeras.measures.tagging import tags_of
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.detection import Detection
@@ -210,6 +211,14 @@ def test_the_code_says_which_names_the_values_of_each_output_have(task, said):
             pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
         (use,) = spec.parse(text, Exporter).usage(Tiny(), task)
         assert [line for line in use.code.splitlines() if "labels.txt" in line] == said
+
+
+def test_the_code_of_tagging_names_what_makes_tags_of_its_scores():
+    for text in ("keras", "tflite", "onnx"):
+        if text == "onnx":
+            pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+        (use,) = spec.parse(text, Exporter).usage(Wordy(), Tagging())
+        assert f"{tags_of.__module__}.{tags_of.__name__} makes them." in use.code
 
 
 class Placed(Backbone, name="placed"):

@@ -76,7 +76,10 @@ def _mask(output: Output, arrays: Mapping[str, np.ndarray], classes: Sequence[st
 
 
 def _tokens(output: Output, arrays: Mapping[str, np.ndarray], classes: Sequence[str]) -> list[Seen]:
-    """Returns the classes of the words, each once; where there is no word, the scores are 0."""
+    """Returns the most probable classes of the words, each once, whatever a scheme allows.
+
+    Where there is no word, the scores are 0.
+    """
     rows = arrays[output.name]
     places = [np.unique(row.argmax(axis=-1)[row.sum(axis=-1) > 0.5]) for row in rows]
     return [({}, {NAME: _named(each, classes)}) for each in places]

@@ -95,7 +95,10 @@ def _labels(output: Output) -> str:
     if output.others:
         first = ", ".join(output.others)
         return f"# Scores in {output.name} are of {first}, then in the order of labels.txt.\n"
-    return f"# Scores in {output.name} are in the order of labels.txt.\n"
+    said = f"# Scores in {output.name} are in the order of labels.txt.\n"
+    if output.meaning == "tokens":
+        said += "# The tags that measures are of: tlkeras.measures.tagging.tags_of makes them.\n"
+    return said
 
 
 _PLACE = "# Run it in the folder where the training ran: it reads {paths}.\n"

@@ -35,9 +35,9 @@ class Phase(Spec, name="phase"):
     view ``e % views`` of a fixed number of changed copies; the feature cache can hold their
     features. `batch_norm` also trains the batch norms of unfrozen blocks, with a momentum of at
     most 0.9. The rate of the last block is `layer_decay` times that of the head, the rate of the
-    block before it `layer_decay` times that of the last, and so on. The ``cosine`` schedule falls
-    to 0 at the phase's end. Optimizers have Keras's defaults, but `weight_decay` is 0, also for
-    ``adamw``.
+    block before it `layer_decay` times that of the last, and so on, in each tower. The ``cosine``
+    schedule falls to 0 at the phase's end. Optimizers have Keras's defaults, but `weight_decay` is
+    0, also for ``adamw``.
     """
 
     is_alone: ClassVar[bool] = False
