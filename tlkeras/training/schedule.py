@@ -101,7 +101,8 @@ def fit(
             for tap in _taps(data, phase, start, beside)
             if tap in cached
         }
-        is_fast = any(tap.split == "train" for tap in feeds)
+        # Steps of all blocks, on the pieces of texts, take too long to gain by it.
+        is_fast = start != next(iter(model.blocks)) and any(tap.split == "train" for tap in feeds)
         trained = _trained(model, phase, (number, start, cache), adapters, balanced)
         known = _lengths(model, data, start, feeds)
         train = functools.partial(_train, own, phase, start, feeds, known, cells)
