@@ -113,9 +113,10 @@ class Split(Spec, name="split"):
     def torn(
         self, sides: Mapping[str, str], named: Callable[[str], str | None] = lambda identity: None
     ) -> list[str]:
-        """Returns the groups in more than one split, which only splits of the user's own leave.
+        """Returns the groups in more than one split, left by splits of the user's own.
 
-        A group that the source names is told as two of its examples, see `Source.stays_with`.
+        A group that the source names is told as two of its examples, see `Source.stays_with`; the
+        field `group` may leave such groups, too.
 
         Args:
             sides: The split of every id.
@@ -127,16 +128,12 @@ class Split(Spec, name="split"):
         groups = {identity: self._found(identity) for identity in sides} if self.group else {}
         if groups and not any(groups.values()):
             self.require(False, "group", f"a match in ids such as {next(iter(sides))!r}")
-        over: dict[str, dict[str, str]] = {}
-        for identity in sides:
-            if group := groups.get(identity) or named(identity):
-                over.setdefault(group, {}).setdefault(sides[identity], identity)
-        torn = {group: found for group, found in over.items() if len(found) > 1}
-        if self.group:
-            return sorted(torn)
         return [
-            " and ".join(f"{identity} ({side})" for side, identity in found.items())
-            for found in torn.values()
+            *sorted(_over(sides, groups.get)),
+            *(
+                " and ".join(f"{identity} ({side})" for side, identity in found.items())
+                for found in _over(sides, named).values()
+            ),
         ]
 
     def ungrouped(self, ids: Iterable[str]) -> list[str]:
@@ -147,6 +144,17 @@ class Split(Spec, name="split"):
         """Returns the group in an id, or an empty text."""
         match = re.search(self.group, identity) if self.group else None
         return match.group(1 if match.re.groups else 0) or "" if match else ""
+
+
+def _over(
+    sides: Mapping[str, str], group_of: Callable[[str], str | None]
+) -> dict[str, dict[str, str]]:
+    """Returns an example on each side of every group that is on more than one."""
+    found: dict[str, dict[str, str]] = {}
+    for identity, side in sides.items():
+        if group := group_of(identity):
+            found.setdefault(group, {}).setdefault(side, identity)
+    return {group: each for group, each in found.items() if len(each) > 1}
 
 
 def assigned(

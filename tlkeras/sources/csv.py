@@ -55,7 +55,7 @@ class CSV(Source, name="csv"):
     """A column with train, val, test or another usual word; if it is empty the hash decides."""
     together: str = ""
     """A column with what keeps examples in one split, such as a patient or a film: those of an
-    equal cell. An empty cell keeps none."""
+    equal cell. An empty cell keeps none; ``split(group=…)`` decides in its place."""
     group: str | tuple[str, ...] = ()
     """A column with what examples have in common, such as a device, or several: by each the
     evaluator compares groups, and recipes can weigh them."""

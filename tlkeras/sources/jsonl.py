@@ -41,7 +41,7 @@ class JSONL(Source, name="jsonl"):
     """The name of train, val, test or another usual word; if it is empty the hash decides."""
     together: str = ""
     """The name of what keeps examples in one split, such as a film: those of an equal value. None
-    keeps none."""
+    keeps none; ``split(group=…)`` decides in its place."""
     group: str | tuple[str, ...] = ()
     """The name of what examples have in common, such as a device, or several: by each the
     evaluator compares groups, and recipes can weigh them."""
