@@ -471,3 +471,13 @@ def test_files_that_name_no_window_are_told_unless_one_is_given(tmp_path):
     assert any("1 files name no window" in remark for remark in source.remarks())
     given = source.replace(window=(40, 400))
     assert not any("window" in remark for remark in given.remarks())
+
+
+def test_files_with_colours_need_no_window(tmp_path):
+    for place in range(2):
+        colours = np.stack([pixels(place)] * 3, axis=-1).astype(np.uint8)
+        scan(tmp_path / f"scans/{place}/{place}.dcm", colours, PhotometricInterpretation="RGB")
+    source = DICOM(tmp_path / "scans")
+    assert not any("window" in remark for remark in source.remarks())
+    scan(tmp_path / "scans/1/2.dcm", pixels(2))
+    assert any("1 files name no window" in remark for remark in source.replace().remarks())

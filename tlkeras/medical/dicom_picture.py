@@ -78,6 +78,11 @@ def pixels(scan: Scan, frame: int, window: Window, ranges: Ranges) -> np.ndarray
     return screen.squared(shown, _aspect(scan, frame))
 
 
+def is_grey(scan: Scan) -> bool:
+    """Returns whether a file holds shades, to which windows apply, and no colours."""
+    return scan.text("PhotometricInterpretation") in _GREY
+
+
 def extent(scan: Scan) -> tuple[float, float] | None:
     """Returns the least and the largest value of a grey file without a window, over its frames.
 
@@ -86,7 +91,7 @@ def extent(scan: Scan) -> tuple[float, float] | None:
     found = []
     for frame in range(scan.frames):
         voi = offered(scan, frame)
-        if scan.text("PhotometricInterpretation") not in _GREY or voi.windows or voi.tables:
+        if not is_grey(scan) or voi.windows or voi.tables:
             return None
         stored, _ = scan.stored(frame)
         values, padding = _modality(scan, frame, stored)

@@ -159,7 +159,7 @@ class Listing:
         problem, defect, is_ranged = "", "", False
         try:
             voi = dicom_picture.offered(scan, 0)
-            is_ranged = not voi.windows and not voi.tables
+            is_ranged = dicom_picture.is_grey(scan) and not voi.windows and not voi.tables
         except ValueError as error:
             problem, defect = f"{error}", defects.word(error)
         return Entry(
