@@ -41,7 +41,7 @@ def suppressed(
         scores: In [0, 1], [b, n].
         categories: The numbers of classes as float32, [b, n]; other classes suppress nothing.
         most: How many boxes are returned; behind the last one all is 0.
-        threshold: The IoU from which on a box is suppressed.
+        threshold: A box of a larger IoU with one of a higher score is suppressed.
         least: Boxes of a lower score are left out.
 
     Returns:

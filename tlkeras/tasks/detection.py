@@ -46,7 +46,7 @@ class Detection(Task, name="detection"):
     most: int = 100
     """How many boxes a picture has at most; more are counted and told."""
     threshold: float = 0.5
-    """Of two boxes of a class with this IoU or more, the one of the lower score is left out."""
+    """Of two boxes of a class with more than this IoU, the one of the lower score is left out."""
     stride: Literal[4, 8, 16] = 8
     """The finest cells in pixels of the network's input; small objects need fine cells."""
     width: int = 96
