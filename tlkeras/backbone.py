@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -116,7 +117,9 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         """Returns the layers of a network by block, every layer once, in the network's order.
 
         A layer without a match of `block_pattern` joins the block before it; layers before the
-        first match are ``stem``. Works on any flat model that begins with this network.
+        first match are ``stem``. A group ``last`` in the pattern names the last layer of a block:
+        layers without a match join the block behind them, those behind the last match the last
+        one. Works on any flat model that begins with this network.
         """
         return grouped(self.block_pattern, network.layers)
 
@@ -125,13 +128,20 @@ def grouped(
     pattern: str, layers: Sequence[keras.Layer], prefix: str = ""
 ) -> dict[str, list[keras.Layer]]:
     """Returns layers by block, see `Backbone.blocks`; the pattern is of names behind the prefix."""
-    blocks: dict[str, list[keras.Layer]] = {f"{prefix}stem": []}
-    current = f"{prefix}stem"
-    for layer in layers:
-        if match := re.search(pattern, layer.name.removeprefix(prefix)):
-            current = prefix + next(group for group in match.groups() if group)
-        blocks.setdefault(current, []).append(layer)
-    return {name: layers for name, layers in blocks.items() if layers}
+    matches = [re.search(pattern, layer.name.removeprefix(prefix)) for layer in layers]
+    names = [next(filter(None, match.groups())) if match else "" for match in matches]
+    if "last" in re.compile(pattern).groupindex:
+        names = _filled(names[::-1], next(filter(None, names[::-1])))[::-1]
+    blocks: dict[str, list[keras.Layer]] = {}
+    for name, layer in zip(_filled(names, "stem"), layers, strict=True):
+        blocks.setdefault(prefix + name, []).append(layer)
+    return blocks
+
+
+def _filled(names: Sequence[str], before: str) -> list[str]:
+    """Returns names with the one before in the place of each that is empty."""
+    filled = itertools.accumulate(names, lambda last, name: name or last, initial=before)
+    return [*filled][1:]
 
 
 def require_read(backbone: Backbone, kinds: Mapping[str, Kind]) -> None:

@@ -53,8 +53,8 @@ BLOCKS = {
     "efficientnet_b0": 9,
     "efficientnet_lite0": 9,
     "efficientnet_v2_b0": 8,
-    "inception_resnet_v2": 45,
-    "inception_v3": 12,
+    "inception_resnet_v2": 44,
+    "inception_v3": 11,
     "mobilenet": 14,
     "mobilenet_v2": 18,
     "mobilenet_v3_small": 13,
@@ -220,6 +220,12 @@ def test_segments_between_all_blocks_compose_to_the_whole(built: Built):
     for start, end in itertools.pairwise(ends):
         flowing = graph.segment(built.network, start, end)(flowing)
     _assert_equal(flowing, built.outputs)
+
+
+@of_every_family
+def test_the_last_block_has_weights_to_train(built: Built):
+    *_, last = built.blocks.values()
+    assert any(layer.weights for layer in last)
 
 
 @of_every_family

@@ -78,8 +78,9 @@ class Family(NamedTuple):
 CONVNEXT = Family(r"_(stage_\d)_", _inside)
 DENSENET = Family(r"^(conv\d|pool\d)_", _standard)
 EFFICIENTNET = Family(r"^(block\d)[a-z]_|^(top)_", _inside)
-INCEPTION_RESNET = Family(r"^(mixed_\d[ab]|block\d+_\d+|conv_7b)", _symmetric, smallest=75)
-INCEPTION = Family(r"^(mixed\d+)$", _symmetric, smallest=75)
+# Their modules have names only where branches meet.
+INCEPTION_RESNET = Family(r"^(?P<last>mixed_\d[ab]|block\d+_\d+|conv_7b)", _symmetric, smallest=75)
+INCEPTION = Family(r"^(?P<last>mixed\d+)$", _symmetric, smallest=75)
 MOBILENET = Family(r"^(conv_dw_\d+)$", _symmetric, alphas=(0.25, 0.5, 0.75, 1.0))
 MOBILENET_V2 = Family(r"^(block_\d+|Conv_1)", _symmetric, alphas=(0.35, 0.5, 0.75, 1.0, 1.3, 1.4))
 MOBILENET_V3 = Family(r"^(expanded_conv(?:_\d+)?)_|^(conv_1)", _inside, alphas=(0.75, 1.0))
