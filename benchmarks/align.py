@@ -79,7 +79,7 @@ def fit(source, recipe, task, folder):
         served = {name: rows.numpy() for name, rows in model.predicted(inputs).items()}
         tally.add(target.numpy(), served, first)
         first += len(target)
-        texts.update(key.tobytes() for key in target.numpy())
+        texts.update(keys[:2].tobytes() for keys in target.numpy())  # Then come the picture's.
     found = {name: each.value for name, each in tally.measures().scalars.items()}
     counts = {"pairs": data.count("train"), "pictures": first, "texts": len(texts)}
     return {**found, **counts, "chance": 1 / len(texts), "seconds": seconds}

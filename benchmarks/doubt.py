@@ -131,12 +131,12 @@ def measured(images: Path, place: Path, name: str, recipe: Recipe, seed: int) ->
     return found
 
 
-_KNOWN: dict[tuple[str, Path, str], Any] = {}  # Heads of one body share its features.
+_KNOWN: dict[tuple[str, Path, str, int | None], Any] = {}  # Heads of one body share its features.
 
 
 def ran(model: TransferModel, data: Data, split: str, most: int | None = None) -> Any:
     """Returns logits, features and labels of a split, or of its first examples."""
-    key = (graph.digest(model.body), data.folder, split)
+    key = (graph.digest(model.body), data.folder, split, most)
     if key not in _KNOWN:
         parts, count = [], 0
         for inputs, target in data.batches(split):

@@ -357,7 +357,7 @@ def measured(model: TransferModel, data: Data) -> Row:
 
 def show(rows: list[Row]) -> None:
     """Prints the means over the seeds, with the deviation of one run."""
-    names = ("ap50", "ap", "mean_iou", "fit", "seconds")
+    names = ("ap50", "ap", "mean_iou", "model.tflite", "model_int8.tflite", "fit", "seconds")
     print("\n| case | way |", " | ".join(names), "| runs |")
     print("|" + "---|" * (len(names) + 3))
     for case, way in dict.fromkeys((row["case"], row["way"]) for row in rows):

@@ -62,7 +62,7 @@ def main() -> None:
     file = options.weights / "MobileNetV2_1.0_224_notop.weights.h5"
     network = spec.parse(NETWORK.format(file), Backbone)
     with tempfile.TemporaryDirectory() as work:
-        place = options.work or Path(work)
+        place = (options.work or Path(work)) / options.set
         data = examples(options.data / options.set, network, place / "examples")
         cache = Cache(place / "features")
         for seed, way in itertools.product(range(options.runs), ways):
@@ -72,7 +72,7 @@ def main() -> None:
                 with options.results.open("a", encoding="utf-8") as results:
                     results.write(json.dumps(rows[-1]) + "\n")
                 print(rows[-1], flush=True)
-    show(rows)
+    show([row for row in rows if row["data"] == options.set])
 
 
 def measured(recipe: Recipe, data: Data, cache: Cache, seed: int) -> Row:

@@ -5,7 +5,8 @@ Ways to a classifier of texts, the first three with logistic regression on rows 
 * ``starter_text``: on the mean of the starter's tokens;
 * ``minilm``: on the mean of its teacher's tokens, a network of twelve times as many weights;
 * ``tfidf``: on words and pairs of words, weighted by TF-IDF;
-* ``starter_tuned``, ``minilm_tuned``: the head, then all layers, by `fine_tune`;
+* ``starter_tuned``, ``minilm_tuned``: the head, then all three layers of the one, and the last two
+  of the other, by `fine_tune`; the embeddings stay;
 * ``random_tuned``: the same from random weights in the starter's network.
 
     python benchmarks/starter_text.py --data=TEXT --minilm=FOLDER --results=FILE
@@ -200,7 +201,7 @@ def minilm_tuned(texts: Mapping[str, Texts], folder: Path) -> Measure:
 
 
 def starter_tuned(texts: Mapping[str, Texts], folder: Path) -> Measure:
-    """Measures the starter, its last two layers tuned."""
+    """Measures the starter, its three layers tuned."""
     return tuned(texts, StarterText(length=LENGTHS[-1]), "layer_1", rate=5e-4)
 
 

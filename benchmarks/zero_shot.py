@@ -11,6 +11,7 @@ Features are computed once and lie in the folder of ``--work``.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def summaries(
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Returns features float64 [n, channels], labels [n] and the names of the classes."""
     work.mkdir(parents=True, exist_ok=True)
-    kept = work / f"{images.name}.npz"
+    network_of = f"{backbone.full()} {backbone.fingerprint()} {images.resolve()}"
+    kept = work / f"{images.name}-{hashlib.sha256(network_of.encode()).hexdigest()[:16]}.npz"
     if not kept.exists():
         files = sorted(images.rglob("*.jpg"))
         names = [file.stem if file.parent == images else file.parent.name for file in files]

@@ -82,7 +82,7 @@ def few_shot(
     gets the same episodes: `prototypes` with both distances, and `probe` with one strength. The
     figures say how well the features do on classes that the backbone has not seen only if its
     pretraining did not see them: that is for you to know. tlkeras's own starter has seen
-    caltech101.
+    caltech101, pictures of ImageNet's classes, and those of ``embedded(data='shapes')``.
     """
     data = Data(examples, backbone, Classification(), seed=seed, exact=False)
     settings = Episodes(ways, shots, queries, episodes)
