@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -140,8 +139,11 @@ def grouped(
 
 def _filled(names: Sequence[str], before: str) -> list[str]:
     """Returns names with the one before in the place of each that is empty."""
-    filled = itertools.accumulate(names, lambda last, name: name or last, initial=before)
-    return [*filled][1:]
+    filled: list[str] = []
+    for name in names:
+        before = name or before
+        filled.append(before)
+    return filled
 
 
 def require_read(backbone: Backbone, kinds: Mapping[str, Kind]) -> None:
