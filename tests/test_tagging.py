@@ -108,7 +108,7 @@ def allowed(sentences: Sequence[Sentence], classes: Sequence[str]) -> list[Sente
     _, served = arrays(sentences, classes)
     rows = tags_of(served["probabilities"], Scheme(classes)).tolist()
     return [
-        (true, [classes[number] for number in row[: len(predicted)]])
+        (true, [classes[int(number)] for number in row[: len(predicted)]])
         for (true, predicted), row in zip(sentences, rows, strict=True)
     ]
 
