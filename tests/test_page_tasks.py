@@ -314,7 +314,7 @@ def test_the_page_allows_the_tags_that_python_allows(tried, page, letters):
 
 def test_the_words_of_an_entity_have_one_colour_whatever_the_scheme(tried, page):
     tried("tags")
-    classes = ["B-place", "M-place", "O", "E-place", "S-place", "U-item", "L-item", "I-item", "B-"]
+    classes = ["B-place", "M-place", "E-place", "O", "S-place", "U-item", "L-item", "I-item", "B-"]
     shown = page.run(
         f"import('./tokens.js').then(({{ open }}) => {{ const classes = {json.dumps(classes)}; "
         "const shape = [1, classes.length, classes.length]; "

@@ -100,6 +100,9 @@ def test_classes_that_allow_no_tags_of_a_sentence_still_have_some():
     assert tags_of(probabilities, Scheme(classes)).shape == (2, 1)
     inner = ["I-x", "O"]  # The training data have no first word.
     assert tags_of(probabilities, Scheme(inner)).tolist() == [[1], [0]]
+    single = ["S-x", "I-y", "E-y"]  # So is it with y.
+    probabilities = np.array([[[0.1, 0.8, 0.1], [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]])
+    assert tags_of(probabilities, Scheme(single)).tolist() == [[1, 0, 2]]
 
 
 def test_sentences_without_entities_have_none():

@@ -69,7 +69,7 @@ class Scheme:
             for first in [number.get(("B", kind), place)]
         ]
         self.rests: list[bool] = [
-            letter not in "BI" or not self.closes or ("E", kind) not in number
+            letter not in "BI" or not self.closes or not {("B", kind), ("E", kind)} <= {*number}
             for letter, kind in parts
         ]
 

@@ -27,7 +27,7 @@ export function tagger(tags) {
   const states = parts.map(({ letter, kind }) => {
     const first = numberOf("B", kind);
     const inner = numberOf("I", kind);
-    const unrest = "BI".includes(letter) && closes && numberOf("E", kind) >= 0;
+    const unrest = "BI".includes(letter) && closes && first >= 0 && numberOf("E", kind) >= 0;
     const before = "IE".includes(letter) && first >= 0 ? [first, inner < 0 ? first : inner] : null;
     return { before, unrest: unrest ? NEVER : 0 };
   });
