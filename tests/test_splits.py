@@ -139,7 +139,10 @@ def test_a_group_that_no_id_tells_is_refused_and_torn_ones_are_told():
     assert Split().torn(sides) == []
     patients = {"p1_0": "one", "p2_0": "one", "p2_1": "other", "x": "other"}
     for each, own in ((split, ["p1"]), (Split(), [])):
-        assert each.torn(sides, patients.__getitem__) == [*own, "p2_1 (train) and x (test)"]
+        assert each.torn(sides, lambda identity: patients.get(identity)) == [
+            *own,
+            "p2_1 (train) and x (test)",
+        ]
 
 
 def test_ids_without_a_group_are_told_where_there_are_groups():
