@@ -137,9 +137,10 @@ def shares(
     model: TransferModel, start: str, batches: Callable[[], Any], at_once: int, rounds: int
 ) -> list[str]:
     """Returns the figures of `waiting` for training from a block on, `at_once` steps a call."""
-    model.train_only([] if start == "head" else model.blocks_from(start))
-    trained = schedule._behind_frozen(model, start, "float16")
-    optimizer = Phase(epochs=1).compiled_optimizer(1)
+    phase = Phase(epochs=1, unfreeze=() if start == "head" else start)
+    model.train_only(model.chosen(phase.unfreeze))
+    trained = schedule._behind_frozen(model, phase, start, "float16")
+    optimizer = phase.compiled_optimizer(1)
     trained.compile(optimizer, model.task.loss(), steps_per_execution=at_once)
     fit = functools.partial(trained.fit, shuffle=False, verbose=0)
     memory = functools.partial(fit, batches().cache())
