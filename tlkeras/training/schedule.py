@@ -102,7 +102,7 @@ def fit(
             if tap in cached
         }
         # Steps of all blocks, on the pieces of texts, take too long to gain by it.
-        is_fast = start != next(iter(model.blocks)) and any(tap.split == "train" for tap in feeds)
+        is_fast = _freezes(model, start) and any(tap.split == "train" for tap in feeds)
         trained = _trained(model, phase, (number, start, cache), adapters, balanced)
         known = _lengths(model, data, start, feeds)
         train = functools.partial(_train, own, phase, start, feeds, known, cells)
@@ -145,7 +145,7 @@ def frozen(model: TransferModel, data: Data, parts: Sequence[Part]) -> list[Tap]
     return [
         tap
         for part, start in starts
-        if start != next(iter(model.blocks))
+        if _freezes(model, start)
         for tap in _taps(data, part, start, "")
         if not tap.augments
     ]
@@ -188,7 +188,7 @@ def _cached(
     taps = {
         tap: None
         for phase, start in todo
-        if cache != "none" and (start != next(iter(model.blocks)) or data.is_ready)
+        if cache != "none" and (_freezes(model, start) or data.is_ready)
         for tap in _taps(data, phase, start, beside)
     }
     return features.at(model, data, taps, shared, cache) if taps else {}
@@ -215,7 +215,7 @@ def _claim(
     if not hardware.is_chief():
         return  # The workers compare their fits when they meet.
     # No phase changes these layers; their digest detects other pretrained weights.
-    frozen = starts[-1] != next(iter(model.blocks))
+    frozen = _freezes(model, starts[-1])
     fitted = {
         "recipe": recipe.full(),
         "backbone": model.backbone.full(),
@@ -304,6 +304,11 @@ def _in_order(
         return None
     batches = feeds[tap].batches(order) if tap in feeds else data.batches(split)
     return cells.beside(batches, data, split, order) if cells else batches
+
+
+def _freezes(model: TransferModel, start: str) -> bool:
+    """Returns whether there is a block before the first one that is trained."""
+    return start != next(iter(model.blocks))
 
 
 def _starts(model: TransferModel, phases: Sequence[Part]) -> list[str]:
