@@ -187,7 +187,12 @@ def _described(exports: Path) -> tuple[Backbone, Task]:
             f"  The files of {backbone} have changed since {exports} was trained. They prepare the "
             "data here, so answers may differ from those of its SavedModel."
         )
-    return backbone, spec.parse(fields["task"]["value"], Task)
+    return backbone, task_of(exports)
+
+
+def task_of(exports: Path) -> Task:
+    """Returns the task of exports."""
+    return spec.parse(_fields(exports)["task"]["value"], Task)
 
 
 def _fingerprint(each: Spec, field: Mapping[str, str]) -> str:

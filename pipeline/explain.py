@@ -70,6 +70,8 @@ def explanations(
     over the picture in a PNG file, which ``picture`` names: ``heat/1.jpg.0.png``. An unreadable
     file has ``error`` instead. ``explanations.html`` shows the first hundred examples.
     """
+    if why := explanation.unexplained(bulk_inferrer.task_of(exports)):
+        raise ValueError(f"Its predictions cannot be explained: {why}.")
     if not (exports / "model.keras").exists():
         raise ValueError(
             f"There is no model.keras in {exports}, the one export that can be differentiated. Run "

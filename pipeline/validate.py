@@ -117,7 +117,8 @@ def _require_judge(version: Path) -> None:
     if not (version / samples.COLUMNS).exists() and (said := warning(version)):
         raise ValueError(
             f"{said} Its {samples.COLUMNS}, with which new data are compared, was removed with "
-            "them: give the trainer their list as --exclude_ids, and judge by the new version."
+            "them: train again by tlkeras with their list as --exclude_ids, and judge by the new "
+            "version."
         )
     for each in (samples, schemas, statistics):
         each.read(version)

@@ -262,6 +262,7 @@ def test_near_copies_in_two_splits_are_told_and_dedup_keeps_them_on_one_side(tmp
     assert torn and told.startswith(f"{len(torn)} examples are near copies of one in another split")
     first, second = torn[0].ids
     assert f"{first} ({torn[0].splits[0]}) ~ {second} ({torn[0].splits[1]})" in told
+    assert "or cut them with split(dedup=True)" in told
     info, said = write(source, tmp_path / "kept", Split(validation=30.0, test=30.0, dedup=True))
     assert not said and info.split.endswith("dedup=True)") and sum(info.counts.values()) == 60
     assert len(duplicates.read(tmp_path / "kept")) == 20
@@ -309,7 +310,9 @@ def test_splits_of_the_users_own_stay_and_are_told_as_torn(tmp_path: Path):
     cut = Split(validation=0, test=0, dedup=True)
     info, said = write(Folder(tmp_path / "data"), tmp_path / "out", cut)
     assert info.counts == {"train": 59, "test": 2} and source
-    assert [text for text in said if "test/b/copy-000.jpg (test) ~ train/a/000.jpg (train)" in text]
+    (told,) = [text for text in said if "near cop" in text]
+    assert "test/b/copy-000.jpg (test) ~ train/a/000.jpg (train)" in told
+    assert "dedup" not in told  # It moves no example of the user's own splits.
 
 
 def test_a_killed_run_with_dedup_reads_nothing_twice_and_ends_like_an_unbroken_one(

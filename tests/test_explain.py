@@ -117,6 +117,7 @@ def test_what_cannot_be_explained_is_told_with_what_to_do(tmp_path):
     with pytest.raises(ValueError, match=r'no model\.keras .*--exporters="saved_model\|keras"'):
         explained(tmp_path / "out", tmp_path / "exports", tmp_path)
     version(tmp_path / "tags", ToyText(input="words"), Tagging())
+    (tmp_path / "tags" / "model.keras").unlink()  # To export it would be in vain.
     with pytest.raises(ValueError, match="tagging rates no whole example"):
         explained(tmp_path / "other", tmp_path / "tags", tmp_path)
 

@@ -93,6 +93,28 @@ def test_the_pages_have_command_lines_of_every_program():
     assert len(words) == sum(len(begins.findall(text)) for text in texts)
 
 
+def test_no_command_of_the_readme_is_measured_by_the_model_of_another():
+    lines = README.replace("\\\n", " ").splitlines()
+    pushed: dict[str, str] = {}
+    for line in lines:
+        if not (match := re.match(r"\.venv/bin/tlkeras( +--.*)$", line)) or "--to=" in line:
+            continue
+        given = dict(each[2:].split("=", 1) for each in shlex.split(match[1]))
+        name = given.get("name", given["source"])
+        assert pushed.setdefault(name, line) == line
+    assert len(pushed) > 10
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_command_of_a_benchmark_has_flags_that_it_knows(page):
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"python3? (benchmarks/\w+\.py|tools/\w+\.py)(.*)", text)
+    for program, rest in found:
+        known = (ROOT / program).read_text(encoding="utf-8")
+        assert [each for each in re.findall(r"--\w+", rest) if f'"{each}"' not in known] == []
+    assert found or page in ("README.md", "Makefile")
+
+
 @pytest.mark.slow
 def test_the_python_lines_run_one_after_the_other_and_name_a_class(tmp_path, monkeypatch, capsys):
     draw(tmp_path / "photos", 6)

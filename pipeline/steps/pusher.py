@@ -77,10 +77,8 @@ def require_fit(infra_blessing: Path) -> None:
     """Raises `NotBlessed`, with the reasons, if an export is unfit."""
     rows = files.read_json(infra_blessing / "infra.json")
     if unfit := [f"{row['export']} {reason}" for row in rows for reason in row["reasons"]]:
-        raise NotBlessed(
-            f"Nothing pushed: {'; '.join(unfit)}. Leave it out of --exporters, and the others are "
-            "pushed."
-        )
+        advice = " Leave it out of --exporters, and the others are pushed." * (len(rows) > 1)
+        raise NotBlessed(f"Nothing pushed: {'; '.join(unfit)}.{advice}")
 
 
 def _lineage(products: Mapping[str, Path]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -123,11 +123,14 @@ class Findings:
         """Returns the description of the folder with what can be used."""
         return self._plan.without({each.identity for each in self._broken})
 
-    def write(self, left_out: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    def write(
+        self, left_out: Iterable[tuple[str, str, str]], moves: Callable[[str], bool]
+    ) -> Iterator[str]:
         """Writes the lists beside the traits, then yields messages on copies and dark pictures.
 
         Args:
             left_out: The files that are no examples, as `Source.left_out` yields them.
+            moves: Tells of an id whether ``split(dedup=True)`` may put it into another split.
         """
         self._lines.close()
         sides = self._plan.sides
@@ -146,7 +149,8 @@ class Findings:
         ]:
             yield _leaking("exact", exact)
         if near := [pair for group in groups for pair in _apart(group)]:
-            yield _leaking("near", near)
+            joins = any(_joins(group, moves) for group in groups)
+            yield _leaking("near", near, ", or cut them with split(dedup=True)" if joins else "")
         # One file alone may be dark by nature; the largest value of all files is the scanner's.
         if self._deep and self._brightest < _DARK:
             yield (
@@ -217,8 +221,13 @@ def _apart(group: Group) -> Iterator[str]:
             yield f"{first} ({side}) ~ {identity} ({other})"
 
 
-def _leaking(kind: str, pairs: Sequence[str]) -> str:
-    hint = ", or cut them with split(dedup=True)" if kind == "near" else ""
+def _joins(group: Group, moves: Callable[[str], bool]) -> bool:
+    """Returns whether copies in several splits may be put into one."""
+    sides = zip(group.ids, group.splits, strict=True)
+    return len({side for identity, side in sides if moves(identity)}) > 1
+
+
+def _leaking(kind: str, pairs: Sequence[str], hint: str = "") -> str:
     is_one = len(pairs) == 1
     found = f"is {_ARTICLES[kind]} {kind} copy" if is_one else f"are {kind} copies"
     return (

@@ -27,7 +27,7 @@ from tlkeras.data.findings import FILES, Findings, Ready
 from tlkeras.data.parts import Runner
 from tlkeras.data.planning import Plan
 from tlkeras.data.records import Info
-from tlkeras.data.splits import Split
+from tlkeras.data.splits import TRAIN, Split
 from tlkeras.doctor import defects, samples
 from tlkeras.doctor.defects import Unusable
 from tlkeras.doctor.duplicates import Copies
@@ -125,7 +125,10 @@ def write_examples(
             _write(stack.enter_context(contextlib.closing(examples)), plan, findings, out)
             for remark in findings.require_enough(max_bad_fraction, report):
                 say(remark)
-            for remark in findings.write(source.left_out()):
+            for remark in findings.write(
+                source.left_out(),
+                lambda name: not split.dedup and source.split(name) in (None, TRAIN),
+            ):
                 say(remark)
             shutil.rmtree(parts, ignore_errors=True)  # Of a folder on NFS a part may stay.
         except BaseException:

@@ -16,6 +16,7 @@ from tlkeras.frameworks import tf
 from tlkeras.images import heat
 from tlkeras.measures.measures import Gallery, Mark, Measures, View
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.task import Task
 
 MARKED = 6
 """So many words of a text are marked, those of the largest weights."""
@@ -56,11 +57,16 @@ Explain = Callable[[Sequence[Values]], list[list[Explanation]]]
 
 def reason(model: TransferModel) -> str:
     """Returns why the predictions of a model cannot be explained; an empty text if they can."""
-    if not model.task.explains:
-        return f"{model.task.name} rates no whole example and no part of one"
+    if why := unexplained(model.task):
+        return why
     if model.backbone.tokenizer is None and not Places.fit(model):
         return f"{model.backbone.name} makes no map of its input and reads no text"
     return ""
+
+
+def unexplained(task: Task) -> str:
+    """Returns why no prediction of a task can be explained, whatever the model."""
+    return "" if task.explains else f"{task.name} rates no whole example and no part of one"
 
 
 def explainer(model: TransferModel, most: int = 1) -> Explain:

@@ -63,7 +63,8 @@ class Private(Recipe, name="private"):
             "from training examples: ranges of numbers and corrections of all biases, the head's "
             "too.",
             "What attacks find of who was in the training is in no pushed folder, because it would "
-            "tell of training examples: tlkeras attack with the same flags shows it.",
+            "tell of training examples: tlkeras attack, with the flags of data, network and "
+            "training that this run had, shows it.",
         )
 
     def views(self, folder):

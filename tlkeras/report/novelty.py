@@ -33,8 +33,8 @@ def views(reference: np.ndarray, split: str) -> Sequence[View]:
     note = (
         f"Each of {count:,} examples of the {split} split by the mean distance of the direction of "
         f"its features to the {novelty.NEIGHBOURS} nearest others. With bulk_inferrer --novelty "
-        "new examples are compared with these, which needs no label. The thresholds are set by "
-        "these examples alone, so many of which lie beyond. New ones of the same distribution do "
+        "new examples are compared with these, which needs no label. Each threshold is chosen so "
+        "that its share of these examples lies beyond it. New ones of the same distribution do "
         "so about as often; more of them say that the data have changed. Training examples set "
         "none: the model may be fitted to them, and any new example would then look far from them. "
         "What is near is not therefore right, nor what is far wrong."
