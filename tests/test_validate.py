@@ -306,6 +306,24 @@ def test_new_examples_of_the_target_of_two_domains_pass(tmp_path):
     assert wrong_of(both, labels) == {"number", "label"}
 
 
+def test_the_examples_of_the_reference_have_no_shift_whatever_their_digits(tmp_path):
+    version = described(tmp_path / "1", train=(60, {}, {}))
+    margins = np.random.default_rng(0).normal(15, 3, 60)
+    columns = {
+        "image.bytes": [3_145_782.0] * 60,
+        "prediction.score": (1 / (1 + np.exp(-margins))).astype(np.float32).tolist(),
+        "number": [0.0, 1 / 3, 2 / 3, 1.0] * 15,
+    }
+    new = samples.Gathering()
+    new.add(
+        [f"{place}" for place in range(60)],
+        [(dict(zip(columns, row, strict=True)), {}) for row in zip(*columns.values(), strict=True)],
+    )
+    new.sample().write(version)
+    compared = [each for each in judging.judged(version, new, [], []) if each.column in columns]
+    assert {each.column: each.size for each in compared} == dict.fromkeys(columns, 0)
+
+
 def test_the_page_says_which_differences_are_wrong_at_any_size(tmp_path):
     version = described(tmp_path / "1", train=(1000, {}, {"text.language": {"en": 1000}}))
     new, words = samples.Gathering(), ["fr"] * 60 + ["en"] * 940

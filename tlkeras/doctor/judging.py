@@ -90,7 +90,8 @@ def judged(
     """
     reference, schema = samples.read(version), schemas.read(version)
     trained = statistics.trained(statistics.read(version))
-    tests = [*_shifts(reference, new.sample()), *_beyond(schema, trained, new)]
+    sample = new.sample()
+    tests = [*_shifts(reference, sample), *_beyond(schema, trained, new, sample.words)]
     corrected = drift.holm([test.shift.p for test in tests])
     found = [
         *_unreadable(new.count, problems),
@@ -141,9 +142,14 @@ def _shifts(reference: Sample, new: Sample) -> Iterator[_Test]:
         yield _Test(FEATURES, shift, expected, found, "CUSTOM_VALIDATION")
 
 
-def _beyond(schema: Any, trained: Any, new: Gathering) -> Iterator[_Test]:
-    """Yields the tests of numbers outside the range of training, and of words it never had."""
-    known, drawn = {each.name: each for each in trained.features}, new.sample().words
+def _beyond(
+    schema: Any, trained: Any, new: Gathering, drawn: Mapping[str, Mapping[str, int]]
+) -> Iterator[_Test]:
+    """Yields the tests of numbers outside the range of training, and of words it never had.
+
+    Of an example with several words one is `drawn`.
+    """
+    known = {each.name: each for each in trained.features}
     for feature in schema.feature:
         if feature.name not in known:
             continue
