@@ -75,7 +75,11 @@ class _Test:
 
 
 def judged(
-    version: Path, new: Gathering, problems: Sequence[str], classes: Sequence[str]
+    version: Path,
+    new: Gathering,
+    problems: Sequence[str],
+    classes: Sequence[str],
+    is_coarse: bool = False,
 ) -> list[Finding]:
     """Returns all findings on a batch, those that are wrong first.
 
@@ -84,6 +88,8 @@ def judged(
         new: What has been seen of the batch.
         problems: Why others could not be read.
         classes: The names of the classes of the model.
+        is_coarse: Whether the answers are, see `Exporter.is_coarse`: the reference holds those of
+            Keras, so no numbers of them are compared.
 
     Raises:
         ValueError: The version has no reference, or it is damaged.
@@ -91,6 +97,13 @@ def judged(
     reference, schema = samples.read(version), schemas.read(version)
     trained = statistics.trained(statistics.read(version))
     sample = new.sample()
+    if is_coarse:
+        numbers = {
+            name: values
+            for name, values in reference.numbers.items()
+            if not name.startswith(f"{answers.NAME}.")
+        }
+        reference = dataclasses.replace(reference, numbers=numbers)
     tests = [*_shifts(reference, sample), *_beyond(schema, trained, new, sample.words)]
     corrected = drift.holm([test.shift.p for test in tests])
     found = [
