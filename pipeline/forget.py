@@ -140,7 +140,7 @@ def _tell_unknown(root: Path, wanted: Mapping[str, str], seen: Iterable[str], fo
     known = before.union(seen)
     missing = [wanted[each] for each in wanted if each not in known]
     if len(missing) == len(wanted):
-        nearest = spec.nearest(missing[0], sorted(found.ids))
+        nearest = lineage.nearest(missing[0], found.ids)
         others = f" or one of {len(missing) - 1:,} others" if missing[1:] else ""
         message = f"No example in {root} has the id {missing[0]!r}{others}; {nearest}"
         raise ValueError(" ".join([message, *lineage.remarks(found)]))
