@@ -132,8 +132,9 @@ def _data(data: Mapping[str, Any], configuration: Mapping[str, str]) -> Iterator
     if not data:
         yield "The data was not described."
         return
-    if data.get("split"):
-        yield f"Cut by {code(data['split'])}."
+    words, split = figures.cut(data)
+    if words:
+        yield f"The examples are {words}{code(split) if split else ''}."
     yield counted(data, "class")
 
 
