@@ -22,7 +22,7 @@ from tlkeras.spec import Spec
 
 USES = {
     "train": "training",
-    "validation": "chooses among fits, trains none",
+    "validation": "chooses among fits, or sets factors and thresholds of one",
     "test": "measures, trains nothing",
     "target": "training without its label, by a recipe that adapts",
     "target_test": "measures, trains nothing",

@@ -50,7 +50,7 @@ def seen(place: Path, capsys: Any, **named: Any) -> list[list[str]]:
     ("split", "use"),
     [
         ("train", "training"),
-        ("validation", "chooses among fits, trains none"),
+        ("validation", "chooses among fits, or sets factors and thresholds of one"),
         ("test", "measures, trains nothing"),
     ],
 )
