@@ -43,9 +43,10 @@ class Forget(Spec, name="forget"):
     run makes the products again: give it the same list as --exclude_ids, as long as the data
     themselves hold the examples. Each version that saw them gets a mark, withdrawn.json. A
     certificate in --root tells what was removed and what has to be trained again. An id means every
-    example of that id in the store. Known are the store, what its log names elsewhere, such as
-    predictions, and the versions in --saved_models; no other folder is searched, such as what
-    `tlkeras validate` wrote.
+    example of that id in the store. Known are the store, what was made elsewhere of its products,
+    and the versions in --saved_models. No other folder is searched: predictions of new data by a
+    version are known if they lie in the store, as by --out=runs/predictions, and what `tlkeras
+    validate` wrote is not.
     """
 
     ids: Annotated[IdList, "A text file of ids, one a line."]

@@ -40,8 +40,9 @@ class Lineage(Spec, name="lineage"):
 
     An example is named by its --id, such as rose/17.jpg, or by a copy of its file. A version of
     which the store no longer has the examples is named, too: of it nobody can tell. Known are the
-    store, what its log names elsewhere, such as predictions, and the versions in --saved_models; no
-    other folder is searched, such as what `tlkeras validate` wrote.
+    store, what was made elsewhere of its products, and the versions in --saved_models. No other
+    folder is searched: predictions of new data by a version are known if they lie in the store, as
+    by --out=runs/predictions, and what `tlkeras validate` wrote is not.
     """
 
     id: Annotated[str, "The id of an example."] = ""
