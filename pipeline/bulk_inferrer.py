@@ -95,9 +95,10 @@ def predictions(
     the picture ``1.jpg``, 0 where there is no class and 1 + c in class c. An unreadable file has
     ``error`` instead. ``statistics.pb`` has the statistics of all examples and answers. For a
     version whose measures have conformal sets, ``set`` has the classes in that of the example, the
-    most probable first. With `novelty`, ``novelty_p`` is the share of the examples of the reference
-    that are at least as unlike the others; see `Novelty`. For a version with a reference,
-    ``drift.json`` compares them with it, see ``tlkeras validate``.
+    most probable first; of an export that is coarse there is none. With `novelty`, ``novelty_p`` is
+    the share of the examples of the reference that are at least as unlike the others; see
+    `Novelty`. For a version with a reference, ``drift.json`` compares them with it, see ``tlkeras
+    validate``.
     """
     predicting = prepared(exports, exporter, batch_size)
     if novelty:
@@ -106,7 +107,9 @@ def predictions(
     shutil.copy(exports / "labels.txt", out / "labels.txt")
     seen = predicted(predicting, new, out, Runner(beam_runner, beam_options))
     if (exports / samples.COLUMNS).exists():
-        found = judging.judged(exports, seen.gathering, seen.problems, predicting.classes)
+        found = judging.judged(
+            exports, seen.gathering, seen.problems, predicting.classes, exporter.is_coarse
+        )
         files.write_json(out / DRIFT, [dataclasses.asdict(each) for each in found])
         for each in found:
             if each.is_wrong:
@@ -139,6 +142,13 @@ def prepared(exports: Path, exporter: Exporter, batch_size: int) -> Predicting:
     _loaded.cache_clear()  # The folder may have changed since the last call in this process.
     classes = tuple((exports / "labels.txt").read_text(encoding="utf-8").splitlines())
     described, sets = _described(exports), conformal.read(exports)
+    if exporter.is_coarse:
+        is_judged = (exports / samples.COLUMNS).exists()
+        left = ["comparison of their numbers with the reference"] if is_judged else []
+        left += ["conformal set"] if sets else []
+        if left:
+            print(f"  Answers of {exporter} have 8 bits, so there is no {' and no '.join(left)}")
+        sets = None
     return Predicting(exports.absolute(), exporter, *described, classes, batch_size, sets)
 
 

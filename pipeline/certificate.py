@@ -58,7 +58,9 @@ def text(contents: Mapping[str, Any]) -> str:
         ),
         "## Not known",
         "Of these nobody can tell, because the store no longer has their examples. A version among "
-        "them stays as it is; if it saw them, nothing here tells.",
+        "them stays as it is; if it saw them, nothing here tells. No folder outside the store was "
+        "searched but for versions, and for what the log of the store names: of predictions of new "
+        "data by a version, only those in the store are known.",
         _table(("path from the store",), [(path,) for path in contents.get("unknown", ())]),
         "## Marked",
         "Pushed versions that saw them stay: what a model has learnt cannot be taken out of it. "

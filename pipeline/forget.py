@@ -43,9 +43,10 @@ class Forget(Spec, name="forget"):
     run makes the products again: give it the same list as --exclude_ids, as long as the data
     themselves hold the examples. Each version that saw them gets a mark, withdrawn.json. A
     certificate in --root tells what was removed and what has to be trained again. An id means every
-    example of that id in the store. Known are the store, what its log names elsewhere, such as
-    predictions, and the versions in --saved_models; no other folder is searched, such as what
-    `tlkeras validate` wrote.
+    example of that id in the store. Known are the store, what was made elsewhere of its products,
+    and the versions in --saved_models. No other folder is searched: predictions of new data by a
+    version are known if they lie in the store, as by --out=runs/predictions, and what `tlkeras
+    validate` wrote is not.
     """
 
     ids: Annotated[IdList, "A text file of ids, one a line."]
@@ -140,7 +141,7 @@ def _tell_unknown(root: Path, wanted: Mapping[str, str], seen: Iterable[str], fo
     known = before.union(seen)
     missing = [wanted[each] for each in wanted if each not in known]
     if len(missing) == len(wanted):
-        nearest = spec.nearest(missing[0], sorted(found.ids))
+        nearest = lineage.nearest(missing[0], found.ids)
         others = f" or one of {len(missing) - 1:,} others" if missing[1:] else ""
         message = f"No example in {root} has the id {missing[0]!r}{others}; {nearest}"
         raise ValueError(" ".join([message, *lineage.remarks(found)]))

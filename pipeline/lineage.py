@@ -5,9 +5,11 @@ It is not a step of the pipeline.
 
 from __future__ import annotations
 
+import bisect
+import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -20,7 +22,7 @@ from tlkeras.spec import Spec
 
 USES = {
     "train": "training",
-    "validation": "chooses among fits, trains none",
+    "validation": "chooses among fits, or sets factors and thresholds of one",
     "test": "measures, trains nothing",
     "target": "training without its label, by a recipe that adapts",
     "target_test": "measures, trains nothing",
@@ -30,13 +32,17 @@ USES = {
 """What the examples of a split are for."""
 
 
+_COMPARED = 10_000  # Ids with a misspelt one: they take a second.
+
+
 class Lineage(Spec, name="lineage"):
     """Tells which products, caches and pushed versions saw an example, and in which split it was.
 
     An example is named by its --id, such as rose/17.jpg, or by a copy of its file. A version of
     which the store no longer has the examples is named, too: of it nobody can tell. Known are the
-    store, what its log names elsewhere, such as predictions, and the versions in --saved_models; no
-    other folder is searched, such as what `tlkeras validate` wrote.
+    store, what was made elsewhere of its products, and the versions in --saved_models. No other
+    folder is searched: predictions of new data by a version are known if they lie in the store, as
+    by --out=runs/predictions, and what `tlkeras validate` wrote is not.
     """
 
     id: Annotated[str, "The id of an example."] = ""
@@ -89,8 +95,23 @@ def _contents(file: Path) -> set[str]:
 def _unknown(settings: Lineage, found: Trace, named: str) -> str:
     message = f"No example in {settings.root} has {named}"
     if settings.id:
-        message += f"; {spec.nearest(settings.id, sorted(found.ids))}"
+        message += f"; {nearest(settings.id, found.ids)}"
     return " ".join([f"{message}." if message[-1] not in ".?" else message, *remarks(found)])
+
+
+def nearest(identity: str, ids: Collection[str]) -> str:
+    """Returns the end of an error message: the known ids that are most like a misspelt one.
+
+    Of very many only those beside it in order are compared, as each takes its time.
+    """
+    known = sorted(ids)
+    if len(known) <= _COMPARED:
+        return spec.nearest(identity, known)
+    place = bisect.bisect(known, identity)
+    first = max(0, min(place - _COMPARED // 2, len(known) - _COMPARED))
+    beside = known[first : first + _COMPARED]
+    close = difflib.get_close_matches(identity, beside, n=3, cutoff=0)
+    return f"did you mean {' or '.join(map(repr, close))}?"
 
 
 def rows(sights: Sequence[Sight]) -> list[tuple[str, ...]]:

@@ -79,7 +79,13 @@ def main(config: Validation) -> int:
                 f"None of the {count:,} examples of --data={config.data} can be read: "
                 f"{spec.listed(seen.problems, separator='; ')}."
             )
-        found = judging.judged(config.model, seen.gathering, seen.problems, predicting.classes)
+        found = judging.judged(
+            config.model,
+            seen.gathering,
+            seen.problems,
+            predicting.classes,
+            config.exporter.is_coarse,
+        )
         judging.write(config.model, found, work)
         reference, sample = samples.read(config.model), seen.gathering.sample()
         title = f"{config.data} against {'/'.join(config.model.absolute().parts[-2:])}"

@@ -25,9 +25,13 @@ def versions(saved_models: Path, name: str) -> list[Path]:
 
 
 def last(saved_models: Path, name: str, model: str) -> Path | None:
-    """Returns the newest version of another model than that of this digest, or None."""
+    """Returns the newest version of another model than that of this digest, or None.
+
+    One that saw examples that were withdrawn since is passed over: it has to be replaced, even by a
+    model that is worse without them.
+    """
     for version in reversed(versions(saved_models, name)):
-        if model_of(manifest(version)["lineage"]) != model:
+        if not withdrawn(version) and model_of(manifest(version)["lineage"]) != model:
             return version
     return None
 

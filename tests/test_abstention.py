@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,14 @@ def test_the_metadata_of_a_tflite_file_leaves_out_what_is_lower(model: TransferM
             told.append([each.category_name for each in found])
     assert told == [[CLASSES[i] for i in np.flatnonzero(row >= 0.6)] for row in expected]
     assert [] in told and any(told)
+
+
+def test_a_threshold_that_no_score_of_an_int8_export_reaches_is_refused_before_the_training():
+    for threshold, message in ((0.996, ""), (0.997, "scores of at most 0.9961, which is below")):
+        made = TransferModel(Tiny(), Classification(abstain_below=threshold), CLASSES, seed=1)
+        with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+            TFLite(quantize="int8").fits(made)
+        TFLite().fits(made)
 
 
 @pytest.mark.parametrize("exporter", [TFLite(), ONNX(), Keras()], ids=str)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tlkeras import spec
+from tlkeras.doctor.samples import Sample
 from tlkeras.exporter import Details, Usage
 from tlkeras.measures.classification import ClassificationTally
 from tlkeras.measures.measures import Gallery, Matrix, Measures, Scalar, Table
@@ -83,7 +84,12 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         exports=EXPORTS,
         usages=[Usage("model.tflite", "python", "print(1)\n")],
         lineage=LINEAGE,
-        reference=570,
+        reference=Sample(
+            570,
+            {"image.width": np.ones(570)},
+            {"prediction": {"a": 570}},
+            np.zeros([570, 8], np.float16),
+        ),
     )
     assert text.startswith("# Model card: flowers\n")
     assert re.findall("^## (.*)", text, re.MULTILINE) == [
@@ -112,7 +118,12 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         ("Evaluation", "### Classes\n\n| class | precision | recall | f1 | support |"),
         ("Evaluation", "| tulip | 0.8000 | 0.8000 | 0.8000 | 100 |"),
         ("Evaluation", "### Most confused classes\n\n| class | predicted |"),
-        ("New data", "what this folder holds of 570 of the examples on which the model was"),
+        (
+            "New data",
+            "what this folder holds of 570 of the examples on which the model was measured: "
+            "`image.width`, `prediction` in `reference.json`, features of the network in "
+            "`reference.npy`. It",
+        ),
         ("Exports", "| `saved_model` | `saved_model` | 2,000,000 | 0.8000 | 1.0e-07 |"),
         ("Exports", "### Use of model.tflite\n\n```python\nprint(1)\n```"),
         ("Reproduction", "```sh\npython -m pipeline --name=flowers\n```"),

@@ -67,6 +67,15 @@ STATED = evidence(details=stated(Details), data_details=stated(DataDetails))
 NOTHING = Evidence(name="nothing")
 
 
+def test_no_page_names_a_share_that_cut_nothing():
+    for given, is_named in (([], True), (["train", "test"], False)):
+        shown = evidence(data={**DATA, "given": given})
+        pages = [datasheet.datasheet(shown), json.dumps(croissant.croissant(shown))]
+        pages += [figures.data(shown.data), card("flowers", data=shown.data)]
+        assert sum("split(test=50.0)" in page for page in pages) == (4 if is_named else 0)
+        assert sum("split as the source has them." in each for each in pages) == 4 - 4 * is_named
+
+
 def test_a_datasheet_has_what_the_files_tell_and_what_people_stated():
     text = datasheet.datasheet(STATED)
     for heading, said in [

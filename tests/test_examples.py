@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import draw
 from PIL import Image
 
 from pipeline.steps import example_gen
-from tlkeras.data import ingest, reading, records
+from tlkeras.data import ingest, planning, reading, records, splits
 from tlkeras.data.records import Info, Records
 from tlkeras.data.splits import Split
 from tlkeras.doctor import defects
@@ -29,6 +30,7 @@ from tlkeras.kinds.labels import Labels
 from tlkeras.kinds.mask import Mask
 from tlkeras.kinds.number import Number
 from tlkeras.kinds.text import Text
+from tlkeras.report import figures
 from tlkeras.source import Source
 from tlkeras.sources.folder import Folder
 
@@ -225,6 +227,25 @@ def test_info_tells_what_was_written(tmp_path: Path):
         assert len(labels) == count
         assert told.class_counts[split] == (labels.count(0), labels.count(1))
     assert not said
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ((), ("cut by ", "split(test=10.0)")),
+        (("train", "val", "test"), ("split as the source has them", "")),
+        (
+            ("train", "test"),
+            ("split as the source has them, but for validation, cut by ", "split(test=10.0)"),
+        ),
+    ],
+)
+def test_splits_of_the_source_are_told_as_such(given, shown, tmp_path):
+    for split in given or ("",):
+        draw(tmp_path / split, 8, seed=0)
+    info = planning.planned(Folder(tmp_path), Split()).info
+    assert figures.cut({**info.plain(), "split": "split(test=10.0)"}) == shown
+    assert info.given == tuple(splits.named(split) for split in given)
 
 
 def test_data_without_labels_has_no_class_counts(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Which products and versions saw an example, and in which split it was."""
 
+import difflib
 import json
 import shutil
 from pathlib import Path
@@ -49,7 +50,7 @@ def seen(place: Path, capsys: Any, **named: Any) -> list[list[str]]:
     ("split", "use"),
     [
         ("train", "training"),
-        ("validation", "chooses among fits, trains none"),
+        ("validation", "chooses among fits, or sets factors and thresholds of one"),
         ("test", "measures, trains nothing"),
     ],
 )
@@ -196,6 +197,20 @@ def test_what_cannot_be_found_is_one_clear_message(made, changes, message):
     given = {"root": place / "runs", "saved_models": place / "saved_models", **changes}
     with pytest.raises(ValueError, match=message):
         lineage.main(Lineage(**given))
+
+
+def test_of_very_many_ids_a_misspelt_one_is_compared_with_few(monkeypatch):
+    compared = []
+    close = difflib.get_close_matches
+    monkeypatch.setattr(
+        difflib, "get_close_matches", lambda *a, **b: compared.append(len(a[1])) or close(*a, **b)
+    )
+    ids = [f"rose/{number:06}.jpg" for number in range(100_000)]
+    said = lineage.nearest("rose/01234.jpg", ids)
+    assert said.startswith("did you mean 'rose/0") and said.endswith(".jpg'?")
+    assert "a/1.jpg" not in lineage.nearest("a/1.jpg", ids)
+    assert "rose/099999.jpg" in lineage.nearest("rose/099999jpg", ids)
+    assert max(compared) == lineage._COMPARED
 
 
 def test_every_split_has_a_word_for_its_use():

@@ -9,9 +9,10 @@ import withdrawal
 from conftest import draw
 
 from pipeline.steps import resolver
+from pipeline.version import WITHDRAWN
 
 
-def test_the_baseline_is_the_newest_version_of_another_model(tmp_path: Path):
+def test_the_baseline_is_the_newest_version_of_another_model_that_was_not_withdrawn(tmp_path: Path):
     model, models, out = (tmp_path / name for name in ("model", "models", "out"))
     model.mkdir()
     out.mkdir()
@@ -28,6 +29,10 @@ def test_the_baseline_is_the_newest_version_of_another_model(tmp_path: Path):
         return resolver.read(out)
 
     assert found("last") == models / "colours" / "10"
+    # What has to be replaced sets no measure, so its certificate's command goes through.
+    mark = {"time": "2024-01-01", "examples": [{"identity": "", "split": "test"}]}
+    (models / "colours" / "10" / WITHDRAWN).write_text(json.dumps([mark]))
+    assert found("last") == models / "colours" / "9"
     assert found("none") is None
     assert found(str(models / "colours" / "9")) == models / "colours" / "9"
     with pytest.raises(ValueError, match=r"--baseline=.*gone: there is no saved_model in"):

@@ -191,6 +191,16 @@ def test_random_tags_are_measured_as_by_seqeval(classes):
     np.testing.assert_array_equal(matrix.counts, confusion_matrix(*flat, labels=matrix.names))
 
 
+def test_the_log_loss_is_that_of_the_words_the_network_saw():
+    def loss(*sentences: tuple[str, list[str]]) -> dict[str, float]:
+        return values(measured([(true.split(), found) for true, found in sentences]))
+
+    # Two words at 0.9, one at 0.1 / 4; the third of the first sentence was not seen.
+    found = loss(("B-PER O O", ["B-PER", "B-LOC", ""]), ("O", ["O"]))
+    assert found["log_loss"] == pytest.approx(-(2 * np.log(0.9) + np.log(0.025)) / 3)
+    assert "log_loss" not in loss(("", []), ("O", [""]))
+
+
 def of_nervaluate(sentences: Sequence[Sentence], strategy: str) -> float:
     true, found = map(list, zip(*sentences, strict=True))
     judge = nervaluate.Evaluator(true, found, tags=["LOC", "PER"], loader="list")

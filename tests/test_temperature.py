@@ -13,6 +13,7 @@ from scipy import optimize
 from test_evaluator import evaluated
 from test_trainer import trained
 
+from tlkeras import spec
 from tlkeras.data.batches import Data
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.measures import calibration, measures
@@ -21,6 +22,7 @@ from tlkeras.measures.tagging import ABSENT
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.adapt import Adapt
 from tlkeras.recipes.fine_tune import FineTune
+from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.multilabel import Multilabel
 from tlkeras.tasks.regression import Regression
@@ -178,6 +180,31 @@ def test_the_evaluation_has_the_measures_before_and_after(pair, recorded, tmp_pa
     assert found["calibrated"].scalars["accuracy"] == found["plain"].scalars["accuracy"]
     titles = [view.title for view in found["plain"].views]
     assert titles.count("Calibration") == 1 and "Conformal sets" not in titles
+
+
+ONE = np.array([[0.7, 0.3], [0.4, 0.6]])
+RATED: dict[str, tuple[tuple[str, ...], np.ndarray, np.ndarray]] = {
+    "classification": (("a", "b"), np.eye(2), ONE),
+    "multilabel": (("a", "b"), np.eye(2), ONE),
+    # A sentence of two words, then how many words further on have each tag.
+    "tagging": (("B-a", "O"), np.array([[0, 1, 0, 0]]), ONE[None]),
+}
+"""Classes, targets and probabilities of each task that can be calibrated."""
+
+
+def test_every_task_that_can_be_calibrated_measures_what_changes():
+    tasks = {name: spec.parse(name, Task) for name in spec.names(Task)}
+    assert {*RATED} == {name for name, task in tasks.items() if type(task).rated is not Task.rated}
+    for name, (classes, target, probabilities) in RATED.items():
+        tally = tasks[name].tally(classes)
+        beside = calibration.Uncalibrated(tasks[name], classes, 3.0)
+        for each in (tally, beside):
+            each.add(target, {"probabilities": probabilities}, 0)
+        views = beside.joined(tally.measures()).views
+        table = next(view for view in views if view.title == "Calibration")
+        assert isinstance(table, Table) and "log loss" in {row[0] for row in table.rows}
+        values = [row[2] for row in table.rows if row[0] == "log loss"]
+        assert len(values) == 2 and values[0] != values[1]
 
 
 def test_measures_before_and_after_stand_side_by_side():

@@ -30,7 +30,9 @@ from tlkeras.doctor.reference import Reference
 from tlkeras.doctor.samples import Sample
 from tlkeras.doctor.statistics import protos
 from tlkeras.exporters.saved_model import SavedModel
+from tlkeras.exporters.tflite import TFLite
 from tlkeras.kinds.mask import Mask
+from tlkeras.measures.conformal import LAC, Sets
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.report import validation
@@ -51,9 +53,13 @@ def examples(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def version(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the pusher leaves it, of a model that nobody has trained."""
-    out = tmp_path_factory.mktemp("version") / "colours" / "1"
-    out.mkdir(parents=True)
     model = TransferModel(Tiny(), Classification(), tuple(sorted(COLOURS)), seed=1)
+    return pushed(model, examples, tmp_path_factory.mktemp("version") / "colours" / "1")
+
+
+def pushed(model: TransferModel, examples: Path, out: Path) -> Path:
+    """Writes what a version has that new data are judged by."""
+    out.mkdir(parents=True)
     export(model, out)
     statistics_gen.statistics.run(out, examples=examples)
     schema_gen.schema.run(out, statistics=out)
@@ -250,6 +256,31 @@ def test_bulk_inferrer_compares_what_it_saw_with_the_reference(version, tmp_path
     assert heights.num_stats.mean == 48 and dataset.num_examples == 90
 
 
+def test_an_int8_export_blames_no_unchanged_data_and_writes_no_sets(examples, tmp_path, capsys):
+    model = TransferModel(Tiny(), Classification(), tuple(sorted(COLOURS)), seed=1)
+    data = Data(examples, Tiny(), Classification(), batch_size=64)
+    features = np.concatenate([model.body(inputs) for inputs, _ in data.batches("train")])
+    kernel = np.random.default_rng(0).normal(0, 1, (features.shape[1], len(COLOURS)))
+    kernel *= 6 / (features @ kernel).std(axis=0)
+    model.head.get_layer("logits").set_weights([kernel, -features.mean(axis=0) @ kernel])
+    version = pushed(model, examples, tmp_path / "1")
+    int8 = TFLite(quantize="int8")
+    int8.write(model, data.singles("train"), version)
+    Sets(LAC(), 0.003, 60).write(version)  # The least step below 1 is wider.
+    (tmp_path / "out").mkdir()
+    bulk_inferrer.predictions.run(
+        tmp_path / "out", exports=version, data=examples, exporter=int8, batch_size=64
+    )
+    found = json.loads((tmp_path / "out" / bulk_inferrer.DRIFT).read_text())
+    assert not [each["sentence"] for each in found if each["is_wrong"]]
+    assert {"prediction", "label"} <= {each["column"] for each in found}
+    assert '"set"' not in (tmp_path / "out" / bulk_inferrer.FILE).read_text()
+    assert (
+        "have 8 bits, so there is no comparison of their numbers with the reference and no "
+        "conformal set\n"
+    ) in capsys.readouterr().out
+
+
 def described(version: Path, **datasets: tuple[int, dict[str, Any], dict[str, Any]]) -> Path:
     """Returns a version of an empty reference, by the counts, numbers and words of its data."""
     version.mkdir()
@@ -304,6 +335,24 @@ def test_new_examples_of_the_target_of_two_domains_pass(tmp_path):
     # The labels of a target teach nothing, and those of an unlabelled one are stand-ins.
     labels = [({"number": 75.0}, {"label": ["b"]})] * 50
     assert wrong_of(both, labels) == {"number", "label"}
+
+
+def test_the_examples_of_the_reference_have_no_shift_whatever_their_digits(tmp_path):
+    version = described(tmp_path / "1", train=(60, {}, {}))
+    margins = np.random.default_rng(0).normal(15, 3, 60)
+    columns = {
+        "image.bytes": [3_145_782.0] * 60,
+        "prediction.score": (1 / (1 + np.exp(-margins))).astype(np.float32).tolist(),
+        "number": [0.0, 1 / 3, 2 / 3, 1.0] * 15,
+    }
+    new = samples.Gathering()
+    new.add(
+        [f"{place}" for place in range(60)],
+        [(dict(zip(columns, row, strict=True)), {}) for row in zip(*columns.values(), strict=True)],
+    )
+    new.sample().write(version)
+    compared = [each for each in judging.judged(version, new, [], []) if each.column in columns]
+    assert {each.column: each.size for each in compared} == dict.fromkeys(columns, 0)
 
 
 def test_the_page_says_which_differences_are_wrong_at_any_size(tmp_path):

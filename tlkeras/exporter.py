@@ -134,6 +134,15 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
         return 0.01
 
     @property
+    def is_coarse(self) -> bool:
+        """Whether 8 bits hold the answers, or what they are computed of.
+
+        Nearly equal scores are then equal, and small ones 0: they are neither compared with those
+        of Keras, nor are there conformal sets, whose thresholds may lie between two steps.
+        """
+        return False
+
+    @property
     def serves(self) -> tuple[str, ...]:
         """The names of the served outputs that `load` gives; all of them if it is empty."""
         return ()

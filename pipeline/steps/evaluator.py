@@ -338,7 +338,7 @@ def _doubt(baseline: Path, data: Data) -> str:
     """Returns what to bear in mind of a version that may have been fitted to these examples."""
     made = product.made_by("examples", manifest(baseline)["lineage"])
     cuts = {each["asked"]["fields"]["split"]["value"] for each in made}
-    if cuts == {data.info.split}:
+    if cuts == {data.info.split} or {*data.info.counts} == {*data.info.given}:
         return ""
     cut = " and ".join(sorted(cuts)) or "an unknown split"
     return (

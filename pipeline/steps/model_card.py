@@ -110,7 +110,7 @@ def card(
         exports=exported,
         usages=[usage for exporter in exporters for usage in exporter.usage(backbone, task)],
         lineage=lineage,
-        reference=reference.count,
+        reference=reference,
     )
     (out / "card.md").write_text(text, encoding="utf-8")
     (out / "datasheet.md").write_text(datasheet.datasheet(evidence), encoding="utf-8")

@@ -123,6 +123,7 @@ def planned(
             class_counts=_class_counts(sides, labels, len(classes)) if naming else {},
             split=split.full(),
             groups=_group_counts(sides, groups),
+            given=tuple(name for name in _counts(sides) if name in {*given}),
         ),
         groups,
     )

@@ -35,9 +35,10 @@ class Info:
         features: The kind of every key.
         counts: Examples by split: train, validation, test, then others.
         class_counts: Examples of each class, by split; empty without classes.
-        split: The text of the `Split`.
+        split: The text of the `Split`, which cuts what the source does not.
         groups: How many groups the examples of each split are of, such as patients; one that is
             in no group is one itself. Empty if neither source nor split names any.
+        given: The splits that the source has itself.
     """
 
     classes: tuple[str, ...]
@@ -46,6 +47,7 @@ class Info:
     class_counts: Mapping[str, tuple[int, ...]]
     split: str
     groups: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    given: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Any]:
         """Returns the fields as JSON values, every kind as its text."""
@@ -64,14 +66,14 @@ def info(folder: Path) -> Info:
         raise ValueError(f"{folder / 'info.json'} is not that of examples: {error}.") from None
     fields = [field.name for field in dataclasses.fields(Info)]
     if isinstance(content, dict):
-        content = {"groups": {}, **content}  # An earlier version wrote none.
+        content = {"groups": {}, "given": (), **content}  # An earlier version wrote none.
     is_complete = isinstance(content, dict) and sorted(content) == sorted(fields)
     # A split is a prefix of file names in the folder.
     if not is_complete or not all(re.fullmatch(r"\w+", name) for name in content["counts"]):
         raise ValueError(
             f"{folder / 'info.json'} is not that of examples, which holds {', '.join(fields)}."
         )
-    content["classes"] = tuple(content["classes"])
+    content["classes"], content["given"] = tuple(content["classes"]), tuple(content["given"])
     content["features"] = {key: spec.parse(text, Kind) for key, text in content["features"].items()}
     content["class_counts"] = {name: tuple(row) for name, row in content["class_counts"].items()}
     return Info(**content)

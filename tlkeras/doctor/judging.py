@@ -75,7 +75,11 @@ class _Test:
 
 
 def judged(
-    version: Path, new: Gathering, problems: Sequence[str], classes: Sequence[str]
+    version: Path,
+    new: Gathering,
+    problems: Sequence[str],
+    classes: Sequence[str],
+    is_coarse: bool = False,
 ) -> list[Finding]:
     """Returns all findings on a batch, those that are wrong first.
 
@@ -84,13 +88,23 @@ def judged(
         new: What has been seen of the batch.
         problems: Why others could not be read.
         classes: The names of the classes of the model.
+        is_coarse: Whether the answers are, see `Exporter.is_coarse`: the reference holds those of
+            Keras, so no numbers of them are compared.
 
     Raises:
         ValueError: The version has no reference, or it is damaged.
     """
     reference, schema = samples.read(version), schemas.read(version)
     trained = statistics.trained(statistics.read(version))
-    tests = [*_shifts(reference, new.sample()), *_beyond(schema, trained, new)]
+    sample = new.sample()
+    if is_coarse:
+        numbers = {
+            name: values
+            for name, values in reference.numbers.items()
+            if not name.startswith(f"{answers.NAME}.")
+        }
+        reference = dataclasses.replace(reference, numbers=numbers)
+    tests = [*_shifts(reference, sample), *_beyond(schema, trained, new, sample.words)]
     corrected = drift.holm([test.shift.p for test in tests])
     found = [
         *_unreadable(new.count, problems),
@@ -141,9 +155,14 @@ def _shifts(reference: Sample, new: Sample) -> Iterator[_Test]:
         yield _Test(FEATURES, shift, expected, found, "CUSTOM_VALIDATION")
 
 
-def _beyond(schema: Any, trained: Any, new: Gathering) -> Iterator[_Test]:
-    """Yields the tests of numbers outside the range of training, and of words it never had."""
-    known, drawn = {each.name: each for each in trained.features}, new.sample().words
+def _beyond(
+    schema: Any, trained: Any, new: Gathering, drawn: Mapping[str, Mapping[str, int]]
+) -> Iterator[_Test]:
+    """Yields the tests of numbers outside the range of training, and of words it never had.
+
+    Of an example with several words one is `drawn`.
+    """
+    known = {each.name: each for each in trained.features}
     for feature in schema.feature:
         if feature.name not in known:
             continue

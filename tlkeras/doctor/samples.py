@@ -30,7 +30,9 @@ COLUMNS, FEATURES = "reference.json", "reference.npy"
 
 ROWS, CHANNELS = 1000, 256
 
-_DIGITS = 6  # Of a number in the file.
+# Of a number of a sample, before it is written, too: values compared with those of a file would
+# otherwise all lie beside them.
+_DIGITS = 6
 
 # Two near copies share it, so it tells one picture from all others.
 _HASH = "hash"
@@ -45,7 +47,7 @@ class Sample:
 
     Attributes:
         count: How many examples.
-        numbers: By column, finite numbers; examples without one have none.
+        numbers: By column, finite numbers of six digits; examples without one have none.
         words: By column, how many examples have each word. Of an example with several words one
             counts, so that examples stay independent; of one without any, the empty word.
         features: Of at most `ROWS` of the examples, float16 [rows, channels]; [0, 0] without.
@@ -60,10 +62,7 @@ class Sample:
         """Writes both files; equal samples give equal bytes."""
         columns = {
             "count": self.count,
-            "numbers": {
-                name: [float(f"{value:.{_DIGITS}g}") for value in values]
-                for name, values in self.numbers.items()
-            },
+            "numbers": {name: values.tolist() for name, values in self.numbers.items()},
             "words": {name: dict(counts) for name, counts in self.words.items()},
         }
         files.write_json(folder / COLUMNS, columns)
@@ -172,7 +171,8 @@ class Gathering:
     def sample(self) -> Sample:
         """Returns the sample of all examples."""
         words = {name: dict(sorted(each.items())) for name, each in sorted(self._drawn.items())}
-        return Sample(self.count, self.numbers, words, self._rows)
+        numbers = {name: _rounded(values) for name, values in self.numbers.items()}
+        return Sample(self.count, numbers, words, self._rows)
 
 
 _SEEN, _COUNTS = "seen.npz", "seen.json"
@@ -226,6 +226,10 @@ def projected(features: np.ndarray) -> np.ndarray:
         signs = np.random.RandomState(0).randint(0, 2, [channels, CHANNELS]) * 2 - 1
         features = features @ (signs / np.sqrt(CHANNELS)).astype(np.float32)
     return np.clip(features, -6e4, 6e4).astype(np.float16)
+
+
+def _rounded(values: np.ndarray) -> np.ndarray:
+    return np.array([float(f"{value:.{_DIGITS}g}") for value in values.tolist()])
 
 
 def _key(identity: str) -> int:

@@ -24,9 +24,12 @@ from tlkeras.frameworks import tf
 
 if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
+    from tlkeras.task import Task
 
 CALIBRATION = 128
 """Training examples by which the ranges of int8 are set; one at a time is in memory."""
+
+_LARGEST = 255 / 256  # The score of 8 bits: LiteRT gives probabilities this scale.
 
 _TEXTS = "in which texts lose: accuracy fell from 0.850 to 0.675 on SST-2 with MiniLM"
 _LOSES = {"text": _TEXTS, "words": _TEXTS}
@@ -59,6 +62,10 @@ class TFLite(Exporter, name="tflite"):
     def max_drop(self):
         return _KINDS[self.quantize].max_drop
 
+    @property
+    def is_coarse(self):
+        return self.quantize == "int8"
+
     def files(self):
         return ("model.tflite" if self.quantize == "none" else f"model_{self.quantize}.tflite",)
 
@@ -74,6 +81,7 @@ class TFLite(Exporter, name="tflite"):
                     )
             _spans(model)
             _require_integers(litert.float_only(model))
+            _require_answers(model.task)
 
     def write(self, model, samples, out, origin=UNSTATED):
         out = existing(out)
@@ -180,6 +188,17 @@ def _integers(saved: Path, samples: Any, spans: Mapping[str, Any], outputs: Any)
     _, inexact = litert.operations(file)
     _require_integers(inexact)
     return bias_correction.corrected(file, exact, _calibration(samples, spans))
+
+
+def _require_answers(task: Task) -> None:
+    """Raises ValueError if no score is large enough for an answer: the largest is `_LARGEST`."""
+    for output in task.outputs():
+        if (output.abstains_below or 0) > _LARGEST:
+            raise ValueError(
+                f"tflite(quantize='int8') serves scores of at most {_LARGEST:.4f}, which is below "
+                f"the {output.abstains_below:g} of {task}, so there would never be an answer; "
+                "lower it, or take quantize='dynamic' or 'float16'."
+            )
 
 
 def _require_integers(inexact: Sequence[str]) -> None:

@@ -323,7 +323,8 @@ def _note(sets: Sets) -> str:
         f"examples, a set holds the label of at least {asked.coverage:.1%} of new examples that "
         f"are drawn as those were; one such split gives {gives}. Of one class it need not be so "
         f"many. A class is in the set if {asked.score} is at most {sets.threshold:.6g}; {FILE} has "
-        "the rule. From and to are the ends of the 95 % interval of the measured share."
+        "the rule. It is of float probabilities: those of int8 exports, in steps of 1/256, have no "
+        "sets. From and to are the ends of the 95 % interval of the measured share."
     )
 
 

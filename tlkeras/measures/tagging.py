@@ -95,7 +95,8 @@ class TaggingTally:
     scheme allows (`Scheme.strict`), and right if type, first and last word are. ``lenient_f1``:
     both are read as conlleval does (`Scheme.lenient`), and have to be equal, too. ``overlap_f1``:
     read so, and right with the type and a common word; each entity is in one pair at most.
-    ``token_accuracy``, the share of the words with the right tag.
+    ``token_accuracy``, the share of the words with the right tag. ``log_loss`` in nats, the mean
+    over the words that the network saw, where it saw one; a temperature makes it least.
 
     Intervals take each sentence as one unit, see `Ratio`.
     """
@@ -106,6 +107,7 @@ class TaggingTally:
         types = len(self._scheme.types)
         self._count = self._words = self._cut = self._unread = 0
         self._accuracy, self._precision, self._recall = Ratio(), Ratio(), Ratio()
+        self._log_loss = Ratio()
         self._f1 = {name: Ratio() for name in ("entity_f1", "lenient_f1", "overlap_f1")}
         self._of_types = [Ratio() for _ in range(types)]
         # By type: entities that are right, predicted and true; those read as conlleval does that
@@ -139,6 +141,7 @@ class TaggingTally:
         self._count += len(true)
         self._cut += int(((true >= 0) & (seen < 0)).sum() + beyond.sum())
         self._add_words(true, predicted, beyond)
+        self._add_losses(true[:, :words], seen[:, :words], found[:, :rows])
         self._add_entities(true, predicted, beyond, first)
 
     def _require_words(self, true: np.ndarray, predicted: np.ndarray, first: int) -> None:
@@ -168,6 +171,12 @@ class TaggingTally:
         self._accuracy.add(right, words)
         np.add.at(self._confusions, (types[true[is_word]], types[predicted[is_word]]), 1)
         np.add.at(self._confusions[:, -1], types[:-1], beyond.sum(axis=0))
+
+    def _add_losses(self, true: np.ndarray, seen: np.ndarray, found: np.ndarray) -> None:
+        is_rated = (true >= 0) & (seen >= 0)
+        right = np.take_along_axis(found, np.maximum(true, 0)[..., None], axis=-1)[..., 0]
+        losses = np.where(is_rated, -np.log(np.clip(right, LEAST, 1.0)), 0.0)
+        self._log_loss.add(losses.sum(axis=-1), is_rated.sum(axis=-1))
 
     def _add_entities(
         self, true: np.ndarray, predicted: np.ndarray, beyond: np.ndarray, first: int
@@ -232,6 +241,7 @@ class TaggingTally:
                 "entity_precision": self._precision.scalar,
                 "entity_recall": self._recall.scalar,
                 "token_accuracy": self._accuracy.scalar,
+                **({"log_loss": self._log_loss.rate} if self._log_loss.whole else {}),
             },
             views=[self._types(), self._matrix(), self._gallery()],
             remarks=[*self._remarks()],

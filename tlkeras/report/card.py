@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tlkeras import spec
+from tlkeras.doctor.samples import COLUMNS, FEATURES, Sample
 from tlkeras.exporter import Usage
 from tlkeras.measures.measures import Measures, Table
 from tlkeras.report import figures, libraries, limits
@@ -42,7 +43,7 @@ def card(
     exports: Sequence[Mapping[str, Any]] = (),
     usages: Sequence[Usage] = (),
     lineage: Sequence[Mapping[str, Any]] = (),
-    reference: int = 0,
+    reference: Sample | None = None,
 ) -> str:
     """Returns the card; the products of the pipeline hold its parts as JSON.
 
@@ -57,7 +58,7 @@ def card(
         exports: Rows with ``export``, ``files``, ``bytes`` and the measures of each.
         usages: How the exports are used.
         lineage: The manifests of the products, in the order of their making.
-        reference: The number of examples that new data are compared with, see `doctor.samples`.
+        reference: The examples that new data are compared with.
 
     Raises:
         ValueError: A detail that a card does not have.
@@ -132,8 +133,9 @@ def _data(data: Mapping[str, Any], configuration: Mapping[str, str]) -> Iterator
     if not data:
         yield "The data was not described."
         return
-    if data.get("split"):
-        yield f"Cut by {code(data['split'])}."
+    words, split = figures.cut(data)
+    if words:
+        yield f"The examples are {words}{code(split) if split else ''}."
     yield counted(data, "class")
 
 
@@ -193,14 +195,20 @@ def _limitations(
         yield f"{elsewhere}; groups of people, devices or places on their own."
 
 
-def _reference(count: int) -> Iterator[str]:
-    if count:
+def _reference(sample: Sample | None) -> Iterator[str]:
+    if sample and sample.count:
+        columns = ", ".join(code(name) for name in sorted({*sample.numbers, *sample.words}))
+        held = [f"{columns} in `{COLUMNS}`"] if columns else []
+        held += [f"features of the network in `{FEATURES}`"] if len(sample.features) else []
         yield (
-            f"`tlkeras validate` compares new data with what this folder holds of {count:,} of "
-            "the examples on which the model was measured: sizes, brightness or lengths, labels "
-            "and predictions in `reference.json`, features of the network in `reference.npy`. It "
-            "holds no id, no text and no picture. Whoever has an example and this model can tell "
-            "from the features whether it is likely one of these."
+            f"`tlkeras validate` compares new data with what this folder holds of {sample.count:,} "
+            f"of the examples on which the model was measured: {', '.join(held) or 'nothing'}. It "
+            "holds no id, no text and no picture."
+        )
+    if sample and len(sample.features):
+        yield (
+            "Whoever has an example and this model can tell from the features whether it is likely "
+            "one of these."
         )
 
 

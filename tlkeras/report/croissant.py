@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tlkeras.report import figures
 from tlkeras.report.evidence import Evidence
 
 FILE = "croissant.json"
@@ -77,8 +78,9 @@ def _stated(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cleaning(evidence: Evidence) -> Iterator[str]:
     yield from evidence.beside
-    if split := evidence.data.get("split"):
-        yield f"Cut by {split}."
+    words, split = figures.cut(evidence.data)
+    if words:
+        yield f"The examples are {words}{split}."
     if evidence.left_out:
         counted = ", ".join(f"{count:,} of {word}" for word, count in evidence.left_out.items())
         yield f"Left out as unusable: {counted}."

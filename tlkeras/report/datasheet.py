@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from tlkeras.report import figures
 from tlkeras.report.card import code, counted, plain, table
 from tlkeras.report.evidence import Evidence
 
@@ -91,8 +92,9 @@ def _source(evidence: Evidence) -> Iterator[str]:
 
 def _cleaning(evidence: Evidence) -> Iterator[str]:
     yield from evidence.beside
-    if split := evidence.data.get("split"):
-        yield f"They were cut by {code(split)}."
+    words, split = figures.cut(evidence.data)
+    if words:
+        yield f"They were {words}{code(split) if split else ''}."
     excluded = evidence.configuration.get("exclude_ids", "None")
     if excluded != "None":
         yield f"The examples listed by {code(excluded)} were excluded."

@@ -64,14 +64,26 @@ def of_classes(info: Mapping[str, Any]) -> list[list[Any]]:
     ]
 
 
+def cut(info: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns how the splits came about, behind "they are", and the `Split` that cut any."""
+    text, given = info.get("split", ""), info.get("given", ())
+    made = [name for name in info.get("counts", ()) if name not in given]
+    if not given:
+        return ("cut by ", text) if text else ("", "")
+    if not made:
+        return "split as the source has them", ""
+    return f"split as the source has them, but for {' and '.join(made)}, cut by ", text
+
+
 def data(info: Mapping[str, Any]) -> Markup:
     """Returns the counts of examples by class and split."""
     counts = info.get("counts", {})
     if not counts:
         return Markup()
     rows, classes = [["all", *counts.values()]], of_classes(info)
-    cut = info.get("split")
-    cut_by = element("p", "Cut by ", element("code", cut), ".") if cut else Markup()
+    words, split = cut(info)
+    by = element("code", split) if split else ""
+    cut_by = element("p", "The examples are ", words, by, ".") if words else Markup()
     if len(classes) <= ROWS:
         heading = "class" if classes else ""
         return joined([cut_by, table("Examples", [heading, *counts], [*classes, *rows])])
