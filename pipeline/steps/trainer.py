@@ -40,8 +40,9 @@ def model(
     float32, also after training in mixed precision: exporters and phones need it. Before the fit,
     every exporter checks that it supports the model. Exporters change no model, so their code is
     not imported. If the recipe has remarks or views for the report, they are written, too, and the
-    names of the classes in ``named.json`` if those suffice it. With `calibrate` the fitted logits
-    are divided by their temperature, which is written as well.
+    names of the classes in ``named.json`` if those suffice it. ``for_target.json`` says that the
+    head is for the split ``target``. With `calibrate` the fitted logits are divided by their
+    temperature, which is written as well.
     """
     hardware.meet("the model's folder")  # From here on the folder exists.
     print(f"  training on {hardware.devices()}")
@@ -72,6 +73,8 @@ def model(
             files.write_json(out / "views.json", views)
         if recipe.names_suffice:
             files.write_json(out / "named.json", data.classes)
+        if recipe.is_for_target:
+            files.write_json(out / "for_target.json", recipe.member)
 
 
 def cache(
