@@ -23,6 +23,7 @@ from tlkeras.data.batches import Data
 from tlkeras.frameworks import tf
 from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.recipes.prototypes import weights_of_means
+from tlkeras.source import require_label
 from tlkeras.spec import Spec
 from tlkeras.tasks.classification import Classification
 from tlkeras.training import features as cached
@@ -191,7 +192,12 @@ def _summaries(model: TransferModel, data: Data, cache: Cache) -> np.ndarray:
 
 
 def main(config: Config, settings: Episodes) -> int:
-    """Prints a table of the accuracies and names the file of all episodes."""
+    """Prints a table of the accuracies and names the file of all episodes.
+
+    Raises:
+        ValueError: Before anything runs: the examples have no label.
+    """
+    require_label(config.source, few_shot.name)
     place = store.Store(config.root)
     products = store.run(PIPELINE[:1], config, place)
     given = {name: getattr(config, name) for name in few_shot.read if hasattr(config, name)}

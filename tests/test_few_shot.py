@@ -85,6 +85,22 @@ def test_every_head_is_measured_in_every_episode_and_told_in_a_table(pictures, t
 
 
 @pytest.mark.parametrize(
+    ("fields", "keys"),
+    [
+        ({"label": "tags", "multilabel": True}, "'text', 'labels'"),
+        ({"label": None, "number": "stars"}, "'text', 'number'"),
+        ({"label": None}, "'text'"),
+    ],
+)
+def test_examples_without_a_label_are_refused_before_anything_runs(fields, keys, tmp_path):
+    (tmp_path / "films.csv").write_text("text,tags,stars\ngood,a b,5\nbad,a,1\n")
+    config = Config(source=CSV(tmp_path / "films.csv", **fields), root=tmp_path / "runs")
+    with pytest.raises(ValueError, match=rf"few_shot needs one label .* gives {keys}; use"):
+        few_shot.main(config, Episodes())
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ("episodes(ways=4)", "ways is 4, expected at most the 3 classes"),
