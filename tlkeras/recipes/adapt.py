@@ -48,6 +48,9 @@ class Adapt(Recipe, name="adapt"):
     as moved, those of ``adabn`` with the statistics of the source: no label of the target tells
     there which method suits it. With `oracle` the labels of ``target`` choose instead: that is for
     research alone, and the report says so.
+
+    All but ``adabn`` hold the features of both domains whole, several times: about 30 bytes for
+    every channel of an example of the source, and 16 for one of the target.
     """
 
     is_for_target = True
