@@ -23,10 +23,12 @@ from tlkeras.data.batches import Data
 from tlkeras.frameworks import tf
 from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.recipes.prototypes import weights_of_means
+from tlkeras.source import require_label
 from tlkeras.spec import Spec
 from tlkeras.tasks.classification import Classification
 from tlkeras.training import features as cached
 from tlkeras.training.features import Cache, Tap
+from tlkeras.training.frozen import TooLarge
 from tlkeras.training.linear import LinearHead, Rows
 from tlkeras.training.solve import ROUGH, Problem
 
@@ -181,17 +183,27 @@ def _labels(data: Data) -> np.ndarray:
 def _summaries(model: TransferModel, data: Data, cache: Cache) -> np.ndarray:
     """Returns the features of every example, float32 [n, channels], in the same order."""
     taps = [Tap(split, HEAD) for split in _labelled(data)]
-    found = cached.at(model, data, taps, cache, "float16")
+    dtype = "float16"  # As recipes cache features by default, so that both find the same ones.
+    try:
+        found = cached.at(model, data, taps, cache, dtype)
+    except TooLarge:
+        dtype = "float32"
+        found = cached.at(model, data, taps, cache, dtype)
     parts: list[Any] = []
     for tap in taps:
         order = np.arange(data.count(tap.split))
         batches = found[tap].batches(order) if tap in found else data.batches(tap.split)
-        parts += [cached.entrance(model.body, inputs, "float16") for inputs, _ in batches]
+        parts += [cached.entrance(model.body, inputs, dtype) for inputs, _ in batches]
     return np.concatenate([np.asarray(part, np.float32) for part in parts])
 
 
 def main(config: Config, settings: Episodes) -> int:
-    """Prints a table of the accuracies and names the file of all episodes."""
+    """Prints a table of the accuracies and names the file of all episodes.
+
+    Raises:
+        ValueError: Before anything runs: the examples have no label.
+    """
+    require_label(config.source, few_shot.name)
     place = store.Store(config.root)
     products = store.run(PIPELINE[:1], config, place)
     given = {name: getattr(config, name) for name in few_shot.read if hasattr(config, name)}

@@ -22,7 +22,7 @@ from tlkeras.frameworks import keras
 from tlkeras.kinds.image import Image
 from tlkeras.model import block_flags
 from tlkeras.model.transfer_model import TransferModel
-from tlkeras.source import Source
+from tlkeras.source import Source, require_label
 from tlkeras.spec import Spec
 from tlkeras.tasks.classification import Classification
 from tlkeras.terminal import shown
@@ -140,11 +140,13 @@ def main(config: Config, others: Others) -> int:
     """Prints the gain in one line for each source.
 
     Raises:
-        ValueError: Before anything runs: a network reads something else than one picture.
+        ValueError: Before anything runs: a network reads something else than one picture, or the
+            examples have no label.
     """
     configs = [config.replace(source=each) for each in (config.source, *others.more_sources)]
     for own in configs:
         _require_pictures(own)
+        require_label(own.source, gain.name)
     for own in configs:
         products = store.run(PIPELINE, own, store.Store(config.root))
         result = files.read_json(products["gain"] / "gain.json")
@@ -164,7 +166,8 @@ def _require_pictures(config: Config) -> None:
         read = ", ".join(f"{key!r} ({kind})" for key, kind in kinds.items())
         raise ValueError(
             f"gain trains on shifted pictures, and of {config.source} {backbone} reads {read}; "
-            "give a source of pictures, or compare few labels of any data with few_shot."
+            "give a source of pictures, or compare few labels with few_shot, of any data with one "
+            "label of each example."
         )
 
 

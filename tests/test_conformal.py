@@ -155,18 +155,20 @@ def test_the_remark_counts_the_chance_of_both_splits(shift, least, most):
 
 
 @pytest.mark.parametrize(
-    ("count", "split", "coverage", "message"),
+    ("count", "tested", "coverage", "message"),
     [
-        (99, "validation", 0.9, "needs a test split beside the validation split"),
-        (8, "test", 0.9, "at least 9 validation examples.*there are 8"),
-        (98, "test", 0.99, "at least 99 validation examples.*there are 98"),
-        (0, "test", 0.5, "at least 1 validation examples.*there are 0"),
+        (99, 0, 0.9, "needs a test split beside the validation split"),
+        (8, 9, 0.9, "at least 9 validation examples.*there are 8"),
+        (98, 9, 0.99, "at least 99 validation examples.*there are 98"),
+        (0, 9, 0.5, "at least 1 validation examples.*there are 0"),
     ],
 )
-def test_too_few_examples_are_refused(count, split, coverage, message):
+@pytest.mark.parametrize("split", ["test", "target_test"])
+def test_too_few_examples_are_refused(count, tested, coverage, message, split):
     with pytest.raises(ValueError, match=message):
-        conformal.require_examples(LAC(coverage), count, split)
-    conformal.require_examples(LAC(coverage), round(1 / (1 - coverage)) - 1, "test")
+        LAC(coverage).require_examples({"validation": count, split: tested})
+    enough = round(1 / (1 - coverage)) - 1
+    LAC(coverage).require_examples({"validation": enough, split: 1})
 
 
 def test_a_task_without_one_class_for_each_example_is_refused_before_anything_runs():

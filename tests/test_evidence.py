@@ -18,6 +18,7 @@ from tlkeras.backbone import Backbone
 from tlkeras.exporter import Details
 from tlkeras.kinds.image import Image
 from tlkeras.measures.measures import COMPARED, Measures, Scalar, Table
+from tlkeras.recipe import Recipe
 from tlkeras.report import bom, croissant, datasheet, duties, figures, libraries, report, summary
 from tlkeras.report.card import card
 from tlkeras.report.evidence import DataDetails, Evidence, written
@@ -444,6 +445,24 @@ def test_a_network_that_began_with_random_weights_has_seen_nothing_and_no_ancest
     assert ("had been trained on" in said) == is_pretrained
     assert ("Its network began with random weights." in said) == (not is_pretrained)
     assert ("pedigree" in bom.bom(shown)["metadata"]["component"]) == is_pretrained
+
+
+@pytest.mark.parametrize(
+    ("backbone", "recipe", "ancestors"),
+    [
+        ("starter", "zero_shot(text=starter_text)", ["starter", "starter_text"]),
+        ("starter", f"zero_shot(text={NONE})", ["starter"]),
+        ("mobilenet_v2(weights=None)", "zero_shot(text=starter_text)", ["starter_text"]),
+        ("starter", "fine_tune(phases=[solve(), phase(unfreeze='all')])", ["starter"]),
+    ],
+)
+def test_a_network_that_the_recipe_reads_with_is_an_ancestor_too(backbone, recipe, ancestors):
+    options = {"backbone": spec.parse(backbone, Backbone), "recipe": spec.parse(recipe, Recipe)}
+    shown = evidence(configuration={name: each.full() for name, each in options.items()})
+    found = bom.bom(shown)["metadata"]["component"]["pedigree"]["ancestors"]
+    assert [each["name"].partition("(")[0] for each in found] == ancestors
+    named = f"network{'s' if len(ancestors) > 1 else ''} {' and '.join(ancestors)} had been trained"
+    assert named in text_of(summary.drawn(shown, {}))
 
 
 def test_every_task_of_ours_has_its_primary_measure_in_words():

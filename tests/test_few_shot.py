@@ -53,6 +53,17 @@ def test_a_target_without_labels_is_in_no_episode(tmp_path):
         np.testing.assert_array_equal(alone, both)
 
 
+def test_features_beyond_float16_are_read_in_float32(data, tmp_path):
+    model = TransferModel(data.backbone, data.task, data.classes)
+    norm = model.body.get_layer("block4_norm")
+    norm.gamma.assign(np.full(norm.gamma.shape, 1e9))
+    found = few_shot._summaries(model, data, Cache(tmp_path))
+    assert np.abs(found).max() > np.finfo(np.float16).max
+    splits = few_shot._labelled(data)
+    exact = [model.body(inputs) for split in splits for inputs, _ in data.batches(split)]
+    np.testing.assert_allclose(found, np.concatenate(exact), rtol=1e-4, atol=1e3)
+
+
 def test_the_interval_is_that_of_the_mean():
     mean, half = few_shot.interval(np.array([0.5, 0.7, 0.9, 0.7]))
     assert mean == pytest.approx(0.7)
@@ -82,6 +93,22 @@ def test_every_head_is_measured_in_every_episode_and_told_in_a_table(pictures, t
         assert f"{100 * mean:.2f} ± {100 * half:.2f}" in told and name.replace("_", " ") in told
     assert few_shot.main(config, settings) == 0
     assert "few_shot   reused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "keys"),
+    [
+        ({"label": "tags", "multilabel": True}, "'text', 'labels'"),
+        ({"label": None, "number": "stars"}, "'text', 'number'"),
+        ({"label": None}, "'text'"),
+    ],
+)
+def test_examples_without_a_label_are_refused_before_anything_runs(fields, keys, tmp_path):
+    (tmp_path / "films.csv").write_text("text,tags,stars\ngood,a b,5\nbad,a,1\n")
+    config = Config(source=CSV(tmp_path / "films.csv", **fields), root=tmp_path / "runs")
+    with pytest.raises(ValueError, match=rf"few_shot needs one label .* gives {keys}; use"):
+        few_shot.main(config, Episodes())
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -224,6 +224,16 @@ def test_the_step_attacks_a_model_and_writes_a_page(task, recorded, shapes, tmp_
     assert "this model, likelihood ratio" in page and "power of 10" in page
 
 
+def test_features_beyond_float16_are_attacked_in_float32(data, tmp_path):
+    model = TransferModel(data.backbone, data.task, data.classes)
+    norm = model.body.get_layer("block4_norm")
+    norm.gamma.assign(np.full(norm.gamma.shape, 1e9))
+    pool = shadows.pooled(model, data, Cache(tmp_path), ["test"])
+    found = pool.head.features(pool.rows)
+    assert len(found) == data.count("train") + data.count("test")
+    assert np.abs(found).max() > np.finfo(np.float16).max and np.isfinite(found).all()
+
+
 def test_a_worker_that_is_not_the_chief_ends_well_after_the_training(monkeypatch, tmp_path):
     monkeypatch.setattr(attack.store, "run", lambda *_: {"examples": tmp_path, "model": tmp_path})
     assert attack.main(Config(root=tmp_path)) == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from tlkeras import spec
 from tlkeras.frameworks import tf
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipe import Recipe
+from tlkeras.training import schedule
 
 pytestmark = pytest.mark.equality
 
@@ -87,3 +90,21 @@ def test_a_fit_with_other_constants_in_its_graph_is_traced_anew(
     logs = other.fit(model, data, tmp_path / "other")
     assert traced
     assert logs == other.fit(fresh, data, tmp_path / "fresh")
+
+
+def test_of_fits_with_several_decays_the_last_network_of_a_phase_is_kept(
+    data, tmp_path, monkeypatch
+):
+    model, made = TransferModel(Tiny(), data.task, data.classes, seed=3), []
+    behind = schedule._behind_frozen
+
+    def noted(*given: Any) -> Any:
+        made.append(weakref.ref(trained := behind(*given)))
+        return trained
+
+    monkeypatch.setattr(schedule, "_behind_frozen", noted)
+    for decay in (0.9, 0.7, 0.5):
+        recipe = spec.parse(SECOND.format(f"layer_decay={decay}"), Recipe)
+        recipe.fit(model, data, tmp_path / str(decay))
+    gc.collect()
+    assert [each() is not None for each in made] == [True, False, False, True]

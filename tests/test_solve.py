@@ -172,7 +172,7 @@ def refuse_features(monkeypatch):
     monkeypatch.setattr(features, "at", fail)
 
 
-@pytest.mark.parametrize("recipe", ["probe", "prototypes", "fine_tune(phases=[solve()])"])
+@pytest.mark.parametrize("recipe", ["probe", "fine_tune(phases=[solve()])"])
 @pytest.mark.parametrize("task", [Segmentation(), Detection()])
 @pytest.mark.usefixtures("refuse_features")
 def test_a_head_of_another_form_is_refused(recipe, task, shapes, tmp_path):
@@ -199,10 +199,12 @@ def test_a_solved_head_behind_changed_blocks_is_refused(data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("probe(strengths=[])", "strengths is .*, expected at least one strength"),
-        ("probe(strengths=[0.1, 0.0])", "expected strengths above 0"),
-        ("probe(strengths=[0.1, 1.0])", "expected falling strengths, each once"),
-        ("probe(folds=1)", "folds is 1, expected at least 2"),
+        ("probe(strengths=[])", r"probe\.strengths is .*, expected at least one strength"),
+        ("probe(strengths=[0.1, 0.0])", r"probe\.strengths is .*, expected strengths above 0"),
+        ("probe(strengths=[0.1, 1.0])", r"probe\.strengths is .*, expected falling .*, each once"),
+        ("probe(folds=1)", r"probe\.folds is 1, expected at least 2"),
+        ("fine_tune(phases=[solve(strengths=[])])", r"solve\.strengths is .*at least one strength"),
+        ("fine_tune(phases=[solve(folds=1)])", r"solve\.folds is 1, expected at least 2"),
         ("prototypes(shots=-1)", "shots is -1, expected a number of examples of each class"),
         ("prototypes(distance='manhattan')", "expected .*'cosine', 'euclidean'"),
         ("fine_tune(phases=[probe()])", "'probe' is not a Phase or Solve"),
@@ -379,8 +381,13 @@ def test_more_shots_than_a_class_has_are_refused(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("refuse_features")
-def test_prototypes_of_several_labels_are_refused(shapes, tmp_path):
-    data = Data(shapes, Tiny(), Regression())
-    model = TransferModel(Tiny(), Regression(), data.classes)
-    with pytest.raises(ValueError, match="needs one label of each example; regression reads"):
-        Prototypes().fit(model, data, tmp_path)
+@pytest.mark.parametrize("recipe", ["prototypes", "zero_shot(text=starter_text)"])
+@pytest.mark.parametrize("task", [Regression(), Segmentation()])
+def test_a_head_of_classes_is_refused_without_one_label_of_each_example(
+    recipe, task, shapes, tmp_path
+):
+    data = Data(shapes, Tiny(size=64), task)
+    model, name = TransferModel(data.backbone, task, data.classes), recipe.partition("(")[0]
+    message = f"^{name} needs one label of each example; {task.name} reads"
+    with pytest.raises(ValueError, match=message):
+        spec.parse(recipe, Recipe).fit(model, data, tmp_path)

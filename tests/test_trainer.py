@@ -14,6 +14,7 @@ from tlkeras.backbones.starter_text import StarterText
 from tlkeras.backbones.towers import Towers
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import keras
+from tlkeras.measures.conformal import LAC
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.tasks.classification import Classification
@@ -66,6 +67,12 @@ def test_what_an_exporter_cannot_hold_is_refused_before_the_training(
     monkeypatch.setattr(FineTune, "fit", lambda *ignored, **options: pytest.fail("was trained"))
     with pytest.raises(ValueError, match="picky holds no classification"):
         trained(recorded, tmp_path, "out", exporters=(types.SimpleNamespace(fits=fits),))
+
+
+def test_sets_of_too_few_examples_are_refused_before_the_training(recorded, tmp_path, monkeypatch):
+    monkeypatch.setattr(FineTune, "fit", lambda *ignored, **options: pytest.fail("was trained"))
+    with pytest.raises(ValueError, match=r"--conformal=lac\(.*at least 99 validation examples"):
+        trained(recorded, tmp_path, "out", conformal=LAC(0.99))
 
 
 def named(modules):

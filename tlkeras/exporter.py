@@ -166,8 +166,8 @@ class Exporter(Spec, plugins="tlkeras.exporters"):
 
         Args:
             model: The fitted model.
-            samples: A tf.data.Dataset of preprocessed training inputs, unbatched, in random order,
-                for calibration; no more are made than are read.
+            samples: A tf.data.Dataset of preprocessed inputs for calibration, of training or of
+                what the head is for, unbatched, in random order; no more are made than are read.
             out: Where `files` come to lie.
             origin: What the export tells of itself where its format has room for it.
         """

@@ -133,6 +133,15 @@ class Source(Spec, plugins="tlkeras.sources"):
         )
 
 
+def require_label(source: Source, asker: str) -> None:
+    """Raises ValueError unless every example has one label; `asker` is who needs it."""
+    if "label" not in (kinds := source.features()):
+        raise ValueError(
+            f"{asker} needs one label of each example, and {source} gives "
+            f"{', '.join(map(repr, kinds))}; use a source with labels, such as folder."
+        )
+
+
 def _member(folder: Path, suffixes: Mapping[str, str]) -> str | None:
     """Returns the source of the files in a folder; None if it has folders or there is not one."""
     try:

@@ -79,7 +79,7 @@ def evaluation(
         if task.rates_pieces:
             _require_pieces(baseline, backbone)
     with hardware.in_float32():
-        besides = [*_uncalibrated(model, data), *_sets(fitted, data, conformal, split, out)]
+        besides = [*_uncalibrated(model, data), *_sets(fitted, data, conformal, out)]
         found = _measured(fitted, data, split, out, [*besides, *tallies])
         if split == _TARGET and (others := _beside(data)):
             found = domains.compared(found, _tallied(fitted, data, others))
@@ -191,11 +191,11 @@ def _uncalibrated(model: Path, data: Data) -> Iterator[_Beside]:
 
 
 def _sets(
-    fitted: TransferModel, data: Data, asked: Conformal | None, split: str, out: Path
+    fitted: TransferModel, data: Data, asked: Conformal | None, out: Path
 ) -> Iterator[_Beside]:
     if asked:
         conformal.require_task(asked, data.task)
-        conformal.require_examples(asked, data.count("validation"), split)
+        asked.require_examples(data.info.counts)
         sets = conformal.fitted(asked, fitted, data)
         sets.write(out)
         yield conformal.SetTally(sets, data.task, data.classes)

@@ -27,12 +27,16 @@ def exports(
     name: str,
     details: Details,
 ) -> None:
-    """Writes every export, and ``labels.txt`` with one class name a line."""
+    """Writes every export, and ``labels.txt`` with one class name a line.
+
+    Exporters calibrate on training examples, or on those of the target that the head is for.
+    """
     evaluator.require_blessed(evaluation)
     require_distinct(exporters)
     fresh.start()  # It imports the libraries beside the work here.
     data = Data(examples, backbone, task)
-    fitted, samples = evaluator.loaded(model, data), data.singles("train")
+    split = "target" if (model / "for_target.json").exists() else "train"
+    fitted, samples = evaluator.loaded(model, data), data.singles(split)
     evaluator.release()
     origin = Origin(name, product.contents(model), details)
     for exporter in exporters:

@@ -33,21 +33,25 @@ def model(
     feature_cache_gb: Runtime[float],
     features: Place,
     calibrate: bool = False,
+    conformal: Runtime[Any] = None,
 ) -> None:
     """Fits the model by the recipe and writes the whole Keras model and its logs.
 
     `features` caches activations of frozen layers for all runs. The written model computes in
     float32, also after training in mixed precision: exporters and phones need it. Before the fit,
-    every exporter checks that it supports the model. Exporters change no model, so their code is
-    not imported. If the recipe has remarks or views for the report, they are written, too, and the
-    names of the classes in ``named.json`` if those suffice it. With `calibrate` the fitted logits
-    are divided by their temperature, which is written as well.
+    every exporter checks that it supports the model, and `conformal` that its sets can be made and
+    measured. Neither changes the model, so their code is not imported. If the recipe has remarks or
+    views for the report, they are written, too, and the names of the classes in ``named.json`` if
+    those suffice it. ``for_target.json`` says that the head is for the split ``target``. With
+    `calibrate` the fitted logits are divided by their temperature, which is written as well.
     """
     hardware.meet("the model's folder")  # From here on the folder exists.
     print(f"  training on {hardware.devices()}")
     data = Data(examples, backbone, task, batch_size, seed, exact=False)
     if calibrate:
         temperature.require(recipe, task, data)
+    if conformal:
+        conformal.require_examples(data.info.counts)
     shared = cache(features, feature_cache_gb, data, recipe)
     with computing_in(precision):
         trained = TransferModel(backbone, task, data.classes, seed)
@@ -72,6 +76,8 @@ def model(
             files.write_json(out / "views.json", views)
         if recipe.names_suffice:
             files.write_json(out / "named.json", data.classes)
+        if recipe.is_for_target:
+            files.write_json(out / "for_target.json", recipe.member)
 
 
 def cache(

@@ -55,6 +55,37 @@ class Conformal(Spec):
     def scores(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns the score of every class, float64 [b, classes]; less suits better."""
 
+    def rank(self, count: int) -> int:
+        """Returns which of so many sorted scores is the threshold, from 1 on.
+
+        One more than there are counts, the new example's: so the promise holds for any number.
+        """
+        return math.ceil((count + 1) * self.coverage - 1e-9)
+
+    def require_examples(self, counts: Mapping[str, int]) -> None:
+        """Checks, before a training, that sets can be made and measured after it.
+
+        Args:
+            counts: The number of examples by split.
+
+        Raises:
+            ValueError: No test split of any domain to measure on, or too few validation examples.
+        """
+        if not (counts.get("test") or counts.get("target_test")):
+            raise ValueError(
+                f"--conformal={self} needs a test split beside the validation split: what gives "
+                'the threshold cannot measure it. Give more examples, or --split="split(test=20)".'
+            )
+        least = self.rank(0)
+        while self.rank(least) > least:
+            least += 1
+        if (count := counts.get("validation", 0)) < least:
+            raise ValueError(
+                f"--conformal={self} needs at least {least} validation examples, as of fewer no "
+                f"score is above a share of {self.coverage:g} of all; there are {count}. Give "
+                'more examples, --split="split(validation=20)", or a smaller coverage.'
+            )
+
 
 class LAC(Conformal, name="lac"):
     """The score is 1 less the probability: the smallest sets on average, of some examples none.
@@ -154,41 +185,6 @@ def require_recipe(conformal: Conformal, recipe: Recipe) -> None:
         )
 
 
-def require_examples(conformal: Conformal, count: int, split: str) -> None:
-    """Checks that sets can be made and measured.
-
-    Args:
-        conformal: What is asked for.
-        count: The number of validation examples.
-        split: The one that measures.
-
-    Raises:
-        ValueError: Too few examples, or no split to measure on.
-    """
-    if split == "validation":
-        raise ValueError(
-            f"--conformal={conformal} needs a test split beside the validation split: what gives "
-            'the threshold cannot measure it. Give more examples, or --split="split(test=20)".'
-        )
-    least = _rank(conformal, 0)
-    while _rank(conformal, least) > least:
-        least += 1
-    if count < least:
-        raise ValueError(
-            f"--conformal={conformal} needs at least {least} validation examples, as of fewer no "
-            f"score is above a share of {conformal.coverage:g} of all; there are {count}. Give "
-            'more examples, --split="split(validation=20)", or a smaller coverage.'
-        )
-
-
-def _rank(conformal: Conformal, count: int) -> int:
-    """Returns which of so many sorted scores is the threshold, from 1 on.
-
-    One more than there are counts, the new example's: so the promise holds for any number.
-    """
-    return math.ceil((count + 1) * conformal.coverage - 1e-9)
-
-
 def fitted(conformal: Conformal, model: TransferModel, data: Data) -> Sets:
     """Returns the rule of the sets of a model; the validation split runs through it once."""
     scores = []
@@ -203,7 +199,7 @@ def fitted(conformal: Conformal, model: TransferModel, data: Data) -> Sets:
 
 def of_scores(conformal: Conformal, scores: np.ndarray) -> Sets:
     """Returns the rule of the scores of the right classes, [n]; see `require_examples`."""
-    threshold = np.sort(scores)[_rank(conformal, len(scores)) - 1]
+    threshold = np.sort(scores)[conformal.rank(len(scores)) - 1]
     return Sets(conformal, float(threshold), len(scores), int((scores == threshold).sum()))
 
 
@@ -256,7 +252,7 @@ class SetTally:
 
         tested, held = (int(part.sum()) for part in self._counts)
         known = self._sets.examples
-        rank = _rank(self._sets.conformal, known)
+        rank = self._sets.conformal.rank(known)
         return bool(stats.betabinom.cdf(held, tested, rank, known + 1 - rank) < 0.025)
 
     def _by_class(self) -> Table:
@@ -305,7 +301,7 @@ def _note(sets: Sets) -> str:
     from scipy import stats  # No help text has to wait for it.
 
     asked, count = sets.conformal, sets.examples
-    rank = _rank(asked, count)
+    rank = asked.rank(count)
     low, high = stats.beta.ppf([0.025, 0.975], rank, count + 1 - rank)
     gives = f"{low:.1%} to {high:.1%}, with a chance of 95 %"
     if sets.ties > 1:

@@ -13,7 +13,7 @@ from tlkeras.recipe import Recipe
 from tlkeras.training import norms, schedule
 from tlkeras.training.adapted import Adapted
 from tlkeras.training.head_alone import require_label
-from tlkeras.training.solve import Solve
+from tlkeras.training.solve import Solve, require_strengths
 
 if TYPE_CHECKING:
     from tlkeras.data.batches import Data
@@ -48,6 +48,9 @@ class Adapt(Recipe, name="adapt"):
     as moved, those of ``adabn`` with the statistics of the source: no label of the target tells
     there which method suits it. With `oracle` the labels of ``target`` choose instead: that is for
     research alone, and the report says so.
+
+    All but ``adabn`` hold the features of both domains whole, several times: about 30 bytes for
+    every channel of an example of the source, and 16 for one of the target.
     """
 
     is_for_target = True
@@ -59,7 +62,7 @@ class Adapt(Recipe, name="adapt"):
     cache: Literal["float16", "float32", "none"] = "float16"
 
     def validate(self):
-        Solve(self.strengths)
+        require_strengths(self, self.strengths)
         self.require(len(self.weights) > 0, "weights", "at least one weight")
         self.require(min(self.weights) > 0, "weights", "weights above 0")
         rising = sorted(set(self.weights))

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tlkeras.recipe import Recipe
 from tlkeras.training import balance, schedule
-from tlkeras.training.solve import Solve
+from tlkeras.training.solve import Solve, require_strengths
 
 
 class Probe(Recipe, name="probe"):
@@ -23,10 +23,8 @@ class Probe(Recipe, name="probe"):
     balance: Literal["none", "group"] = "none"
 
     def validate(self):
-        self._solve()
-
-    def _solve(self) -> Solve:
-        return Solve(self.strengths, self.folds)
+        require_strengths(self, self.strengths)
+        self.require(self.folds >= 2, "folds", "at least 2")
 
     def metric(self, task, classes):
         if self.balance == "group":
@@ -41,7 +39,7 @@ class Probe(Recipe, name="probe"):
             folder,
             callbacks,
             shared,
-            phases=(self._solve(),),
+            phases=(Solve(self.strengths, self.folds),),
             cache=self.cache,
             balance=self.balance,
         )

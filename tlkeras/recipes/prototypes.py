@@ -53,8 +53,8 @@ class _ClassMeans(HeadAlone, name="class_means"):
     distance: Literal["cosine", "euclidean"]
 
     def require_fit(self, model, data, start):
-        super().require_fit(model, data, start)
         require_label(model.task, "prototypes")
+        super().require_fit(model, data, start)
         counts = dict(zip(data.classes, data.info.class_counts["train"], strict=True))
         least = max(self.shots, 1)
         if short := {name: count for name, count in counts.items() if count < least}:

@@ -91,8 +91,8 @@ class _ClassNames(HeadAlone, name="class_names"):
     unseen: float | tuple[str, ...]
 
     def require_fit(self, model, data, start):
-        super().require_fit(model, data, start)
         require_label(model.task, "zero_shot")
+        super().require_fit(model, data, start)
         for name in data.classes:
             if not re.search(r"[^\W\d_]", words_of(name)):
                 raise ValueError(

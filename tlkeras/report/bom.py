@@ -80,11 +80,9 @@ def _tool(versions: Mapping[str, str]) -> dict[str, str]:
 
 
 def _pedigree(evidence: Evidence) -> dict[str, Any]:
-    """Returns the pretrained network that the model was made from, if it was from one."""
-    if not evidence.is_pretrained:
-        return {}
-    network = evidence.configuration["backbone"]
-    return {"ancestors": [{"type": "machine-learning-model", "name": network}]}
+    """Returns the pretrained networks that the model was made from, if it was from any."""
+    kind = "machine-learning-model"
+    return _filled(ancestors=[{"type": kind, "name": text} for text in evidence.pretrained])
 
 
 def _files(evidence: Evidence) -> Iterator[dict[str, Any]]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tlkeras import spec
+from tlkeras.backbone import Backbone
 from tlkeras.exporter import Details
 from tlkeras.measures.measures import Measures
 from tlkeras.report.page import number
@@ -81,10 +83,15 @@ class Evidence:
         return f"{unusable} left out as unusable, and {findings} worth a look."
 
     @property
-    def is_pretrained(self) -> bool:
-        """Whether the network, or a part of it, began with weights that were trained before."""
-        text = self.configuration.get("backbone", "")
-        return bool(text) and _is_trained(ast.parse(text, mode="eval").body)
+    def pretrained(self) -> list[str]:
+        """The texts of the networks that, wholly or in part, had been trained before.
+
+        Beside the backbone they are those of the recipe, such as one that reads names of classes.
+        """
+        texts = [self.configuration.get(option, "") for option in ("backbone", "recipe")]
+        backbone, recipe = ([ast.parse(text, mode="eval").body] if text else [] for text in texts)
+        networks = [*backbone, *(each for top in recipe for each in _networks(top))]
+        return [*dict.fromkeys(ast.unparse(each) for each in networks if _is_trained(each))]
 
     def made(self, step: str) -> Mapping[str, Any]:
         """Returns the last manifest of a step; an empty one if there is none."""
@@ -114,6 +121,16 @@ def verdict(blessing: Mapping[str, Any]) -> str:
     if blessing["blessed"] and not was_judged(blessing):
         return "No threshold was set, and the model was compared with no earlier version."
     return f"The model {'passed' if blessing['blessed'] else 'did not pass'} its thresholds."
+
+
+def _networks(part: ast.AST) -> Iterator[ast.expr]:
+    """Yields the networks in the text of a spec."""
+    name = part.func if isinstance(part, ast.Call) else part
+    if isinstance(part, ast.expr) and ast.unparse(name) in spec.names(Backbone):
+        yield part
+    else:
+        for each in ast.iter_child_nodes(part):
+            yield from _networks(each)
 
 
 def _is_trained(network: ast.expr) -> bool:

@@ -155,12 +155,11 @@ def _seen(evidence: Evidence) -> Iterator[str]:
     told = ", ".join(f"{number(count)} {split}" for split, count in counts.items())
     yield f"Examples{of}: {told}."
     yield evidence.quality
-    if network := evidence.configuration.get("backbone", "").partition("(")[0]:
-        yield (
-            f"Before these it saw what the network {network} had been trained on."
-            if evidence.is_pretrained
-            else "Its network began with random weights."
-        )
+    if names := [*dict.fromkeys(text.partition("(")[0] for text in evidence.pretrained)]:
+        networks = f"network{'' if len(names) == 1 else 's'} {' and '.join(names)}"
+        yield f"Before these it saw what the {networks} had been trained on."
+    elif "backbone" in evidence.configuration:
+        yield "Its network began with random weights."
 
 
 def _cost(evidence: Evidence) -> Iterator[str]:

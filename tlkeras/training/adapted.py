@@ -72,15 +72,15 @@ class Adapted(HeadAlone, name="adapted"):
             Diverged: No candidate is finite.
         """
         (others,) = beside
-        source, target = head.features(rows), head.features(others)
-        order = np.random.default_rng(seed).permutation(len(target))
-        rated, count = self._rating(head, checked, others, target)
+        order = np.random.default_rng(seed).permutation(others.count)
+        source, target = head.features(rows), head.features(others)[order]
+        rated, count = self._rating(head, checked, others, order, target)
         found: list[tuple[Candidate, Weights, Move]] = []
         for weight in self.weights:
             move = _MOVES[self.method](source, target, weight)
             moved = move(source)
             labelled = _rows(head, moved, rows.targets)
-            aligned = Aligned(head, labelled, moved, target[order], seed)
+            aligned = Aligned(head, labelled, moved, target, seed)
             for strength, weights in _FITS[self.method](aligned, self.strengths, weight):
                 sound = all(np.isfinite(each).all() for each in weights)
                 score = rated(weights, move) if sound else -math.inf
@@ -100,14 +100,19 @@ class Adapted(HeadAlone, name="adapted"):
         return weights, learnt, checked
 
     def _rating(
-        self, head: LinearHead, checked: Rows | None, others: Rows, target: np.ndarray
+        self,
+        head: LinearHead,
+        checked: Rows | None,
+        others: Rows,
+        order: np.ndarray,
+        target: np.ndarray,
     ) -> tuple[Callable[[Weights, Move], float], int]:
         """Returns the score of a candidate, and of how many examples it is an estimate.
 
         The latter is 0 if the score is all that counts. Only an oracle reads the target's labels.
         """
         if self.oracle:
-            named = others.targets.argmax(axis=-1)
+            named = others.targets[order].argmax(axis=-1)
             return lambda weights, move: _accuracy(weights, target, named), 0
         if checked is None:  # Of one candidate alone; `Adapt` refuses more.
             return lambda weights, move: 1.0, 0

@@ -330,18 +330,19 @@ def _trained(
     Args:
         model: The model, whose flags are set.
         phase: The phase.
-        place: Its number, its start and the type of the cache.
+        place: Its number, its start and the type of the cache. The latest of a number is kept
+            alone: a search over other fields of the phase would fill the memory.
         adapters: Those of this fit alone.
         balance: That of this fit alone.
     """
-    _, start, dtype = place
+    number, start, dtype = place
     size = sum(math.prod(each.shape) for each in model.full.trainable_variables)
     if adapters or balance or hardware.replicas() > 1 or size > _MOST:
         return _behind_frozen(model, phase, start, dtype, adapters, balance)
-    key = (*place, *model.chosen(phase.unfreeze), phase.batch_norm, phase.layer_decay)
-    if key not in model.traced:
-        model.traced[key] = _behind_frozen(model, phase, start, dtype)
-    return model.traced[key]
+    key = (start, dtype, *model.chosen(phase.unfreeze), phase.batch_norm, phase.layer_decay)
+    if model.traced.get(number, (None,))[0] != key:
+        model.traced[number] = key, _behind_frozen(model, phase, start, dtype)
+    return model.traced[number][1]
 
 
 def _behind_frozen(

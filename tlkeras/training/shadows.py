@@ -21,6 +21,7 @@ from tlkeras.model import lengths
 from tlkeras.model.transfer_model import HEAD, TransferModel
 from tlkeras.training import features
 from tlkeras.training.features import Cache, Features, Tap
+from tlkeras.training.frozen import TooLarge
 from tlkeras.training.linear import LinearHead, Rows, Weights
 from tlkeras.training.solve import ROUGH, Problem, Solve
 
@@ -153,7 +154,10 @@ def pooled(model: TransferModel, data: Data, cache: Cache, others: Sequence[str]
                 f"{data.count(split)} examples; give --split='split(test=20)'."
             )
     taps = [Tap(split, HEAD) for split in ("train", *others)]
-    kept = features.at(model, data, taps, cache, _TYPE)
+    try:
+        kept = features.at(model, data, taps, cache, _TYPE)
+    except TooLarge:
+        kept = features.at(model, data, taps, cache, "float32")
     if missing := [tap.split for tap in taps if tap not in kept]:
         raise ValueError(
             f"attack needs the features of {missing[0]} in the cache, which has no room for them; "
@@ -177,7 +181,7 @@ def _rows(model: TransferModel, head: LinearHead, kept: Sequence[Features], data
             yield from each.batches(numbers)
 
     def summarized(inputs: Any) -> Any:
-        found = features.entrance(kept[0].prefix, inputs, _TYPE)
+        found = features.entrance(kept[0].prefix, inputs, kept[0].dtype)
         return lengths.restored(found, model.head.input)
 
     return Rows(batches, tf.function(summarized, autograph=False, reduce_retracing=True), head)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tlkeras.spec import Spec
 from tlkeras.training import loop
 from tlkeras.training.head_alone import HeadAlone
 from tlkeras.training.linear import LinearHead, Rows, Weights
@@ -41,10 +42,7 @@ class Solve(HeadAlone, name="solve"):
     folds: int = 5
 
     def validate(self):
-        self.require(len(self.strengths) > 0, "strengths", "at least one strength")
-        self.require(min(self.strengths) > 0, "strengths", "strengths above 0")
-        falling = sorted(set(self.strengths), reverse=True)
-        self.require([*self.strengths] == falling, "strengths", "falling strengths, each once")
+        require_strengths(self, self.strengths)
         self.require(self.folds >= 2, "folds", "at least 2")
 
     def solution(
@@ -86,6 +84,14 @@ class Solve(HeadAlone, name="solve"):
                 best, best_strength = score, strength
         print(f"  strength {best_strength:g} is the best")
         return problem.minimum(best_strength, every, solution)
+
+
+def require_strengths(asker: Spec, strengths: Sequence[float]) -> None:
+    """Raises ValueError unless the field ``strengths`` of a spec can be one of `Solve`."""
+    asker.require(len(strengths) > 0, "strengths", "at least one strength")
+    asker.require(min(strengths) > 0, "strengths", "strengths above 0")
+    falling = sorted(set(strengths), reverse=True)
+    asker.require([*strengths] == falling, "strengths", "falling strengths, each once")
 
 
 class Problem:
