@@ -156,6 +156,7 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
     """0.7 is less than 0.8 - 0.1 to a computer."""
     reached = evaluated(tmp_path / "first", recorded, model)["value"]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("models/before"))
+    monkeypatch.setattr(evaluator.baselines, "require_task", lambda version, task: None)
     monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": []})
     for drop in (0.1, 0.2, 0.3):
@@ -181,6 +182,7 @@ def test_the_same_model_as_a_baseline_has_the_same_value(
     data = Data(recorded, Tiny(), Classification())
     SavedModel().write(TransferModel.load(model), data.singles("train"), version)
     (version / "labels.txt").write_text("".join(f"{name}\n" for name in data.classes))
+    (version / "manifest.json").write_text('{"lineage": []}')
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: version)
     blessing = evaluated(tmp_path / "out", recorded, model)
     assert blessing["baseline_value"] == pytest.approx(blessing["value"]) and blessing["blessed"]
@@ -327,6 +329,7 @@ def test_a_baseline_of_another_split_is_doubted(
     cut = records.info(recorded).split if is_alike else Split(test=0).full()
     lineage = [{"step": "examples", "asked": {"fields": {"split": {"value": cut}}}}]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
+    monkeypatch.setattr(evaluator.baselines, "require_task", lambda version, task: None)
     monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": lineage})
     monkeypatch.setattr(evaluator.baselines, "measured", lambda *ignored: before(2.0))
@@ -372,15 +375,30 @@ def test_the_code_of_backbone_and_task_is_in_the_key(step: Step, monkeypatch: py
     assert {"tlkeras.tasks.classification", "tlkeras.backbones.starter"} <= read
 
 
-def test_a_baseline_of_other_classes_is_refused_before_anything_is_measured(
-    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("labels", "task", "message"),
+    [
+        ("cat\ndog\n", Classification().full(), "2 other classes than the 3 of the examples"),
+        ("blue\ngreen\nred\n", "regression()", "by regression, not by classification, so the two"),
+    ],
+)
+def test_a_baseline_of_other_classes_or_task_is_refused_before_anything_is_measured(
+    recorded: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    labels: str,
+    task: str,
+    message: str,
 ):
     version = tmp_path / "before"
     version.mkdir()
-    (version / "labels.txt").write_text("cat\ndog\n")
+    (version / "labels.txt").write_text(labels)
+    lineage = [{"step": "model", "asked": {"fields": {"task": {"value": task}}}}]
+    (version / "manifest.json").write_text(json.dumps({"lineage": lineage}))
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: version)
     monkeypatch.delattr(evaluator, "_measured")
-    with pytest.raises(ValueError, match=r"predicts 2 other classes than the 3 of the examples"):
+    with pytest.raises(ValueError, match=f"predicts {message}"):
         evaluated(tmp_path / "out", recorded, model)
 
 

@@ -75,6 +75,7 @@ def evaluation(
     tallies = groups.tallies(data, split, max_gap)
     baseline = resolver.read(resolved)
     if baseline:
+        baselines.require_task(baseline, task)
         _require_classes(baseline, data)
         if task.rates_pieces:
             _require_pieces(baseline, backbone)

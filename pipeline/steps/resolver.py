@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline import product
 from pipeline.step import Step
-from pipeline.version import last, manifest, warning
+from pipeline.version import last, manifest, versions, warning
 from tlkeras import files
 
 
@@ -29,6 +29,18 @@ def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: 
             print(f"  {said}")
         contents |= {"version": str(found), "products": manifest(found)["products"]}
     files.write_json(out / "resolved.json", contents)
+
+
+def foreseen(baseline: str, name: str, saved_models: Path) -> Path | None:
+    """Returns the version that a model not yet trained is compared with, None if with none.
+
+    For ``last`` it is the newest, which only this very model is not compared with.
+
+    Raises:
+        ValueError: As of `named`.
+    """
+    *_, newest = versions(saved_models, name) or [None]
+    return newest if baseline == "last" else named(baseline)
 
 
 def named(baseline: str) -> Path | None:
