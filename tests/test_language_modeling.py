@@ -177,6 +177,21 @@ def test_a_text_goes_on_before_the_piece_that_ends_it(tmp_path):
     assert ended.continued(begun, 4) in plain.continued(begun, 4)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_no_piece_is_drawn_that_the_vocabulary_lacks(family, tmp_path):
+    pieces = folders.describe(family, tmp_path)["vocab_size"]
+    folders.write(family, tmp_path, vocab_size=pieces + 60)
+    backbone = spec.parse(f"{family}(weights={str(tmp_path)!r}, length=16)", Backbone)
+    model = TransferModel(backbone, LanguageModeling(), ())
+    before = sampling.Sampler(model).continued("a rain", 6)
+    kernel: Any = model.head.get_layer("logits").kernel
+    likely = np.where(np.arange(pieces + 60) < pieces, 1, 1000).astype(np.float32)
+    kernel.assign(kernel.numpy() * likely)
+    assert sampling.Sampler(model).continued("a rain", 6) == before
+    drawn = sampling.Sampler(model).continued("a rain", 6, nucleus=1.0)
+    assert isinstance(drawn, str)
+
+
 def test_continuations_stand_in_a_gallery_by_the_numbers_of_their_texts(model):
     examples = [{"text": "the soup was so good and so much of it"}, {"text": " "}, {"text": "a b"}]
     (view,) = model.task.views(model, examples)
