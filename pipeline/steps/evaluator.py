@@ -68,8 +68,7 @@ def evaluation(
     `measures.groups`. With `conformal` the validation split gives ``sets.json``, and the test split
     measures the sets.
     """
-    # No more than training had at a time; for many replicas that may be too many for one device.
-    data = Data(examples, backbone, task, min(batch_size, 32))
+    data = measured_on(examples, backbone, task, batch_size)
     fitted = loaded(model, data)
     split = measured_split(data)
     tallies = groups.tallies(data, split, max_gap)
@@ -116,6 +115,15 @@ def evaluation(
     if keys := [each.found.key for each in tallies if each.found.measured]:
         blessing |= {"groups": keys, "max_gap": max_gap}
     files.write_json(out / "blessing.json", blessing)
+
+
+def measured_on(examples: Path, backbone: Backbone, task: Task, batch_size: int) -> Data:
+    """Returns the data in the batches in which a model, and what is made of it, is measured.
+
+    They are no larger than those of the training, which for many replicas may be too large for one
+    device.
+    """
+    return Data(examples, backbone, task, min(batch_size, 32))
 
 
 def loaded(model: Path, data: Data) -> TransferModel:
