@@ -36,6 +36,7 @@ from tlkeras.measures.measures import Gallery, Measures, Scalar, Table
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
+from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.segmentation import Segmentation
 
@@ -248,6 +249,30 @@ def test_a_class_that_training_never_saw_is_a_reason(
     assert reason == "the test split has classes without a training example: blue"
     monkeypatch.setattr(Data, "info", dataclasses.replace(known, class_counts={}))
     assert evaluated(tmp_path / "no counts", recorded, model)["blessed"]
+
+
+@pytest.mark.parametrize(
+    ("task", "refuses"),
+    [
+        ("classification", True),
+        ("tagging", True),
+        ("regression", False),
+        ("retrieval", False),
+        ("language_modeling", False),
+    ],
+)
+def test_classes_decide_on_a_model_of_a_task_that_answers_with_classes_alone(
+    task: str, refuses: bool, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    known = records.info(recorded)
+    counts = {**known.class_counts, "train": (0, *known.class_counts["train"][1:])}
+    monkeypatch.setattr(Data, "info", dataclasses.replace(known, class_counts=counts))
+    data = Data(recorded, Tiny(), spec.parse(task, Task))
+    assert bool([*evaluator._unseen(tmp_path, data, "test")]) is refuses
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    message = "2 other classes than the 3"
+    with pytest.raises(ValueError, match=message) if refuses else contextlib.nullcontext():
+        evaluator._require_classes(tmp_path, data)
 
 
 @pytest.mark.parametrize("shares", [1, 2])

@@ -23,6 +23,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.id_list import IdList
 from tlkeras.data.records import Records
 from tlkeras.data.splits import Split
+from tlkeras.exporter import Origin
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import keras_hub, tf
 from tlkeras.measures import groups
@@ -305,6 +306,11 @@ def test_a_network_that_bends_its_logits_rates_no_pieces(cap, tmp_path):
     else:
         with pytest.raises(ValueError, match=r"gemma\.weights is .* final_logit_soft_cap is 3\.0"):
             backbone.readout(network)
+
+
+def test_an_export_tells_nothing_of_classes_that_are_not_read(folder):
+    model = TransferModel(gpt2(folder, LENGTH), LanguageModeling(), ("bad", "good"))
+    assert Origin().texts(model)["description"] == "language_modeling on gpt2"
 
 
 def test_networks_that_see_what_comes_are_refused(tmp_path):

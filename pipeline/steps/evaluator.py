@@ -336,6 +336,8 @@ def _out_of_bounds(
 
 def _unseen(model: Path, data: Data, split: str) -> Iterator[str]:
     """Yields why a model is worth nothing for classes of which it saw neither example nor name."""
+    if not data.task.answers_classes:
+        return
     train, measured = (data.info.class_counts.get(name, ()) for name in ("train", split))
     counts = zip(data.classes, train, measured, strict=False)
     unseen = [name for name, seen, count in counts if count and not seen]
@@ -357,7 +359,9 @@ def _doubt(baseline: Path, data: Data) -> str:
 
 
 def _require_classes(version: Path, data: Data) -> None:
-    """Raises ValueError unless a pushed version predicts the classes of the data."""
+    """Raises ValueError unless a pushed version predicts the classes of the data, if any."""
+    if not data.task.answers_classes:
+        return
     labels = (version / "labels.txt").read_text(encoding="utf-8").splitlines()
     if tuple(labels) != data.classes:
         raise ValueError(
