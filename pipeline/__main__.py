@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from pipeline import (
     attack,
     audit,
+    baselines,
     bulk_inferrer,
     explain,
     few_shot,
@@ -85,11 +86,11 @@ def everything(config: Config) -> int:
 
     Raises:
         NotBlessed: The model, or an export of it, is worse than it has to be.
-        ValueError: The backbone does not read such data.
+        ValueError: The backbone does not read such data, or the baseline is of another task.
     """
     backbone: Any = config.backbone
     require_read(backbone, config.source.features())  # Before the data are read.
-    resolver.named(config.baseline)  # A wrong one fails before the training.
+    _require_baseline(config)
     if config.sign_key:
         signing.private_key(config.sign_key)
     try:
@@ -103,6 +104,15 @@ def everything(config: Config) -> int:
     if "infra_blessing" in products:
         pusher.require_fit(products["infra_blessing"])
     return 0
+
+
+def _require_baseline(config: Config) -> None:
+    """Raises ValueError, before the training, for a baseline that cannot be."""
+    task: Any = config.task
+    found = resolver.foreseen(config.baseline, config.name, config.saved_models)
+    steps = [step.name for step in store.chosen(STEPS, Config, config.to)]
+    if found and "evaluation" in steps:
+        baselines.require_task(found, task)
 
 
 def _show(products: Mapping[str, Path]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline import product
+from pipeline.version import manifest
 from tlkeras import terminal
 from tlkeras.data import reading, records
 from tlkeras.data.batches import Data
@@ -17,6 +19,18 @@ from tlkeras.frameworks import tf
 from tlkeras.kind import SERVING
 from tlkeras.measures.measures import Measures
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.task import Task
+
+
+def require_task(version: Path, task: Task) -> None:
+    """Raises ValueError unless a pushed version predicts by a task, whose fields may be others."""
+    for made in product.made_by("model", manifest(version)["lineage"]):
+        before, *_ = made["asked"]["fields"]["task"]["value"].split("(")
+        if before != task.member:
+            raise ValueError(
+                f"{version} predicts by {before}, not by {task.member}, so the two cannot be "
+                "compared; give --baseline=none, or another --name."
+            )
 
 
 def measured(version: Path, fitted: TransferModel, data: Data, split: str) -> Measures:

@@ -136,17 +136,28 @@ def possible(templates: Mapping[str, Template], config: Config) -> list[Config]:
 
 def _require_one_metric(ends: Sequence[Config], classes: Sequence[str]) -> None:
     """Raises ValueError if trials would be scored by different metrics."""
-    scored: dict[str, str] = {}
+    scored: dict[tuple[str, Any], str] = {}
     for each in ends:
         recipe: Any = each.recipe
         task: Any = each.task
-        metric = recipe.metric(task, classes) or "loss"
+        backbone: Any = each.backbone
+        meanings = {output.meaning for output in task.outputs()}
+        metric, pieces = recipe.metric(task, classes) or "loss", None
         if task.compares:
             metric += f" in batches of {each.batch_size}"
-        if any(output.meaning == "mask" for output in task.outputs()):
+        if "mask" in meanings:
             # Smaller masks have less to miss.
             metric += f" of masks of {_size(each)}"
-        scored.setdefault(metric, f"{recipe} for {task} by {metric}")
+        if "tokens" in meanings or task.rates_pieces:
+            # Of a text that is cut shorter, less is measured.
+            metric += f" of texts of {_length(each)} pieces"
+        if recipe.is_for_target:
+            metric += " of the source as moved to the target"
+        said = f"{recipe} for {task} by {metric}"
+        if task.rates_pieces:
+            # In a larger vocabulary pieces are fewer and less probable.
+            pieces, said = backbone.tokenizer, f"{said}, read by {backbone}"
+        scored.setdefault((metric, pieces), said)
     if len(scored) > 1:
         raise ValueError(
             "A search compares its trials by one metric, and these choose their epochs by several: "
@@ -156,11 +167,20 @@ def _require_one_metric(ends: Sequence[Config], classes: Sequence[str]) -> None:
 
 def _size(config: Config) -> str:
     """Returns the height and the width of the picture that the network reads."""
+    height, width = next(shape[:2] for shape in _shapes(config) if len(shape) == 3)
+    return f"{height} x {width} pixels"
+
+
+def _length(config: Config) -> int:
+    """Returns how many pieces of a text the network reads, 0 if it reads none."""
+    return next((shape[0] for shape in _shapes(config) if len(shape) == 1), 0)
+
+
+def _shapes(config: Config) -> list[Any]:
+    """Returns the shapes of what the network reads of one example."""
     backbone: Any = config.backbone
     sample = {key: kind.given(kind.sample()) for key, kind in backbone.raw().items()}
-    inputs = tf.nest.flatten(backbone.preprocess(sample))
-    height, width = next(each.shape[:2] for each in inputs if each.shape.rank == 3)
-    return f"{height} x {width} pixels"
+    return [each.shape for each in tf.nest.flatten(backbone.preprocess(sample))]
 
 
 def _config(config: Config, texts: Mapping[str, str]) -> Config:

@@ -36,6 +36,7 @@ from tlkeras.measures.measures import Gallery, Measures, Scalar, Table
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.sources.folder import Folder
+from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.segmentation import Segmentation
 
@@ -156,6 +157,7 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
     """0.7 is less than 0.8 - 0.1 to a computer."""
     reached = evaluated(tmp_path / "first", recorded, model)["value"]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("models/before"))
+    monkeypatch.setattr(evaluator.baselines, "require_task", lambda version, task: None)
     monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": []})
     for drop in (0.1, 0.2, 0.3):
@@ -181,6 +183,7 @@ def test_the_same_model_as_a_baseline_has_the_same_value(
     data = Data(recorded, Tiny(), Classification())
     SavedModel().write(TransferModel.load(model), data.singles("train"), version)
     (version / "labels.txt").write_text("".join(f"{name}\n" for name in data.classes))
+    (version / "manifest.json").write_text('{"lineage": []}')
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: version)
     blessing = evaluated(tmp_path / "out", recorded, model)
     assert blessing["baseline_value"] == pytest.approx(blessing["value"]) and blessing["blessed"]
@@ -246,6 +249,30 @@ def test_a_class_that_training_never_saw_is_a_reason(
     assert reason == "the test split has classes without a training example: blue"
     monkeypatch.setattr(Data, "info", dataclasses.replace(known, class_counts={}))
     assert evaluated(tmp_path / "no counts", recorded, model)["blessed"]
+
+
+@pytest.mark.parametrize(
+    ("task", "refuses"),
+    [
+        ("classification", True),
+        ("tagging", True),
+        ("regression", False),
+        ("retrieval", False),
+        ("language_modeling", False),
+    ],
+)
+def test_classes_decide_on_a_model_of_a_task_that_answers_with_classes_alone(
+    task: str, refuses: bool, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    known = records.info(recorded)
+    counts = {**known.class_counts, "train": (0, *known.class_counts["train"][1:])}
+    monkeypatch.setattr(Data, "info", dataclasses.replace(known, class_counts=counts))
+    data = Data(recorded, Tiny(), spec.parse(task, Task))
+    assert bool([*evaluator._unseen(tmp_path, data, "test")]) is refuses
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    message = "2 other classes than the 3"
+    with pytest.raises(ValueError, match=message) if refuses else contextlib.nullcontext():
+        evaluator._require_classes(tmp_path, data)
 
 
 @pytest.mark.parametrize("shares", [1, 2])
@@ -335,6 +362,7 @@ def test_a_baseline_of_another_split_is_doubted_where_one_cuts(
     cut = records.info(recorded).split if is_alike else Split(test=0).full()
     lineage = [{"step": "examples", "asked": {"fields": {"split": {"value": cut}}}}]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
+    monkeypatch.setattr(evaluator.baselines, "require_task", lambda version, task: None)
     monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": lineage})
     monkeypatch.setattr(evaluator.baselines, "measured", lambda *ignored: before(2.0))
@@ -380,15 +408,30 @@ def test_the_code_of_backbone_and_task_is_in_the_key(step: Step, monkeypatch: py
     assert {"tlkeras.tasks.classification", "tlkeras.backbones.starter"} <= read
 
 
-def test_a_baseline_of_other_classes_is_refused_before_anything_is_measured(
-    recorded: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("labels", "task", "message"),
+    [
+        ("cat\ndog\n", Classification().full(), "2 other classes than the 3 of the examples"),
+        ("blue\ngreen\nred\n", "regression()", "by regression, not by classification, so the two"),
+    ],
+)
+def test_a_baseline_of_other_classes_or_task_is_refused_before_anything_is_measured(
+    recorded: Path,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    labels: str,
+    task: str,
+    message: str,
 ):
     version = tmp_path / "before"
     version.mkdir()
-    (version / "labels.txt").write_text("cat\ndog\n")
+    (version / "labels.txt").write_text(labels)
+    lineage = [{"step": "model", "asked": {"fields": {"task": {"value": task}}}}]
+    (version / "manifest.json").write_text(json.dumps({"lineage": lineage}))
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: version)
     monkeypatch.delattr(evaluator, "_measured")
-    with pytest.raises(ValueError, match=r"predicts 2 other classes than the 3 of the examples"):
+    with pytest.raises(ValueError, match=f"predicts {message}"):
         evaluated(tmp_path / "out", recorded, model)
 
 

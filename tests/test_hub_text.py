@@ -70,6 +70,20 @@ def test_tokens_and_their_summary_are_those_of_a_forward_pass_in_numpy(name, tmp
             assert_near(pooled, of_text[-1] if backbone.pooling == "last" else of_text.mean(0))
 
 
+def test_a_start_that_is_named_as_padding_too_is_read_as_a_start(tmp_path):
+    checkpoints.write("gpt2", tmp_path, pad_token_id=0)
+    file, found = tmp_path / "tokenizer_config.json", []
+    start = "<|endoftext|>"
+    for padding in ({}, {"pad_token": start}):
+        file.write_text(json.dumps({"add_bos_token": True, "bos_token": start, **padding}))
+        backbone = made("gpt2", tmp_path)
+        found.append(backbone.build()(ids_of(backbone)))
+    without, named = found
+    assert without["mask"][:, 0].numpy().all()
+    for key, value in without.items():
+        np.testing.assert_array_equal(named[key], value)
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_short_texts_have_the_same_features_at_their_own_length(name, tmp_path):
     checkpoints.write(name, tmp_path)

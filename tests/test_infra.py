@@ -1,7 +1,6 @@
 """The check of exports, the push, and the examples in a report."""
 
 import dataclasses
-import functools
 import io
 import json
 import shutil
@@ -20,7 +19,7 @@ from PIL import Image
 from pipeline import flags, fresh, product
 from pipeline.config import Config
 from pipeline.step import NotBlessed
-from pipeline.steps import exporter, infra_validator, model_card, pusher, resolver
+from pipeline.steps import evaluator, exporter, infra_validator, model_card, pusher, resolver
 from tlkeras import files
 from tlkeras.backbones.starter import Starter
 from tlkeras.data import ingest, reading
@@ -57,7 +56,7 @@ def products(recorded, tmp_path_factory):
     return {"exports": exports, "examples": recorded, "evaluation": evaluation}
 
 
-def judged(products, out, max_export_drop=None):
+def judged(products, out, max_export_drop=None, batch_size=32):
     out.mkdir()
     infra_validator.infra_blessing.run(
         out,
@@ -66,6 +65,7 @@ def judged(products, out, max_export_drop=None):
         task=TASK,
         exporters=(TFLite(),),
         max_export_drop=max_export_drop,
+        batch_size=batch_size,
     )
     (row,) = json.loads((out / "infra.json").read_text())
     return row
@@ -331,6 +331,23 @@ def test_an_example_that_an_endpoint_does_not_carry_is_no_reason(
     assert judged(products, tmp_path / "out")["reasons"] == []
 
 
+@pytest.mark.parametrize(("batch_size", "expected"), [(2, 2), (64, 32)])
+def test_an_export_is_judged_in_no_larger_batches_than_the_model(
+    batch_size, expected, products, tmp_path, monkeypatch, here
+):
+    sizes, batches = [], Data.batches
+
+    def watched(data, split):
+        sizes.append(data.batch_size)
+        return batches(data, split)
+
+    monkeypatch.setattr(Data, "batches", watched)
+    judged(products, tmp_path / "out", batch_size=batch_size)
+    assert {*sizes} == {expected}
+    measured = evaluator.measured_on(products["examples"], BACKBONE, TASK, batch_size)
+    assert measured.batch_size == expected
+
+
 def test_every_batch_is_compared_with_what_keras_served_for_it(
     products, tmp_path, monkeypatch, here
 ):
@@ -344,8 +361,7 @@ def test_every_batch_is_compared_with_what_keras_served_for_it(
             super().__init__(**options)
 
     monkeypatch.setattr(interpreter, "Interpreter", Watched)
-    monkeypatch.setattr(infra_validator, "Data", functools.partial(Data, batch_size=4))
-    row = judged(products, tmp_path / "out")
+    row = judged(products, tmp_path / "out", batch_size=4)
     value = measures.read(products["evaluation"]).score.value
     assert (row["value"], row["agreement"]) == (value, 1)
     assert row["difference"] < 1e-4

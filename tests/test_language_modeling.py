@@ -23,6 +23,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.id_list import IdList
 from tlkeras.data.records import Records
 from tlkeras.data.splits import Split
+from tlkeras.exporter import Origin
 from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import keras_hub, tf
 from tlkeras.measures import groups
@@ -177,6 +178,21 @@ def test_a_text_goes_on_before_the_piece_that_ends_it(tmp_path):
     assert ended.continued(begun, 4) in plain.continued(begun, 4)
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_no_piece_is_drawn_that_the_vocabulary_lacks(family, tmp_path):
+    pieces = folders.describe(family, tmp_path)["vocab_size"]
+    folders.write(family, tmp_path, vocab_size=pieces + 60)
+    backbone = spec.parse(f"{family}(weights={str(tmp_path)!r}, length=16)", Backbone)
+    model = TransferModel(backbone, LanguageModeling(), ())
+    before = sampling.Sampler(model).continued("a rain", 6)
+    kernel: Any = model.head.get_layer("logits").kernel
+    likely = np.where(np.arange(pieces + 60) < pieces, 1, 1000).astype(np.float32)
+    kernel.assign(kernel.numpy() * likely)
+    assert sampling.Sampler(model).continued("a rain", 6) == before
+    drawn = sampling.Sampler(model).continued("a rain", 6, nucleus=1.0)
+    assert isinstance(drawn, str)
+
+
 def test_continuations_stand_in_a_gallery_by_the_numbers_of_their_texts(model):
     examples = [{"text": "the soup was so good and so much of it"}, {"text": " "}, {"text": "a b"}]
     (view,) = model.task.views(model, examples)
@@ -290,6 +306,11 @@ def test_a_network_that_bends_its_logits_rates_no_pieces(cap, tmp_path):
     else:
         with pytest.raises(ValueError, match=r"gemma\.weights is .* final_logit_soft_cap is 3\.0"):
             backbone.readout(network)
+
+
+def test_an_export_tells_nothing_of_classes_that_are_not_read(folder):
+    model = TransferModel(gpt2(folder, LENGTH), LanguageModeling(), ("bad", "good"))
+    assert Origin().texts(model)["description"] == "language_modeling on gpt2"
 
 
 def test_networks_that_see_what_comes_are_refused(tmp_path):

@@ -8,8 +8,13 @@ import pytest
 import withdrawal
 from conftest import draw
 
+from pipeline import __main__ as door
+from pipeline import baselines, store
+from pipeline.config import Config
 from pipeline.steps import resolver
 from pipeline.version import WITHDRAWN
+from tlkeras import spec
+from tlkeras.task import Task
 
 
 def test_the_baseline_is_the_newest_version_of_another_model_that_was_not_withdrawn(tmp_path: Path):
@@ -52,3 +57,42 @@ def test_a_model_compared_with_the_last_version_is_not_pushed_after_another_one(
     assert [path.name for path in versions.glob("[0-9]*")] == ["1"]
     withdrawal.run(other.replace(baseline="none"))
     assert (versions / "2").exists()
+
+
+def version(folder: Path, task: str) -> Path:
+    """Returns the folder of a version whose model has a task; it holds only its manifest."""
+    (folder / "saved_model").mkdir(parents=True)
+    fields = {"task": {"value": spec.parse(task, Task).full()}}
+    lineage = [{"step": "model", "digest": task, "asked": {"fields": fields}}]
+    (folder / "manifest.json").write_text(json.dumps({"lineage": lineage}))
+    return folder
+
+
+@pytest.mark.parametrize("task", ["regression", "language_modeling"])
+def test_a_baseline_of_another_task_is_refused(task: str, tmp_path: Path):
+    found = version(tmp_path / "1", task)
+    baselines.require_task(found, spec.parse(f"{task}()", Task))
+    message = rf"1 predicts by {task}, not by classification, .* --baseline=none, or another --name"
+    with pytest.raises(ValueError, match=message):
+        baselines.require_task(found, spec.parse("classification(dropout=0.5)", Task))
+
+
+@pytest.mark.parametrize("name", ["last", "1"])
+def test_nothing_is_trained_where_the_baseline_is_of_another_task(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    trained: list[str | None] = []
+    monkeypatch.setattr(store, "run", lambda steps, config, place, to: trained.append(to) or {})
+    folder = version(tmp_path / "colours" / "1", "regression")
+    config = Config(
+        name="colours", saved_models=tmp_path, baseline=name if name == "last" else str(folder)
+    )
+    with pytest.raises(ValueError, match=r"1 predicts by regression, not by classification"):
+        door.everything(config)
+    assert not trained
+    for other in (config.replace(baseline="none"), config.replace(to="model")):
+        door.everything(other)
+    assert trained == ["pushed", "model"]
+    # An older one is compared with only where the newest is this very model.
+    version(tmp_path / "colours" / "2", "classification")
+    door.everything(config.replace(baseline="last"))

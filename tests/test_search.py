@@ -1,5 +1,6 @@
 """Ranges in flags, and the search in them."""
 
+import contextlib
 import html
 import json
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checkpoints
 import numpy as np
 import optuna
 import pytest
@@ -32,6 +34,7 @@ from tlkeras.recipes.fine_tune import FineTune, Phase
 from tlkeras.recipes.probe import Probe
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
+from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
 from tlkeras.tasks.detection import Detection
 from tlkeras.tasks.retrieval import Retrieval
@@ -39,6 +42,8 @@ from tlkeras.tasks.segmentation import Segmentation
 from tlkeras.training import loop
 
 TESTS = Path(__file__).parent
+LENGTHS = r"of texts of 1\d pieces.*; .* of texts of (14|20) pieces"
+PIECES = r"log_likelihood .* 16 pieces, read by gpt2\(.*; .* 16 pieces, read by llama\("
 RECIPE = "fine_tune(phases=[phase(epochs=3, learning_rate=log(1e-4, 10))])"
 
 
@@ -405,6 +410,40 @@ def test_masks_are_searched_at_one_size(task, is_refused, tmp_path):
         search._require_one_metric(ends, ("a", "b"))
         return
     with pytest.raises(ValueError, match=r"mean_iou of masks of 32 x 32 pixels; .* of 64 x 64 pix"):
+        search._require_one_metric(ends, ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "task", "message"),
+    [
+        ("backbone", "choice({one}length=16), {one}length=20))", "language_modeling", LENGTHS),
+        ("backbone", "choice({one}length=16), {other}length=16))", "language_modeling", PIECES),
+        ("backbone", "choice({one}length=16), {same}length=16))", "language_modeling", ""),
+        ("backbone", "wordy(length=choice(12, 14))", "tagging", LENGTHS),
+        ("backbone", "choice({one}length=16), {other}length=20))", "classification", ""),
+        (
+            "recipe",
+            "choice(probe, adapt)",
+            "classification",
+            "by accuracy; .* as moved to the targ",
+        ),
+        ("recipe", "adapt(method=choice('mcc', 'coral'))", "classification", ""),
+    ],
+)
+def test_trials_on_other_pieces_or_another_domain_are_refused(field, text, task, message, tmp_path):
+    for name in ("one", "same"):
+        checkpoints.describe("gpt2", tmp_path / name)
+    checkpoints.describe("llama", tmp_path / "other")
+    starts = {
+        name: f"{family}(weights=None, configuration={str(tmp_path / name)!r}, "
+        for name, family in (("one", "gpt2"), ("same", "gpt2"), ("other", "llama"))
+    }
+    config = config_of(
+        tmp_path, tmp_path, source=Embedded(data="notes"), task=spec.parse(task, Task)
+    )
+    ends = search.possible({field: Template(field, text.format(**starts))}, config)
+    expected = pytest.raises(ValueError, match=message) if message else contextlib.nullcontext()
+    with expected:
         search._require_one_metric(ends, ("a", "b"))
 
 

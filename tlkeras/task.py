@@ -97,6 +97,11 @@ class Task(Spec, plugins="tlkeras.tasks"):
     recipe: ClassVar[str] = "fine_tune"
     """The recipe for whoever names none, as a call."""
 
+    @property
+    def answers_classes(self) -> bool:
+        """Whether answers name classes, so that those of the examples matter."""
+        return any(output.labelled for output in self.outputs())
+
     @abc.abstractmethod
     def target(self, example: Mapping[str, Any], inputs: Any, classes: int) -> Any:
         """Returns the training target of one example, of a fixed shape.

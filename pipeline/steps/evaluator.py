@@ -68,13 +68,13 @@ def evaluation(
     `measures.groups`. With `conformal` the validation split gives ``sets.json``, and the test split
     measures the sets.
     """
-    # No more than training had at a time; for many replicas that may be too many for one device.
-    data = Data(examples, backbone, task, min(batch_size, 32))
+    data = measured_on(examples, backbone, task, batch_size)
     fitted = loaded(model, data)
     split = measured_split(data)
     tallies = groups.tallies(data, split, max_gap)
     baseline = resolver.read(resolved)
     if baseline:
+        baselines.require_task(baseline, task)
         _require_classes(baseline, data)
         if task.rates_pieces:
             _require_pieces(baseline, backbone)
@@ -115,6 +115,15 @@ def evaluation(
     if keys := [each.found.key for each in tallies if each.found.measured]:
         blessing |= {"groups": keys, "max_gap": max_gap}
     files.write_json(out / "blessing.json", blessing)
+
+
+def measured_on(examples: Path, backbone: Backbone, task: Task, batch_size: int) -> Data:
+    """Returns the data in the batches in which a model, and what is made of it, is measured.
+
+    They are no larger than those of the training, which for many replicas may be too large for one
+    device.
+    """
+    return Data(examples, backbone, task, min(batch_size, 32))
 
 
 def loaded(model: Path, data: Data) -> TransferModel:
@@ -327,6 +336,8 @@ def _out_of_bounds(
 
 def _unseen(model: Path, data: Data, split: str) -> Iterator[str]:
     """Yields why a model is worth nothing for classes of which it saw neither example nor name."""
+    if not data.task.answers_classes:
+        return
     train, measured = (data.info.class_counts.get(name, ()) for name in ("train", split))
     counts = zip(data.classes, train, measured, strict=False)
     unseen = [name for name, seen, count in counts if count and not seen]
@@ -348,7 +359,9 @@ def _doubt(baseline: Path, data: Data) -> str:
 
 
 def _require_classes(version: Path, data: Data) -> None:
-    """Raises ValueError unless a pushed version predicts the classes of the data."""
+    """Raises ValueError unless a pushed version predicts the classes of the data, if any."""
+    if not data.task.answers_classes:
+        return
     labels = (version / "labels.txt").read_text(encoding="utf-8").splitlines()
     if tuple(labels) != data.classes:
         raise ValueError(

@@ -43,6 +43,7 @@ def infra_blessing(
     task: Task,
     exporters: tuple[Exporter, ...],
     max_export_drop: float | None,
+    batch_size: int,
 ) -> None:
     """Compares the files of every export with what Keras served for the same examples.
 
@@ -56,7 +57,7 @@ def infra_blessing(
     """
     fresh.start()
     found = measures.read(evaluation)
-    data = Data(examples, backbone, task)
+    data = evaluator.measured_on(examples, backbone, task, batch_size)
     _require_labels(exports / "labels.txt", data.classes)
     with contextlib.ExitStack() as stack:
         loaded = {

@@ -31,6 +31,17 @@ def resolved(out: Path, *, model: Path, baseline: str, name: str, saved_models: 
     files.write_json(out / "resolved.json", contents)
 
 
+def foreseen(baseline: str, name: str, saved_models: Path) -> Path | None:
+    """Returns the version that a model not yet trained is compared with, None if with none.
+
+    For ``last`` it is the newest, which only this very model is not compared with.
+
+    Raises:
+        ValueError: As of `named`.
+    """
+    return last(saved_models, name, model="") if baseline == "last" else named(baseline)
+
+
 def named(baseline: str) -> Path | None:
     """Returns the folder of the version that a baseline names; None for ``last`` and ``none``.
 

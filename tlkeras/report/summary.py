@@ -23,7 +23,7 @@ MEANINGS = {
     "mean_iou": "how well its areas cover the true ones, the mean of all classes, at best 1",
     "ap": "how well its boxes and classes are those of the true objects, at best 1",
     "entity_f1": "how well it finds each named thing, whole and of the right type, at best 1",
-    "perplexity": "among how many words, so to say, it is unsure what comes next, at best 1",
+    "perplexity": "among how many pieces of words it is, so to say, unsure of the next, at best 1",
     "recall_at_1": "the share of examples to which it finds the right partner first",
 }
 """In words, what the primary measures of tasks say; another one is shown by its name alone."""

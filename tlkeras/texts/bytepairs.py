@@ -52,7 +52,7 @@ class BytePairs(Tokenizer):
     """A special piece behind every text, none if empty."""
 
     padding: str = ""
-    """A special piece that fills the rest; -1 does if empty."""
+    """A special piece that fills the rest; -1 does if empty, or if it is the start or the end."""
 
     cut: Cut = "gpt2"
     """Where words begin, see `cuts`."""
@@ -87,7 +87,9 @@ class BytePairs(Tokenizer):
 
     @property
     def padding_id(self):
-        return self._ids[self.padding] if self.padding else -1
+        # GPT-2 has one special piece for all, and what begins a text is no padding.
+        is_framing = self.padding in ("", self.start, self.end)
+        return -1 if is_framing else self._ids[self.padding]
 
     def frame(self, texts):
         start, end = ([self._ids[piece]] if piece else [] for piece in (self.start, self.end))

@@ -84,12 +84,17 @@ def chosen(logits: np.ndarray, nucleus: float, random: np.random.Generator) -> i
 
 
 def _logits(model: TransferModel) -> Any:
-    """Returns the function from ids, int32 [1, n], to the logits of the piece behind, [pieces]."""
-    kernel = model.head.get_layer("logits").kernel
+    """Returns the function from ids, int32 [1, n], to the logits of the piece behind, [pieces].
+
+    Rows of the network behind the last piece of the vocabulary are spare, and no text has them.
+    """
+    kernel, tokenizer = model.head.get_layer("logits").kernel, model.backbone.tokenizer
+    pieces = len(tokenizer.vocabulary)
 
     @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32)], autograph=False)
     def run(ids: Any) -> Any:
         tokens = folding.run(model.body, ids)["tokens"]
-        return tf.linalg.matvec(kernel, tf.cast(tokens[0, -1], kernel.dtype), transpose_a=True)
+        last = tf.cast(tokens[0, -1], kernel.dtype)
+        return tf.linalg.matvec(kernel[:, :pieces], last, transpose_a=True)
 
     return run
