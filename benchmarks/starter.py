@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +106,14 @@ def main() -> None:
                 [100 * known[name, count, way, seed] for seed in range(options.seeds)]
                 for way in options.ways
             ]
-            texts = (f"{np.mean(cell):.1f} ± {np.std(cell):.1f}" for cell in cells)
+            texts = map(figure, cells)
             print(f"| {name} | {count or 'all'} |", " | ".join(texts), "|")
+
+
+def figure(cell: Sequence[float]) -> str:
+    """Returns the mean and, of several seeds, the deviation of one."""
+    deviation = f" ± {np.std(cell, ddof=1):.1f}" if len(cell) > 1 else ""
+    return f"{np.mean(cell):.1f}{deviation}"
 
 
 def measured(results: Path) -> dict[tuple[str, int, str, int], float]:

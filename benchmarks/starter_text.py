@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import hashlib
 import json
 import tempfile
@@ -96,8 +97,14 @@ def main() -> None:
                 [100 * known[name, count, way, seed] for seed in range(options.seeds)]
                 for way in options.ways
             ]
-            shown = (f"{np.mean(cell):.1f} ± {np.std(cell):.1f}" for cell in cells)
+            shown = map(figure, cells)
             print(f"| {name} | {count or 'all'} |", " | ".join(shown), "|")
+
+
+def figure(cell: Sequence[float]) -> str:
+    """Returns the mean and, of several seeds, the deviation of one."""
+    deviation = f" ± {np.std(cell, ddof=1):.1f}" if len(cell) > 1 else ""
+    return f"{np.mean(cell):.1f}{deviation}"
 
 
 def measured(results: Path) -> dict[tuple[str, int, str, int], float]:
@@ -273,16 +280,15 @@ def tuned(
     Without a first block all are trained at once, from random weights.
     """
     shared = tempfile.TemporaryDirectory()  # It lasts as long as the function.
+    test = examples(Path(shared.name) / "test", backbone, *texts["test"])
 
     def measure(count: int, seed: int) -> float:
-        (train, labels), (test, expected) = texts["train"], texts["test"]
+        train, labels = texts["train"]
         places = np.sort(chosen(labels, count, seed))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            write(folder / "train.csv", [train[place] for place in places], labels[places])
-            write(folder / "test.csv", test, expected)
-            ingest.write_examples(CSV(folder), Split(validation=0, test=0), folder / "examples")
-            data = Data(folder / "examples", backbone, Classification(), 16, seed=seed)
+            some = [train[place] for place in places]
+            data = dataclasses.replace(examples(folder, backbone, some, labels[places]), seed=seed)
             model = TransferModel(backbone, data.task, data.classes, seed=seed)
             if first is None:
                 model.body.set_weights(gain.fresh(model.body, seed).get_weights())
@@ -301,19 +307,28 @@ def tuned(
             phases = (Phase(epochs=epochs, learning_rate=2e-3), whole) if first else (whole,)
             cache = Cache(Path(shared.name))
             FineTune(phases).fit(model, data, folder / "fit", shared=cache)
-            return score(*answers(model, data, first or HEAD, cache))
+            return score(*answers(model, test, first or HEAD, cache))
 
     return measure
+
+
+def examples(folder: Path, backbone: Backbone, texts: Sequence[str], labels: Sequence[str]) -> Data:
+    """Returns texts, written into a folder, as the training split of data."""
+    folder.mkdir(exist_ok=True)
+    write(folder / "texts.csv", texts, labels)
+    split = Split(validation=0, test=0)
+    ingest.write_examples(CSV(folder / "texts.csv"), split, folder / "examples")
+    return Data(folder / "examples", backbone, Classification(), 16)
 
 
 def answers(
     model: TransferModel, data: Data, block: str, cache: Cache
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the classes of the test texts and those that the model gives them.
+    """Returns the classes of the texts and those that the model gives them.
 
     The layers before the block run once for all models that have them in common.
     """
-    tap = Tap("test", block)
+    tap = Tap("train", block)
     found = features.at(model, data, [tap], cache, "float16")[tap]
     prefix, suffix = model.split_at(block)
     run = tf.function(
@@ -322,7 +337,7 @@ def answers(
         ),
         reduce_retracing=True,
     )
-    order = np.arange(data.count("test")) if found.lengths is None else np.argsort(found.lengths)
+    order = np.arange(data.count("train")) if found.lengths is None else np.argsort(found.lengths)
     pairs = [(tf.argmax(target, axis=-1), run(rows)) for rows, target in found.batches(order)]
     names = np.array(data.classes)
     expected, given = (np.concatenate(column) for column in zip(*pairs, strict=True))
