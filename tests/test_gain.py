@@ -131,9 +131,9 @@ def test_data_that_are_no_pictures_are_refused_before_anything_runs(pictures, tm
     config = Config(source=Folder(pictures), split=split, root=tmp_path / "runs")
     with pytest.raises(ValueError, match=r"gain trains on shifted pictures, .* 'text' \(text\)"):
         gain.main(config, gain.Others((Embedded(data="notes", count=20),)))
-    several = Embedded(data="shapes", target="labels", count=20)
-    with pytest.raises(ValueError, match=r"gain needs one label of each .* 'labels'; use a source"):
-        gain.main(config.replace(source=several), gain.Others())
+    captioned = Embedded(data="shapes", target="caption", count=20)
+    with pytest.raises(ValueError, match=r"gain needs one label .* gives 'image', 'caption'"):
+        gain.main(config.replace(source=captioned, backbone=Tiny()), gain.Others())
     assert not (tmp_path / "runs").exists()
 
 
