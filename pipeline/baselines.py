@@ -1,4 +1,4 @@
-"""Baselines: pushed versions, measured on the examples of a new model."""
+"""Baselines: pushed versions that are compared with a new model, measured on its examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from pipeline import product
 from pipeline.version import manifest
-from tlkeras import terminal
+from tlkeras import spec, terminal
+from tlkeras.backbone import Backbone
 from tlkeras.data import reading, records
 from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
@@ -20,6 +21,15 @@ from tlkeras.kind import SERVING
 from tlkeras.measures.measures import Measures
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
+
+
+def require_comparable(version: Path, data: Data) -> None:
+    """Raises ValueError unless a pushed version predicts what a model of these data predicts."""
+    require_task(version, data.task)
+    if data.task.answers_classes:
+        _require_classes(version, data)
+    if data.task.rates_pieces:
+        _require_pieces(version, data.backbone)
 
 
 def require_task(version: Path, task: Task) -> None:
@@ -61,3 +71,38 @@ def _singles(data: Data, split: str) -> Iterator[tuple[Mapping[str, Any], Any]]:
         target = data.task.target(example, None, len(data.classes))
         batch = tf.nest.map_structure(lambda tensor: np.asarray(tensor)[None], target)
         yield records.values(record, kinds)[1], batch
+
+
+def _require_classes(version: Path, data: Data) -> None:
+    """Raises ValueError unless a pushed version predicts the classes of the data."""
+    labels = (version / "labels.txt").read_text(encoding="utf-8").splitlines()
+    if tuple(labels) != data.classes:
+        raise ValueError(
+            f"{version} predicts {len(labels)} other classes than the {len(data.classes)} of the "
+            "examples, so the two cannot be compared; give --baseline=none, or another --name."
+        )
+
+
+def _require_pieces(version: Path, backbone: Backbone) -> None:
+    """Raises ValueError unless a pushed version rates the same pieces of texts as a backbone.
+
+    In a larger vocabulary pieces are fewer and less probable; with more before them, they are more.
+    """
+    (made, *_) = product.made_by("model", manifest(version)["lineage"])
+    asked = made["asked"]["fields"]["backbone"]
+    if asked["value"] == backbone.full() and asked["fingerprint"] == backbone.fingerprint():
+        return
+    both, empty = (spec.parse(asked["value"], Backbone), backbone), {"text": tf.constant("")}
+    try:
+        changed = asked["fingerprint"] != both[0].fingerprint()
+        before, now = ((each.tokenizer, each.preprocess(empty).shape) for each in both)
+    except ValueError as error:
+        raise ValueError(
+            f"{version}: its pieces are not known: {error} Give --baseline=none."
+        ) from None
+    if changed or before != now:
+        raise ValueError(
+            f"{version} rates other pieces of texts or another length of them, or the files of "
+            f"{asked['value']} have changed since, so the two cannot be compared; give "
+            "--baseline=none, or another --name."
+        )

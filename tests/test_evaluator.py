@@ -13,7 +13,7 @@ import pytest
 from conftest import Tiny, Wordy
 from toy_text import ToyText
 
-from pipeline import product, store
+from pipeline import baselines, product, store
 from pipeline.config import Config
 from pipeline.step import Step
 from pipeline.steps import evaluator, exporter, infra_validator
@@ -157,8 +157,7 @@ def test_a_drop_of_just_what_is_allowed_is_no_reason(
     """0.7 is less than 0.8 - 0.1 to a computer."""
     reached = evaluated(tmp_path / "first", recorded, model)["value"]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("models/before"))
-    monkeypatch.setattr(evaluator.baselines, "require_task", lambda version, task: None)
-    monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
+    monkeypatch.setattr(evaluator.baselines, "require_comparable", lambda version, data: None)
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": []})
     for drop in (0.1, 0.2, 0.3):
         other = before(reached + drop)
@@ -270,9 +269,11 @@ def test_classes_decide_on_a_model_of_a_task_that_answers_with_classes_alone(
     data = Data(recorded, Tiny(), spec.parse(task, Task))
     assert bool([*evaluator._unseen(tmp_path, data, "test")]) is refuses
     (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    (tmp_path / "manifest.json").write_text('{"lineage": []}')
+    monkeypatch.setattr(baselines, "_require_pieces", lambda version, backbone: None)
     message = "2 other classes than the 3"
     with pytest.raises(ValueError, match=message) if refuses else contextlib.nullcontext():
-        evaluator._require_classes(tmp_path, data)
+        baselines.require_comparable(tmp_path, data)
 
 
 @pytest.mark.parametrize("shares", [1, 2])
@@ -362,8 +363,7 @@ def test_a_baseline_of_another_split_is_doubted_where_one_cuts(
     cut = records.info(recorded).split if is_alike else Split(test=0).full()
     lineage = [{"step": "examples", "asked": {"fields": {"split": {"value": cut}}}}]
     monkeypatch.setattr(evaluator.resolver, "read", lambda resolved: Path("before"))
-    monkeypatch.setattr(evaluator.baselines, "require_task", lambda version, task: None)
-    monkeypatch.setattr(evaluator, "_require_classes", lambda version, data: None)
+    monkeypatch.setattr(evaluator.baselines, "require_comparable", lambda version, data: None)
     monkeypatch.setattr(evaluator, "manifest", lambda version: {"lineage": lineage})
     monkeypatch.setattr(evaluator.baselines, "measured", lambda *ignored: before(2.0))
     (reason,) = evaluated(tmp_path / "out", recorded, model)["reasons"]
@@ -453,7 +453,7 @@ def test_a_baseline_of_other_pieces_is_refused(
     (tmp_path / "manifest.json").write_text(json.dumps({"lineage": lineage}))
     expected = pytest.raises(ValueError, match=message) if message else contextlib.nullcontext()
     with expected:
-        evaluator._require_pieces(tmp_path, Wordy(input="text"))
+        baselines._require_pieces(tmp_path, Wordy(input="text"))
 
 
 def test_a_baseline_is_compared_where_another_network_reads_as_many_of_the_same_pieces(tmp_path):
@@ -466,9 +466,9 @@ def test_a_baseline_is_compared_where_another_network_reads_as_many_of_the_same_
     asked = {"value": before.full(), "fingerprint": before.fingerprint()}
     lineage = [{"step": "model", "asked": {"fields": {"backbone": asked}}}]
     (tmp_path / "manifest.json").write_text(json.dumps({"lineage": lineage}))
-    evaluator._require_pieces(tmp_path, backbone)
+    baselines._require_pieces(tmp_path, backbone)
     with pytest.raises(ValueError, match="or another length of them"):
-        evaluator._require_pieces(tmp_path, backbone.replace(length=20))
+        baselines._require_pieces(tmp_path, backbone.replace(length=20))
 
 
 def test_a_model_is_measured_in_float32_also_where_there_is_a_faster_one(

@@ -14,7 +14,7 @@ from pipeline import baselines, product
 from pipeline.step import NotBlessed, Step
 from pipeline.steps import resolver
 from pipeline.version import manifest
-from tlkeras import files, hardware, spec, terminal
+from tlkeras import files, hardware, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data import records
 from tlkeras.data.batches import Data
@@ -74,10 +74,7 @@ def evaluation(
     tallies = groups.tallies(data, split, max_gap)
     baseline = resolver.read(resolved)
     if baseline:
-        baselines.require_task(baseline, task)
-        _require_classes(baseline, data)
-        if task.rates_pieces:
-            _require_pieces(baseline, backbone)
+        baselines.require_comparable(baseline, data)
     with hardware.in_float32():
         besides = [*_uncalibrated(model, data), *_sets(fitted, data, conformal, out)]
         found = _measured(fitted, data, split, out, [*besides, *tallies])
@@ -356,40 +353,3 @@ def _doubt(baseline: Path, data: Data) -> str:
         f"; that version was fitted to data cut by {cut}, not by {data.info.split}, and may know "
         "these very examples (--baseline=none compares with none)"
     )
-
-
-def _require_classes(version: Path, data: Data) -> None:
-    """Raises ValueError unless a pushed version predicts the classes of the data, if any."""
-    if not data.task.answers_classes:
-        return
-    labels = (version / "labels.txt").read_text(encoding="utf-8").splitlines()
-    if tuple(labels) != data.classes:
-        raise ValueError(
-            f"{version} predicts {len(labels)} other classes than the {len(data.classes)} of the "
-            "examples, so the two cannot be compared; give --baseline=none, or another --name."
-        )
-
-
-def _require_pieces(version: Path, backbone: Backbone) -> None:
-    """Raises ValueError unless a pushed version rates the same pieces of texts as a backbone.
-
-    In a larger vocabulary pieces are fewer and less probable; with more before them, they are more.
-    """
-    (made, *_) = product.made_by("model", manifest(version)["lineage"])
-    asked = made["asked"]["fields"]["backbone"]
-    if asked["value"] == backbone.full() and asked["fingerprint"] == backbone.fingerprint():
-        return
-    both, empty = (spec.parse(asked["value"], Backbone), backbone), {"text": tf.constant("")}
-    try:
-        changed = asked["fingerprint"] != both[0].fingerprint()
-        before, now = ((each.tokenizer, each.preprocess(empty).shape) for each in both)
-    except ValueError as error:
-        raise ValueError(
-            f"{version}: its pieces are not known: {error} Give --baseline=none."
-        ) from None
-    if changed or before != now:
-        raise ValueError(
-            f"{version} rates other pieces of texts or another length of them, or the files of "
-            f"{asked['value']} have changed since, so the two cannot be compared; give "
-            "--baseline=none, or another --name."
-        )
