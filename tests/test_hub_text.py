@@ -121,6 +121,25 @@ def test_what_constructors_do_not_take_is_honoured(name, settings, tmp_path):
     assert_near(backbone.build()(ids)["tokens"][mask], last[mask])
 
 
+def test_a_llama_is_stretched_as_either_version_of_transformers_writes_it(tmp_path):
+    checkpoints.write("llama", tmp_path)
+    file = tmp_path / "config.json"
+    settings = json.loads(file.read_text())
+    found = []
+    theta, scaling = settings.pop("rope_theta"), settings.pop("rope_scaling")
+    for own in (
+        {"rope_theta": theta, "rope_scaling": scaling},  # 4 wrote these two, and 5 one.
+        {"rope_parameters": {"rope_theta": theta, **scaling}},
+        {"rope_theta": theta},
+    ):
+        file.write_text(json.dumps({**settings, **own}))
+        backbone = made("llama", tmp_path)
+        found.append(np.asarray(backbone.build()(ids_of(backbone))["tokens"]))
+    by_4, by_5, unstretched = found
+    np.testing.assert_array_equal(by_5, by_4)
+    assert not np.allclose(unstretched, by_4, atol=1e-3)
+
+
 @pytest.mark.parametrize("groups", [None, ...])  # ``...`` leaves it out.
 def test_every_head_of_llama_has_its_own_keys_where_the_folder_tells_no_number(groups, tmp_path):
     tensors = dict(checkpoints.write("llama", tmp_path, num_key_value_heads=groups))
