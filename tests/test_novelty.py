@@ -81,7 +81,8 @@ def test_the_report_shows_the_distances_of_the_reference_and_how_thresholds_were
         assert (known.own >= at).mean() == pytest.approx(share)
     assert {at for at, _ in drawn_at} == {known.threshold(0.05)}
     assert [share for share, _ in table.rows] == [0.5, 0.2, 0.05, 0.01]
-    assert "200 examples of the validation split" in curve.note and "set by these" in curve.note
+    assert "200 examples of the validation split" in curve.note
+    assert "its share of these examples" in curve.note
     # 30 rows are too few for a share of 0.01, and 19 for anything.
     assert [each is None for _, each in views(30, "test")[1].rows] == [False, False, False, True]
     assert report.views(drawn(19, 0), "test") == ()
