@@ -106,8 +106,7 @@ def main() -> None:
                 [100 * known[name, count, way, seed] for seed in range(options.seeds)]
                 for way in options.ways
             ]
-            texts = map(figure, cells)
-            print(f"| {name} | {count or 'all'} |", " | ".join(texts), "|")
+            print(f"| {name} | {count or 'all'} |", " | ".join(map(figure, cells)), "|")
 
 
 def figure(cell: Sequence[float]) -> str:

@@ -35,6 +35,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer
+from starter import chosen, figure, measured
 
 from pipeline import gain
 from tlkeras.backbone import Backbone
@@ -97,24 +98,7 @@ def main() -> None:
                 [100 * known[name, count, way, seed] for seed in range(options.seeds)]
                 for way in options.ways
             ]
-            shown = map(figure, cells)
-            print(f"| {name} | {count or 'all'} |", " | ".join(shown), "|")
-
-
-def figure(cell: Sequence[float]) -> str:
-    """Returns the mean and, of several seeds, the deviation of one."""
-    deviation = f" ± {np.std(cell, ddof=1):.1f}" if len(cell) > 1 else ""
-    return f"{np.mean(cell):.1f}{deviation}"
-
-
-def measured(results: Path) -> dict[tuple[str, int, str, int], float]:
-    """Returns the scores so far by data, labels per class, way and seed."""
-    lines = results.read_text().splitlines() if results.exists() else []
-    scores = {}
-    for line in lines:
-        *cell, score = json.loads(line).values()
-        scores[tuple(cell)] = score
-    return scores
+            print(f"| {name} | {count or 'all'} |", " | ".join(map(figure, cells)), "|")
 
 
 def sst2(folder: Path) -> Mapping[str, Texts]:
@@ -355,17 +339,6 @@ def score(expected: np.ndarray, found: np.ndarray) -> float:
     if set(expected) == {"ham", "spam"}:
         return float(f1_score(expected, found, pos_label="spam"))
     return float(accuracy_score(expected, found))
-
-
-def chosen(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Returns the numbers of `count` examples of every class, all if `count` is 0."""
-    random = np.random.default_rng(seed)
-    return np.concatenate(
-        [
-            random.permutation(np.flatnonzero(labels == label))[: count or None]
-            for label in np.unique(labels)
-        ]
-    )
 
 
 if __name__ == "__main__":
