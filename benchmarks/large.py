@@ -35,7 +35,9 @@ COUNT, BATCH = 64, 32
 WAYS = ("import", "forward", "fit")
 NETWORKS = {
     "convnext_base, 224 px": "convnext_base(weights=None)",
+    "convnext_tiny, 224 px": "convnext_tiny(weights=None)",
     "efficientnet_v2_l, 480 px": "efficientnet_v2_l(weights=None)",
+    "efficientnet_v2_s, 384 px": "efficientnet_v2_s(weights=None)",
     "distil_bert, 135 M": "distil_bert(weights=None, configuration='{folder}')",
 }
 """The backbones by their name in the table."""

@@ -1,6 +1,6 @@
 """The value of the starter's weights: accuracy by labels per class, against two baselines.
 
-Four ways to a classifier of 128-pixel pictures, on data outside of the pretraining of all weights:
+Four ways to a classifier of 128-pixel pictures, on data outside of the starter's pretraining:
 
 * ``starter``: logistic regression on the starter's pooled features;
 * ``imagenet``: the same on those of the published MobileNetV2 0.35, the same network;

@@ -12,9 +12,9 @@ Ways to a classifier of texts, the first three with logistic regression on rows 
     python benchmarks/starter_text.py --data=TEXT --minilm=FOLDER --results=FILE
 
 TEXT holds the folders of `SETS`; FOLDER is all-MiniLM-L6-v2 as Hugging Face's libraries write it.
-No test text was in the starter's training. Scores are accuracies, for SMS spam F1 of spam. Every
-score is appended to `--results`; after a stop, the same command resumes. Prints a Markdown table,
-means and deviations over seeds.
+No whole test text was in the starter's training, passages of nine reviews were. Scores are
+accuracies, for SMS spam F1 of spam. Every score is appended to `--results`; after a stop, the same
+command resumes. Prints a Markdown table, means and deviations over seeds.
 """
 
 from __future__ import annotations
