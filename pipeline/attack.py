@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline import flags, store
 from pipeline.config import Config
@@ -19,6 +19,7 @@ from tlkeras import files, hardware, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
 from tlkeras.measures import measures, membership
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.report import report
 from tlkeras.report.page import number
 from tlkeras.task import Task
@@ -67,7 +68,14 @@ PIPELINE = (example_gen.examples, trainer.model, attack)
 
 
 def main(config: Config) -> int:
-    """Prints what the attacks show, and where the page lies."""
+    """Prints what the attacks show, and where the page lies.
+
+    Raises:
+        ValueError: Before anything runs: the head is not one dense layer.
+    """
+    backbone: Any = config.backbone
+    task: Any = config.task
+    shadows.linear_head(TransferModel(backbone, task, config.source.classes()))
     products = store.run(PIPELINE, config, store.Store(config.root))
     if "attack" not in products:
         return 0  # Of several workers the chief alone attacks.

@@ -20,6 +20,7 @@ from tlkeras.measures.measures import Curve, Table
 from tlkeras.measures.membership import Attack, confidence, likelihood_ratios
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.probe import Probe
+from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
@@ -237,6 +238,22 @@ def test_features_beyond_float16_are_attacked_in_float32(data, tmp_path):
 def test_a_worker_that_is_not_the_chief_ends_well_after_the_training(monkeypatch, tmp_path):
     monkeypatch.setattr(attack.store, "run", lambda *_: {"examples": tmp_path, "model": tmp_path})
     assert attack.main(Config(root=tmp_path)) == 0
+
+
+def test_a_head_of_another_form_is_refused_before_anything_runs(tmp_path):
+    config = Config(
+        source=Embedded("shapes", count=20),
+        backbone=Tiny(size=64),
+        task=Segmentation(),
+        root=tmp_path / "runs",
+    )
+    message = (
+        r"^attack needs a head of one dense layer .* that of segmentation has .*\. Name another "
+        r"--task; other models cannot be attacked\.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        attack.main(config)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_cannot_be_attacked_is_refused(pictures, shapes, tmp_path):

@@ -140,13 +140,23 @@ def attacked(model: TransferModel, data: Data, cache: Cache) -> Audit:
     )
 
 
+def linear_head(model: TransferModel) -> LinearHead:
+    """Returns the head of a model to attack.
+
+    Raises:
+        ValueError: It is not one dense layer.
+    """
+    advice = "Name another --task; other models cannot be attacked."
+    return LinearHead(model, "attack", advice=advice)
+
+
 def pooled(model: TransferModel, data: Data, cache: Cache, others: Sequence[str]) -> Pool:
     """Returns the pool of a model: at most `MOST` examples of the training and of each other split.
 
     Raises:
         ValueError: The head is not one dense layer, a split is empty, or the cache has no room.
     """
-    head = LinearHead(model, "attack")
+    head = linear_head(model)
     for split in ("train", *others):
         if data.count(split) < 2:
             raise ValueError(
