@@ -18,6 +18,7 @@ from pipeline.steps import evaluator, example_gen, trainer
 from tlkeras import files, hardware, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
+from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.measures import measures, membership
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.report import report
@@ -66,6 +67,9 @@ def attack(
 
 PIPELINE = (example_gen.examples, trainer.model, attack)
 
+# What the trainer checks for steps that do not follow here.
+UNUSED = ("exporters", "conformal")
+
 
 def main(config: Config) -> int:
     """Prints what the attacks show, and where the page lies.
@@ -76,6 +80,7 @@ def main(config: Config) -> int:
     backbone: Any = config.backbone
     task: Any = config.task
     shadows.linear_head(TransferModel(backbone, task, config.source.classes()))
+    config = config.replace(exporters=(SavedModel(),))  # It holds any model.
     products = store.run(PIPELINE, config, store.Store(config.root))
     if "attack" not in products:
         return 0  # Of several workers the chief alone attacks.
@@ -92,4 +97,4 @@ def main(config: Config) -> int:
 
 def command(argv: Sequence[str]) -> NoReturn:
     """Runs ``tlkeras attack``."""
-    flags.run(argv, main, Config, steps=PIPELINE)
+    flags.run(argv, main, Config, steps=PIPELINE, without=UNUSED)

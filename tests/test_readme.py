@@ -31,7 +31,7 @@ PAGES = ["README.md", "BUILD.md", "Makefile", "benchmarks/README.md"]
 
 PROGRAMS = {
     "": ((Config,), {}),
-    "attack": ((Config,), {"steps": attack.PIPELINE}),
+    "attack": ((Config,), {"steps": attack.PIPELINE, "without": attack.UNUSED}),
     "gain": ((Config, gain.Others), {"steps": gain.PIPELINE}),
     "few_shot": ((Config, few_shot.Episodes), {"steps": few_shot.PIPELINE}),
     "lr_find": ((Config,), {"steps": lr_find.PIPELINE}),
