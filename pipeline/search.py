@@ -166,8 +166,18 @@ def _require_one_metric(ends: Sequence[Config], classes: Sequence[str]) -> None:
 
 
 def _size(config: Config) -> str:
-    """Returns the height and the width of the picture that the network reads."""
-    height, width = next(shape[:2] for shape in _shapes(config) if len(shape) == 3)
+    """Returns the height and the width of the picture that the network reads.
+
+    Raises:
+        ValueError: It reads none.
+    """
+    pictures = [shape for shape in _shapes(config) if len(shape) == 3]
+    if not pictures:
+        raise ValueError(
+            f"{config.task} predicts masks of pictures, and {config.backbone} reads none; give "
+            "another --task, or a --backbone that reads pictures."
+        )
+    height, width = pictures[0][:2]
     return f"{height} x {width} pixels"
 
 

@@ -413,6 +413,13 @@ def test_masks_are_searched_at_one_size(task, is_refused, tmp_path):
         search._require_one_metric(ends, ("a", "b"))
 
 
+def test_masks_of_a_network_that_reads_no_picture_are_refused():
+    config = Config(backbone=Wordy("text"), task=Segmentation())
+    message = r"^segmentation.* predicts masks of pictures, and wordy.* reads none; give another"
+    with pytest.raises(ValueError, match=message):
+        search._require_one_metric([config], ("a", "b"))
+
+
 @pytest.mark.parametrize(
     ("field", "text", "task", "message"),
     [
