@@ -203,7 +203,7 @@ def _optuna() -> Any:
         import optuna
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"A search needs the package {error.name}: python -m pip install --editable '.[search]'"
+            f"A search needs the package {error.name}: pip install 'tlkeras[search]'."
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

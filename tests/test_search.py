@@ -193,7 +193,7 @@ def test_the_example_of_the_help_has_ranges():
 
 def test_without_optuna_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ValueError, match=r"needs the package optuna: .* '\.\[search\]'"):
+    with pytest.raises(ValueError, match=r"package optuna: pip install 'tlkeras\[search\]'\.$"):
         search._optuna()
 
 
