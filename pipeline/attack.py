@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pipeline import flags, store
 from pipeline.config import Config
@@ -18,7 +18,9 @@ from pipeline.steps import evaluator, example_gen, trainer
 from tlkeras import files, hardware, terminal
 from tlkeras.backbone import Backbone
 from tlkeras.data.batches import Data
+from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.measures import measures, membership
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.report import report
 from tlkeras.report.page import number
 from tlkeras.task import Task
@@ -65,9 +67,20 @@ def attack(
 
 PIPELINE = (example_gen.examples, trainer.model, attack)
 
+# What the trainer checks for steps that do not follow here.
+UNUSED = ("exporters", "conformal")
+
 
 def main(config: Config) -> int:
-    """Prints what the attacks show, and where the page lies."""
+    """Prints what the attacks show, and where the page lies.
+
+    Raises:
+        ValueError: Before anything runs: the head is not one dense layer.
+    """
+    backbone: Any = config.backbone
+    task: Any = config.task
+    shadows.linear_head(TransferModel(backbone, task, config.source.classes()))
+    config = config.replace(exporters=(SavedModel(),))  # It holds any model.
     products = store.run(PIPELINE, config, store.Store(config.root))
     if "attack" not in products:
         return 0  # Of several workers the chief alone attacks.
@@ -84,4 +97,4 @@ def main(config: Config) -> int:
 
 def command(argv: Sequence[str]) -> NoReturn:
     """Runs ``tlkeras attack``."""
-    flags.run(argv, main, Config, steps=PIPELINE)
+    flags.run(argv, main, Config, steps=PIPELINE, without=UNUSED)

@@ -88,8 +88,13 @@ def _require_pieces(version: Path, backbone: Backbone) -> None:
 
     In a larger vocabulary pieces are fewer and less probable; with more before them, they are more.
     """
-    (made, *_) = product.made_by("model", manifest(version)["lineage"])
-    asked = made["asked"]["fields"]["backbone"]
+    made = product.made_by("model", manifest(version)["lineage"])
+    if not made:
+        raise ValueError(
+            f"{version}: its pieces are not known: its model was not there any more when it was "
+            "pushed. Give --baseline=none, or another --name."
+        )
+    asked = made[0]["asked"]["fields"]["backbone"]
     if asked["value"] == backbone.full() and asked["fingerprint"] == backbone.fingerprint():
         return
     both, empty = (spec.parse(asked["value"], Backbone), backbone), {"text": tf.constant("")}

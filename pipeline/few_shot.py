@@ -21,14 +21,14 @@ from tlkeras.backbone import Backbone
 from tlkeras.data import splits
 from tlkeras.data.batches import Data
 from tlkeras.frameworks import tf
-from tlkeras.model.transfer_model import HEAD, TransferModel
+from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.prototypes import weights_of_means
 from tlkeras.source import require_label
 from tlkeras.spec import Spec
 from tlkeras.tasks.classification import Classification
 from tlkeras.training import features as cached
-from tlkeras.training.features import Cache, Tap
-from tlkeras.training.frozen import TooLarge
+from tlkeras.training import summaries
+from tlkeras.training.features import Cache
 from tlkeras.training.linear import LinearHead, Rows
 from tlkeras.training.solve import ROUGH, Problem
 
@@ -182,17 +182,11 @@ def _labels(data: Data) -> np.ndarray:
 
 def _summaries(model: TransferModel, data: Data, cache: Cache) -> np.ndarray:
     """Returns the features of every example, float32 [n, channels], in the same order."""
-    taps = [Tap(split, HEAD) for split in _labelled(data)]
-    dtype = "float16"  # As recipes cache features by default, so that both find the same ones.
-    try:
-        found = cached.at(model, data, taps, cache, dtype)
-    except TooLarge:
-        dtype = "float32"
-        found = cached.at(model, data, taps, cache, dtype)
+    found, dtype = summaries.of(model, data, _labelled(data), cache)
     parts: list[Any] = []
-    for tap in taps:
-        order = np.arange(data.count(tap.split))
-        batches = found[tap].batches(order) if tap in found else data.batches(tap.split)
+    for split in _labelled(data):
+        order = np.arange(data.count(split))
+        batches = found[split].batches(order) if split in found else data.batches(split)
         parts += [cached.entrance(model.body, inputs, dtype) for inputs, _ in batches]
     return np.concatenate([np.asarray(part, np.float32) for part in parts])
 

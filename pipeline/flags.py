@@ -12,7 +12,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn, ParamSpec, TypeVar, cast
@@ -36,6 +36,7 @@ def run(
     main: Callable[..., int | None],
     *configs: type[Spec],
     steps: Sequence[Step] = (),
+    without: Collection[str] = (),
     more: str = "",
     example: str = "",
     before: Mapping[str, Callable[[str], str]] = MappingProxyType({}),
@@ -52,6 +53,7 @@ def run(
         main: The program.
         configs: The classes of its configs.
         steps: The steps that it runs, if not all.
+        without: Options of these steps that change nothing here; they have no flag.
         more: The end of the help text.
         example: Flags of the example in the help text, if the required ones are not enough.
         before: By flag, what becomes of its text before it is read.
@@ -61,9 +63,10 @@ def run(
         with hardware.used(str(cast(Any, flags.FLAGS[_STRATEGY.name]).value)):
             return main(*values)
 
-    _start(
-        argv, on_hardware, parser(*configs, steps=steps, more=more, example=example, before=before)
+    parse = parser(
+        *configs, steps=steps, without=without, more=more, example=example, before=before
     )
+    _start(argv, on_hardware, parse)
 
 
 def run_alone(argv: Sequence[str], step: Step, config: type[Spec]) -> NoReturn:
@@ -128,6 +131,7 @@ def _start(
 def parser(
     *configs: type[Spec],
     steps: Sequence[Step] = (),
+    without: Collection[str] = (),
     more: str = "",
     example: str = "",
     before: Mapping[str, Callable[[str], str]] = MappingProxyType({}),
@@ -136,7 +140,7 @@ def parser(
     """Returns a `flags_parser` for `absl.app.run`: it maps arguments to a config of each class."""
     first, *others = ([*Option.of(config)] for config in configs)
     if steps:
-        read = read_by(steps)
+        read = read_by(steps) - {*without}
         first = [option for option in first if option.name in read]
     options = [
         dataclasses.replace(option, before=before.get(option.name, str))

@@ -85,7 +85,7 @@ def compile(steps: Sequence[Step], config: Config, target: Target) -> None:
     except ModuleNotFoundError as error:
         raise ValueError(
             f"Compiling for Kubeflow needs the package {error.name}: "
-            "python -m pip install --editable '.[kubeflow]'"
+            "pip install 'tlkeras[kubeflow]'."
         ) from None
     components = {step.name: _component(dsl, step, target.image) for step in steps}
     claim, _, folder = target.volume.partition(":")

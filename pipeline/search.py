@@ -166,8 +166,18 @@ def _require_one_metric(ends: Sequence[Config], classes: Sequence[str]) -> None:
 
 
 def _size(config: Config) -> str:
-    """Returns the height and the width of the picture that the network reads."""
-    height, width = next(shape[:2] for shape in _shapes(config) if len(shape) == 3)
+    """Returns the height and the width of the picture that the network reads.
+
+    Raises:
+        ValueError: It reads none.
+    """
+    pictures = [shape for shape in _shapes(config) if len(shape) == 3]
+    if not pictures:
+        raise ValueError(
+            f"{config.task} predicts masks of pictures, and {config.backbone} reads none; give "
+            "another --task, or a --backbone that reads pictures."
+        )
+    height, width = pictures[0][:2]
     return f"{height} x {width} pixels"
 
 
@@ -193,7 +203,7 @@ def _optuna() -> Any:
         import optuna
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"A search needs the package {error.name}: python -m pip install --editable '.[search]'"
+            f"A search needs the package {error.name}: pip install 'tlkeras[search]'."
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna

@@ -274,6 +274,16 @@ def test_limitations_follow_from_the_numbers(changes, sentence):
     assert any(sentence in line for line in found), found
 
 
+def test_classes_of_the_data_limit_no_model_that_names_none():
+    counts = {"counts": {"train": 40}, "class_counts": {"train": [30, 10, 0]}}
+    data: dict[str, Any] = {"classes": ["a", "b", "c"], **counts}
+    assert limits.found(None, {}, data, [], answers_classes=False) == []
+    assert Evidence("m", data=data, answers_classes=False).limits == []
+    said = "no training example"
+    assert said in card("m", data=data, measures=GOOD)
+    assert said not in card("m", data=data, measures=GOOD, answers_classes=False)
+
+
 def test_of_many_classes_only_some_are_named():
     names = [f"c{i}" for i in range(8)]
     data = {"classes": names, "class_counts": {"train": [0] * 7 + [1]}}

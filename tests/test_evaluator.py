@@ -456,6 +456,13 @@ def test_a_baseline_of_other_pieces_is_refused(
         baselines._require_pieces(tmp_path, Wordy(input="text"))
 
 
+def test_a_baseline_whose_model_was_removed_before_it_was_pushed_is_refused(tmp_path: Path):
+    lineage = [{"step": "model", "digest": "f00"}]
+    (tmp_path / "manifest.json").write_text(json.dumps({"lineage": lineage}))
+    with pytest.raises(ValueError, match=r"its model was not there any more .*--baseline=none"):
+        baselines._require_pieces(tmp_path, Wordy(input="text"))
+
+
 def test_a_baseline_is_compared_where_another_network_reads_as_many_of_the_same_pieces(tmp_path):
     checkpoints.describe("gemma", tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "other")

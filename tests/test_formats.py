@@ -346,7 +346,7 @@ def test_a_network_that_is_no_onnx_is_one_clear_message(samples, tmp_path, monke
 
 def test_without_the_extra_onnx_is_one_clear_message(monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    message = r"onnx needs tf2onnx, which cannot be imported; run pip install 'tlkeras\[onnx\]'"
+    message = r"onnx needs tf2onnx, which cannot be imported: pip install 'tlkeras\[onnx\]'"
     with pytest.raises(ValueError, match=message):
         spec.parse("onnx", Exporter)
 

@@ -110,7 +110,7 @@ def test_a_volume_is_a_claim_and_a_folder(volume):
 
 def test_without_kfp_the_message_tells_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kfp", None)
-    with pytest.raises(ValueError, match=r"pip install --editable '\.\[kubeflow\]'"):
+    with pytest.raises(ValueError, match=r"package kfp.*: pip install 'tlkeras\[kubeflow\]'\.$"):
         kubeflow.main(Target(out=tmp_path / "pipeline.yaml", image=IMAGE), config(tmp_path))
 
 

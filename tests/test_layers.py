@@ -66,6 +66,7 @@ tlkeras.losses.retrieval tlkeras.losses.segmentation tlkeras.losses.tagging
 tlkeras.training.adapters tlkeras.training.worst_cell tlkeras.training.balance
 tlkeras.training.replicated tlkeras.training.trainable tlkeras.training.feature_store
 tlkeras.training.engine tlkeras.training.frozen tlkeras.training.features
+tlkeras.training.summaries
 tlkeras.training.loop
 tlkeras.training.rate_finder
 tlkeras.training.layer_decay tlkeras.training.fused tlkeras.training.planned tlkeras.training.phase

@@ -5,21 +5,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from absl import flags as absl_flags
 from conftest import Tiny
 from scipy import stats
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from pipeline import attack
+from pipeline import attack, flags
 from pipeline.config import Config
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
+from tlkeras.exporters.saved_model import SavedModel
 from tlkeras.frameworks import tf
 from tlkeras.measures import measures, membership
 from tlkeras.measures.measures import Curve, Table
 from tlkeras.measures.membership import Attack, confidence, likelihood_ratios
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.probe import Probe
+from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
@@ -237,6 +240,41 @@ def test_features_beyond_float16_are_attacked_in_float32(data, tmp_path):
 def test_a_worker_that_is_not_the_chief_ends_well_after_the_training(monkeypatch, tmp_path):
     monkeypatch.setattr(attack.store, "run", lambda *_: {"examples": tmp_path, "model": tmp_path})
     assert attack.main(Config(root=tmp_path)) == 0
+
+
+@pytest.mark.parametrize("word", ["--exporters=onnx", "--conformal=lac"])
+def test_attack_has_no_flag_of_steps_that_do_not_follow(word, capsys):
+    parse = flags.parser(
+        Config, steps=attack.PIPELINE, without=attack.UNUSED, values=absl_flags.FlagValues()
+    )
+    with pytest.raises(SystemExit):
+        parse(["attack", word])
+    assert f"Unknown command line flag '{word[2:].split('=')[0]}'" in capsys.readouterr().err
+
+
+def test_no_export_has_to_hold_the_model_that_is_attacked(monkeypatch, tmp_path):
+    configs = []
+    monkeypatch.setattr(
+        attack.store, "run", lambda steps, config, place: configs.append(config) or {}
+    )
+    assert attack.main(Config(backbone=Tiny(), root=tmp_path)) == 0
+    assert configs == [Config(backbone=Tiny(), root=tmp_path, exporters=(SavedModel(),))]
+
+
+def test_a_head_of_another_form_is_refused_before_anything_runs(tmp_path):
+    config = Config(
+        source=Embedded("shapes", count=20),
+        backbone=Tiny(size=64),
+        task=Segmentation(),
+        root=tmp_path / "runs",
+    )
+    message = (
+        r"^attack needs a head of one dense layer .* that of segmentation has .*\. Name another "
+        r"--task; other models cannot be attacked\.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        attack.main(config)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_cannot_be_attacked_is_refused(pictures, shapes, tmp_path):

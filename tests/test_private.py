@@ -358,7 +358,7 @@ def test_without_the_accountant_nothing_is_trained(data, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     model = TransferModel(Tiny(), Classification(), CLASSES)
     try:
-        with pytest.raises(ValueError, match=r"private needs the package dp_accounting.*private\]"):
+        with pytest.raises(ValueError, match=r"dp_accounting: pip install 'tlkeras\[private\]'\.$"):
             Private(epsilon=2.5).fit(model, data, tmp_path)
     finally:
         privacy._library.cache_clear()

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ PAGES = ["README.md", "BUILD.md", "Makefile", "benchmarks/README.md"]
 
 PROGRAMS = {
     "": ((Config,), {}),
-    "attack": ((Config,), {"steps": attack.PIPELINE}),
+    "attack": ((Config,), {"steps": attack.PIPELINE, "without": attack.UNUSED}),
     "gain": ((Config, gain.Others), {"steps": gain.PIPELINE}),
     "few_shot": ((Config, few_shot.Episodes), {"steps": few_shot.PIPELINE}),
     "lr_find": ((Config,), {"steps": lr_find.PIPELINE}),
@@ -113,6 +114,17 @@ def test_a_command_of_a_benchmark_has_flags_that_it_knows(page):
         known = (ROOT / program).read_text(encoding="utf-8")
         assert [each for each in re.findall(r"--\w+", rest) if f'"{each}"' not in known] == []
     assert found or page in ("README.md", "Makefile")
+
+
+def test_messages_install_an_extra_in_one_form_that_every_shell_takes():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = {*settings["project"]["optional-dependencies"]} - {"dev"}
+    others = {"'tensorflow[and-cuda]'", "{packages}"}  # They are no extras of tlkeras.
+    files = [path for name in ("tlkeras", "pipeline") for path in (ROOT / name).rglob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in files]
+    told = [x for text in texts for x in re.findall(r"pip install +('[^']*'|[^\s\"]+)", text)]
+    assert {*told} - others == {f"'tlkeras[{extra}]'" for extra in extras}
+    assert not [text for text in texts if "-m pip " in text]
 
 
 @pytest.mark.slow

@@ -193,7 +193,7 @@ def test_the_example_of_the_help_has_ranges():
 
 def test_without_optuna_the_message_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(ValueError, match=r"needs the package optuna: .* '\.\[search\]'"):
+    with pytest.raises(ValueError, match=r"package optuna: pip install 'tlkeras\[search\]'\.$"):
         search._optuna()
 
 
@@ -411,6 +411,13 @@ def test_masks_are_searched_at_one_size(task, is_refused, tmp_path):
         return
     with pytest.raises(ValueError, match=r"mean_iou of masks of 32 x 32 pixels; .* of 64 x 64 pix"):
         search._require_one_metric(ends, ("a", "b"))
+
+
+def test_masks_of_a_network_that_reads_no_picture_are_refused():
+    config = Config(backbone=Wordy("text"), task=Segmentation())
+    message = r"^segmentation.* predicts masks of pictures, and wordy.* reads none; give another"
+    with pytest.raises(ValueError, match=message):
+        search._require_one_metric([config], ("a", "b"))
 
 
 @pytest.mark.parametrize(

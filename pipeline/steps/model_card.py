@@ -85,6 +85,7 @@ def card(
         blessing=blessing,
         exports=exported,
         lineage=lineage,
+        answers_classes=task.answers_classes,
     )
     contents = report.Report(
         title=name,
@@ -111,6 +112,7 @@ def card(
         usages=[usage for exporter in exporters for usage in exporter.usage(backbone, task)],
         lineage=lineage,
         reference=reference,
+        answers_classes=task.answers_classes,
     )
     (out / "card.md").write_text(text, encoding="utf-8")
     (out / "datasheet.md").write_text(datasheet.datasheet(evidence), encoding="utf-8")

@@ -32,8 +32,8 @@ class ONNX(Exporter, name="onnx"):
         ]
         if missing:
             raise ValueError(
-                f"The exporter onnx needs {' and '.join(missing)}, which cannot be imported; "
-                "run pip install 'tlkeras[onnx]'."
+                f"The exporter onnx needs {' and '.join(missing)}, which cannot be imported: "
+                "pip install 'tlkeras[onnx]'."
             )
 
     def files(self):

@@ -28,7 +28,7 @@ _PACKAGES = {
     "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
     "JPEG-LS": "pyjpegls",
     "High-Throughput": "pylibjpeg pylibjpeg-openjpeg",
-    "JPEG Extended": "pylibjpeg pylibjpeg-libjpeg (GPL-3.0)",
+    "JPEG Extended": "pylibjpeg pylibjpeg-libjpeg, the latter under GPL-3.0",
     "JPEG": "python-gdcm",
     "RLE": "pylibjpeg pylibjpeg-rle",
 }
@@ -88,8 +88,9 @@ def named(syntax: Any) -> str:
 def undecodable(syntax: Any, why: str) -> str:
     """Returns the message on a transfer syntax that cannot be decoded, with what to install."""
     names = (package for begin, package in _PACKAGES.items() if syntax.name.startswith(begin))
-    advice = next(names, "one that pydicom names for it")
-    return f"has the transfer syntax {named(syntax)}, {why}: pip install {advice}"
+    packages = next(names, "")
+    advice = f"pip install {packages}" if packages else "install one that pydicom names for it"
+    return f"has the transfer syntax {named(syntax)}, {why}: {advice}"
 
 
 @contextlib.contextmanager

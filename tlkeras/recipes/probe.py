@@ -6,6 +6,7 @@ from typing import Literal
 
 from tlkeras.recipe import Recipe
 from tlkeras.training import balance, schedule
+from tlkeras.training.linear import LinearHead
 from tlkeras.training.solve import Solve, require_strengths
 
 
@@ -32,6 +33,7 @@ class Probe(Recipe, name="probe"):
         return super().metric(task, classes)
 
     def fit(self, model, data, folder, callbacks=(), shared=None):
+        LinearHead(model, self.member)  # It refuses other heads by the name of this recipe.
         return schedule.fit(
             self,
             model,

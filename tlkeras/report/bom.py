@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tlkeras.report import libraries, limits
+from tlkeras.report import libraries
 from tlkeras.report.evidence import Evidence
 
 FILE = "bom.cdx.json"
@@ -135,10 +135,12 @@ def _analysis(evidence: Evidence) -> dict[str, Any]:
 
 def _considerations(evidence: Evidence) -> dict[str, Any]:
     details = evidence.details
-    found = limits.found(evidence.measures, evidence.blessing, evidence.data, evidence.exports)
     return _filled(
         useCases=[details.intended_use] if details.intended_use else [],
-        technicalLimitations=[*found, *([details.out_of_scope] if details.out_of_scope else [])],
+        technicalLimitations=[
+            *evidence.limits,
+            *([details.out_of_scope] if details.out_of_scope else []),
+        ],
         ethicalConsiderations=_named(details.ethics),
     )
 

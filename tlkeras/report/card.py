@@ -44,6 +44,7 @@ def card(
     usages: Sequence[Usage] = (),
     lineage: Sequence[Mapping[str, Any]] = (),
     reference: Sample | None = None,
+    answers_classes: bool = True,
 ) -> str:
     """Returns the card; the products of the pipeline hold its parts as JSON.
 
@@ -59,6 +60,7 @@ def card(
         usages: How the exports are used.
         lineage: The manifests of the products, in the order of their making.
         reference: The examples that new data are compared with.
+        answers_classes: Whether the model names classes, see `Task`.
 
     Raises:
         ValueError: A detail that a card does not have.
@@ -74,7 +76,9 @@ def card(
         "Data": _data(data, configuration or {}),
         "Evaluation": _evaluation(measures, blessing or {}),
         "Limitations": _limitations(
-            limits.found(measures, blessing or {}, data, exports), measures, blessing or {}
+            limits.found(measures, blessing or {}, data, exports, answers_classes),
+            measures,
+            blessing or {},
         ),
         "Ethical considerations": [stated["ethics"]],
         "New data": _reference(reference),

@@ -15,6 +15,7 @@ from tlkeras import spec
 from tlkeras.backbone import Backbone
 from tlkeras.exporter import Details
 from tlkeras.measures.measures import Measures
+from tlkeras.report import limits
 from tlkeras.report.page import number
 from tlkeras.spec import Spec
 
@@ -51,6 +52,7 @@ class Evidence:
         blessing: Whether the model was ``blessed``, and the ``reasons`` if not.
         exports: Rows with ``export``, ``files``, ``bytes`` and the measures of each.
         lineage: The manifests of the products, in the order of their making.
+        answers_classes: Whether the model names classes, see `Task`.
     """
 
     name: str
@@ -66,11 +68,19 @@ class Evidence:
     blessing: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     exports: Sequence[Mapping[str, Any]] = ()
     lineage: Sequence[Mapping[str, Any]] = ()
+    answers_classes: bool = True
 
     @property
     def counts(self) -> Mapping[str, int]:
         """The number of examples in each split."""
         return self.data.get("counts", {})
+
+    @property
+    def limits(self) -> list[str]:
+        """What verdict, measures, data and exports say against the model, see `limits`."""
+        return limits.found(
+            self.measures, self.blessing, self.data, self.exports, self.answers_classes
+        )
 
     @property
     def quality(self) -> str:

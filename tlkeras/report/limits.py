@@ -17,12 +17,16 @@ def found(
     blessing: Mapping[str, Any],
     data: Mapping[str, Any],
     exports: Sequence[Mapping[str, Any]],
+    answers_classes: bool = True,
 ) -> list[str]:
-    """Returns the sentences that hold, the gravest first; about a missing part, none."""
+    """Returns the sentences that hold, the gravest first; about a missing part, none.
+
+    Without `answers_classes` none is about the classes of the data: the model names no class.
+    """
     return [
         *_verdict(measures, blessing),
         *(measures.remarks if measures else ()),
-        *_imbalance(data),
+        *(_imbalance(data) if answers_classes else ()),
         *_exported(measures, exports),
     ]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tlkeras.measures.measures import Table, View
-from tlkeras.report import figures, limits
+from tlkeras.report import figures
 from tlkeras.report.evidence import Evidence, duration, was_judged
 from tlkeras.report.page import Markup, element, number
 
@@ -107,7 +107,7 @@ def _sureness(evidence: Evidence) -> Iterator[str]:
 
 
 def _failures(evidence: Evidence) -> Iterator[str]:
-    found = limits.found(evidence.measures, evidence.blessing, evidence.data, evidence.exports)
+    found = evidence.limits
     yield from found
     views = evidence.measures.views if evidence.measures else ()
     weak = [view for view in views if _ranks(view) and not view.title.startswith(_GROUPS)]

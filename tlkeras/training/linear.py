@@ -140,10 +140,16 @@ class LinearHead:
         ValueError: The head is no linear one.
     """
 
-    def __init__(self, model: TransferModel, asker: str, balance: Balance | None = None) -> None:
-        """Takes the model, the name of who asks, for the message, and what weighs cells."""
+    def __init__(
+        self,
+        model: TransferModel,
+        asker: str,
+        balance: Balance | None = None,
+        advice: str = "Use fine_tune with phases alone.",
+    ) -> None:
+        """Takes the model, who asks and the advice for the message, and what weighs cells."""
         self.model = model
-        self.layer = _dense(model, asker)
+        self.layer = _dense(model, asker, advice)
         self._loss = model.task.loss()
         self._metrics = list(model.task.metrics(model.classes))
         self._worst = [*balance.metrics()] if balance else []
@@ -345,7 +351,7 @@ def _scaled(weights: Weights, factor: float) -> Weights:
     return kernel * factor, bias * factor
 
 
-def _dense(model: TransferModel, asker: str) -> keras.layers.Dense:
+def _dense(model: TransferModel, asker: str, advice: str) -> keras.layers.Dense:
     """Returns the only layer with weights of a head, which is linear."""
     layers = [each for each in model.head._flatten_layers() if each is not model.head]
     trained = [each for each in layers if each.trainable_variables or each.trainable_weights]
@@ -355,7 +361,7 @@ def _dense(model: TransferModel, asker: str) -> keras.layers.Dense:
     raise ValueError(
         f"{asker} needs a head of one dense layer with a bias and no activation, as "
         f"classification, multilabel, regression and tagging have; that of {model.task.name} has "
-        f"{found}. Use fine_tune with phases alone."
+        f"{found}. {advice}"
     )
 
 

@@ -165,6 +165,6 @@ def _library() -> Any:
         from dp_accounting import pld  # noqa: F401 - It is an attribute from here on.
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"private needs the package {error.name}: python -m pip install --editable '.[private]'"
+            f"private needs the package {error.name}: pip install 'tlkeras[private]'."
         ) from None
     return dp_accounting

@@ -18,10 +18,9 @@ from tlkeras.data.batches import Data
 from tlkeras.frameworks import tf
 from tlkeras.measures.membership import RATIO, THRESHOLD, Attack, confidence, likelihood_ratios
 from tlkeras.model import lengths
-from tlkeras.model.transfer_model import HEAD, TransferModel
-from tlkeras.training import features
-from tlkeras.training.features import Cache, Features, Tap
-from tlkeras.training.frozen import TooLarge
+from tlkeras.model.transfer_model import TransferModel
+from tlkeras.training import features, summaries
+from tlkeras.training.features import Cache, Features
 from tlkeras.training.linear import LinearHead, Rows, Weights
 from tlkeras.training.solve import ROUGH, Problem, Solve
 
@@ -30,8 +29,6 @@ HEADS = 64
 
 MOST = 5_000
 """Examples of the training, and of others, that are attacked at most."""
-
-_TYPE = "float16"  # As recipes cache features by default, so that both find the same ones.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,30 +137,36 @@ def attacked(model: TransferModel, data: Data, cache: Cache) -> Audit:
     )
 
 
+def linear_head(model: TransferModel) -> LinearHead:
+    """Returns the head of a model to attack.
+
+    Raises:
+        ValueError: It is not one dense layer.
+    """
+    advice = "Name another --task; other models cannot be attacked."
+    return LinearHead(model, "attack", advice=advice)
+
+
 def pooled(model: TransferModel, data: Data, cache: Cache, others: Sequence[str]) -> Pool:
     """Returns the pool of a model: at most `MOST` examples of the training and of each other split.
 
     Raises:
         ValueError: The head is not one dense layer, a split is empty, or the cache has no room.
     """
-    head = LinearHead(model, "attack")
-    for split in ("train", *others):
+    head, splits = linear_head(model), ("train", *others)
+    for split in splits:
         if data.count(split) < 2:
             raise ValueError(
                 f"attack compares the training with the {others[0]} split, and {split} has "
                 f"{data.count(split)} examples; give --split='split(test=20)'."
             )
-    taps = [Tap(split, HEAD) for split in ("train", *others)]
-    try:
-        kept = features.at(model, data, taps, cache, _TYPE)
-    except TooLarge:
-        kept = features.at(model, data, taps, cache, "float32")
-    if missing := [tap.split for tap in taps if tap not in kept]:
+    kept, _ = summaries.of(model, data, splits, cache)
+    if missing := [split for split in splits if split not in kept]:
         raise ValueError(
             f"attack needs the features of {missing[0]} in the cache, which has no room for them; "
             "give more --feature_cache_gb."
         )
-    rows = _rows(model, head, [kept[tap] for tap in taps], data)
+    rows = _rows(model, head, [kept[split] for split in splits], data)
     return Pool(head, rows, min(data.count("train"), MOST))
 
 
