@@ -157,6 +157,14 @@ class Task(Spec, plugins="tlkeras.tasks"):
         `classes` are the names of the classes.
         """
 
+    def decisions(self, classes: int) -> int:
+        """Returns of how many losses, each by an output of its own, that of an example is the mean.
+
+        `classes` counts the classes. Penalties of weights and bounds of gradients are by the sum,
+        so that one decision is fitted alike beside few others and many.
+        """
+        return 1
+
     def rated(self, target: Any, outputs: Any) -> tuple[Any, Any]:
         """Returns the logits [n, k] of every decision in a batch, and the right places, int [n].
 
