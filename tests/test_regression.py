@@ -145,6 +145,21 @@ def test_the_curve_is_of_the_mean_prediction_by_the_true_number():
     assert [row[2] for row in rows] == pytest.approx(errors)
 
 
+def test_equal_numbers_are_in_one_part():
+    true = np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], [3, 10, 7, 30, 50])
+    found = true + np.random.default_rng(0).normal(size=len(true))
+    measures = measured(true, found)
+    rows = view(measures, Table).rows
+    # The cuts behind 10 and 20 examples are nearer to 13 and 20, those behind 60 and 70 to 50.
+    assert [row[:2] for row in rows] == [
+        ["1 to 2", 13],
+        ["3 to 3", 7],
+        ["4 to 4", 30],
+        ["5 to 5", 50],
+    ]
+    assert len(view(measures, Curve).series["mean"]) == len(rows)
+
+
 def test_the_gallery_has_the_largest_errors():
     found = view(measured([1.0, 2.0, 3.0], [1.0, 2.5, 10.0]), Gallery).examples
     assert found == [Example(2, "10 instead of 3"), Example(1, "2.5 instead of 2")]
