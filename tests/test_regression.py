@@ -302,6 +302,13 @@ def test_numbers_that_keras_cannot_scale_are_refused(tmp_path):
         task.initialize(head, np.array([[1e-9], [3e-9]]))
 
 
+def test_numbers_whose_deviation_has_no_square_are_refused(tmp_path):
+    task, summary = Regression(), keras.Input([4])
+    head: Any = keras.Model(summary, task.head(summary, 0))
+    with pytest.raises(ValueError, match=r"deviate by 1\.0e\+20 .* give them in a larger unit"):
+        task.initialize(head, np.array([[1e20], [3e20]]))
+
+
 def test_a_dropout_of_everything_is_refused():
     with pytest.raises(ValueError, match=r"regression\.dropout is 1"):
         Regression(dropout=1.0)

@@ -50,7 +50,8 @@ class Regression(Task, name="regression"):
         """Sets mean and deviation of the numbers.
 
         Raises:
-            ValueError: All numbers are equal, or so near that Keras takes them for equal.
+            ValueError: All numbers are equal, or so near that Keras takes them for equal, or so far
+                from each other that no float32 holds the square of their deviation.
         """
         numbers = np.stack([*targets]).astype(np.float64)
         if not np.ptp(numbers):
@@ -63,6 +64,11 @@ class Regression(Task, name="regression"):
                 f"The training numbers of regression deviate by {deviation:.1e} from their mean, "
                 f"and Keras scales none by less than {keras.config.epsilon():g}: give them in a "
                 "smaller unit."
+            )
+        if deviation >= np.finfo(np.float32).max ** 0.5:
+            raise ValueError(
+                f"The training numbers of regression deviate by {deviation:.1e} from their mean, "
+                "and Keras scales none by more than 1.8e+19: give them in a larger unit."
             )
         head.get_layer(_SCALE).adapt(numbers)
 
