@@ -46,6 +46,12 @@ def noise(count: int, size: int = 32) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (count, size, size, 3)).astype(np.float32)
 
 
+def encoded(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.fixture(scope="module")
 def pictures() -> TransferModel:
     return TransferModel(Tiny(size=112), Classification(), ("a", "b", "c"), seed=0)
@@ -188,6 +194,16 @@ def test_pieces_belong_to_their_words_whatever_stands_between_them(weigh):
     assert (cut.weights[0, :30] != 0).all() and (cut.weights[0, 30:] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("backbone", "example"),
+    [(ToyText(), {"text": "the good soup"}), (Tiny(size=64), {"image": encoded(noise(1, 64)[0])})],
+)
+def test_a_number_is_no_class_of_the_examples(backbone, example):
+    model = TransferModel(backbone, Regression(), ("complaint", "praise"), seed=0)
+    ((found,),) = explanation.explainer(model)([example])
+    assert found.of == "the number" and "complaint" not in found.name
+
+
 def test_both_texts_of_a_pair_have_weights():
     model = TransferModel(ToyText(input="pair"), Classification(), ("no", "yes"), seed=0)
     explain = explanation.explainer(model)
@@ -309,12 +325,11 @@ def test_the_galleries_of_measures_get_the_explanations_of_their_examples(texts)
 
 
 def test_a_picture_in_a_gallery_gets_one_overlay_with_an_alternative_text(pictures):
-    encoded = io.BytesIO()
-    Image.fromarray(noise(1, 50)[0].astype(np.uint8)).save(encoded, "PNG")
+    picture = encoded(noise(1, 50)[0])
     views = [Gallery("Mistakes", [Example(0, "a"), Example(0, "b")])]
     measures = Measures("accuracy", 1, {"accuracy": Scalar(0.5)}, views)
     (gallery,) = explanation.shown(
-        measures, pictures, lambda numbers: [{"image": encoded.getvalue()}] * len(numbers)
+        measures, pictures, lambda numbers: [{"image": picture}] * len(numbers)
     ).views
     assert isinstance(gallery, Gallery) and gallery.legend == explanation.LEGEND
     ((name, overlay),) = gallery.examples[0].overlays.items()

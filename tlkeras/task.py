@@ -102,6 +102,10 @@ class Task(Spec, plugins="tlkeras.tasks"):
         """Whether answers name classes, so that those of the examples matter."""
         return any(output.labelled for output in self.outputs())
 
+    def named_classes(self, classes: Sequence[str]) -> Sequence[str]:
+        """Returns the classes that answers name, of those of the examples: all, or none."""
+        return classes if self.answers_classes else ()
+
     @abc.abstractmethod
     def target(self, example: Mapping[str, Any], inputs: Any, classes: int) -> Any:
         """Returns the training target of one example, of a fixed shape.

@@ -143,7 +143,7 @@ def _of_pictures(model: TransferModel, most: int) -> Explain:
         heats, found = places(tf.nest.map_structure(lambda *rows: tf.stack(rows), *inputs), most)
         return [
             [
-                _of_places(chosen.name(model.classes, int(label)), float(value), each)
+                _of_places(chosen.name(model, int(label)), float(value), each)
                 for each, value, label in zip(*row, strict=True)
                 if label >= 0
             ]
@@ -169,7 +169,7 @@ def _of_texts(model: TransferModel, most: int) -> Explain:
         texts = [[values[key] for key in kinds] for values in examples]
         inputs = model.backbone.preprocess(_stacked(model, examples))
         return [
-            _of_words(model.classes, each, len(pieces.words(own[0])))
+            _of_words(model, each, len(pieces.words(own[0])))
             for own, each in zip(texts, weigh(texts, inputs), strict=True)
         ]
 
@@ -189,14 +189,14 @@ def _stacked(model: TransferModel, examples: Sequence[Values]) -> dict[str, Any]
     return found
 
 
-def _of_words(classes: Sequence[str], found: Weighed, first: int) -> list[Explanation]:
+def _of_words(model: TransferModel, found: Weighed, first: int) -> list[Explanation]:
     """Returns the explanations of a text; `first` counts the words of the first of several."""
     made = []
     labels, values = np.asarray(found.chosen.labels)[0], np.asarray(found.chosen.values)[0]
     for label, value, weights in zip(labels, values, found.weights, strict=True):
         if label < 0:
             continue
-        of = chosen.name(classes, int(label))
+        of = chosen.name(model, int(label))
         words = [*zip(found.words, map(float, weights), strict=True)]
         name = f"by how much each word speaks for {of}"
         made.append(Explanation(of, float(value), name, words=words, marks=_marks(weights[:first])))
