@@ -309,6 +309,16 @@ def test_numbers_whose_deviation_has_no_square_are_refused(tmp_path):
         task.initialize(head, np.array([[1e20], [3e20]]))
 
 
+def test_answers_agree_alike_wherever_the_numbers_have_their_zero():
+    task, random = Regression(), np.random.default_rng(0)
+    numbers = random.normal(0, 1, (200, 1))
+    found = numbers + random.normal(0, 0.05, numbers.shape)
+    expected = task.agree({"number": numbers}, {"number": found})
+    assert 0.5 < expected.mean() < 0.8 and expected[np.abs(numbers[:, 0]) < 0.2].any()
+    moved = task.agree({"number": numbers + 100}, {"number": found + 100})
+    assert (moved == expected).mean() > 0.98  # But for rounding.
+
+
 def test_a_dropout_of_everything_is_refused():
     with pytest.raises(ValueError, match=r"regression\.dropout is 1"):
         Regression(dropout=1.0)

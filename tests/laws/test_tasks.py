@@ -284,9 +284,9 @@ ANSWERS = {
         [True, False],
     ),
     "regression": (
-        {"number": np.array([[100.0], [100.0], [-100.0]])},
-        {"number": np.array([[100.9], [101.1], [-98.9]])},
-        [True, False, False],
+        {"number": np.array([[110.0], [110.0], [90.0], [90.0]])},  # Of a deviation of 10.
+        {"number": np.array([[110.4], [109.4], [90.6], [89.6]])},
+        [True, False, False, True],
     ),
     "language_modeling": (
         {"log_probabilities": np.array([-100.0, -100.0, -100.0, 0.0])},
