@@ -289,6 +289,12 @@ def test_words_without_a_piece_have_no_weight_and_no_mark(weigh):
     assert [mark.first for mark in explanation._marks(one.weights[0])] == [2]
 
 
+def test_weights_of_a_small_unit_are_marked_in_two_digits():
+    marks = explanation._marks(np.array([4.32e-7, 0.0, -1.2e-7]))
+    assert [(mark.first, mark.name) for mark in marks] == [(0, "+4.3e-07"), (2, "-1.2e-07")]
+    assert [explanation.signed(value) for value in (0.5, -12.3, 0.0)] == ["+0.50", "-12.30", "+0"]
+
+
 def test_what_rates_no_example_is_not_explained_and_says_why():
     tagging = TransferModel(ToyText(input="words"), Tagging(), ("O", "B-x"), seed=0)
     with pytest.raises(ValueError, match="tagging rates no whole example and no part of one"):
@@ -320,7 +326,7 @@ def test_the_galleries_of_measures_get_the_explanations_of_their_examples(texts)
     weights = [weight for _, weight in expected.words]
     assert marks == expected.marks and 0 < len(marks) <= explanation.MARKED
     for mark in marks:
-        assert mark.name == f"{weights[mark.first]:+.2f}"
+        assert mark.name == explanation.signed(weights[mark.first])
         assert mark.weight == pytest.approx(weights[mark.first] / np.abs(weights).max(), abs=1e-6)
 
 

@@ -25,7 +25,7 @@ from tlkeras.explaining import explanation
 from tlkeras.frameworks import tf
 from tlkeras.measures import calibration, conformal, domains, groups, measures
 from tlkeras.measures.conformal import Conformal
-from tlkeras.measures.measures import ROUNDING, Measures, listed
+from tlkeras.measures.measures import ROUNDING, Measures, decimals, listed
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
@@ -92,9 +92,9 @@ def evaluation(
     reasons = [*_unseen(model, data, split), *_out_of_bounds(found, lower_bound, upper_bound)]
     if baseline and before and not found.score.lost(before) <= max_drop + ROUNDING:
         reasons.append(
-            f"{found.primary} {found.score.value:.4f} is worse than the {before.value:.4f} of "
-            f"{named} by {found.score.lost(before):.4f}, more than the {max_drop:.4f} of "
-            f"--max_drop{_doubt(baseline, data)}"
+            f"{found.primary} {decimals(found.score.value)} is worse than the "
+            f"{decimals(before.value)} of {named} by {found.score.lost(before):.4f}, more than the "
+            f"{max_drop:.4f} of --max_drop{_doubt(baseline, data)}"
         )
     if max_gap is not None:
         reasons += [reason for each in tallies for reason in each.found.too_far(max_gap)]
@@ -326,9 +326,9 @@ def _out_of_bounds(
         yield f"{primary} is not defined by these examples, so it is within no bound"
         return
     if lower_bound is not None and not value >= lower_bound:
-        yield f"{primary} {value:.4f} is below the lower bound {lower_bound:.4f}"
+        yield f"{primary} {decimals(value)} is below the lower bound {decimals(lower_bound)}"
     if upper_bound is not None and not value <= upper_bound:
-        yield f"{primary} {value:.4f} is above the upper bound {upper_bound:.4f}"
+        yield f"{primary} {decimals(value)} is above the upper bound {decimals(upper_bound)}"
 
 
 def _unseen(model: Path, data: Data, split: str) -> Iterator[str]:

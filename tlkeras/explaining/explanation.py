@@ -109,6 +109,11 @@ def shown(
     return dataclasses.replace(found, views=[*map(drawn, found.views)])
 
 
+def signed(value: float) -> str:
+    """Returns the text of a number with its sign: two decimals, or two digits of a small one."""
+    return f"{value:+.2f}" if abs(value) >= _LEAST else f"{value:+.2g}"
+
+
 def gallery(view: Gallery, known: Mapping[int, Sequence[Explanation]]) -> Gallery:
     """Returns a gallery with the explanations of its examples, by their numbers."""
     examples = []
@@ -206,5 +211,5 @@ def _of_words(model: TransferModel, found: Weighed, first: int) -> list[Explanat
 def _marks(weights: np.ndarray) -> list[Mark]:
     largest = np.abs(weights).max(initial=0)
     order = np.argsort(-np.abs(weights), kind="stable")[:MARKED]
-    kept = sorted(int(i) for i in order if abs(weights[i]) >= max(_LEAST * largest, 1e-6))
-    return [Mark(i, i + 1, f"{weights[i]:+.2f}", float(weights[i] / largest)) for i in kept]
+    kept = sorted(int(i) for i in order if weights[i] and abs(weights[i]) >= _LEAST * largest)
+    return [Mark(i, i + 1, signed(weights[i]), float(weights[i] / largest)) for i in kept]
