@@ -94,6 +94,9 @@ class Task(Spec, plugins="tlkeras.tasks"):
     primary: ClassVar[str]
     """The scalar of the measures that blesses a model or not."""
 
+    more_is_better: ClassVar[bool] = True
+    """Whether the primary scalar is better where it is larger; bounds are on the other side."""
+
     recipe: ClassVar[str] = "fine_tune"
     """The recipe for whoever names none, as a call."""
 
@@ -120,6 +123,22 @@ class Task(Spec, plugins="tlkeras.tasks"):
         Raises:
             ValueError: One that the task cannot have.
         """
+
+    def require_bounds(self, lower_bound: float | None, upper_bound: float | None) -> None:
+        """Checks, before a training, on which side bounds of the primary scalar are.
+
+        Raises:
+            ValueError: One is where any value is good.
+        """
+        more = self.more_is_better
+        bound, flag, other = (
+            (upper_bound, "upper", "lower") if more else (lower_bound, "lower", "upper")
+        )
+        if bound is not None:
+            raise ValueError(
+                f"--{flag}_bound={bound:g}: of {self.primary}, the primary measure of {self.name}, "
+                f"{'more' if more else 'less'} is better; give --{other}_bound."
+            )
 
     def counts(self, target: Any, classes: int) -> Any:
         """Returns how often each class of `weighted` occurs in one target.

@@ -68,6 +68,7 @@ def evaluation(
     `measures.groups`. With `conformal` the validation split gives ``sets.json``, and the test split
     measures the sets.
     """
+    task.require_bounds(lower_bound, upper_bound)
     data = measured_on(examples, backbone, task, batch_size)
     fitted = loaded(model, data)
     split = measured_split(data)
@@ -80,7 +81,6 @@ def evaluation(
         found = _measured(fitted, data, split, out, [*besides, *tallies])
         if split == _TARGET and (others := _beside(data)):
             found = domains.compared(found, _tallied(fitted, data, others))
-        _require_fitting_bound(found, task, lower_bound, upper_bound)
         found = explanation.shown(found, fitted, functools.partial(_values, data, split))
         before = baselines.measured(baseline, fitted, data, split).score if baseline else None
     found = _of_known(_of_groups(found, data), data)
@@ -300,21 +300,6 @@ class _Kept:
                 path, shape = self._folder / f"{name}.npy", (self._count, *array.shape[1:])
                 self._files[name] = feature_store.allocated(path, array.dtype, shape)
             self._files[name][first : first + len(array)] = array
-
-
-def _require_fitting_bound(
-    found: Measures, task: Task, lower_bound: float | None, upper_bound: float | None
-) -> None:
-    """Raises ValueError if a bound is on the side where any value is good."""
-    more = found.score.more_is_better
-    bound, flag, other = (
-        (upper_bound, "upper", "lower") if more else (lower_bound, "lower", "upper")
-    )
-    if bound is not None:
-        raise ValueError(
-            f"--{flag}_bound={bound:g}: of {found.primary}, the primary measure of {task.name}, "
-            f"{'more' if more else 'less'} is better; give --{other}_bound."
-        )
 
 
 def _out_of_bounds(

@@ -189,6 +189,7 @@ def test_a_task_is_its_text(task):
 def test_a_task_trains_serves_and_measures(task, data, pairs):
     found = tallied(task, data, pairs)
     assert found.primary == task.primary and found.primary in found.scalars
+    assert found.score.more_is_better == task.more_is_better
     assert found.count == data.count("test")
     assert all(np.isfinite(scalar.value) for scalar in found.scalars.values())
     for scalar in found.scalars.values():

@@ -27,6 +27,7 @@ class Regression(Task, name="regression"):
 
     reads = ("number",)
     primary = "mean_absolute_error"
+    more_is_better = False
     explains = True
 
     dropout: float = 0.2
