@@ -29,6 +29,7 @@ class Regression(Task, name="regression"):
     primary = "mean_absolute_error"
     more_is_better = False
     explains = True
+    needs_float = True  # 256 steps from 0 to numbers far from it leave few between the numbers.
 
     dropout: float = 0.2
 
