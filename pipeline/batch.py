@@ -207,12 +207,12 @@ def source_of(path: Path, backbone: Backbone, version: Path) -> Source | None:
         if not all(kind.is_ready for kind in kinds):
             keys = spec.listed([*backbone.raw()])
             raise ValueError(f"{path} holds no {keys} itself; set --data to the folder of files.")
-        return _unlabelled(like_trained(spec.parse(f"{path}", Source), version))
+        return unlabelled(like_trained(spec.parse(f"{path}", Source), version))
     is_plain = (path / "info.json").exists() or any(_files(path, kinds[0].suffixes))
     source = None if is_plain else spec.parse(f"{path}", Source)
     if source is None or "label" not in spec.fields(type(source)):
         return None
-    return _unlabelled(like_trained(source, version))
+    return unlabelled(like_trained(source, version))
 
 
 def like_trained(source: Source, version: Path) -> Source:
@@ -236,6 +236,12 @@ def like_trained(source: Source, version: Path) -> Source:
     return source
 
 
+def unlabelled(source: Source) -> Source:
+    """Returns a source from `like_trained` that reads no labels, where it can."""
+    names = spec.fields(type(source))
+    return _usual(source, _OF_TABLE).replace(**{"label": None} if "label" in names else {})
+
+
 # Fields that other data than those of the training need not have, or have elsewhere.
 _OF_PLACE = ("images", "group", "together", "split_column", "split_key")
 _OF_TABLE = ("table", "key", "label", "multilabel", "number")
@@ -245,12 +251,6 @@ def _usual(source: Source, names: Sequence[str]) -> Source:
     """Returns a source with the defaults of some fields, of those that it has."""
     own, kind = spec.fields(type(source)), type(source)
     return source.replace(**{name: getattr(kind, name) for name in names if name in own})
-
-
-def _unlabelled(source: Source) -> Source:
-    """Returns a source from `like_trained` that reads no labels, where it can."""
-    names = spec.fields(type(source))
-    return _usual(source, _OF_TABLE).replace(**{"label": None} if "label" in names else {})
 
 
 def of_source(source: Source, backbone: Backbone) -> Batch:

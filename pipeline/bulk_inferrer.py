@@ -37,7 +37,8 @@ from tlkeras.task import Task
 
 FILE, DRIFT = "predictions.jsonl", "drift.json"
 _PART = 512  # Examples of a part.
-_DIGITS = 6  # Decimals of a prediction that are written.
+_DIGITS = 6  # Of a prediction that are written: decimals, or all digits of a small one.
+_SMALL = 0.1
 
 # One batch at a time: it uses all cores, and TFLite's interpreter is not thread-safe.
 _RUNNING = threading.Lock()
@@ -331,11 +332,17 @@ def _readable(value: Any) -> Any:
     array = np.asarray(value)
     if array.dtype.kind in "OS":
         return [_readable(one) for one in array.tolist()]
-    return (
-        np.round(array.astype(float), _DIGITS).tolist()
-        if array.dtype.kind == "f"
-        else array.tolist()
-    )
+    return rounded(array) if array.dtype.kind == "f" else array.tolist()
+
+
+def rounded(values: Any) -> Any:
+    """Returns a number, or an array as lists, to six decimals, or six digits of what is small."""
+    array = np.asarray(values, float)
+    found = [
+        float(f"{value:.{_DIGITS}g}") if abs(value) < _SMALL else round(value, _DIGITS)
+        for value in array.ravel().tolist()
+    ]
+    return np.array(found).reshape(array.shape).tolist()
 
 
 def command(argv: Sequence[str]) -> NoReturn:

@@ -151,6 +151,8 @@ class Config(Spec, name="config"):
         for name in ("lower_bound", "max_export_drop", "max_gap"):
             share = getattr(self, name)
             self.require(share is None or 0 <= share <= 1, name, "a share from 0 to 1, or None")
+        if self.task:
+            self.task.require_bounds(self.lower_bound, self.upper_bound)
         if self.max_gap is not None and Group() not in self.source.features().values():
             raise ValueError(
                 f"--max_gap={self.max_gap:g} compares groups, and {self.source} names none; name "

@@ -18,6 +18,7 @@ from PIL import Image
 
 from pipeline import batch, bulk_inferrer, flags
 from pipeline.batch import Batch, Example
+from pipeline.bulk_inferrer import rounded
 from pipeline.step import Step
 from tlkeras import terminal
 from tlkeras.backbone import Backbone
@@ -40,7 +41,6 @@ SHOWN = 100
 """So many examples, the first ones, are on the page."""
 
 _SIDE = 1024  # Pixels; a larger picture is made smaller for its heat.
-_DIGITS = 6  # Decimals of a number that are written.
 
 
 class Explaining(Spec, name="explaining"):
@@ -114,7 +114,7 @@ def _written(example: Example, told: Sequence[Explanation], out: Path) -> dict[s
     """Returns explanations ready for JSON; writes the heat of each over the picture."""
     return {
         "explanations": [
-            {"of": one.of, "value": round(one.value, _DIGITS), **_details(example, one, rank, out)}
+            {"of": one.of, "value": rounded(one.value), **_details(example, one, rank, out)}
             for rank, one in enumerate(told)
         ]
     }
@@ -122,12 +122,12 @@ def _written(example: Example, told: Sequence[Explanation], out: Path) -> dict[s
 
 def _details(example: Example, one: Explanation, rank: int, out: Path) -> Mapping[str, Any]:
     if one.heat is None:
-        return {"words": [[word, round(weight, _DIGITS)] for word, weight in one.words]}
+        return {"words": [[word, rounded(weight)] for word, weight in one.words]}
     name = f"heat/{example.name}.{rank}.png"
     path = out / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(heat.over(_picture(example), one.heat)).save(path)
-    return {"heat": np.round(one.heat.astype(float), _DIGITS).tolist(), "picture": name}
+    return {"heat": rounded(one.heat), "picture": name}
 
 
 def _picture(example: Example) -> np.ndarray:
@@ -141,7 +141,9 @@ def _picture(example: Example) -> np.ndarray:
 def _page(gallery: Sequence[tuple[Shown, Sequence[Explanation]]]) -> str:
     """Returns the page of the first examples."""
     examples = [
-        measures.Example(number, ", ".join(f"{one.of} {one.value:+.2f}" for one in told))
+        measures.Example(
+            number, ", ".join(f"{one.of} {explanation.signed(one.value)}" for one in told)
+        )
         for number, (_, told) in enumerate(gallery)
     ]
     known = {number: told for number, (_, told) in enumerate(gallery)}

@@ -133,6 +133,8 @@ def _require_judge(version: Path) -> None:
 def _batch(data: str, backbone: Backbone, classes: Sequence[str], version: Path) -> Batch:
     """Returns the batch of a text: a folder without the classes of the model has no labels.
 
+    Nor has a table without the columns of the target.
+
     A bare path is read as the data that the version was fitted to, if it is of the same source.
     """
     path = folders.there(data)
@@ -144,6 +146,9 @@ def _batch(data: str, backbone: Backbone, classes: Sequence[str], version: Path)
     if path and path.is_dir() and not _has_classes(source, classes):
         print(f"  {data} has no folder of a class of the model, so there are no labels")
         return batch.of_path(path.absolute(), backbone, version)
+    if path and (missing := source.missing_targets()):
+        print(f"  {data} has no column {spec.listed(missing)}, so there are no labels")
+        source = batch.unlabelled(source)
     return batch.of_source(source, backbone)
 
 

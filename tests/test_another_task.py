@@ -81,6 +81,7 @@ class Amount(Task, name="amount"):
 
     reads = ("number",)
     primary = "mean_absolute_error"
+    more_is_better = False
 
     def target(self, example, inputs, classes):
         return example["number"][None]

@@ -400,3 +400,9 @@ def test_boxes_are_rows_in_pixels_of_their_picture_with_names_and_scores(photos,
         np.testing.assert_allclose(rows[name]["pixels"], expected["pixels"][:count], atol=1e-3)
         np.testing.assert_allclose(rows[name]["scores"], expected["scores"][:count], atol=1e-5)
     assert len(next(iter(rows.values()))["names"]) > 0
+
+
+@pytest.mark.parametrize("value", [4.3210987e-7, -3.21e-12, 0.1234567, 1990.1234567, 0.0])
+def test_a_number_is_written_to_six_digits_whatever_its_unit(value, tmp_path):
+    told = bulk_inferrer._written(("a", {"number": np.array([value])}), tmp_path)
+    assert json.loads(json.dumps(told)) == {"number": [pytest.approx(value, rel=5e-6)]}

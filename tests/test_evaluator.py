@@ -35,6 +35,7 @@ from tlkeras.measures.conformal import LAC
 from tlkeras.measures.measures import Gallery, Measures, Scalar, Table
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
+from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.task import Task
 from tlkeras.tasks.classification import Classification
@@ -100,23 +101,24 @@ def test_a_model_out_of_its_bounds_is_not_blessed(recorded: Path, model: Path, t
         (8.0, False, (None, 8.0), []),
         (8.5, False, (None, 8.0), ["score 8.5000 is above the upper bound 8.0000"]),
         (8.5, False, (None, None), []),
-        (
-            8.5,
-            False,
-            (0.5, None),
-            "--lower_bound=0.5: of score, .* less is better; .*--upper_bound",
-        ),
-        (0.8, True, (None, 0.9), "--upper_bound=0.9: of score, .* more is better; .*--lower_bound"),
+        (4.321e-7, False, (None, 2e-7), ["score 4.321e-07 is above the upper bound 2e-07"]),
     ],
 )
-def test_a_bound_fits_the_side_that_is_better(value, more, bounds, expected):
+def test_a_value_within_its_bounds_has_no_reason_against_it(value, more, bounds, expected):
     found = Measures("score", 1, {"score": Scalar(value, more_is_better=more)})
-    if isinstance(expected, str):
-        with pytest.raises(ValueError, match=expected):
-            evaluator._require_fitting_bound(found, Classification(), *bounds)
-    else:
-        evaluator._require_fitting_bound(found, Classification(), *bounds)
-        assert [*evaluator._out_of_bounds(found, *bounds)] == expected
+    assert [*evaluator._out_of_bounds(found, *bounds)] == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "bound", "message"),
+    [
+        ("regression", "lower_bound", "--lower_bound=0.5: of mean_absolute_error, .* less is"),
+        ("multilabel", "upper_bound", "--upper_bound=0.5: of macro_f1, .* more is .*--lower_bound"),
+    ],
+)
+def test_a_bound_on_the_wrong_side_is_refused_before_the_data_are_read(task, bound, message):
+    with pytest.raises(ValueError, match=message):
+        Config(source=Embedded(data="notes"), task=spec.parse(task, Task), **{bound: 0.5})
 
 
 def test_a_bound_on_the_wrong_side_is_refused(recorded: Path, model: Path, tmp_path: Path):

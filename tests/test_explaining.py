@@ -46,6 +46,12 @@ def noise(count: int, size: int = 32) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 255, (count, size, size, 3)).astype(np.float32)
 
 
+def encoded(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.fixture(scope="module")
 def pictures() -> TransferModel:
     return TransferModel(Tiny(size=112), Classification(), ("a", "b", "c"), seed=0)
@@ -188,6 +194,16 @@ def test_pieces_belong_to_their_words_whatever_stands_between_them(weigh):
     assert (cut.weights[0, :30] != 0).all() and (cut.weights[0, 30:] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("backbone", "example"),
+    [(ToyText(), {"text": "the good soup"}), (Tiny(size=64), {"image": encoded(noise(1, 64)[0])})],
+)
+def test_a_number_is_no_class_of_the_examples(backbone, example):
+    model = TransferModel(backbone, Regression(), ("complaint", "praise"), seed=0)
+    ((found,),) = explanation.explainer(model)([example])
+    assert found.of == "the number" and "complaint" not in found.name
+
+
 def test_both_texts_of_a_pair_have_weights():
     model = TransferModel(ToyText(input="pair"), Classification(), ("no", "yes"), seed=0)
     explain = explanation.explainer(model)
@@ -273,6 +289,12 @@ def test_words_without_a_piece_have_no_weight_and_no_mark(weigh):
     assert [mark.first for mark in explanation._marks(one.weights[0])] == [2]
 
 
+def test_weights_of_a_small_unit_are_marked_in_two_digits():
+    marks = explanation._marks(np.array([4.32e-7, 0.0, -1.2e-7]))
+    assert [(mark.first, mark.name) for mark in marks] == [(0, "+4.3e-07"), (2, "-1.2e-07")]
+    assert [explanation.signed(value) for value in (0.5, -12.3, 0.0)] == ["+0.50", "-12.30", "+0"]
+
+
 def test_what_rates_no_example_is_not_explained_and_says_why():
     tagging = TransferModel(ToyText(input="words"), Tagging(), ("O", "B-x"), seed=0)
     with pytest.raises(ValueError, match="tagging rates no whole example and no part of one"):
@@ -304,17 +326,16 @@ def test_the_galleries_of_measures_get_the_explanations_of_their_examples(texts)
     weights = [weight for _, weight in expected.words]
     assert marks == expected.marks and 0 < len(marks) <= explanation.MARKED
     for mark in marks:
-        assert mark.name == f"{weights[mark.first]:+.2f}"
+        assert mark.name == explanation.signed(weights[mark.first])
         assert mark.weight == pytest.approx(weights[mark.first] / np.abs(weights).max(), abs=1e-6)
 
 
 def test_a_picture_in_a_gallery_gets_one_overlay_with_an_alternative_text(pictures):
-    encoded = io.BytesIO()
-    Image.fromarray(noise(1, 50)[0].astype(np.uint8)).save(encoded, "PNG")
+    picture = encoded(noise(1, 50)[0])
     views = [Gallery("Mistakes", [Example(0, "a"), Example(0, "b")])]
     measures = Measures("accuracy", 1, {"accuracy": Scalar(0.5)}, views)
     (gallery,) = explanation.shown(
-        measures, pictures, lambda numbers: [{"image": encoded.getvalue()}] * len(numbers)
+        measures, pictures, lambda numbers: [{"image": picture}] * len(numbers)
     ).views
     assert isinstance(gallery, Gallery) and gallery.legend == explanation.LEGEND
     ((name, overlay),) = gallery.examples[0].overlays.items()

@@ -286,6 +286,16 @@ def test_an_onnx_file_tells_its_labels_and_origin(model, samples, tmp_path):
     assert (told["author"], told["license"], told["version"]) == ("Ada", "CC0-1.0", ORIGIN.digest)
 
 
+def test_an_onnx_file_of_a_number_names_no_class(samples, tmp_path):
+    pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
+    import onnxruntime
+
+    number = TransferModel(Tiny(), Regression(), CLASSES, seed=0)
+    spec.parse("onnx", Exporter).write(number, samples, tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    assert json.loads(session.get_modelmeta().custom_metadata_map["labels"]) == []
+
+
 def test_an_onnx_file_names_each_of_the_values_of_a_mask(samples, tmp_path):
     pytest.importorskip("tf2onnx", reason="the extra [onnx] is not installed")
     import onnxruntime

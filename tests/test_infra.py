@@ -229,11 +229,26 @@ def test_where_less_is_better_an_export_may_have_a_little_more():
 def test_only_numbers_with_a_fraction_have_a_difference():
     wanted = {"mask": np.zeros([2, 4], np.uint8), "score": np.array([[0.5], [0.25]], np.float32)}
     found = {"mask": np.ones([2, 4], np.uint8), "score": np.array([[0.5], [0.5]], np.float32)}
-    assert [*infra_validator._differences(wanted, found)] == [0.25]
-    thousands = [{"score": 1000 * each["score"]} for each in (wanted, found)]
-    assert [*infra_validator._differences(*thousands)] == [0.5]  # A part of the largest, 500.
+    assert [*infra_validator._differences(wanted, found, {"score": 1.0})] == [0.25]
     nan = {**found, "score": np.full([2, 1], np.nan, np.float32)}
-    assert np.isnan([*infra_validator._differences(wanted, nan)]).all()
+    assert np.isnan([*infra_validator._differences(wanted, nan, {"score": 1.0})]).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "has_unit", "expected"),
+    [
+        (np.float32([0.5, -0.25]), False, 1.0),  # Scores are at most 1.
+        (np.float32([500, -250]), False, 500.0),
+        (np.float32([500, -250]), True, 500.0),
+        (np.float32([2e-7, -4e-7]), True, 4e-7),
+        (np.zeros(2, np.float32), True, 1.0),
+        (np.uint8([7, 0]), True, 1.0),
+    ],
+)
+def test_differences_are_a_part_of_the_largest_number_and_of_no_less_than_1_for_scores(
+    values, has_unit, expected
+):
+    assert infra_validator._scale(values, has_unit) == pytest.approx(expected)
 
 
 def test_an_export_of_other_numbers_is_a_reason(products, tmp_path):

@@ -199,6 +199,12 @@ def test_a_model_of_which_nothing_is_stated_is_described_by_its_task(task, class
     assert texts == {"name": "model", "description": said}
 
 
+def test_the_labels_of_a_number_are_empty_whatever_classes_the_examples_have(tmp_path):
+    TFLite().write(TransferModel(Tiny(), Regression(), CLASSES), None, tmp_path)
+    with zipfile.ZipFile(tmp_path / "model.tflite") as archive:
+        assert archive.read("labels.txt") == b""
+
+
 def test_inputs_of_an_unknown_meaning_are_refused_before_the_training(model, monkeypatch):
     monkeypatch.setattr(Image, "meaning", "sound")
     with pytest.raises(ValueError, match=r"the input 'image' of tiny: 'sound', expected one of"):

@@ -139,6 +139,18 @@ def test_without_noise_and_clip_private_descent_is_plain_descent():
     np.testing.assert_allclose(part._descended(head, rows), np.mean(ends[2:], axis=0), atol=1e-6)
 
 
+def test_without_a_clip_a_label_descends_alike_beside_others():
+    inputs, targets = examples()
+    part = NoisyDescent(0.0, 0.0, sampling_rate=1.0, clip=1e9, steps=4, rate=2.0)
+    ends = []
+    for count in (1, 3):
+        head = LinearHead(TransferModel(Tiny(), Multilabel(), CLASSES[:count]), "test")
+        batch = (tf.constant(inputs, tf.float32), tf.constant(targets[:, :count], tf.float32))
+        rows = Rows(lambda batch=batch: [batch], lambda given: given, head)
+        ends.append(part._descended(head, rows)[:, 0])
+    np.testing.assert_allclose(*ends, atol=1e-6)
+
+
 def test_every_example_is_drawn_as_often_as_the_rate_says_and_anew_in_every_step():
     head, rows = head_and_rows(Classification(), 400)
     part = NoisyDescent(1.0, 5.0, sampling_rate=0.2, clip=1.0, steps=1, rate=1.0)

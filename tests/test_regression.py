@@ -145,6 +145,21 @@ def test_the_curve_is_of_the_mean_prediction_by_the_true_number():
     assert [row[2] for row in rows] == pytest.approx(errors)
 
 
+def test_equal_numbers_are_in_one_part():
+    true = np.repeat([1.0, 2.0, 3.0, 4.0, 5.0], [3, 10, 7, 30, 50])
+    found = true + np.random.default_rng(0).normal(size=len(true))
+    measures = measured(true, found)
+    rows = view(measures, Table).rows
+    # The cuts behind 10 and 20 examples are nearer to 13 and 20, those behind 60 and 70 to 50.
+    assert [row[:2] for row in rows] == [
+        ["1 to 2", 13],
+        ["3 to 3", 7],
+        ["4 to 4", 30],
+        ["5 to 5", 50],
+    ]
+    assert len(view(measures, Curve).series["mean"]) == len(rows)
+
+
 def test_the_gallery_has_the_largest_errors():
     found = view(measured([1.0, 2.0, 3.0], [1.0, 2.5, 10.0]), Gallery).examples
     assert found == [Example(2, "10 instead of 3"), Example(1, "2.5 instead of 2")]
@@ -285,6 +300,23 @@ def test_numbers_that_keras_cannot_scale_are_refused(tmp_path):
     head: Any = keras.Model(summary, task.head(summary, 0))
     with pytest.raises(ValueError, match=r"deviate by 1\.0e-09 .* give them in a smaller"):
         task.initialize(head, np.array([[1e-9], [3e-9]]))
+
+
+def test_numbers_whose_deviation_has_no_square_are_refused(tmp_path):
+    task, summary = Regression(), keras.Input([4])
+    head: Any = keras.Model(summary, task.head(summary, 0))
+    with pytest.raises(ValueError, match=r"deviate by 1\.0e\+20 .* give them in a larger unit"):
+        task.initialize(head, np.array([[1e20], [3e20]]))
+
+
+def test_answers_agree_alike_wherever_the_numbers_have_their_zero():
+    task, random = Regression(), np.random.default_rng(0)
+    numbers = random.normal(0, 1, (200, 1))
+    found = numbers + random.normal(0, 0.05, numbers.shape)
+    expected = task.agree({"number": numbers}, {"number": found})
+    assert 0.5 < expected.mean() < 0.8 and expected[np.abs(numbers[:, 0]) < 0.2].any()
+    moved = task.agree({"number": numbers + 100}, {"number": found + 100})
+    assert (moved == expected).mean() > 0.98  # But for rounding.
 
 
 def test_a_dropout_of_everything_is_refused():

@@ -44,9 +44,11 @@ def clouds(count: int = 300) -> tuple[np.ndarray, np.ndarray]:
     return 5 + centres[labels] + random.normal(0, 1, (count, CHANNELS)) @ mixing, labels
 
 
-def head_and_rows(task: Task, inputs: np.ndarray, targets: np.ndarray) -> tuple[LinearHead, Rows]:
+def head_and_rows(
+    task: Task, inputs: np.ndarray, targets: np.ndarray, classes: tuple[str, ...] = CLASSES
+) -> tuple[LinearHead, Rows]:
     """Returns the head of a task with rows of these features, in two batches."""
-    head = LinearHead(TransferModel(Tiny(), task, CLASSES), "test")
+    head = LinearHead(TransferModel(Tiny(), task, classes), "test")
     task.initialize(head.model.head, targets)
     half = len(inputs) // 2
     parts = [
@@ -87,13 +89,26 @@ def test_solved_labels_are_those_of_scikit_learn():
     targets = np.stack([labels == 0, labels != 1, inputs[:, 0] > 5], axis=1).astype(float)
     scale = 0.1 * inputs.var(axis=0).mean() * len(labels)
     kernel, bias = solved(Multilabel(), inputs, targets, 0.1)
-    # The loss is the mean over three classes.
-    peer = LogisticRegression(C=1 / (3 * scale), max_iter=10_000, tol=1e-8)
+    peer = LogisticRegression(C=1 / scale, max_iter=10_000, tol=1e-8)
     found: Any = OneVsRestClassifier(peer).fit(inputs, targets)
     expected = np.concatenate([each.coef_ for each in found.estimators_]).T
     np.testing.assert_allclose(kernel, expected, atol=0.01 * np.abs(expected).max())
     offsets = np.concatenate([each.intercept_ for each in found.estimators_])
     np.testing.assert_allclose(bias, offsets, atol=0.01 * np.abs(offsets).max())
+
+
+def test_the_solved_head_of_a_label_is_the_same_beside_many_others():
+    inputs, _ = clouds()
+    chance = np.random.default_rng(0).normal(size=(CHANNELS, 79))
+    others = inputs @ chance > np.quantile(inputs @ chance, 0.95, axis=0)
+    rare = (inputs[:, :1] > np.quantile(inputs[:, 0], 0.9)).astype(float)
+    found = []
+    for targets in (rare, np.concatenate([rare, others], axis=1)):
+        classes = tuple(f"class {number}" for number in range(targets.shape[1]))
+        head, rows = head_and_rows(Multilabel(), inputs, targets, classes)
+        kernel, bias = Problem(head, rows).minimum(0.03, rows.ones(), head.zeros())
+        found.append(np.append(kernel[:, 0], bias[0]))
+    np.testing.assert_allclose(*found, atol=0.02 * np.abs(found[0]).max())
 
 
 def test_a_solved_number_is_that_of_ridge_regression():

@@ -18,6 +18,7 @@ from tlkeras.frameworks import keras, tf
 from tlkeras.model import graph, precision
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.regression import Regression
 
 KINDS = ("none", "dynamic", "float16", "int8")
 CLASSES = ("blue", "green", "red")
@@ -361,6 +362,19 @@ def test_a_joined_file_is_the_second_function_of_the_first(tmp_path):
     assert litert.runtime(joined(first, second)) == "2.11.0"
     with pytest.raises(ValueError, match=r"A file gives .*y.* and the other takes .*x"):
         joined(second, first)
+
+
+def test_int8_numbers_are_as_near_to_keras_wherever_they_lie(tmp_path):
+    model = TransferModel(Tiny(), Regression(), (), seed=0)
+    scale: Any = model.head.get_layer("scale")
+    inputs = np.stack([*samples().take(32).as_numpy_iterator()])
+    errors = []
+    for least in (-10.0, 990.0):
+        scale.adapt(np.array([[least], [least + 20]]))  # A deviation of 10.
+        TFLite(quantize="int8").write(model, samples(), tmp_path)
+        found = TFLite(quantize="int8").load(tmp_path)(inputs)["number"]
+        errors.append(np.abs(found - np.asarray(model.served(inputs)["number"])).max() / 10)
+    assert errors[0] < 0.1 and errors[1] < 1.1 * errors[0] + 1e-4
 
 
 def test_a_cut_behind_the_weights_leaves_no_weight_after_it():

@@ -22,6 +22,7 @@ from pipeline import bulk_inferrer, validate
 from pipeline.step import NotBlessed
 from pipeline.steps import schema_gen, statistics_gen
 from pipeline.validate import Validation
+from tlkeras import spec
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
@@ -36,6 +37,7 @@ from tlkeras.measures.conformal import LAC, Sets
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.report import validation
+from tlkeras.source import Source
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
 
@@ -219,6 +221,31 @@ def test_the_product_examples_and_a_table_are_judged_like_a_folder(version, exam
     files = ("table", "long", "examples")
     counts = [statistics.read(tmp_path / name).datasets[0].num_examples for name in files]
     assert counts == [90, 90, 3 * PER_CLASS]
+
+
+def test_a_table_without_its_label_column_is_judged_without_labels(version, tmp_path, capsys):
+    data = draw(tmp_path / "new", 30, seed=7)
+    lines = ["image", *map(str, sorted(data.rglob("*.png")))]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    assert judged(version, tmp_path / "new.csv", tmp_path / "out") == {}
+    printed = capsys.readouterr().out
+    assert "has no column label, so there are no labels" in printed and "\nlabel" not in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "missing"),
+    [
+        ("a.csv", "text\nfine\n", ["label"]),
+        ("a.csv", "text;label\nfine;good\n", []),
+        ("a.jsonl", '{"text": "fine"}\n\n{"text": "sour"}\n', ["label"]),
+        ("a.jsonl", '{"text": "fine"}\n{"text": "sour", "label": "bad"}\n', []),
+        ("a.jsonl", '{"text": "fine"}\n{"text\n', []),
+        ("a.jsonl", "", []),
+    ],
+)
+def test_a_file_lacks_its_target_if_no_row_has_it(name, content, missing, tmp_path):
+    (tmp_path / name).write_text(content)
+    assert [*spec.parse(str(tmp_path / name), Source).missing_targets()] == missing
 
 
 def test_each_column_of_the_product_examples_has_one_number_of_an_example(version, tmp_path):

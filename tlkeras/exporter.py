@@ -68,7 +68,7 @@ class Origin:
 
     def texts(self, model: TransferModel) -> dict[str, str]:
         """Returns what is known of ``name description version author license``, by these names."""
-        count = len(model.classes) if model.task.answers_classes else 0
+        count = len(model.task.named_classes(model.classes))
         classes = {0: "", 1: " of 1 class"}.get(count, f" of {count} classes")
         short = f"{model.task.name}{classes} on {model.backbone.name}"
         known = {

@@ -90,6 +90,13 @@ class Source(Spec, plugins="tlkeras.sources"):
         """
         return None
 
+    def missing_targets(self) -> Sequence[str]:
+        """Returns the columns of the target that a file should have, if it has none of them.
+
+        So it may be data to be predicted, of which `examples` refuses to read labels.
+        """
+        return ()
+
     def remarks(self) -> list[str]:
         """Returns messages for the user, such as which files the source leaves out, and why."""
         return []

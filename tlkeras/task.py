@@ -94,6 +94,9 @@ class Task(Spec, plugins="tlkeras.tasks"):
     primary: ClassVar[str]
     """The scalar of the measures that blesses a model or not."""
 
+    more_is_better: ClassVar[bool] = True
+    """Whether the primary scalar is better where it is larger; bounds are on the other side."""
+
     recipe: ClassVar[str] = "fine_tune"
     """The recipe for whoever names none, as a call."""
 
@@ -101,6 +104,10 @@ class Task(Spec, plugins="tlkeras.tasks"):
     def answers_classes(self) -> bool:
         """Whether answers name classes, so that those of the examples matter."""
         return any(output.labelled for output in self.outputs())
+
+    def named_classes(self, classes: Sequence[str]) -> Sequence[str]:
+        """Returns the classes that answers name, of those of the examples: all, or none."""
+        return classes if self.answers_classes else ()
 
     @abc.abstractmethod
     def target(self, example: Mapping[str, Any], inputs: Any, classes: int) -> Any:
@@ -116,6 +123,22 @@ class Task(Spec, plugins="tlkeras.tasks"):
         Raises:
             ValueError: One that the task cannot have.
         """
+
+    def require_bounds(self, lower_bound: float | None, upper_bound: float | None) -> None:
+        """Checks, before a training, on which side bounds of the primary scalar are.
+
+        Raises:
+            ValueError: One is where any value is good.
+        """
+        more = self.more_is_better
+        bound, flag, other = (
+            (upper_bound, "upper", "lower") if more else (lower_bound, "lower", "upper")
+        )
+        if bound is not None:
+            raise ValueError(
+                f"--{flag}_bound={bound:g}: of {self.primary}, the primary measure of {self.name}, "
+                f"{'more' if more else 'less'} is better; give --{other}_bound."
+            )
 
     def counts(self, target: Any, classes: int) -> Any:
         """Returns how often each class of `weighted` occurs in one target.
@@ -156,6 +179,14 @@ class Task(Spec, plugins="tlkeras.tasks"):
 
         `classes` are the names of the classes.
         """
+
+    def decisions(self, classes: int) -> int:
+        """Returns of how many losses, each by an output of its own, that of an example is the mean.
+
+        `classes` counts the classes. Penalties of weights and bounds of gradients are by the sum,
+        so that one decision is fitted alike beside few others and many.
+        """
+        return 1
 
     def rated(self, target: Any, outputs: Any) -> tuple[Any, Any]:
         """Returns the logits [n, k] of every decision in a batch, and the right places, int [n].

@@ -25,7 +25,7 @@ from tlkeras.explaining import explanation
 from tlkeras.frameworks import tf
 from tlkeras.measures import calibration, conformal, domains, groups, measures
 from tlkeras.measures.conformal import Conformal
-from tlkeras.measures.measures import ROUNDING, Measures, listed
+from tlkeras.measures.measures import ROUNDING, Measures, decimals, listed
 from tlkeras.model import vector
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.task import Task
@@ -68,6 +68,7 @@ def evaluation(
     `measures.groups`. With `conformal` the validation split gives ``sets.json``, and the test split
     measures the sets.
     """
+    task.require_bounds(lower_bound, upper_bound)
     data = measured_on(examples, backbone, task, batch_size)
     fitted = loaded(model, data)
     split = measured_split(data)
@@ -80,7 +81,6 @@ def evaluation(
         found = _measured(fitted, data, split, out, [*besides, *tallies])
         if split == _TARGET and (others := _beside(data)):
             found = domains.compared(found, _tallied(fitted, data, others))
-        _require_fitting_bound(found, task, lower_bound, upper_bound)
         found = explanation.shown(found, fitted, functools.partial(_values, data, split))
         before = baselines.measured(baseline, fitted, data, split).score if baseline else None
     found = _of_known(_of_groups(found, data), data)
@@ -92,9 +92,9 @@ def evaluation(
     reasons = [*_unseen(model, data, split), *_out_of_bounds(found, lower_bound, upper_bound)]
     if baseline and before and not found.score.lost(before) <= max_drop + ROUNDING:
         reasons.append(
-            f"{found.primary} {found.score.value:.4f} is worse than the {before.value:.4f} of "
-            f"{named} by {found.score.lost(before):.4f}, more than the {max_drop:.4f} of "
-            f"--max_drop{_doubt(baseline, data)}"
+            f"{found.primary} {decimals(found.score.value)} is worse than the "
+            f"{decimals(before.value)} of {named} by {found.score.lost(before):.4f}, more than the "
+            f"{max_drop:.4f} of --max_drop{_doubt(baseline, data)}"
         )
     if max_gap is not None:
         reasons += [reason for each in tallies for reason in each.found.too_far(max_gap)]
@@ -302,21 +302,6 @@ class _Kept:
             self._files[name][first : first + len(array)] = array
 
 
-def _require_fitting_bound(
-    found: Measures, task: Task, lower_bound: float | None, upper_bound: float | None
-) -> None:
-    """Raises ValueError if a bound is on the side where any value is good."""
-    more = found.score.more_is_better
-    bound, flag, other = (
-        (upper_bound, "upper", "lower") if more else (lower_bound, "lower", "upper")
-    )
-    if bound is not None:
-        raise ValueError(
-            f"--{flag}_bound={bound:g}: of {found.primary}, the primary measure of {task.name}, "
-            f"{'more' if more else 'less'} is better; give --{other}_bound."
-        )
-
-
 def _out_of_bounds(
     found: Measures, lower_bound: float | None, upper_bound: float | None
 ) -> Iterator[str]:
@@ -326,9 +311,9 @@ def _out_of_bounds(
         yield f"{primary} is not defined by these examples, so it is within no bound"
         return
     if lower_bound is not None and not value >= lower_bound:
-        yield f"{primary} {value:.4f} is below the lower bound {lower_bound:.4f}"
+        yield f"{primary} {decimals(value)} is below the lower bound {decimals(lower_bound)}"
     if upper_bound is not None and not value <= upper_bound:
-        yield f"{primary} {value:.4f} is above the upper bound {upper_bound:.4f}"
+        yield f"{primary} {decimals(value)} is above the upper bound {decimals(upper_bound)}"
 
 
 def _unseen(model: Path, data: Data, split: str) -> Iterator[str]:

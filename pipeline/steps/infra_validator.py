@@ -24,7 +24,7 @@ from tlkeras.data.batches import Data
 from tlkeras.data.records import Records
 from tlkeras.exporter import Exporter
 from tlkeras.measures import measures
-from tlkeras.measures.measures import ROUNDING, Scalar
+from tlkeras.measures.measures import ROUNDING, Scalar, decimals
 from tlkeras.task import Task
 
 CALLED = 16  # Test examples on which every endpoint is called.
@@ -107,8 +107,9 @@ def _reasons(
     lost = Scalar(row["value"], more_is_better=keras.more_is_better).lost(keras)
     if not lost <= allowed + ROUNDING:
         reasons.append(
-            f"has {row['primary']} {row['value']:.4f}, worse than the {keras.value:.4f} of Keras "
-            f"by {lost:.4f}, more than the allowed {allowed:.4f} (--max_export_drop)"
+            f"has {row['primary']} {decimals(row['value'])}, worse than the "
+            f"{decimals(keras.value)} of Keras by {lost:.4f}, more than the allowed {allowed:.4f} "
+            "(--max_export_drop)"
         )
     return reasons
 
@@ -131,6 +132,8 @@ class _Judged:
         self._every = {path.stem: np.load(path, mmap_mode="r") for path in kept.glob("*.npy")}
         names = exporter.serves or self._every
         self._expected = {name: self._every[name] for name in names}
+        vectors = {output.name for output in data.task.outputs() if output.meaning == "vector"}
+        self._scales = {name: _scale(self._every[name], name in vectors) for name in names}
         self._tally = data.task.tally(data.classes)
         self._differences, self._agreement = [0.0], []
 
@@ -146,7 +149,7 @@ class _Judged:
         }
         try:
             found = _kept(task, served, wanted)
-            self._differences += _differences(wanted, found)
+            self._differences += _differences(wanted, found, self._scales)
             self._agreement.extend(task.agree(wanted, found))
             self._tally.add(target, {**others, **served}, first)
         except ValueError as error:
@@ -167,7 +170,7 @@ class _Judged:
                 raise NotBlessed(
                     f"{self._exporter} serves other outputs at {endpoint}: {error}"
                 ) from None
-            self._differences += _differences(wanted, found)
+            self._differences += _differences(wanted, found, self._scales)
 
     def row(self) -> dict[str, Any]:
         """Returns what is known of the export, but for its times and the reasons against it."""
@@ -238,17 +241,23 @@ def _kept(
     return found
 
 
-def _differences(
-    wanted: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]
-) -> Iterator[float]:
-    """Yields the largest difference of each array of numbers with a fraction.
+def _scale(array: np.ndarray, has_unit: bool) -> float:
+    """Returns what the differences of an output are a part of: float32 has seven digits.
 
-    Where numbers are larger than 1, it is a part of the largest: float32 has seven digits.
+    It is the largest number of all examples. Only those of a unit of their own, which may be a
+    small one, have a scale below 1.
     """
+    largest = float(np.abs(array).max(initial=0.0)) if array.dtype.kind == "f" else 0.0
+    return largest if has_unit and largest else max(1.0, largest)
+
+
+def _differences(
+    wanted: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray], scales: Mapping[str, float]
+) -> Iterator[float]:
+    """Yields the largest difference of each array of numbers with a fraction, by its scale."""
     for name, array in wanted.items():
         if array.dtype.kind == "f":
-            largest = max(1.0, float(np.abs(array).max(initial=0.0)))
-            yield float(np.abs(array - found[name]).max(initial=0.0)) / largest
+            yield float(np.abs(array - found[name]).max(initial=0.0)) / scales[name]
 
 
 def _files(path: Path) -> list[Path]:

@@ -189,6 +189,7 @@ def test_a_task_is_its_text(task):
 def test_a_task_trains_serves_and_measures(task, data, pairs):
     found = tallied(task, data, pairs)
     assert found.primary == task.primary and found.primary in found.scalars
+    assert found.score.more_is_better == task.more_is_better
     assert found.count == data.count("test")
     assert all(np.isfinite(scalar.value) for scalar in found.scalars.values())
     for scalar in found.scalars.values():
@@ -284,9 +285,9 @@ ANSWERS = {
         [True, False],
     ),
     "regression": (
-        {"number": np.array([[100.0], [100.0], [-100.0]])},
-        {"number": np.array([[100.9], [101.1], [-98.9]])},
-        [True, False, False],
+        {"number": np.array([[110.0], [110.0], [90.0], [90.0]])},  # Of a deviation of 10.
+        {"number": np.array([[110.4], [109.4], [90.6], [89.6]])},
+        [True, False, False, True],
     ),
     "language_modeling": (
         {"log_probabilities": np.array([-100.0, -100.0, -100.0, 0.0])},

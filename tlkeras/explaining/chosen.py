@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tlkeras.frameworks import tf
@@ -30,6 +29,7 @@ def of(model: TransferModel, outputs: Any, most: int) -> Chosen:
     return Chosen(found.values, tf.gather(labels, found.indices, batch_dims=1), found.indices)
 
 
-def name(classes: Sequence[str], label: int) -> str:
+def name(model: TransferModel, label: int) -> str:
     """Returns what a number is of, in words."""
+    classes = model.task.named_classes(model.classes)
     return classes[label] if classes else "the number"

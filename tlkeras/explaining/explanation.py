@@ -109,6 +109,11 @@ def shown(
     return dataclasses.replace(found, views=[*map(drawn, found.views)])
 
 
+def signed(value: float) -> str:
+    """Returns the text of a number with its sign: two decimals, or two digits of a small one."""
+    return f"{value:+.2f}" if abs(value) >= _LEAST else f"{value:+.2g}"
+
+
 def gallery(view: Gallery, known: Mapping[int, Sequence[Explanation]]) -> Gallery:
     """Returns a gallery with the explanations of its examples, by their numbers."""
     examples = []
@@ -143,7 +148,7 @@ def _of_pictures(model: TransferModel, most: int) -> Explain:
         heats, found = places(tf.nest.map_structure(lambda *rows: tf.stack(rows), *inputs), most)
         return [
             [
-                _of_places(chosen.name(model.classes, int(label)), float(value), each)
+                _of_places(chosen.name(model, int(label)), float(value), each)
                 for each, value, label in zip(*row, strict=True)
                 if label >= 0
             ]
@@ -169,7 +174,7 @@ def _of_texts(model: TransferModel, most: int) -> Explain:
         texts = [[values[key] for key in kinds] for values in examples]
         inputs = model.backbone.preprocess(_stacked(model, examples))
         return [
-            _of_words(model.classes, each, len(pieces.words(own[0])))
+            _of_words(model, each, len(pieces.words(own[0])))
             for own, each in zip(texts, weigh(texts, inputs), strict=True)
         ]
 
@@ -189,14 +194,14 @@ def _stacked(model: TransferModel, examples: Sequence[Values]) -> dict[str, Any]
     return found
 
 
-def _of_words(classes: Sequence[str], found: Weighed, first: int) -> list[Explanation]:
+def _of_words(model: TransferModel, found: Weighed, first: int) -> list[Explanation]:
     """Returns the explanations of a text; `first` counts the words of the first of several."""
     made = []
     labels, values = np.asarray(found.chosen.labels)[0], np.asarray(found.chosen.values)[0]
     for label, value, weights in zip(labels, values, found.weights, strict=True):
         if label < 0:
             continue
-        of = chosen.name(classes, int(label))
+        of = chosen.name(model, int(label))
         words = [*zip(found.words, map(float, weights), strict=True)]
         name = f"by how much each word speaks for {of}"
         made.append(Explanation(of, float(value), name, words=words, marks=_marks(weights[:first])))
@@ -206,5 +211,5 @@ def _of_words(classes: Sequence[str], found: Weighed, first: int) -> list[Explan
 def _marks(weights: np.ndarray) -> list[Mark]:
     largest = np.abs(weights).max(initial=0)
     order = np.argsort(-np.abs(weights), kind="stable")[:MARKED]
-    kept = sorted(int(i) for i in order if abs(weights[i]) >= max(_LEAST * largest, 1e-6))
-    return [Mark(i, i + 1, f"{weights[i]:+.2f}", float(weights[i] / largest)) for i in kept]
+    kept = sorted(int(i) for i in order if weights[i] and abs(weights[i]) >= _LEAST * largest)
+    return [Mark(i, i + 1, signed(weights[i]), float(weights[i] / largest)) for i in kept]

@@ -72,7 +72,8 @@ class ONNX(Exporter, name="onnx"):
         for value in (*graph.input, *graph.output):
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
         others = next((each.others for each in model.task.outputs() if each.labelled), ())
-        labels = json.dumps([*others, *model.classes], ensure_ascii=False)
+        names = [*others, *model.task.named_classes(model.classes)]
+        labels = json.dumps(names, ensure_ascii=False)
         onnx.helper.set_model_props(converted, {**origin.texts(model), "labels": labels})
         try:
             onnx.checker.check_model(converted, full_check=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tlkeras.model.transfer_model import TransferModel
 
 LABELS = "labels.txt"
-"""The attached file: the class names, one a line, in order; it is empty without classes."""
+"""The attached file: the class names, one a line, in order; it is empty where none is named."""
 
 _NAME = "TFLITE_METADATA"
 
@@ -202,7 +202,7 @@ def described(file: bytes, model: TransferModel, origin: Origin) -> bytes:
         bool(pieces),
     )
     whole = with_buffer(file, _NAME, written.packed(origin.texts(model)))
-    labels = {LABELS: model.classes} | {
+    labels = {LABELS: model.task.named_classes(model.classes)} | {
         _labels(output): (*output.others, *model.classes)
         for output in declared.values()
         if output.others

@@ -14,7 +14,15 @@ from tlkeras.data.batches import Data
 from tlkeras.data.groups import MOST, Groups
 from tlkeras.frameworks import tf
 from tlkeras.measures.estimates import difference
-from tlkeras.measures.measures import COMPARED, ROUNDING, Measures, Scalar, Table, listed
+from tlkeras.measures.measures import (
+    COMPARED,
+    ROUNDING,
+    Measures,
+    Scalar,
+    Table,
+    decimals,
+    listed,
+)
 from tlkeras.measures.parity import LEAST, Parity, tied
 from tlkeras.task import Tally, Task
 
@@ -232,7 +240,7 @@ class Found:
                 name,
                 each.count,
                 each.score.value if each.score.is_defined else None,
-                "{:.4f} to {:.4f}".format(*each.score.interval) if each.score.interval else None,
+                " to ".join(map(decimals, each.score.interval or ())) or None,
                 number in self.compared and each.score.is_defined,
             )
             for (number, name), each in self.measured.items()
@@ -336,14 +344,13 @@ def _words(name: str) -> str:
 
 def _told(measures: Measures) -> str:
     score = measures.score
-    interval = "{:.4f} to {:.4f}, ".format(*score.interval) if score.interval else ""
-    return f"{score.value:.4f} ({interval}{measures.count:,} examples)"
+    interval = f"{' to '.join(map(decimals, score.interval))}, " if score.interval else ""
+    return f"{decimals(score.value)} ({interval}{measures.count:,} examples)"
 
 
 def _cell(scalar: Scalar | None) -> str | None:
     if scalar is None or not scalar.is_defined:
         return None
     if not scalar.interval:
-        return f"{scalar.value:.4f}"
-    low, high = scalar.interval
-    return f"{scalar.value:.4f} ({low:.4f} to {high:.4f})"
+        return decimals(scalar.value)
+    return f"{decimals(scalar.value)} ({' to '.join(map(decimals, scalar.interval))})"

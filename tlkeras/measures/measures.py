@@ -26,6 +26,8 @@ ROUNDING = 1e-9
 COMPARED = "compared"
 """The column of a table that says whether a row is ranked; most tables have none."""
 
+_SMALL = 0.01  # Below it, four decimals are too few digits.
+
 _NAMED = 5  # So many names are listed; of the others, their number.
 
 
@@ -51,6 +53,11 @@ class Scalar:
             return other.value - self.value
         difference = self.value - other.value
         return difference / abs(other.value) if other.value else difference
+
+
+def decimals(value: float) -> str:
+    """Returns the text of a measure: four decimals, or four digits of what has a small unit."""
+    return f"{value:.4g}" if 0 < abs(value) < _SMALL else f"{value:.4f}"
 
 
 def share(right: int, count: int) -> Scalar:

@@ -108,9 +108,18 @@ def _correlation(one: np.ndarray, other: np.ndarray, spread: Any) -> Scalar | No
 
 
 def _parts(true: np.ndarray) -> list[np.ndarray]:
-    """Returns the places of the examples in parts of equal size, the smallest numbers first."""
-    parts = np.array_split(np.argsort(true, kind="stable"), _RANGES)
-    return [part for part in parts if len(part)]
+    """Returns the places of the examples in parts, the smallest numbers first.
+
+    They are of equal size, but that equal numbers are in one part: a cut among them moves to the
+    nearer end.
+    """
+    order = np.argsort(true, kind="stable")
+    ordered = true[order]
+    cuts = np.cumsum([len(part) for part in np.array_split(order, _RANGES)])[:-1]
+    cuts = cuts[cuts < len(order)]
+    first, last = (np.searchsorted(ordered, ordered[cuts], side) for side in ("left", "right"))
+    moved = np.where(cuts - first <= last - cuts, first, last)
+    return [part for part in np.split(order, moved) if len(part)]
 
 
 def _curve(true: np.ndarray, found: np.ndarray) -> Curve:
@@ -126,8 +135,8 @@ def _curve(true: np.ndarray, found: np.ndarray) -> Curve:
         "true number",
         "predicted number",
         points,
-        f"Each point is of a {_RANGES}th of the examples, by their true number. Between the lines "
-        "of 10 % and 90 % lie four of five predictions.",
+        f"Each point is of a {_RANGES}th of the examples, by their true number; equal ones are "
+        "together. Between the lines of 10 % and 90 % lie four of five predictions.",
     )
 
 

@@ -60,13 +60,13 @@ def boundary(model: keras.Model, layers: Collection[keras.Layer]) -> Any:
 def behind_weights(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """Returns ``(prefix, suffix)``: the model up to its last layers with weights, and the rest.
 
-    What crosses are the outputs of these layers, a list in fixed order.
+    What crosses are the outputs of these layers, a list in fixed order. A scale in the unit of the
+    data, of the layer `Normalization`, is no weight: it belongs to the rest.
     """
     calls = nodes(model)
     before: set[int] = set()
     for node in reversed(calls):
-        weights = isinstance(node.operation, keras.Layer) and node.operation.weights
-        if id(node) in before or weights or node.is_input:
+        if id(node) in before or _has_weights(node.operation) or node.is_input:
             before.add(id(node))
             before.update(_parents(node))
     used = {id(tensor) for tensor in model.outputs}
@@ -110,6 +110,11 @@ def nodes(model: keras.Model) -> list[Any]:
     """Returns the calls of layers and operations in a model, inputs first."""
     depths = model._nodes_by_depth
     return [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
+
+
+def _has_weights(operation: Any) -> bool:
+    is_scale = isinstance(operation, keras.layers.Normalization)
+    return isinstance(operation, keras.Layer) and bool(operation.weights) and not is_scale
 
 
 def _parents(node: Any) -> Iterator[int]:

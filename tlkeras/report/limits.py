@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tlkeras.measures.measures import Measures, Scalar, listed
+from tlkeras.measures.measures import Measures, Scalar, decimals, listed
 
 # From where on a number is worth a sentence.
 _UNEVEN = 3.0
@@ -67,5 +67,5 @@ def _exported(measures: Measures | None, exports: Sequence[Mapping[str, Any]]) -
         if after.lost(before) > _LOST:
             yield (
                 f"{row['export']} is worse than the model: its {row['primary'].replace('_', ' ')} "
-                f"is {after.value:.4f} instead of {before.value:.4f}."
+                f"is {decimals(after.value)} instead of {decimals(before.value)}."
             )

@@ -125,6 +125,13 @@ class CSV(Source, name="csv"):
     def stays_with(self, identity):
         return self._together.get(identity)
 
+    def missing_targets(self):
+        names = [name for named in _targets(self).values() for name in _each(named)]
+        inputs = [self.image, self.text, self.pair]
+        wanted = dict.fromkeys([*filter(None, inputs), *names], "")
+        header = _table(self, wanted).layout(self._files()[0][0]).header
+        return () if {*names} & {*header} else names
+
     def remarks(self):
         return lines.left_out(self.path, self.suffixes) + self._index().told()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -84,6 +85,19 @@ class JSONL(Source, name="jsonl"):
 
     def stays_with(self, identity):
         return self._together.get(identity)
+
+    def missing_targets(self):
+        names = [f"{name}" for name in columns.targets(self).values()]
+        rows = (_cut(self, file, 0) for file, _ in self._files())
+        keys: set[str] = set()
+        for _, _, text in itertools.chain.from_iterable(rows):
+            try:
+                keys |= {*_object(text)}
+            except ValueError:
+                return ()  # Whoever reads the examples is told which line is wrong.
+            if {*names} & keys:
+                return ()
+        return names if keys else ()
 
     def remarks(self):
         return lines.left_out(self.path, self.suffixes) + self._index().told()

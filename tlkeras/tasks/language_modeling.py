@@ -32,6 +32,7 @@ class LanguageModeling(Task, name="language_modeling"):
 
     reads = ("text",)
     primary = "perplexity"
+    more_is_better = False
     rates_pieces = True
 
     nucleus: float = 0.9

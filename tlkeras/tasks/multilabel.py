@@ -45,6 +45,9 @@ class Multilabel(Task, name="multilabel"):
     def metrics(self, classes):
         return [keras.metrics.MeanMetricWrapper(_accuracy, name="accuracy")]
 
+    def decisions(self, classes):
+        return classes
+
     def rated(self, target, outputs):
         """Returns two logits for each class of each example: 0 of no, and that of yes."""
         logits = outputs.reshape(-1)

@@ -12,6 +12,10 @@ from tlkeras.task import Output, Task
 
 _SCALE = "scale"
 
+# Numbers closer than this part of their deviation are the same answer: their difference takes
+# 0.0025 from r2. The other part, of a number itself, is the rounding of float32.
+_ALIKE, _ROUNDED = 0.05, 1e-6
+
 
 class Regression(Task, name="regression"):
     """One number: pooled features, dropout, one dense unit, squared loss.
@@ -23,7 +27,9 @@ class Regression(Task, name="regression"):
 
     reads = ("number",)
     primary = "mean_absolute_error"
+    more_is_better = False
     explains = True
+    needs_float = True  # 256 steps from 0 to numbers far from it leave few between the numbers.
 
     dropout: float = 0.2
 
@@ -50,7 +56,8 @@ class Regression(Task, name="regression"):
         """Sets mean and deviation of the numbers.
 
         Raises:
-            ValueError: All numbers are equal, or so near that Keras takes them for equal.
+            ValueError: All numbers are equal, or so near that Keras takes them for equal, or so far
+                from each other that no float32 holds the square of their deviation.
         """
         numbers = np.stack([*targets]).astype(np.float64)
         if not np.ptp(numbers):
@@ -63,6 +70,11 @@ class Regression(Task, name="regression"):
                 f"The training numbers of regression deviate by {deviation:.1e} from their mean, "
                 f"and Keras scales none by less than {keras.config.epsilon():g}: give them in a "
                 "smaller unit."
+            )
+        if deviation >= np.finfo(np.float32).max ** 0.5:
+            raise ValueError(
+                f"The training numbers of regression deviate by {deviation:.1e} from their mean, "
+                "and Keras scales none by more than 1.8e+19: give them in a larger unit."
             )
         head.get_layer(_SCALE).adapt(numbers)
 
@@ -93,5 +105,10 @@ class Regression(Task, name="regression"):
         return RegressionTally()
 
     def agree(self, one, other):
-        """Returns whether the numbers differ by at most one percent."""
-        return np.isclose(one["number"], other["number"], rtol=0.01)[:, 0]
+        """Returns whether the numbers differ by at most a twentieth of their deviation.
+
+        That is the deviation of the batch: where 0 lies among the numbers tells nothing of them.
+        """
+        numbers, others = (np.asarray(each["number"], np.float64)[:, 0] for each in (one, other))
+        alike = _ALIKE * max(numbers.std(), others.std())
+        return np.isclose(numbers, others, rtol=_ROUNDED, atol=alike)

@@ -155,6 +155,11 @@ class LinearHead:
         self._worst = [*balance.metrics()] if balance else []
 
     @property
+    def decisions(self) -> int:
+        """`Task.decisions` of the model's classes."""
+        return self.model.task.decisions(len(self.model.classes))
+
+    @property
     def bytes(self) -> int:
         """The size of the summary of one row, or of its logits if that is larger."""
         sizes = [int(np.prod(each.shape[1:])) for each in keras.tree.flatten(self.model.head.input)]

@@ -22,7 +22,7 @@ class NoisyDescent(HeadAlone, name="private"):
     Every step takes each example with the probability `sampling_rate`, clips the norm of its
     gradient to `clip`, and adds normal noise of deviation ``noise * clip`` to the sum, which is
     divided by the expected number of examples. The result is the mean of the points of the second
-    half. Sampling and noise come from `entropy`.
+    half. Sampling and noise come from `entropy`. The loss is the sum of `Task.decisions`.
 
     Features have a large mean in common, which tells no class from another and takes most of the
     bounded length. So their sum, with noise of deviation `sum_noise`, tells its direction, and the
@@ -72,7 +72,7 @@ class NoisyDescent(HeadAlone, name="private"):
             total = self.noise * self.clip * entropy.normal(shape)
             for inputs, targets in self._drawn(head, rows):
                 inputs = across(inputs, direction)
-                slopes = head.slopes(inputs @ point, targets)
+                slopes = head.decisions * head.slopes(inputs @ point, targets)
                 total += clipped_sum(inputs, slopes, self.clip)
             point = point - self.rate * total / expected
             if step in last:

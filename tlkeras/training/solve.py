@@ -30,7 +30,8 @@ class Solve(HeadAlone, name="solve"):
     no dropout. The penalty is ``strength / 2 * v * |kernel|^2``, where ``v`` is the mean variance
     of the channels that the dense layer gets. So a strength has the same effect on features of any
     scale. As scikit-learn's ``LogisticRegression(C=…)`` on n examples, of features divided by the
-    root of ``v``, it is ``1 / (C * n)``.
+    root of ``v``, it is ``1 / (C * n)``. A task of several labels has the sum of the losses of all,
+    so that a label is solved alike beside few others and many.
 
     Every strength, from strong to weak, starts at the solution of the one before. The validation
     split chooses the best by the first metric, then by the loss. If it has fewer than 20 examples a
@@ -98,13 +99,14 @@ class Problem:
     """The loss of some rows with a penalty, in coordinates in which it is well conditioned.
 
     There the features have mean 0, and their mean variance is 1. The minimum is the same, as the
-    bias has no penalty.
+    bias has no penalty. The loss is the sum of `Task.decisions`.
     """
 
     def __init__(self, head: LinearHead, rows: Rows) -> None:
         """Takes the head and the rows."""
         self._head, self._rows = head, rows
         self._mean, self._deviation = head.moments(rows)
+        self._decisions = head.decisions
 
     def minimum(
         self,
@@ -131,7 +133,8 @@ class Problem:
         def value(point: np.ndarray) -> tuple[float, np.ndarray]:
             scaled = point[:kernel_size]
             weights = split(point)
-            loss, (slope, bias_slope) = self._head.loss(weights, self._rows, counted)
+            found, slopes = self._head.loss(weights, self._rows, counted)
+            loss, slope, bias_slope = (self._decisions * each for each in (found, *slopes))
             if beside:
                 more, (kernel_slope, more_bias) = beside(weights)
                 loss += more
