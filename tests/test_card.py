@@ -115,8 +115,8 @@ def test_a_card_has_the_sections_of_the_paper_and_the_numbers():
         ("Evaluation", "| log loss | 0.6390 | 0.5448 to 0.7333 | less |"),
         ("Evaluation", "The model passed its thresholds."),
         ("Evaluation", "the most frequent class, daisy, would reach an accuracy of 0.3333."),
-        ("Evaluation", "### Classes\n\n| class | precision | recall | f1 | support |"),
-        ("Evaluation", "| tulip | 0.8000 | 0.8000 | 0.8000 | 100 |"),
+        ("Evaluation", "### Classes\n\n| class | precision | recall | f1 | 95 % interval of f1 |"),
+        ("Evaluation", "| tulip | 0.8000 | 0.8000 | 0.8000 | 0.73 to 0.85 |"),
         ("Evaluation", "### Most confused classes\n\n| class | predicted |"),
         (
             "New data",

@@ -15,7 +15,7 @@ import sklearn.metrics
 
 from tlkeras.measures import estimates
 from tlkeras.measures import measures as shapes
-from tlkeras.measures.classification import MISTAKES, SHOWN, ClassificationTally
+from tlkeras.measures.classification import MISTAKES, RANKED, SHOWN, ClassificationTally
 from tlkeras.measures.confusions import Confusions
 from tlkeras.measures.measures import (
     Bar,
@@ -33,6 +33,7 @@ from tlkeras.measures.measures import (
 oracle: Any = sklearn.metrics
 
 NAMES = [f"class {i}" for i in range(7)]
+MANY = [f"class {i}" for i in range(RANKED + 1)]
 
 Batch = tuple[Any, Any]
 
@@ -99,14 +100,27 @@ def test_the_measures_are_those_of_scikit_learn():
         labels, predicted, labels=classes, zero_division=0
     )
     table = view(measures, Table, "Classes")
-    assert table.columns == ["class", "precision", "recall", "f1", "support"]
+    assert table.columns == [
+        *("class", "precision", "recall", "f1", "95 % interval of f1", "average precision"),
+        "support",
+    ]
     assert table.weakest == "f1"
-    for row, *expected in zip(table.rows, NAMES, precision, recall, f1, support, strict=True):
-        if not row[-1]:
-            assert row == [expected[0], 0.0, None, None, 0]  # Of no example nothing is known.
+    averages = [
+        oracle.average_precision_score(labels == c, probabilities[:, c]) if support[c] else None
+        for c in classes
+    ]
+    for row, *expected in zip(
+        table.rows, NAMES, precision, recall, f1, averages, support, strict=True
+    ):
+        if not row[-1]:  # Of no example nothing is known.
+            assert row == [expected[0], 0.0, None, None, None, None, 0]
             continue
+        low, high = map(float, str(row.pop(4)).split(" to "))
         assert row[0] == expected[0]
         assert row[1:] == pytest.approx(expected[1:])
+        assert low < row[3] < high
+    known = [average for average in averages if average is not None]
+    assert found["mean_average_precision"] == pytest.approx(np.mean(known))
 
 
 def test_less_is_better_of_three_measures():
@@ -165,12 +179,21 @@ def test_measures_do_not_depend_on_the_cut_into_batches_and_are_json():
     assert view(cut, Table, "Classes") == view(whole, Table, "Classes")
 
 
-def test_memory_does_not_grow_with_the_examples():
-    batch = guesses(100)
+def test_few_classes_are_ranked():
+    for classes in (RANKED, RANKED + 1):
+        found = measured([guesses(200, classes)], MANY[:classes])
+        assert ("mean_average_precision" in found.scalars) is (classes == RANKED)
+        table = view(found, Table, "Classes")
+        assert ("average precision" in table.columns) is (classes == RANKED)
+        assert any(isinstance(each, Curve) for each in found.views) is (classes == RANKED)
+
+
+def test_memory_of_many_classes_does_not_grow_with_the_examples():
+    batch = guesses(100, len(MANY))
 
     def peak(batches: int) -> int:
         tracemalloc.start()
-        measured([batch] * batches, NAMES)
+        measured([batch] * batches, MANY)
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
@@ -190,7 +213,7 @@ def test_a_share_of_nothing_is_no_number():
     probabilities = np.array([[1.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     measures = measured([([0, 1, 1], probabilities)], ["a", "b", "c"])
     table = view(measures, Table, "Classes")
-    assert table.rows[2] == ["c", None, None, None, 0]
+    assert table.rows[2] == ["c", None, None, None, None, None, 0]
     assert "An empty cell is undefined" in table.note
     found = values(measures)
     assert found["balanced_accuracy"] == 0.75  # Class c has no example to be right about.
@@ -493,11 +516,31 @@ def test_the_intervals_are_those_of_a_bootstrap(classes):
         drawn.append(values(measured([(labels[places], probabilities[places])], NAMES[:classes])))
     scalars = {**measured([(labels, probabilities)], NAMES[:classes]).scalars}
     del scalars["calibration_error"]  # Chance makes it larger in every draw.
-    assert len(scalars) == (11 if classes == 2 else 7)
+    assert len(scalars) == (11 if classes == 2 else 8)
     for name, scalar in scalars.items():
         low, high = np.quantile([each[name] for each in drawn], [0.025, 0.975])
         slack = (0.5 if "precision" in name else 0.25) * (high - low)
         assert scalar.interval == pytest.approx((low, high), abs=slack), name
+
+
+def test_the_intervals_of_the_f1_of_classes_are_those_of_a_bootstrap():
+    labels, probabilities = guesses(800)
+    whole = np.zeros([7, 7], int)
+    np.add.at(whole, (labels, probabilities.argmax(axis=-1)), 1)
+    random, found = np.random.default_rng(0), Confusions(NAMES, whole)
+    draws = random.multinomial(800, whole.ravel() / 800, 400).reshape(-1, 7, 7)
+    drawn = np.array([Confusions(NAMES, counts).f1 for counts in draws])
+    for place in np.flatnonzero(found.support).tolist():
+        low, high = np.quantile(drawn[:, place], [0.025, 0.975])
+        scalar = found.f1_of(place)
+        assert scalar.value == found.f1[place]
+        assert scalar.interval == pytest.approx((low, high), abs=0.25 * (high - low))
+
+
+def test_the_f1_of_a_class_without_mistakes_is_as_sure_as_its_examples_are_many():
+    found = Confusions("ab", np.array([[10, 0], [0, 990]]))
+    for place, count in enumerate((10, 990)):
+        assert found.f1_of(place).interval == shapes.interval(count, count)
 
 
 def test_intervals_of_small_samples_hold_what_they_should():

@@ -11,7 +11,7 @@ from typing import Any
 import chromium
 import numpy as np
 import pytest
-from test_texts import PAIRS, WORDS, random_texts
+from test_texts import PAIRS, WORDS, random_texts, real_texts
 from tokenizers import ByteLevelBPETokenizer
 
 from tlkeras.backbones.starter_text import StarterText
@@ -126,14 +126,13 @@ def test_every_character_is_the_same_one_to_the_page(page, tokenizer):
 
 @pytest.mark.data
 def test_real_texts_have_the_ids_that_python_gives_them(page, real_data):
-    lines = [
-        line
-        for path in sorted((real_data / "text").rglob("*"))
-        if path.suffix in (".csv", ".tsv", ".txt", ".conll", ".jsonl")
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
-        if line.strip()
-    ]
-    texts = random.Random(0).sample(lines, 2_000)
+    distinct = {text: text.isascii() for text in real_texts(real_data / "text") if text.strip()}
+    plain, others = (
+        [each for each in distinct if distinct[each] is kind] for kind in (True, False)
+    )
+    chance = random.Random(0)
+    texts = [*chance.sample(others, 300), *chance.sample(plain, 1_700)]
+    assert len({*texts}) == 2_000 and sum(not text.isascii() for text in texts) == 300
     trained = ByteLevelBPETokenizer()
     trained.train_from_iterator(texts, vocab_size=3_000, show_progress=False)
     ids = trained.get_vocab()

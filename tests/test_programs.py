@@ -70,8 +70,9 @@ def write_texts(folder: Path) -> None:
     (folder / "sms_spam/SMSSpamCollection").write_text("\n".join(rows) + "\n")
     review = "It broke soon. I am sad about that. " * 30
     for domain in ("books", "dvd", "electronics", "imdb", "kitchen_housewares"):
-        (folder / f"fdu_mtl/{domain}.task.train").write_text(f"1\t{domain} {review}\n")
-        (folder / f"fdu_mtl/{domain}.task.test").write_text(f"0\t{domain} is bad\n")
+        tested = f"{domain} tested {review}\n"
+        (folder / f"fdu_mtl/{domain}.task.train").write_text(f"1\t{domain} {review}\n1\t{tested}")
+        (folder / f"fdu_mtl/{domain}.task.test").write_text(f"0\t{domain} is bad\n0\t{tested}")
         (folder / f"fdu_mtl/{domain}.task.unlabel").write_text(f"a {domain} {review}\n")
     (folder / "wnut17/wnut17train.conll").write_text("Anna\tB-person\nran\tO\n\t\nhi\tO\n")
 
@@ -109,3 +110,6 @@ def test_a_program_runs(program: str, place: Path):
         vocabulary = ("vocabulary", "embeddings/embeddings")  # It depends on the texts.
         for array in ours.keys() - vocabulary:
             assert made[array].shape == ours[array].shape
+    if "pretrain_starter_text" in program:  # Of a text that a test file has it read no passage.
+        read = (place / "kept_text" / "texts.json").read_text()
+        assert "books" in read and "tested" not in read

@@ -145,6 +145,7 @@ def test_every_part_has_a_section(tmp_path):
         "Confusions",
         "Most confused classes",
         "Classes",
+        "Precision and recall",
         "Calibration",
         "Mistakes",
         "Most doubtful",
@@ -184,7 +185,7 @@ def test_a_part_without_content_is_left_out(part, heading, tmp_path):
     nothing = getattr(Report(title=""), part)
     headings = written(full(**{part: nothing}), tmp_path).headings
     assert heading not in headings
-    assert len(headings) == 12
+    assert len(headings) == 13
 
 
 def test_the_dozens_of_operations_of_an_export_stand_below_the_table_of_measures(tmp_path):
@@ -397,7 +398,7 @@ def test_many_classes_are_listed_by_weakness_and_drawn_no_more(tmp_path):
     listed = re.findall(r'<th scope="row">(class \d+)</th>', text)[:15]
     (table,) = (view for view in measured(names).views if view.title == "Classes")
     assert isinstance(table, Table)
-    f1 = {name: score for name, _, _, score, support in table.rows if support}
+    f1 = {row[0]: row[3] for row in table.rows if row[-1]}
     assert [f1[name] for name in listed] == sorted(f1.values())[:15]
     few = written(Report(title="few", measures=measured(names[:20])), tmp_path)
     assert [table["class"] for table in few.named("table") if table.get("class")] == ["heat tall"]

@@ -7,17 +7,28 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Tiny
+from toy_text import ToyText
 
 from pipeline.steps import trainer
 from tlkeras.augments.geometric import Flip
 from tlkeras.backbones.starter_text import StarterText
 from tlkeras.backbones.towers import Towers
+from tlkeras.data import ingest
 from tlkeras.data.batches import Data
-from tlkeras.frameworks import keras
+from tlkeras.data.splits import Split
+from tlkeras.frameworks import keras, tf
+from tlkeras.kinds.image import Image
+from tlkeras.kinds.label import Label
+from tlkeras.kinds.labels import Labels
+from tlkeras.kinds.number import Number
+from tlkeras.kinds.text import Text
 from tlkeras.measures.conformal import LAC
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.fine_tune import FineTune, Phase
+from tlkeras.source import Source
 from tlkeras.tasks.classification import Classification
+from tlkeras.tasks.multilabel import Multilabel
+from tlkeras.tasks.regression import Regression
 from tlkeras.tasks.retrieval import Retrieval
 
 
@@ -35,7 +46,9 @@ def trained(recorded, place, name, **changes):
         "features": place / "features",
     }
     trainer.model.run(
-        out, examples=recorded, backbone=Tiny(), task=Classification(), **{**options, **changes}
+        out,
+        examples=recorded,
+        **{"backbone": Tiny(), "task": Classification(), **options, **changes},
     )
     losses = [log["loss"] for log in json.loads((out / "logs.json").read_text())]
     return TransferModel.load(out), losses
@@ -110,3 +123,65 @@ def test_the_fit_is_given_what_the_flags_say(recorded, tmp_path, monkeypatch):
     expected = TransferModel(Tiny(), Classification(), data.classes, seed=5)
     kernels = (each.head.get_weights()[0] for each in (seen["model"], expected))
     np.testing.assert_array_equal(*kernels)
+
+
+class Long(Source, name="long_texts_of_a_test"):
+    """Ten examples whose pieces are eight, special ones included, and nine of those in `longer`.
+
+    Of a pair now the first text is longer, now the second.
+    """
+
+    longer: tuple[int, ...] = ()
+    pair: bool = False
+
+    def features(self):
+        kinds = {"label": Label(), "labels": Labels(), "number": Number(), "image": Image()}
+        return {"text": Text(), "pair": Text(), "caption": Text(), **kinds}
+
+    def classes(self):
+        return ("bad", "good")
+
+    def examples(self):
+        picture = tf.io.encode_png(np.zeros([40, 40, 3], np.uint8)).numpy()
+        for i in range(10):
+            first, second = i in self.longer and i % 2, i in self.longer and not i % 2
+            counts = (3 + first, 2 + second) if self.pair else (6 + (first or second), 1)
+            text, pair = (" ".join(["soup"] * count) for count in counts)
+            yield (
+                f"{i}",
+                {
+                    **{"text": text, "pair": pair, "caption": text},
+                    **{"label": i % 2, "labels": [i % 2], "number": i, "image": picture},
+                },
+            )
+
+    def fingerprint(self):
+        return str(self)
+
+
+@pytest.mark.parametrize("longer", [(), (2, 5, 8)])
+@pytest.mark.parametrize(
+    ("backbone", "task"),
+    [
+        (ToyText(length=8), Classification()),
+        (ToyText(length=8), Multilabel()),
+        (ToyText(length=8), Regression()),
+        (ToyText(length=8, input="pair"), Classification()),
+        (Towers(picture=Tiny(), text=ToyText(length=8)), Retrieval(channels=8)),
+    ],
+    ids=["classes", "labels", "numbers", "pairs", "captions"],
+)
+def test_texts_that_the_network_reads_cut_are_counted(
+    backbone, task, longer, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(FineTune, "fit", lambda *ignored, **options: [])
+    is_pair = "pair" in backbone.reads
+    ingest.write_examples(Long(longer, is_pair), Split(0, 0), tmp_path / "examples")
+    trained(tmp_path / "examples", tmp_path, "out", backbone=backbone, task=task)
+    path, told = tmp_path / "out" / "remarks.json", capsys.readouterr().out
+    if not longer:
+        assert not path.exists() and "cut" not in told
+        return
+    (remark,) = json.loads(path.read_text())
+    assert f"  {remark}\n" in told
+    assert "3 of 10 train examples" in remark and f"8 pieces that {backbone.name} reads" in remark

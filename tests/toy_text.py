@@ -62,6 +62,13 @@ class ToyText(Backbone, name="toy_text"):
         return inputs.lengths(batch, 0)
 
     @property
+    def most_pieces(self):
+        return inputs.most_pieces(self.input, self.length)
+
+    def exceeds(self, examples):
+        return inputs.exceeds(self.tokenizer, examples, self.input, self.length)
+
+    @property
     def tokenizer(self):
         return self._tokenizer
 

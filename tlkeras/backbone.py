@@ -85,6 +85,21 @@ class Backbone(Spec, plugins="tlkeras.backbones"):
         return None
 
     @property
+    def most_pieces(self) -> int | None:
+        """How many pieces of an example `preprocess` leaves, special ones included.
+
+        None is for networks without a tokenizer, and for words, whose measures count those cut off.
+        """
+        return None
+
+    def exceeds(self, examples: Example) -> Any:
+        """Returns whether each example of a batch has more than `most_pieces`, bool [b].
+
+        The batch has what needs no decoding of what `preprocess` reads. Traced as it stands.
+        """
+        raise NotImplementedError
+
+    @property
     def tokenizer(self) -> Any:
         """The tokenizer that `preprocess` runs, a class of `texts`; None if it reads no text."""
         return None

@@ -34,7 +34,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,8 @@ def texts(options: argparse.Namespace) -> list[str]:
     if not path.exists():
         random = np.random.default_rng(options.seed)
         short = [*sentences(options.data)]
-        passages = [*reviews(options.data, random)]
+        tested = {key(text) for text in tests(options.data)}
+        passages = [*reviews(options.data, random, tested)]
         left = options.words - sum(len(text.split()) for text in short)
         taken = []
         for place in random.permutation(len(passages)):
@@ -107,7 +108,6 @@ def texts(options: argparse.Namespace) -> list[str]:
             taken.append(passages[place])
             left -= len(passages[place].split())
         found = [*dict.fromkeys(" ".join(text.split()) for text in short + taken)]
-        tested = {key(text) for text in tests(options.data)}
         order = [found[i] for i in random.permutation(len(found))]
         path.write_text(json.dumps([text for text in order if key(text) not in tested]))
     return json.loads(path.read_text())
@@ -151,11 +151,16 @@ def held_out(message: str) -> bool:
     return hashlib.sha256(message.encode()).digest()[0] < 77
 
 
-def reviews(data: Path, random: np.random.Generator) -> Iterator[str]:
-    """Yields passages of whole sentences, of at least 10, 20, 40 or 90 words at random."""
+def reviews(data: Path, random: np.random.Generator, tested: Collection[str]) -> Iterator[str]:
+    """Yields passages of whole sentences, of at least 10, 20, 40 or 90 words at random.
+
+    A review whose `key` is one of `tested` has none: no passage of it has that key.
+    """
     for domain in DOMAINS:
         train = [line.split("\t", 1)[1] for line in lines(data / f"fdu_mtl/{domain}.task.train")]
         for review in [*train, *lines(data / f"fdu_mtl/{domain}.task.unlabel")]:
+            if key(review) in tested:
+                continue
             passage: list[str] = []
             least = 90
             for sentence in re.split(r"(?<=[.!?])\s+", review):

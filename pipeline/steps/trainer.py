@@ -52,6 +52,9 @@ def model(
         temperature.require(recipe, task, data)
     if conformal:
         conformal.require_examples(data.info.counts)
+    cut = _cut(data) if hardware.is_chief() else []
+    for sentence in cut:
+        print(f"  {sentence}")
     shared = cache(features, feature_cache_gb, data, recipe)
     with computing_in(precision):
         trained = TransferModel(backbone, task, data.classes, seed)
@@ -63,7 +66,7 @@ def model(
         written = TransferModel(backbone, task, data.classes, seed)
         written.full.set_weights(trained.full.get_weights())
     if hardware.is_chief():
-        remarks = [*recipe.remarks()]
+        remarks = [*cut, *recipe.remarks()]
         if calibrate:
             found = temperature.calibrated(written, data)
             found.write(out)
@@ -78,6 +81,25 @@ def model(
             files.write_json(out / "named.json", data.classes)
         if recipe.is_for_target:
             files.write_json(out / "for_target.json", recipe.member)
+
+
+def _cut(data: Data) -> list[str]:
+    """Returns how many texts of each split the backbone cuts, if any, in one sentence.
+
+    Of a task that rates pieces, the measures tell it.
+    """
+    most = data.backbone.most_pieces
+    if most is None or data.task.rates_pieces:
+        return []
+    counts = {split: data.count_exceeding(split) for split in data.info.counts}
+    told = [f"{cut:,} of {data.count(split):,} {split}" for split, cut in counts.items() if cut]
+    if not told:
+        return []
+    return [
+        f"The texts of {', '.join(told)} examples are longer than the {most:,} pieces that "
+        f"{data.backbone.name} reads, and were cut; a larger length of the backbone reads more of "
+        "them, as far as its network has positions, and takes longer."
+    ]
 
 
 def cache(

@@ -112,6 +112,8 @@ PICTURES = [
     if member is Aligned or small(member).reads == ("image",)
 ]
 
+TEXTS = [name for name, member in MEMBERS.items() if issubclass(member, (StarterText, HubText))]
+
 
 def parameters(names: Iterable[str]) -> list[Any]:
     """Returns the names, slow ones marked."""
@@ -320,3 +322,18 @@ def test_preprocess_gives_the_network_s_input_for_one_picture_and_for_a_batch(na
     assert np.min(batch) >= 0 and np.max(batch) <= 255
     one = backbone.preprocess({"image": tf.constant(pictures[1])})
     np.testing.assert_allclose(one, batch[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_exceed_a_network_where_a_longer_one_reads_more_pieces(name: str):
+    first = tf.constant(["a " * count for count in range(12)])
+    second = tf.constant(["a " * (count % 4) for count in range(12)])
+    for longer in small(MEMBERS[name]).replace(length=64).forms():
+        if longer.most_pieces is None:
+            assert "words" in longer.reads
+            continue
+        example = dict(zip(longer.reads, (first, second), strict=False))
+        pieces = np.asarray(longer.lengths(longer.preprocess(example))) - 1  # One is padding.
+        backbone = longer.replace(length=int(pieces[7]))
+        assert backbone.most_pieces == pieces[7] < pieces.max()
+        np.testing.assert_array_equal(backbone.exceeds(example), pieces > pieces[7])

@@ -207,6 +207,13 @@ class HubText(Backbone):
     def lengths(self, batch):
         return inputs.lengths(batch, self.tokenizer.padding_id)
 
+    @property
+    def most_pieces(self):
+        return inputs.most_pieces(self.input, self.length)
+
+    def exceeds(self, examples):
+        return inputs.exceeds(self.tokenizer, examples, self.input, self.length)
+
     def fingerprint(self):
         return hub_files.fingerprint(each for each in (self.configuration, self._path) if each)
 

@@ -59,6 +59,13 @@ class StarterText(Backbone, name=NAME):
     def lengths(self, batch):
         return inputs.lengths(batch, _PADDING)
 
+    @property
+    def most_pieces(self):
+        return inputs.most_pieces(self.input, self.length)
+
+    def exceeds(self, examples):
+        return inputs.exceeds(self.tokenizer, examples, self.input, self.length)
+
     def fingerprint(self):
         return shipped.digest(NAME)
 

@@ -50,5 +50,12 @@ class Towers(Backbone, name="towers"):
         return towers.blocks(self.towers(), network)
 
     @property
+    def most_pieces(self):
+        return self.text.most_pieces
+
+    def exceeds(self, examples):
+        return self.text.exceeds({"text": examples["caption"]})
+
+    @property
     def tokenizer(self):
         return self.text.tokenizer

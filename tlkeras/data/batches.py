@@ -161,6 +161,13 @@ class Data:
             self._lengths[split] = np.concatenate(found)
         return self._lengths[split]
 
+    def count_exceeding(self, split: str) -> int:
+        """Returns how many examples of a split have more than `Backbone.most_pieces`, read once."""
+        keys = [key for key, kind in self.backbone.raw().items() if kind.is_ready]
+        decoded = reading.dataset(self.folder, split, keys=keys).ragged_batch(_TOGETHER)
+        found = decoded.map(as_written(self.backbone.exceeds), num_parallel_calls=PARALLEL)
+        return sum(int(rows.sum()) for rows in found.as_numpy_iterator())
+
     @functools.cached_property
     def _lengths(self) -> dict[str, np.ndarray]:
         return {}

@@ -1,6 +1,6 @@
 """Measures of a classifier, in one pass and with memory of classes squared.
 
-Of two classes the scores of all examples are kept, too, see `Scores`.
+Of at most `RANKED` classes the scores of all examples are kept, too, see `Scores`.
 NumPy alone, so that Keras, a TFLite file and a server are measured alike. Of equally probable
 classes the first one is the prediction, as in `argmax`.
 """
@@ -18,10 +18,13 @@ from tlkeras.measures.checks import FINITE, SHARES, Check, require, row
 from tlkeras.measures.confusions import Confusions
 from tlkeras.measures.estimates import mean_loss, sums
 from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, share
-from tlkeras.measures.ranking import Ranking, Scores, curve
+from tlkeras.measures.ranking import Ranking, Scores, curve, mean_average
 
 MISTAKES = 12
 """The most confident mistakes, so many, are shown."""
+
+RANKED = 20
+"""Of more classes nothing is ranked: for each of them, an example would take up to eight bytes."""
 
 SHOWN = 6
 """So many of the most certain and of the most doubtful predictions are shown."""
@@ -37,7 +40,9 @@ class ClassificationTally:
     error summed over the classes, in [0, 2]. ``calibration_error``, see `Calibration`.
 
     Of two classes also ``f1_<class>`` and ``average_precision_<class>`` of each, and ``roc_auc``,
-    which is that of both; see `Ranking`. They are left out where a class has no example.
+    which is that of both; see `Ranking`. They are left out where a class has no example. Of three
+    to `RANKED` classes ``mean_average_precision``, of each against all others; the mean is over the
+    classes that have examples, and its interval takes them as independent.
 
     With `abstain_below`, also those of `Abstention`.
     """
@@ -48,7 +53,7 @@ class ClassificationTally:
         self._counts = np.zeros([len(classes), len(classes)], np.int64)
         self._top5 = 0
         self._log_loss, self._brier = np.zeros(2), np.zeros(2)  # Sums, and those of the squares.
-        self._scores = [Scores(2)] if len(classes) == 2 else []
+        self._scores = [Scores(len(classes))] if 2 <= len(classes) <= RANKED else []
         self._calibration = Calibration()
         self._abstentions = [] if abstain_below is None else [Abstention(abstain_below)]
         # Confidence, number, label and prediction.
@@ -78,7 +83,7 @@ class ClassificationTally:
         total = np.square(found).sum() + (1 - 2 * true).sum()
         self._brier += [total, np.square(squares).sum()]
         for scores in self._scores:
-            scores.add(found, labels[:, None] == np.arange(2))
+            scores.add(found, labels[:, None] == np.arange(len(self._classes)))
         self._calibration.add(confidence[:, None], right[:, None])
         for abstention in self._abstentions:
             abstention.add(confidence, right)
@@ -101,6 +106,8 @@ class ClassificationTally:
         if not count:
             raise ValueError("There is no example to measure.")
         confusions = Confusions(self._classes, self._counts)
+        rankings = [ranking for scores in self._scores for ranking in scores.rankings]
+        averages = [ranking.average_precision for ranking in rankings]
         top5 = {"top5_accuracy": share(self._top5, count)} if len(self._classes) > 5 else {}
         return Measures(
             primary="accuracy",
@@ -111,15 +118,15 @@ class ClassificationTally:
                 "balanced_accuracy": confusions.balanced_accuracy,
                 "macro_f1": confusions.macro_f1,
                 "mcc": confusions.matthews,
-                **self._of_two(confusions),
+                **self._ranked(confusions, rankings, averages),
                 "log_loss": mean_loss(self._log_loss, count),
                 "brier": mean_loss(self._brier, count),
                 "calibration_error": self._calibration.error,
                 **{k: v for each in self._abstentions for k, v in each.scalars().items()},
             },
             views=[
-                *confusions.views(),
-                *([curve(self._classes, self._rankings)] if self._scores else []),
+                *confusions.views(averages),
+                *([curve(self._classes, rankings)] if rankings else []),
                 self._calibration.view(),
                 *(each.view() for each in self._abstentions),
                 *self._galleries(),
@@ -127,20 +134,22 @@ class ClassificationTally:
             remarks=[*confusions.remarks(), *self._calibration.remarks()],
         )
 
-    @property
-    def _rankings(self) -> list[Ranking]:
-        """Those of both classes, of two."""
-        return [ranking for scores in self._scores for ranking in scores.rankings]
-
-    def _of_two(self, confusions: Confusions) -> dict[str, Scalar]:
-        """Returns what is measured only of two classes, by name."""
-        rankings = self._rankings
-        if not rankings or not confusions.support.all():
+    def _ranked(
+        self,
+        confusions: Confusions,
+        rankings: Sequence[Ranking],
+        averages: Sequence[Scalar | None],
+    ) -> dict[str, Scalar]:
+        """Returns what the rankings say, by name; of two classes their F1, too."""
+        if len(rankings) != 2:
+            average = mean_average(averages, confusions.support.tolist())
+            return {"mean_average_precision": average} if average else {}
+        if not confusions.support.all():
             return {}
         found: dict[str, Scalar | None] = {"roc_auc": rankings[1].roc_auc}
-        for place, (name, ranking) in enumerate(zip(self._classes, rankings, strict=True)):
+        for place, (name, average) in enumerate(zip(self._classes, averages, strict=True)):
             found[f"f1_{name}"] = confusions.f1_of(place)
-            found[f"average_precision_{name}"] = ranking.average_precision
+            found[f"average_precision_{name}"] = average
         return {name: scalar for name, scalar in found.items() if scalar}
 
     def _galleries(self) -> list[Gallery]:

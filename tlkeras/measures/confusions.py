@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlkeras.measures.estimates import spread
-from tlkeras.measures.measures import Matrix, Scalar, Table, interval, listed, share
+from tlkeras.measures.measures import Matrix, Scalar, Table, bounds, interval, listed, share
 
 PAIRS = 12
 """Rows of the table of the most confused pairs."""
@@ -113,9 +113,10 @@ class Confusions:
         return Scalar(2 * part - 1, (2 * low - 1, 2 * high - 1))
 
     def f1_of(self, place: int) -> Scalar:
-        """Returns the F1 of one class with its interval."""
+        """Returns the F1 of one class that has examples, with its interval."""
         slopes = self._f1_slopes(np.arange(len(self.names)) == place)
-        return Scalar(float(self.f1[place]), self._interval(float(self.f1[place]), slopes))
+        value, support = float(self.f1[place]), int(self.support[place])
+        return Scalar(value, spread(value, self._variance(slopes), support))
 
     def _f1_slopes(self, weights: np.ndarray) -> np.ndarray:
         """Returns the slopes of the weighted sum of the F1 of all classes, see `_interval`."""
@@ -139,12 +140,15 @@ class Confusions:
             value: The number.
             slopes: By how much it grows with one more example of each of the `_cells`, [cells].
         """
-        *_, counts = self._cells
-        mean = (counts * slopes).sum() / counts.sum()
-        variance = float((counts * np.square(slopes - mean)).sum())
         # If all is right: as many as give a mean of recalls the variance that such a share has.
         known = self.support[self.support > 0]
-        return spread(value, variance, len(known) ** 2 / float((1 / known).sum()))
+        return spread(value, self._variance(slopes), len(known) ** 2 / float((1 / known).sum()))
+
+    def _variance(self, slopes: np.ndarray) -> float:
+        """Returns the variance of a number with these slopes, see `_interval`."""
+        *_, counts = self._cells
+        mean = (counts * slopes).sum() / counts.sum()
+        return float((counts * np.square(slopes - mean)).sum())
 
     def pairs(self) -> list[tuple[str, str, int, float]]:
         """Returns (label, prediction, count, share of the label), the most frequent first."""
@@ -156,13 +160,15 @@ class Confusions:
         ]
         return sorted(found, key=lambda pair: (-pair[2], -pair[3]))
 
-    def views(self) -> list[Matrix | Table]:
+    def views(self, averages: Sequence[Scalar | None] = ()) -> list[Matrix | Table]:
         """Returns the matrix, the most confused pairs and a row of every class.
 
-        Of more than `MOST` classes there is no matrix.
+        Of more than `MOST` classes there is no matrix. `averages` are the average precision of each
+        class; without them there is no column of it.
         """
         few = len(self.names) <= MOST
-        return [*([self._matrix()] if few else []), self._most_confused(), self._classes()]
+        table = self._classes(averages)
+        return [*([self._matrix()] if few else []), self._most_confused(), table]
 
     def _matrix(self) -> Matrix:
         note = "Rows are true classes, columns predictions; the shade is the share of the row."
@@ -176,7 +182,7 @@ class Confusions:
         columns = ["class", "predicted", "examples", "share of the class"]
         return Table("Most confused classes", columns, pairs[:PAIRS], note)
 
-    def _classes(self) -> Table:
+    def _classes(self, averages: Sequence[Scalar | None]) -> Table:
         """Returns a row of every class; a share of nothing is an empty cell."""
         support, predicted = self.support, self.predicted
         columns: dict[str, list[Any]] = {
@@ -184,6 +190,14 @@ class Confusions:
             "precision": _where(predicted > 0, self.precision),
             "recall": _where(support > 0, self.recall),
             "f1": _where(support > 0, self.f1),
+            "95 % interval of f1": [
+                bounds(self.f1_of(place)) if count else None for place, count in enumerate(support)
+            ],
+            **(
+                {"average precision": [each and each.value for each in averages]}
+                if averages
+                else {}
+            ),
             "support": support.tolist(),
         }
         most = int(support.argmax())

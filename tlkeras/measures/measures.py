@@ -84,6 +84,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def bounds(scalar: Scalar) -> str | None:
+    """Returns the interval of a number for a cell of a table; None if it has none."""
+    return "{:.2f} to {:.2f}".format(*scalar.interval) if scalar.interval else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """Rows of cells; the first cell of a row is its name.

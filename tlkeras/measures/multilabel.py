@@ -16,8 +16,17 @@ from tlkeras.measures.calibration import Calibration
 from tlkeras.measures.checks import FINITE, SHARES, require, row
 from tlkeras.measures.confusions import shares
 from tlkeras.measures.estimates import Ratio, mean_loss, spread, sums
-from tlkeras.measures.measures import Example, Gallery, Measures, Scalar, Table, listed, share
-from tlkeras.measures.ranking import Ranking, Scores, curve
+from tlkeras.measures.measures import (
+    Example,
+    Gallery,
+    Measures,
+    Scalar,
+    Table,
+    bounds,
+    listed,
+    share,
+)
+from tlkeras.measures.ranking import Ranking, Scores, curve, mean_average
 
 THRESHOLD = 0.5
 """An example has the labels of at least this probability."""
@@ -146,43 +155,39 @@ class _Found:
 
     @functools.cached_property
     def macro_f1(self) -> Scalar:
-        """The mean F1; its variance is of how much each example moves it."""
+        """The mean F1 of the classes that have examples or are predicted."""
+        known = np.flatnonzero(self._support + self._predicted).tolist()
+        return self._mean_f1(known) if known else Scalar(0.0, is_defined=False)
+
+    def _mean_f1(self, known: Sequence[int]) -> Scalar:
+        """Returns the mean F1 of classes; its variance is of how much each example moves it."""
         sizes = self._support + self._predicted
-        known = np.flatnonzero(sizes).tolist()
-        if not len(known):
-            return Scalar(0.0, is_defined=False)
         moved = np.zeros(self._count)
         for place in known:
             named, labels = _decisions(self._rankings[place])
             both = named.astype(np.float64) + labels
             moved += (2 * (named & labels) - self._f1[place] * both) / sizes[place]
         value, variance = float(self._f1[known].mean()), float(np.square(moved / len(known)).sum())
-        return Scalar(value, spread(value, variance, self._effective(known)))
+        # Of how many examples a share varies like a mean over these classes.
+        effective = len(known) ** 2 / float((1 / np.maximum(self._support[known], 1)).sum())
+        return Scalar(value, spread(value, variance, effective))
 
     @property
     def mean_average_precision(self) -> Scalar | None:
         """The mean over the classes that have examples; None if none has."""
-        known = np.flatnonzero(self._support).tolist()
-        if not len(known):
-            return None
-        values = np.array([average.value for average in self._average if average])
-        variances = values * (1 - values) / self._support[known]
-        value, variance = float(values.mean()), float(variances.sum() / len(known) ** 2)
-        return Scalar(value, spread(value, variance, self._effective(known)))
-
-    def _effective(self, known: Sequence[int]) -> float:
-        """Returns of how many examples a share varies like a mean over these classes."""
-        return len(known) ** 2 / float((1 / np.maximum(self._support[known], 1)).sum())
+        return mean_average(self._average, self._support.tolist())
 
     def table(self) -> Table:
         """Returns a row of every class; a share of nothing is an empty cell."""
-        columns = ["class", "precision", "recall", "f1", "average precision", "support"]
+        columns = ["class", "precision", "recall", "f1", "95 % interval of f1"]
+        columns += ["average precision", "support"]
         rows = [
             [
                 name,
                 float(self._precision[place]) if self._predicted[place] else None,
                 float(self._recall[place]) if self._support[place] else None,
                 float(self._f1[place]) if self._support[place] else None,
+                bounds(self._mean_f1([place])) if self._support[place] else None,
                 average.value if average else None,
                 int(self._support[place]),
             ]

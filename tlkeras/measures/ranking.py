@@ -116,6 +116,24 @@ class Ranking:
         return found / positive.sum(), found / (last + 1)
 
 
+def mean_average(averages: Sequence[Scalar | None], support: Sequence[int]) -> Scalar | None:
+    """Returns the mean of `Ranking.average_precision` over the classes that have examples.
+
+    None if none has. Its interval takes the classes as independent.
+
+    Args:
+        averages: Of each class.
+        support: The number of examples of each class.
+    """
+    values = np.array([average.value for average in averages if average])
+    if not len(values):
+        return None
+    counts = np.array([count for count in support if count])
+    value, known = float(values.mean()), len(values)
+    variance = float((values * (1 - values) / counts).sum() / known**2)
+    return Scalar(value, spread(value, variance, known**2 / float((1 / counts).sum())))
+
+
 def curve(names: Sequence[str], rankings: Sequence[Ranking]) -> Curve:
     """Returns precision by recall, a line for each class that has examples, the largest first."""
     counts = [int(ranking.positive.sum()) for ranking in rankings]

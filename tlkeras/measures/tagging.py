@@ -21,6 +21,7 @@ from tlkeras.measures.measures import (
     Matrix,
     Measures,
     Table,
+    bounds,
     listed,
 )
 
@@ -259,7 +260,7 @@ class TaggingTally:
                     right / found if found else None,
                     right / wanted if wanted else None,
                     f1.value if f1.is_defined else None,
-                    "{:.2f} to {:.2f}".format(*f1.interval) if f1.interval else None,
+                    bounds(f1),
                     2 * overlap / both if both else None,
                     wanted,
                 ]

@@ -30,6 +30,11 @@ Input = Literal["text", "pair", "words"]
 class Tokenizer(Protocol):
     """From texts to ids, int32 [b, length]; of a single text, int32 [length]."""
 
+    @property
+    def padding_id(self) -> int:
+        """The id that fills the rest of a row."""
+        ...
+
     def __call__(self, texts: Any, length: int) -> Any:
         """Returns the ids of texts."""
 
@@ -115,6 +120,20 @@ def lengths(batch: Any, padding: int) -> Any:
     length = tf.shape(is_used)[1]
     places = tf.where(is_used, tf.range(1, length + 1), 0)
     return tf.minimum(tf.reduce_max(places, axis=1) + 1, length)
+
+
+def most_pieces(input: Input, length: int) -> int | None:
+    """Returns the length, for `Backbone.most_pieces`; None of words."""
+    return None if input == "words" else length
+
+
+def exceeds(tokenizer: Tokenizer, example: Mapping[str, Any], input: Input, length: int) -> Any:
+    """Returns whether examples have more pieces than a length, bool [b], for `Backbone.exceeds`.
+
+    Rows of one more place tell: the last is a piece where `preprocess` cuts, else padding.
+    """
+    rows = preprocess(tokenizer, example, input, length + 1)
+    return rows[:, length] != tokenizer.padding_id
 
 
 def entrance(input: Input, length: int | None) -> tuple[Any, Any]:
