@@ -151,6 +151,15 @@ def test_a_model_saved_twice_is_the_same_bytes(model, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_network_whose_channels_would_come_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match=r"data format of Keras is channels_first; .*: set it"):
+            TransferModel(Tiny(), Classification(), CLASSES)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
 def test_paths_may_be_texts_and_a_folder_without_a_model_is_named(model, recorded, tmp_path):
     model.save(f"{tmp_path}/new/model")
     assert TransferModel.load(f"{tmp_path}/new/model").classes == CLASSES

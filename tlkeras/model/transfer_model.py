@@ -63,6 +63,7 @@ class TransferModel:
     ) -> None:
         """Builds the network, with pretrained weights and a random head from `seed`."""
         task.require_classes(classes)
+        frameworks.require_channels_last()
         with _seeded(seed), hardware.scope():
             network = backbone.build()
             features: Any = network.output
