@@ -113,7 +113,7 @@ def test_predict_takes_files_bytes_and_arrays(model, tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
     found = model.predict([path, str(path), path.read_bytes(), pixels], batch_size=3)
-    for one in (path, str(path), path.read_bytes()):
+    for one in (path, str(path), path.read_bytes(), {"image": pixels}):
         with pytest.raises(ValueError, match="is one example; pass a list of examples"):
             model.predict(one)
     assert len(found) == 4

@@ -212,7 +212,7 @@ class TransferModel:
         Raises:
             ValueError: `values` is one example and no list, or one is not of the backbone's kind.
         """
-        if isinstance(values, (str, bytes, os.PathLike)):
+        if isinstance(values, (str, bytes, os.PathLike, Mapping)):
             raise ValueError(f"{repr(values)[:60]} is one example; pass a list of examples.")
         predictions: list[dict[str, Any]] = []
         for start in range(0, len(values), batch_size):
