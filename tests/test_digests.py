@@ -19,7 +19,8 @@ PARTS = f"{KINDS} tlkeras.data.parts tlkeras.data.workers"
 MODEL = f"""
 {KINDS} tlkeras.hardware tlkeras.backbone tlkeras.task tlkeras.augment tlkeras.data.reading
 tlkeras.data.batches tlkeras.model.graph tlkeras.model.folding tlkeras.model.lengths
-tlkeras.model.block_flags tlkeras.model.transfer_model tlkeras.texts.hub_layers
+tlkeras.model.block_flags tlkeras.model.network_file tlkeras.model.transfer_model
+tlkeras.texts.hub_layers
 """
 PAGE = """
 tlkeras.report.page tlkeras.report.lettering tlkeras.report.charts tlkeras.report.views

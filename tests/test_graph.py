@@ -195,6 +195,16 @@ def test_a_convolution_with_a_group_for_each_channel_runs_as_a_depthwise_one(opt
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_a_tensor_passes_through_a_part_as_it_is_whatever_the_policy_of_keras():
+    inputs = keras.Input([3])
+    x = keras.layers.Dense(3)(inputs)
+    model = keras.Model(inputs, {"x": x, "y": keras.layers.Dense(2)(x)})
+    with computing_in("mixed_float16"):
+        part = graph.segment(model, x, model.output)
+    rows = tf.constant([[1e5, 1 / 3, 1e-9]])
+    np.testing.assert_array_equal(folding.run(part, rows)["x"], rows)
+
+
 def test_a_run_inside_a_layer_rounds_as_one_outside():
     with computing_in("mixed_bfloat16"):
         inputs = keras.Input([8, 8, 3])

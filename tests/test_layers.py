@@ -44,7 +44,7 @@ tlkeras.data.findings tlkeras.data.ingest
 tlkeras.data.reading tlkeras.data.batches tlkeras.data.groups
 tlkeras.doctor.reference
 tlkeras.model.graph tlkeras.model.towers tlkeras.model.folding tlkeras.model.lengths
-tlkeras.model.block_flags
+tlkeras.model.block_flags tlkeras.model.network_file
 tlkeras.model.pyramid
 tlkeras.model.decoder tlkeras.model.precision tlkeras.model.tail tlkeras.model.constants
 tlkeras.model.transfer_model tlkeras.model.one_tower tlkeras.model.vector

@@ -9,10 +9,11 @@ import pytest
 from conftest import SUMMANDS, Tiny, assert_near
 from PIL import Image
 
+from tlkeras import files
 from tlkeras.data.batches import Data
 from tlkeras.exporters.keras import Keras
 from tlkeras.frameworks import keras
-from tlkeras.model import block_flags
+from tlkeras.model import block_flags, network_file
 from tlkeras.model.transfer_model import TransferModel
 from tlkeras.recipes.prototypes import Prototypes
 from tlkeras.tasks.classification import Classification
@@ -113,7 +114,7 @@ def test_predict_takes_files_bytes_and_arrays(model, tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
     found = model.predict([path, str(path), path.read_bytes(), pixels], batch_size=3)
-    for one in (path, str(path), path.read_bytes()):
+    for one in (path, str(path), path.read_bytes(), {"image": pixels}):
         with pytest.raises(ValueError, match="is one example; pass a list of examples"):
             model.predict(one)
     assert len(found) == 4
@@ -149,6 +150,38 @@ def test_a_model_saved_twice_is_the_same_bytes(model, tmp_path):
         model.save(tmp_path / name)
     first, second = (tmp_path / name / "model.keras" for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "is_kept"),
+    [(network_file, "_strip_date_and_addresses", True), (files, "write_json", False)],
+)
+def test_a_save_that_is_interrupted_leaves_the_model_of_before_or_none(
+    place, name, is_kept, model, inputs, tmp_path, monkeypatch
+):
+    model.save(tmp_path)
+
+    def interrupted(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        TransferModel(Tiny(), Classification(), ("a", "b"), seed=1).save(tmp_path)
+    if is_kept:
+        found = TransferModel.load(tmp_path)
+        np.testing.assert_array_equal(found.full(inputs), model.full(inputs, training=False))
+    else:
+        with pytest.raises(ValueError, match=r"holds no model: there is no model\.json in it"):
+            TransferModel.load(tmp_path)
+
+
+def test_a_network_whose_channels_would_come_first_is_refused():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(ValueError, match=r"data format of Keras is channels_first; .*: set it"):
+            TransferModel(Tiny(), Classification(), CLASSES)
+    finally:
+        keras.config.set_image_data_format("channels_last")
 
 
 def test_paths_may_be_texts_and_a_folder_without_a_model_is_named(model, recorded, tmp_path):

@@ -609,6 +609,15 @@ def test_aligned_pictures_and_words_are_the_rows_of_the_pair(data, tmp_path):
     assert [*read.blocks] == [*classifier.blocks] and "picture_block1" in read.blocks
 
 
+def test_words_of_a_pair_that_was_saved_again_are_those_of_the_new_one(data, tmp_path):
+    aligned, texts, rows = Aligned(tmp_path), ["a b c", "d e"], []
+    for seed in (0, 1):
+        TransferModel(data.backbone, data.task, (), seed=seed).save(tmp_path)
+        rows.append(aligned.words(texts))
+        np.testing.assert_array_equal(rows[-1], Aligned(tmp_path).words(texts))
+    assert not np.array_equal(*rows)
+
+
 def test_the_fingerprint_of_a_pair_is_of_its_bytes_and_its_specs_are_those_of_the_towers(tmp_path):
     pair = Towers(Tiny(), Wordy(input="text"))
     file = tmp_path / "model.keras"

@@ -88,6 +88,18 @@ def test_a_finished_fit_called_again_trains_nothing(tmp_path):
     assert fit(make(), tmp_path, feed=feed) == expected
 
 
+@pytest.mark.filterwarnings("ignore:Limiting epochs")
+def test_an_epoch_that_keras_is_set_to_leave_out_is_said_to_be_missing(tmp_path):
+    keras.config.set_max_epochs(1)
+    try:
+        assert len(fit(make(), tmp_path / "one", epochs=1)) == 1
+        for callbacks in ([], [keras.callbacks.History()]):
+            with pytest.raises(ValueError, match=r"Keras ran no epoch 2; .*set_max_epochs"):
+                fit(make(), tmp_path / f"two{len(callbacks)}", epochs=2, callbacks=callbacks)
+    finally:
+        keras.config.set_max_epochs(None)
+
+
 def test_the_weights_of_the_smallest_validation_loss_are_kept(tmp_path):
     model = make(rate=1.0)  # A rate at which the loss goes up and down.
     losses = [log["val_loss"] for log in fit(model, tmp_path, epochs=8)]

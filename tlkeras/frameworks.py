@@ -50,6 +50,7 @@ __all__ = [
     "keras",
     "keras_hub",
     "muted",
+    "require_channels_last",
     "tf",
     "uncollected",
     "untuned",
@@ -104,6 +105,15 @@ def _require_backend() -> None:
         raise ValueError(
             f"The backend of Keras is {backend}; tlkeras runs on TensorFlow: set "
             "KERAS_BACKEND=tensorflow."
+        )
+
+
+def require_channels_last() -> None:
+    """Raises ValueError if Keras is set to build layers for maps with their channels first."""
+    if (order := keras.config.image_data_format()) != "channels_last":
+        raise ValueError(
+            f"The image data format of Keras is {order}; tlkeras builds networks of channels_last: "
+            "set it in keras.json, or by keras.config.set_image_data_format."
         )
 
 

@@ -113,7 +113,7 @@ class Spec(abc.ABC):
         return text(self, everything=True)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickles the fields alone, without cached properties."""
+        """Pickles the fields alone, without cached properties; `copy.deepcopy` copies them so."""
         return type(self), tuple(getattr(self, field) for field in fields(type(self)))
 
     def __str__(self) -> str:

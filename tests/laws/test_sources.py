@@ -259,7 +259,7 @@ def _domains(place: Path) -> tuple[Source, Changed]:
 
     def change() -> Source:
         put(place / "drawings", "dog/new.png")
-        return Domains(source, target.replace())
+        return Domains(Folder(place / "photos"), Folder(place / "drawings"))
 
     return Domains(source, target), change
 
@@ -525,6 +525,22 @@ def test_examples_come_back_from_the_disk_as_they_were(source: Source, tmp_path:
                 same = kind.given(kind.checked(features[key])).numpy()
                 np.testing.assert_array_equal(row[key], same)
     assert not expected
+
+
+def test_changed_data_are_written_as_they_are_also_from_a_source_that_has_read_them(
+    sample: tuple[Source, Changed], tmp_path: Path
+):
+    source, change = sample
+    written(source, tmp_path / "before")
+    changed = change()
+    if changed == source:  # Else it is the description that changed.
+        assert written(source, tmp_path / "again") == written(changed, tmp_path / "new")
+
+
+def written(source: Source, out: Path) -> dict[str, bytes]:
+    """Returns the files that ingest writes, by name."""
+    ingest.write_examples(source, Split(), out, lambda text: None)
+    return {file.name: file.read_bytes() for file in out.iterdir()}
 
 
 def test_the_digits_are_those_of_scikit_learn():

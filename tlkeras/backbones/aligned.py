@@ -74,7 +74,15 @@ class Aligned(Backbone, name="aligned"):
     def _towers(self) -> Any:
         return one_tower.described(self.model)[0].towers()
 
-    @functools.cached_property
+    @property
     def _reader(self) -> TransferModel:
-        """The tower of texts, read once."""
-        return one_tower.one_tower(one_tower.pair(self.model), TEXT)
+        """The tower of texts, read once while its file is the same."""
+        weights = files.known_sha256(self.model / one_tower.WEIGHTS)
+        if weights not in self._readers:
+            self._readers.clear()
+            self._readers[weights] = one_tower.one_tower(one_tower.pair(self.model), TEXT)
+        return self._readers[weights]
+
+    @functools.cached_property
+    def _readers(self) -> dict[str, TransferModel]:
+        return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import itertools
@@ -92,7 +93,7 @@ def write_examples(
     out = spec.path(out)
     out.mkdir(parents=True, exist_ok=True)
     report = spec.path(report) if report else out / defects.QUARANTINE
-    source = source.replace()  # Without its listing: the data may have changed since.
+    source = copy.deepcopy(source)  # Without any listing: the data may have changed since.
     say = _printable(say)
     for remark in source.remarks():
         say(remark)
@@ -187,7 +188,7 @@ def _read(
             expected = [identity for identity in expected if identity not in excluded]
             _same_examples(expected, [each.identity for each in found])
             yield from _held(part, found)
-    _require_same_classes(source.replace(), plan.info)
+    _require_same_classes(copy.deepcopy(source), plan.info)
 
 
 def _held(folder: Path, rows: Iterable[Ready]) -> Generator[tuple[Ready, bytes]]:

@@ -11,13 +11,8 @@ import numpy as np
 from tlkeras.exporter import UNSTATED, Exporter, existing
 from tlkeras.formats import signature, usage
 from tlkeras.frameworks import keras, tf
-from tlkeras.model.transfer_model import (
-    HEAD,
-    TransferModel,
-    called_with,
-    read_network,
-    save_network,
-)
+from tlkeras.model.network_file import read_network, save_network
+from tlkeras.model.transfer_model import HEAD, TransferModel, called_with
 
 if TYPE_CHECKING:
     from tlkeras.backbone import Backbone

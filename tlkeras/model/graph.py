@@ -95,7 +95,7 @@ def segment(model: keras.Model, inputs: Any, outputs: Any) -> keras.Model:
     passed = {id(t) for t in keras.tree.flatten(inputs)} - {id(t) for t in model.inputs}
     # Keras loses an input among the outputs, unless an operation uses it.
     ends = keras.tree.map_structure(
-        lambda t: keras.layers.Identity()(t) if id(t) in passed else t, outputs
+        lambda t: keras.layers.Identity(autocast=False)(t) if id(t) in passed else t, outputs
     )
     origins = [(tensor, tensor._keras_history) for tensor in keras.tree.flatten(inputs)]
     made = keras.Model(inputs, ends)

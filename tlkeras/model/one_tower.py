@@ -9,8 +9,9 @@ from tlkeras import files, spec
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras
 from tlkeras.model import graph
+from tlkeras.model.network_file import read_network
 from tlkeras.model.towers import PAIR, named
-from tlkeras.model.transfer_model import HEAD, TransferModel, called_with, read_network
+from tlkeras.model.transfer_model import HEAD, TransferModel, called_with
 from tlkeras.task import Task
 
 WEIGHTS = "model.keras"

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import math
 import os
 import random
-import re
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +16,8 @@ import numpy as np
 from tlkeras import files, frameworks, hardware, spec
 from tlkeras.backbone import Backbone
 from tlkeras.frameworks import keras, tf
-from tlkeras.model import block_flags, folding, graph, lengths
+from tlkeras.model import block_flags, folding, graph, lengths, network_file
+from tlkeras.model.network_file import read_network
 from tlkeras.task import Task
 
 if TYPE_CHECKING:
@@ -63,6 +61,7 @@ class TransferModel:
     ) -> None:
         """Builds the network, with pretrained weights and a random head from `seed`."""
         task.require_classes(classes)
+        frameworks.require_channels_last()
         with _seeded(seed), hardware.scope():
             network = backbone.build()
             features: Any = network.output
@@ -211,7 +210,7 @@ class TransferModel:
         Raises:
             ValueError: `values` is one example and no list, or one is not of the backbone's kind.
         """
-        if isinstance(values, (str, bytes, os.PathLike)):
+        if isinstance(values, (str, bytes, os.PathLike, Mapping)):
             raise ValueError(f"{repr(values)[:60]} is one example; pass a list of examples.")
         predictions: list[dict[str, Any]] = []
         for start in range(0, len(values), batch_size):
@@ -254,11 +253,14 @@ class TransferModel:
     def save(self, folder: Path | str) -> None:
         """Writes ``model.keras``, the full network, and ``model.json``, its description.
 
-        The folder is created if there is none.
+        The folder is created if there is none. A model that is there stays until the new network
+        is on the disk; without a description there is none.
         """
         folder = spec.path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_network(self.full, folder / "model.keras")
+        written = network_file.written_beside(self.full, folder / "model.keras")
+        (folder / "model.json").unlink(missing_ok=True)
+        written.replace(folder / "model.keras")
         description = {
             "backbone": self.backbone.full(),
             "task": self.task.full(),
@@ -311,25 +313,6 @@ class TransferModel:
             )
 
 
-def read_network(path: Path | str) -> Any:
-    """Returns the network of a ``.keras`` file, not compiled, also with layers of `hub_layers`.
-
-    Keras imports the modules of KerasHub's layers by itself, but no others.
-    """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            config = archive.read("config.json")
-        if b'"registered_name": "tlkeras>' in config:
-            from tlkeras.texts import hub_layers  # noqa: F401 (registers them, imports KerasHub)
-    return keras.saving.load_model(path, compile=False)
-
-
-def save_network(network: keras.Model, path: Path) -> None:
-    """Writes a ``.keras`` file without date and addresses: equal networks give equal files."""
-    network.save(path)
-    _strip_date_and_addresses(path)
-
-
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
     """Seeds the generators that Keras draws its seeds from, and restores them afterwards.
@@ -373,25 +356,6 @@ def _inputs_like(outputs: Any) -> Any:
 def called_with(layer: keras.Layer) -> Any:
     """Returns the symbolic inputs of a layer's last call, in their nested structure."""
     return layer._inbound_nodes[-1].arguments.args[0]
-
-
-def _strip_date_and_addresses(path: Path) -> None:
-    """Rewrites a ``.keras`` archive without date and addresses."""
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    metadata = json.loads(members["metadata.json"])
-    del metadata["date_saved"]
-    members["metadata.json"] = json.dumps(metadata).encode()
-    numbers: dict[bytes, bytes] = {}
-    # The ids of shared objects are memory addresses; only their equality matters.
-    members["config.json"] = re.sub(
-        rb'("shared_object_id": )(\d+)',
-        lambda match: match[1] + numbers.setdefault(match[2], b"%d" % len(numbers)),
-        members["config.json"],
-    )
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def _readable(value: Any) -> Any:

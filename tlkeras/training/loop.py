@@ -99,6 +99,11 @@ def fit(
             verbose=verbose,
             callbacks=list(callbacks),
         )
+        if not fitted.epoch:
+            raise ValueError(
+                f"Keras ran no epoch {state.epoch + 1}; raise its limit, by "
+                "keras.config.set_max_epochs or the variable KERAS_MAX_EPOCHS."
+            )
         # A History among the callbacks replaces the model's own and also has older epochs.
         logs = {name: float(values[-1]) for name, values in fitted.history.items()}
         if not math.isfinite(logs["loss"]):
