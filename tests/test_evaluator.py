@@ -117,8 +117,9 @@ def test_a_value_within_its_bounds_has_no_reason_against_it(value, more, bounds,
     ],
 )
 def test_a_bound_on_the_wrong_side_is_refused_before_the_data_are_read(task, bound, message):
+    bounds: dict[str, Any] = {bound: 0.5}
     with pytest.raises(ValueError, match=message):
-        Config(source=Embedded(data="notes"), task=spec.parse(task, Task), **{bound: 0.5})
+        Config(source=Embedded(data="notes"), task=spec.parse(task, Task), **bounds)
 
 
 def test_a_bound_on_the_wrong_side_is_refused(recorded: Path, model: Path, tmp_path: Path):

@@ -190,6 +190,16 @@ def test_a_mixed_model_has_its_loss_scaled_wherever_it_is_fitted():
     assert not isinstance(plain.optimizer, keras.optimizers.LossScaleOptimizer)
 
 
+def test_a_float32_model_is_trained_in_float32_whatever_the_policy_of_keras(data, tmp_path):
+    phases = Phase(epochs=1, unfreeze="block3"), Phase(epochs=1, unfreeze="all")
+    recipe, plain, other = FineTune(phases, cache="none"), make(), make()
+    logs = recipe.fit(plain, data, tmp_path / "plain")
+    with computing_in("mixed_float16"):
+        assert recipe.fit(other, data, tmp_path / "other") == logs
+    for one, same in zip(plain.full.get_weights(), other.full.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, same)
+
+
 def test_a_callback_that_saves_what_is_trained_is_told_how(data, tmp_path):
     saving = keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"))
     with pytest.raises(ValueError, match=r"use ModelCheckpoint\(…, save_weights_only=True\)"):

@@ -237,12 +237,12 @@ def test_only_numbers_with_a_fraction_have_a_difference():
 @pytest.mark.parametrize(
     ("values", "has_unit", "expected"),
     [
-        (np.float32([0.5, -0.25]), False, 1.0),  # Scores are at most 1.
-        (np.float32([500, -250]), False, 500.0),
-        (np.float32([500, -250]), True, 500.0),
-        (np.float32([2e-7, -4e-7]), True, 4e-7),
+        (np.array([0.5, -0.25], np.float32), False, 1.0),  # Scores are at most 1.
+        (np.array([500, -250], np.float32), False, 500.0),
+        (np.array([500, -250], np.float32), True, 500.0),
+        (np.array([2e-7, -4e-7], np.float32), True, 4e-7),
         (np.zeros(2, np.float32), True, 1.0),
-        (np.uint8([7, 0]), True, 1.0),
+        (np.array([7, 0], np.uint8), True, 1.0),
     ],
 )
 def test_differences_are_a_part_of_the_largest_number_and_of_no_less_than_1_for_scores(

@@ -30,11 +30,6 @@ Input = Literal["text", "pair", "words"]
 class Tokenizer(Protocol):
     """From texts to ids, int32 [b, length]; of a single text, int32 [length]."""
 
-    @property
-    def padding_id(self) -> int:
-        """The id that fills the rest of a row."""
-        ...
-
     def __call__(self, texts: Any, length: int) -> Any:
         """Returns the ids of texts."""
 
@@ -127,13 +122,12 @@ def most_pieces(input: Input, length: int) -> int | None:
     return None if input == "words" else length
 
 
-def exceeds(tokenizer: Tokenizer, example: Mapping[str, Any], input: Input, length: int) -> Any:
+def exceeds(tokenizer: Any, example: Mapping[str, Any], input: Input, length: int) -> Any:
     """Returns whether examples have more pieces than a length, bool [b], for `Backbone.exceeds`.
 
     Rows of one more place tell: the last is a piece where `preprocess` cuts, else padding.
     """
-    rows = preprocess(tokenizer, example, input, length + 1)
-    return rows[:, length] != tokenizer.padding_id
+    return preprocess(tokenizer, example, input, length + 1)[:, length] != tokenizer.padding_id
 
 
 def entrance(input: Input, length: int | None) -> tuple[Any, Any]:

@@ -23,6 +23,8 @@ from tlkeras.model import folding, lengths
 from tlkeras.training.adapters import Adapters
 from tlkeras.training.balance import Balance
 
+_MIXED = ("mixed_float16", "mixed_bfloat16")
+
 
 class Trained(keras.Model):
     """A network after a function that computes its inputs."""
@@ -37,8 +39,7 @@ class Trained(keras.Model):
     ) -> None:
         """Takes the arguments of `trainable`."""
         # Keras scales the loss of float16 only if the compiled model has that policy.
-        policies = {each.dtype_policy.name for each in network.layers}
-        super().__init__(dtype="mixed_float16" if "mixed_float16" in policies else None)
+        super().__init__(dtype=_policy(network))
         self.network = network
         self.before = before or (lambda inputs: inputs)
         self._applied = adapters.applied if adapters else contextlib.nullcontext
@@ -116,6 +117,17 @@ class Trained(keras.Model):
             entered = self.before(inputs)
             outputs = folding.run(self.network, entered, training=training, frozen=self._frozen)
         return lengths.restored(outputs, self.network.output)
+
+
+def _policy(network: keras.Model) -> str:
+    """Returns the mixed precision of a network's layers, or float32.
+
+    Inputs and nested networks have that of all Keras when they were made, in which nothing runs.
+    """
+    layers = network._flatten_layers(include_self=False)
+    others = (keras.layers.InputLayer, keras.Model)
+    policies = {each.dtype_policy.name for each in layers if not isinstance(each, others)}
+    return next((each for each in _MIXED if each in policies), "float32")
 
 
 class Replicated(Trained):

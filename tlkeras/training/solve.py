@@ -133,8 +133,8 @@ class Problem:
         def value(point: np.ndarray) -> tuple[float, np.ndarray]:
             scaled = point[:kernel_size]
             weights = split(point)
-            found, slopes = self._head.loss(weights, self._rows, counted)
-            loss, slope, bias_slope = (self._decisions * each for each in (found, *slopes))
+            loss, (slope, bias_slope) = self._head.loss(weights, self._rows, counted)
+            loss, slope, bias_slope = (self._decisions * each for each in (loss, slope, bias_slope))
             if beside:
                 more, (kernel_slope, more_bias) = beside(weights)
                 loss += more
