@@ -252,6 +252,10 @@ LESS = Measures("perplexity", 9, {"perplexity": Scalar(10.0, more_is_better=Fals
             "uneven: 30 of a, 10 of b.",
         ),
         (
+            {"data": {"classes": ["a", "b"], "class_counts": {"train": [3000, 1000]}}},
+            "uneven: 3,000 of a, 1,000 of b.",
+        ),
+        (
             {"data": {"classes": ["a", "b", "c"], "class_counts": {"train": [30, 10, 0]}}},
             "These classes have no training example: c.",
         ),

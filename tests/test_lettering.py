@@ -75,6 +75,13 @@ def test_no_text_above_a_plot_covers_another(name):
         assert below - y >= 14 or (below == y and end < start)
 
 
+def test_no_curve_runs_through_the_name_of_a_phase():
+    svg = charts.curves("loss", {"train": [[(1.0, 20.0), (2.0, 5.0)]]}, {0.5: "phase 1"})
+    (name,) = [y for *_, y, text in texts(svg) if text == "phase 1"]
+    grid = ElementTree.fromstring(str(svg)).iterfind("line[@class='grid']")
+    assert name < min(float(line.attrib["y1"]) for line in grid)
+
+
 def test_a_legend_of_few_names_takes_one_row_and_long_ones_are_all_there():
     assert 'viewBox="0 0 480 260"' in CHARTS["short"]
     shown = [text for *_, text in texts(CHARTS["long"])]

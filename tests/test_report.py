@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html.parser
 import io
+import itertools
 import re
 import xml.etree.ElementTree
 from collections.abc import Sequence
@@ -435,6 +436,22 @@ def test_lines_of_a_curve_lie_within_their_chart_and_the_first_four_have_a_colou
             assert 52 <= float(x) <= 466
             assert 44 <= float(y) <= 224
     assert "line 0: 0.0000 at first, 1.0000 at last" in str(drawn.named("svg")[0]["aria-label"])
+
+
+def test_the_four_lines_with_a_colour_are_told_apart_by_it():
+    sheet = Path(charts.__file__).with_name("charts.css").read_text(encoding="utf-8")
+    lines = re.findall(r"svg \.(first|second|third|fourth) { stroke: .*?(--\w+)", sheet)
+    assert len(lines) == 4
+    light, dark = sheet.split("@media")
+    for theme in (light, dark.split("svg", 1)[0]):
+        given = dict(re.findall(r"(--\w+): (#\w+|[\d ]+)", theme))
+        found = [given[name] for _, name in lines]
+        colours = [
+            [*bytes.fromhex(each[1:])] if each[0] == "#" else [*map(int, each.split())]
+            for each in found
+        ]
+        for one, other in itertools.combinations(colours, 2):
+            assert np.linalg.norm(np.subtract(one, other)) > 75, (one, other)
 
 
 def test_a_line_of_one_point_lies_within_its_chart():

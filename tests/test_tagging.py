@@ -460,6 +460,22 @@ def test_the_gallery_marks_true_and_predicted_entities_in_their_places():
     assert "PER" not in example.caption
 
 
+def test_a_record_of_a_sentence_has_the_rows_of_its_own_words_and_entities():
+    task, classes = Tagging(), ("B-x", "I-x", "O")
+    probabilities = np.zeros((2, 6, 3), np.float32)
+    probabilities[0, :4] = np.eye(3)[[0, 1, 2, 0]]
+    probabilities[1, 1] = np.eye(3)[2]  # The word before is not seen.
+    size = np.zeros(2, np.int32)
+    answers = task.answers({"probabilities": probabilities}, classes, [size, size])
+    first, second = map(task.record, answers)
+    assert [*first["tags"]] == [b"B-x", b"I-x", b"O", b"B-x"]
+    np.testing.assert_array_equal(first["probabilities"], probabilities[0, :4])
+    assert first["entities"] == 2 and [*first["entity_types"]] == [b"x", b"x"]
+    assert [*zip(first["entity_starts"], first["entity_stops"], strict=True)] == [(0, 2), (3, 4)]
+    assert [*second["tags"]] == [b"", b"O"] and len(second["probabilities"]) == 2
+    assert second["entities"] == len(second["entity_scores"]) == 0
+
+
 def test_the_head_learns_which_words_have_which_tags():
     keras.utils.set_random_seed(0)
     model = TransferModel(WORDS, Tagging(dropout=0.0), ("B-x", "I-x", "O"))

@@ -224,8 +224,8 @@ def _odd(
             yield (
                 domain.name,
                 "Imbalance",
-                f"{train[largest]} training {counted} of {largest!r} against {train[smallest]} of "
-                f"{smallest!r}{advice}.",
+                f"{train[largest]:,} training {counted} of {largest!r} against "
+                f"{train[smallest]:,} of {smallest!r}{advice}.",
             )
         # Of the split "target" no labels count, and it may have none.
         for split in (split for split in counts if split not in ("train", "target")):

@@ -42,7 +42,7 @@ def curves(
     for x, name in boundaries.items():
         drawn += [
             _line("boundary", axes.x(x), _TOP, axes.x(x), _HEIGHT - _BOTTOM),
-            _text(axes.x(x) + 4, _TOP + 11, name),
+            _text(axes.x(x) + 4, _TOP - 5, name),
         ]
     for place, (name, phases) in enumerate(series.items()):
         start = _WIDTH - _RIGHT - own + 96 * place

@@ -53,7 +53,8 @@ def _imbalance(data: Mapping[str, Any]) -> Iterator[str]:
     least, most = min(seen, key=seen.__getitem__), max(seen, key=seen.__getitem__)
     if seen[most] >= _UNEVEN * seen[least]:
         yield (
-            f"The training examples are uneven: {seen[most]} of {most}, {seen[least]} of {least}."
+            f"The training examples are uneven: {seen[most]:,} of {most}, {seen[least]:,} of "
+            f"{least}."
         )
 
 

@@ -111,6 +111,17 @@ class Tagging(Task, name="tagging"):
         names = tf.gather(tf.constant([*classes, ""]), tf.where(is_word, tags, len(classes)))
         return {**served, "tags": names, **spans.entities(probabilities, tags, scheme)}
 
+    def record(self, answer):
+        """Returns the rows of the words and entities that there are; those of a batch are more."""
+        words = np.flatnonzero(answer["tags"] != b"")
+        length, count = int(words[-1]) + 1 if len(words) else 0, int(answer["entities"])
+        return {
+            "tags": answer["tags"][:length],
+            "probabilities": answer["probabilities"][:length],
+            "entities": answer["entities"],
+            **{name: answer[name][:count] for name in answer if name.startswith("entity_")},
+        }
+
     def located(self, named, places):
         """Returns ``entity_character_starts`` and ``entity_character_stops`` as well."""
         return {**named, **spans.located(named, places)}
