@@ -106,6 +106,16 @@ def test_no_command_of_the_readme_is_measured_by_the_model_of_another():
     assert len(pushed) > 10
 
 
+def test_pages_show_the_pictures_that_there_are():
+    shown = set()
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        found = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+        shown |= {((ROOT / page).parent / each).relative_to(ROOT).as_posix() for each in found}
+    there = (path for path in (ROOT / "benchmarks").iterdir() if path.suffix in (".png", ".svg"))
+    assert shown == {path.relative_to(ROOT).as_posix() for path in there}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_a_command_of_a_benchmark_has_flags_that_it_knows(page):
     text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
