@@ -134,7 +134,8 @@ class Problem:
             scaled = point[:kernel_size]
             weights = split(point)
             loss, (slope, bias_slope) = self._head.loss(weights, self._rows, counted)
-            loss, slope, bias_slope = (self._decisions * each for each in (loss, slope, bias_slope))
+            loss = self._decisions * loss
+            slope, bias_slope = self._decisions * slope, self._decisions * bias_slope
             if beside:
                 more, (kernel_slope, more_bias) = beside(weights)
                 loss += more
