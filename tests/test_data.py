@@ -16,8 +16,6 @@ from tlkeras.augments.mixing import MixUp
 from tlkeras.data import ingest
 from tlkeras.data.batches import Data
 from tlkeras.data.splits import Split
-from tlkeras.model.transfer_model import TransferModel
-from tlkeras.recipes.prototypes import Prototypes
 from tlkeras.sources.embedded import Embedded
 from tlkeras.sources.folder import Folder
 from tlkeras.tasks.classification import Classification
@@ -59,25 +57,6 @@ def test_the_records_of_a_folder_are_hashed_once_and_again_when_they_change(tmp_
     path.write_bytes(path.read_bytes()[::-1])
     assert Data(tmp_path, Tiny(), Classification()).digest("train") not in digests
     assert read[2:] == [path.name]
-
-
-def test_examples_that_were_written_anew_need_new_data(tmp_path):
-    source, out = Embedded(data="shapes", count=60, size=32), tmp_path / "examples"
-    ingest.write_examples(source, Split(), out)
-    data = Data(out, Tiny(), Classification(), batch_size=16)
-    model, digest = TransferModel(Tiny(), data.task, data.classes, seed=0), data.digest("train")
-    ingest.write_examples(source, Split(), out)
-    assert data.digest("train") == digest and data.batches("train")
-    ingest.write_examples(source.replace(count=80), Split(), out)
-    for read in (
-        data.digest,
-        data.batches,
-        lambda split: [*data.targets_of(split)],
-        lambda split: Prototypes().fit(model, data, tmp_path / "fit"),
-    ):
-        with pytest.raises(ValueError, match=r"The examples in .* were written anew; make a new"):
-            read("train")
-    assert dataclasses.replace(data).digest("train") != digest
 
 
 def test_seed_and_epoch_decide_the_order_and_the_augmentation(data):

@@ -100,7 +100,6 @@ class Data:
 
     def digest(self, split: str) -> str:
         """Returns the SHA-256 of a split's records, each file of which is read once a process."""
-        self._require_current()
         digest = hashlib.sha256()
         for path in sorted(self.folder.glob(f"{split}[.-]*")):
             digest.update(bytes.fromhex(files.known_sha256(path)))
@@ -156,12 +155,11 @@ class Data:
 
     def lengths(self, split: str) -> np.ndarray:
         """Returns how many places each row of a split needs, read once; see `Backbone.lengths`."""
-        key = split, self.digest(split)
-        if key not in self._lengths:
+        if split not in self._lengths:
             batches = self.pairs(split).batch(self.batch_size)
             found = [self.backbone.lengths(inputs) for inputs, _ in batches]
-            self._lengths[key] = np.concatenate(found)
-        return self._lengths[key]
+            self._lengths[split] = np.concatenate(found)
+        return self._lengths[split]
 
     def count_exceeding(self, split: str) -> int:
         """Returns how many examples of a split have more than `Backbone.most_pieces`, read once."""
@@ -171,7 +169,7 @@ class Data:
         return sum(int(rows.sum()) for rows in found.as_numpy_iterator())
 
     @functools.cached_property
-    def _lengths(self) -> dict[tuple[str, str], np.ndarray]:
+    def _lengths(self) -> dict[str, np.ndarray]:
         return {}
 
     def singles(self, split: str) -> Any:
@@ -285,7 +283,6 @@ class Data:
 
         They are NumPy values, of all workers' shares. What the task does not read is not decoded.
         """
-        self._require_current()
         decoded = reading.dataset(self.folder, split, keys=self.target_keys)
         count = len(self.classes)
         yield from decoded.map(
@@ -301,15 +298,7 @@ class Data:
 
     def _examples(self, split: str, order: np.ndarray | None) -> Any:
         """Returns the decoded examples with only the features for backbone and task."""
-        self._require_current()
         return reading.dataset(self.folder, split, order, self._keys, self._least)
-
-    def _require_current(self) -> None:
-        """Raises ValueError if the folder has another description than when it was first read."""
-        if records.info(self.folder) != self.info:
-            raise ValueError(
-                f"The examples in {self.folder} were written anew; make a new Data of them."
-            )
 
     @functools.cached_property
     def _keys(self) -> tuple[str, ...]:
