@@ -236,28 +236,6 @@ def test_a_fit_of_all_blocks_cuts_its_texts_once_and_gives_the_same(source, tmp_
     assert asked.count("train") < 2
 
 
-def test_a_second_fit_on_the_same_texts_prepares_none_anew(data, tmp_path, monkeypatch):
-    asked: list[str] = []
-    pairs, preprocess = Data.pairs, ToyText.preprocess
-
-    def noted(self: Data, split: str, order: Any = None, *rest: Any) -> Any:
-        asked.extend([split] if order is None else [])
-        return pairs(self, split, order, *rest)
-
-    def traced(self: ToyText, example: Any) -> Any:
-        asked.append("traced")
-        return preprocess(self, example)
-
-    monkeypatch.setattr(Data, "pairs", noted)
-    monkeypatch.setattr(ToyText, "preprocess", traced)
-    recipe = FineTune((Phase(epochs=1, unfreeze="layer_2"),), cache="none")
-    logs = recipe.fit(make(data), data, tmp_path / "first")
-    assert asked.count("train") == 1 and "traced" in asked  # Whose lengths were read.
-    asked.clear()
-    assert recipe.fit(make(data), data, tmp_path / "second") == logs
-    assert asked == []
-
-
 @pytest.mark.slow
 def test_a_killed_fit_ends_like_an_unbroken_one(data, tmp_path):
     class Killed(Exception):

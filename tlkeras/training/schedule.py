@@ -68,9 +68,7 @@ def fit(
         model.task.weighted(None, None)  # Which refuses them.
     folder = spec.path(folder)
     # Each of several workers has its share of every batch, also of the features.
-    whole = data
-    if data.part != hardware.part():  # A copy would prepare anew what these data have prepared.
-        data = dataclasses.replace(data, part=hardware.part())
+    whole, data = data, dataclasses.replace(data, part=hardware.part())
     starts = _starts(model, phases)
     for phase, start in zip(phases, starts, strict=True):
         phase.require_fit(model, data, start)
