@@ -247,7 +247,9 @@ def _scale(array: np.ndarray, has_unit: bool) -> float:
     It is the largest number of all examples. Only those of a unit of their own, which may be a
     small one, have a scale below 1.
     """
-    largest = float(np.abs(array).max(initial=0.0)) if array.dtype.kind == "f" else 0.0
+    largest = 0.0
+    if array.dtype.kind == "f":  # Without a copy: the array is a file, of all examples.
+        largest = max(float(array.max(initial=0.0)), -float(array.min(initial=0.0)))
     return largest if has_unit and largest else max(1.0, largest)
 
 

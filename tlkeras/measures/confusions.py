@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlkeras.measures.estimates import spread
+from tlkeras.measures.estimates import effective, spread
 from tlkeras.measures.measures import Matrix, Scalar, Table, bounds, interval, listed, share
 
 PAIRS = 12
@@ -142,7 +142,7 @@ class Confusions:
         """
         # If all is right: as many as give a mean of recalls the variance that such a share has.
         known = self.support[self.support > 0]
-        return spread(value, self._variance(slopes), len(known) ** 2 / float((1 / known).sum()))
+        return spread(value, self._variance(slopes), effective(known))
 
     def _variance(self, slopes: np.ndarray) -> float:
         """Returns the variance of a number with these slopes, see `_interval`."""

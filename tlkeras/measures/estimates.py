@@ -26,6 +26,15 @@ def spread(value: float, variance: float, count: float) -> tuple[float, float]:
     return interval(value * count, count)
 
 
+def effective(counts: np.ndarray) -> float:
+    """Returns of how many examples a share varies like the mean of one for each class.
+
+    Args:
+        counts: The number of examples of each class, at least 1.
+    """
+    return len(counts) ** 2 / float((1 / counts).sum())
+
+
 def drawn(value: float, draws: Sequence[float], count: int) -> tuple[float, float]:
     """Returns the 95 % interval of a number in [0, 1] from its values for examples drawn anew.
 

@@ -240,7 +240,7 @@ class Found:
                 name,
                 each.count,
                 each.score.value if each.score.is_defined else None,
-                " to ".join(map(decimals, each.score.interval or ())) or None,
+                _range(each.score) or None,
                 number in self.compared and each.score.is_defined,
             )
             for (number, name), each in self.measured.items()
@@ -344,7 +344,7 @@ def _words(name: str) -> str:
 
 def _told(measures: Measures) -> str:
     score = measures.score
-    interval = f"{' to '.join(map(decimals, score.interval))}, " if score.interval else ""
+    interval = f"{_range(score)}, " if score.interval else ""
     return f"{decimals(score.value)} ({interval}{measures.count:,} examples)"
 
 
@@ -353,4 +353,9 @@ def _cell(scalar: Scalar | None) -> str | None:
         return None
     if not scalar.interval:
         return decimals(scalar.value)
-    return f"{decimals(scalar.value)} ({' to '.join(map(decimals, scalar.interval))})"
+    return f"{decimals(scalar.value)} ({_range(scalar)})"
+
+
+def _range(scalar: Scalar) -> str:
+    """Returns the text of an interval, empty if there is none."""
+    return " to ".join(map(decimals, scalar.interval or ()))

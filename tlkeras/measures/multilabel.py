@@ -15,7 +15,7 @@ import numpy as np
 from tlkeras.measures.calibration import Calibration
 from tlkeras.measures.checks import FINITE, SHARES, require, row
 from tlkeras.measures.confusions import shares
-from tlkeras.measures.estimates import Ratio, mean_loss, spread, sums
+from tlkeras.measures.estimates import Ratio, effective, mean_loss, spread, sums
 from tlkeras.measures.measures import (
     Example,
     Gallery,
@@ -168,9 +168,8 @@ class _Found:
             both = named.astype(np.float64) + labels
             moved += (2 * (named & labels) - self._f1[place] * both) / sizes[place]
         value, variance = float(self._f1[known].mean()), float(np.square(moved / len(known)).sum())
-        # Of how many examples a share varies like a mean over these classes.
-        effective = len(known) ** 2 / float((1 / np.maximum(self._support[known], 1)).sum())
-        return Scalar(value, spread(value, variance, effective))
+        count = effective(np.maximum(self._support[known], 1))
+        return Scalar(value, spread(value, variance, count))
 
     @property
     def mean_average_precision(self) -> Scalar | None:

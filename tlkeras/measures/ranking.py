@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tlkeras.measures.estimates import midranks, spread
+from tlkeras.measures.estimates import effective, midranks, spread
 from tlkeras.measures.measures import Curve, Scalar
 
 # So many lines are drawn at most, and about so many points of each.
@@ -129,9 +129,9 @@ def mean_average(averages: Sequence[Scalar | None], support: Sequence[int]) -> S
     if not len(values):
         return None
     counts = np.array([count for count in support if count])
-    value, known = float(values.mean()), len(values)
-    variance = float((values * (1 - values) / counts).sum() / known**2)
-    return Scalar(value, spread(value, variance, known**2 / float((1 / counts).sum())))
+    value = float(values.mean())
+    variance = float((values * (1 - values) / counts).sum() / len(values) ** 2)
+    return Scalar(value, spread(value, variance, effective(counts)))
 
 
 def curve(names: Sequence[str], rankings: Sequence[Ranking]) -> Curve:
