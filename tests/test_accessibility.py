@@ -100,6 +100,30 @@ def test_a_violation_is_found(tab, tmp_path):
         assert fault in found
 
 
+def test_a_number_stands_beside_its_bar_in_a_table_of_many_columns(tab, tmp_path):
+    columns = [
+        "class",
+        "precision",
+        "recall",
+        "f1",
+        "95 % interval of f1",
+        "average precision",
+        "support",
+    ]
+    rows = [["complaint", 0.6591, 0.6824, 0.6705, "0.59 to 0.75", 0.7073, 85]]
+    every = full()
+    assert every.measures
+    measures = dataclasses.replace(every.measures, views=[Table("Classes", columns, rows)])
+    report.write(tmp_path / "page.html", dataclasses.replace(every, measures=measures))
+    tab.open((tmp_path / "page.html").as_uri())
+    tab.resize(1000)
+    heights = "Array.from(document.querySelectorAll('td')).filter((x) => x.querySelector('.bar'))"
+    found = tab.run(
+        f"{heights}.map((x) => x.clientHeight / parseFloat(getComputedStyle(x).fontSize))"
+    )
+    assert len(found) >= 4 and max(found) < 3, found  # In the height of its letters.
+
+
 def test_a_keyboard_reaches_what_scrolls_and_opens_what_is_folded(tab, recorded, tmp_path):
     reported(tmp_path / "page.html", recorded)
     tab.open((tmp_path / "page.html").as_uri())
