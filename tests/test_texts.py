@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import random
 import subprocess
@@ -18,6 +17,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tlkeras.frameworks import tf
 from tlkeras.texts import folders
 from tlkeras.texts.bytepairs import LETTERS, BytePairs
+from tlkeras.texts.rows import one
 from tlkeras.texts.wordpiece import WordPiece
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -49,19 +49,9 @@ def random_texts(count: int, seed: int) -> list[str]:
     return [*texts, "", " ", "a" * 100, "a" * 101, "a\u0301" * 60, "-" * 300, "中" * 130]
 
 
-@functools.cache
-def cutter(tokenizer: WordPiece | BytePairs, length: int) -> Any:
-    """Returns a tokenizer that is traced once."""
-    return tf.function(
-        lambda batch: tokenizer(batch, length),
-        input_signature=[tf.TensorSpec([None], tf.string)],
-        autograph=False,
-    )
-
-
 def pieces_of(tokenizer: WordPiece | BytePairs, texts: Sequence[str], length: int = 512) -> Any:
     """Returns the ids of texts without the padding."""
-    ids = cutter(tokenizer, length)(tf.constant(texts))
+    ids = tokenizer(texts, length)
     assert ids.shape == (len(texts), length) and ids.dtype == tf.int32
     padding = tokenizer.vocabulary.index(tokenizer.padding) if tokenizer.padding else -1
     rows = ids.numpy()
@@ -245,6 +235,33 @@ def test_a_text_too_long_loses_its_end_and_a_single_one_has_no_batch(tokenizer):
         assert tokenizer(tf.constant(text), length).shape == [length]
     with pytest.raises(ValueError, match=r"length is 1, expected at least 2, the special pieces."):
         tokenizer([text], 1)
+
+
+def test_all_graphs_and_lengths_share_one_trace_of_a_tokenizer(monkeypatch):
+    texts, lengths = ["unwanted cafes", "a b the i"], (4, 9)
+    expected = [pieces_of(WORDS, texts, length) for length in lengths]
+    pieces, traces = WordPiece._pieces, []
+
+    def traced(self, texts, most):
+        traces.append(texts)
+        return pieces(self, texts, most)
+
+    monkeypatch.setattr(WordPiece, "_pieces", traced)
+    framed: list[Any] = []
+    monkeypatch.setattr(
+        "tlkeras.texts.rows.one", lambda *given: framed.append(given) or one(*given)
+    )
+    tokenizer = WordPiece(WORDS.vocabulary)
+    for length, ids in zip(lengths, expected, strict=True):
+        for size in (1, 2):
+            batches = tf.data.Dataset.from_tensor_slices(texts).batch(size)
+            cut = batches.map(lambda batch, length=length: tokenizer(batch, length)).unbatch()
+            assert [[i for i in row if i] for row in cut.as_numpy_iterator()] == ids
+        assert pieces_of(tokenizer, texts, length) == ids
+    assert len(framed) == len(lengths)
+    tokenizer.pair(texts, texts, 9)
+    tokenizer.words(tf.strings.split(texts), 9)
+    assert len(traces) == 1
 
 
 @pytest.mark.parametrize("tokenizer", [WORDS, PAIRS], ids=["wordpiece", "bytepairs"])
@@ -462,10 +479,10 @@ def test_real_texts_are_cut_as_by_tokenizers(real_data, kind):
     assert len(texts) > 66_000 and sum(not text.isascii() for text in texts) > 1000
     other = reference(tokenizer)
     other.enable_truncation(10_000)
-    cut = cutter(tokenizer, 10_000)
     differ = 0
     for start in range(0, len(texts), 256):
         batch = texts[start : start + 256]
-        for row, expected in zip(cut(tf.constant(batch)), other.encode_batch(batch), strict=True):
-            differ += row.numpy()[: len(expected.ids)].tolist() != expected.ids
+        rows = tokenizer(batch, 10_000).numpy()
+        for row, expected in zip(rows, other.encode_batch(batch), strict=True):
+            differ += row[: len(expected.ids)].tolist() != expected.ids
     assert differ == 0

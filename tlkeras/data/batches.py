@@ -262,7 +262,7 @@ class Data:
 
     @functools.cached_property
     def _prepared(self) -> Any:
-        """The preprocessing of a batch, traced once: an epoch of texts would begin a second later.
+        """The preprocessing of a batch, traced once, not for every epoch.
 
         From decoded examples to inputs, and what the task reads.
         """
@@ -325,7 +325,7 @@ class Data:
     @functools.cached_property
     def _least(self) -> int | None:
         """The least pixels of a side of a reduced picture; None decodes in full."""
-        if self.is_whole:
+        if self.is_whole or self.is_ready:
             return None
         split = next(iter(self.info.counts))
         decoded = reading.dataset(self.folder, split, None, self._keys)

@@ -95,23 +95,26 @@ def _changes(lowercase: bool, strip_accents: bool, spaced: bool) -> PointTable:
     kinds[[*map(ord, string.punctuation)]] = PUNCTUATION
     kinds[ord(" ")] = SPACE
     marks = {chr(point) for point in np.flatnonzero(categories == "Mn")}
-    ideographs = {*ranges(_IDEOGRAPHS)} if spaced else set()
+    ideographs = [*ranges(_IDEOGRAPHS)] if spaced else []
 
-    def normal(point: int) -> str:
-        result = chr(point)
+    def normal(character: str) -> str:
         if strip_accents:
-            result = "".join(c for c in unicodedata.normalize("NFD", result) if c not in marks)
-        if lowercase:
-            result = "".join(map(str.lower, result))
-        return f" {result} " if point in ideographs else result
+            split = unicodedata.normalize("NFD", character)
+            character = "".join(c for c in split if c not in marks)
+        return "".join(map(str.lower, character)) if lowercase else character
 
     result = np.full([POINTS, 3], -1)
     result[:, 0] = np.arange(POINTS)
     assigned = ~np.isin(categories, ["Cn", "Co", "Cs"])
-    assigned[[*ideographs]] = True
-    for point in np.flatnonzero(assigned):
-        if len(changed := normal(int(point))) != 1 or ord(changed) != point:
-            result[point] = [*map(ord, changed), -1, -1, -1][:3]
+    assigned[ideographs] = True
+    for point in np.flatnonzero(assigned).tolist():
+        character = chr(point)
+        # Most stay as they are, and the rest takes longer.
+        is_split = character in marks or not unicodedata.is_normalized("NFD", character)
+        if is_split or character.lower() != character:
+            result[point] = [*map(ord, normal(character)), -1, -1, -1][:3]
+    result[ideographs, 1] = result[ideographs, 0]
+    result[ideographs, ::2] = ord(" ")
     result[[*_SPACES]] = ord(" "), -1, -1
     controls = np.isin(categories, ["Cc", "Cf", "Co", "Cs"])
     controls[[0, _REPLACEMENT]] = True
@@ -134,7 +137,7 @@ def _kinds() -> PointTable:
 @functools.cache
 def _categories() -> Any:
     """Returns the category of every code point, "Lu" and so on, as `tokenizers` sees it."""
-    result = np.array([unicodedata.category(chr(point)) for point in range(POINTS)])
+    result = np.fromiter(map(unicodedata.category, map(chr, range(POINTS))), "U2", POINTS)
     for points, category in ((_YOUNG, "Cn"), (_NEW_LETTERS, "Lo"), (_NEW_NUMBERS, "Nd")):
         result[[*ranges(points)]] = category
     for point, category in _OTHERWISE.items():

@@ -68,7 +68,8 @@ class HubPieces(Tokenizer):
     def separator(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """A space, where there are pieces with one, and not one before every text."""
         with tf.init_scope():
-            first, later, both = self._traced(tf.constant(["a", " a", "a a"])).to_list()
+            given = tf.constant(["a", " a", "a a"])
+            first, later, both = self._traced(given, tf.int32.max).to_list()
         return " " if first + later == both else ""
 
     @property
@@ -89,21 +90,11 @@ class HubPieces(Tokenizer):
         return str(np.ravel(found)[0])
 
     def _pieces(self, texts, most):
-        return self._traced(texts)
-
-    @functools.cached_property
-    def _traced(self) -> Any:
-        """From texts, string [b], to their pieces, ragged int32 [b, (n)]."""
-
-        # Outside a function KerasHub returns lists.
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-        def pieces(texts: Any) -> Any:
-            for pair in ("``", "''") if self.quotes else ():
-                texts = tf.strings.regex_replace(texts, pair, '"')
-            prepared = _lowered(texts) if self.lowercase else texts
-            return tf.cast(self.tokenizer.tokenize(prepared), tf.int32)
-
-        return pieces
+        # KerasHub returns lists where this is not traced.
+        for pair in ("``", "''") if self.quotes else ():
+            texts = tf.strings.regex_replace(texts, pair, '"')
+        prepared = _lowered(texts) if self.lowercase else texts
+        return tf.cast(self.tokenizer.tokenize(prepared), tf.int32)
 
     def _id(self, piece: str) -> int:
         return self.vocabulary.index(piece)

@@ -7,6 +7,7 @@ behind: ``((cls,), (sep,))`` around one text, ``((cls,), (sep,), (sep,))`` aroun
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -29,17 +30,13 @@ class Tokenizer(abc.ABC):
 
         Padding fills the rest.
         """
-
-        def ids(texts: Any) -> Any:
-            return one(self._pieces(texts, length), self.frame(1), length, self.padding_id)
-
-        return batched(ids, texts)
+        return batched(self._rows(length), texts)
 
     def pair(self, first: Any, second: Any, length: int) -> tuple[Any, Any]:
         """Returns ids in the frame of two texts, and in which text they are, see `two`."""
 
         def ids(*texts: Any) -> Any:
-            here, there = (self._pieces(text, tf.int32.max) for text in texts)
+            here, there = (self._traced(text, tf.int32.max) for text in texts)
             return two(here, there, self.frame(2), length, self.padding_id)
 
         return batched(ids, first, second)
@@ -56,7 +53,7 @@ class Tokenizer(abc.ABC):
         """
 
         def pieces(texts: Any) -> Any:
-            return self._pieces(texts, length)
+            return self._traced(texts, length)
 
         frame, padding = self.frame(1), self.padding_id
         return of_words(pieces, words, frame, length, padding, self.separator)
@@ -71,8 +68,32 @@ class Tokenizer(abc.ABC):
         """Returns the special ids that stand before, between and behind so many texts."""
 
     @abc.abstractmethod
-    def _pieces(self, texts: Any, most: int) -> Any:
-        """Returns the pieces of every text, ragged int32 [b, (n)]; its first `most` words do."""
+    def _pieces(self, texts: Any, most: Any) -> Any:
+        """Returns the pieces of every text, ragged int32 [b, (n)]; its first `most` words do.
+
+        Traced: `texts` is string [b], `most` int32 [].
+        """
+
+    @functools.cached_property
+    def _traced(self) -> Any:
+        """Returns `_pieces` as a function that all graphs call, for a trace takes a second."""
+        signature = [tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)]
+        return tf.function(self._pieces, input_signature=signature, autograph=False)
+
+    def _rows(self, length: int) -> Any:
+        """Returns the function from texts, string [b], to ids [b, length] that all graphs call."""
+        if length not in self._rows_of:
+
+            def rows(texts: Any) -> Any:
+                return one(self._traced(texts, length), self.frame(1), length, self.padding_id)
+
+            signature = [tf.TensorSpec([None], tf.string)]
+            self._rows_of[length] = tf.function(rows, input_signature=signature, autograph=False)
+        return self._rows_of[length]
+
+    @functools.cached_property
+    def _rows_of(self) -> dict[int, Any]:
+        return {}
 
 
 def one(pieces: Any, frame: Frame, length: int, padding: int) -> Any:
@@ -151,7 +172,7 @@ def of_words(
     return one(ids, frame, length, padding), one(starts, no_word, length, -1)
 
 
-def first_words(begins: Any, rows: Any, most: int) -> tuple[Any, Any]:
+def first_words(begins: Any, rows: Any, most: Any) -> tuple[Any, Any]:
     """Returns which symbols belong to the first words of a text, bool [n], and the word of each.
 
     What comes later would be cut anyway, since every word has a piece.

@@ -25,9 +25,11 @@ class PointTable:
         """Takes a value of any fixed shape for every code point, integers [POINTS, …]."""
         shape = np.shape(values)[1:]
         pages = np.reshape(values, [POINTS >> _BITS, -1])
-        kept, where = np.unique(pages, axis=0, return_inverse=True)
-        self._start = where.reshape(-1).astype(np.int32) << _BITS
-        self._values = kept.reshape(-1, *shape)
+        numbers: dict[bytes, int] = {}
+        where = [numbers.setdefault(page.tobytes(), len(numbers)) for page in pages]
+        _, first = np.unique(where, return_index=True)
+        self._start = np.array(where, np.int32) << _BITS
+        self._values = pages[first].reshape(-1, *shape)
 
     def __call__(self, points: Any) -> Any:
         """Returns the values [n, …] of code points, int32 [n]."""

@@ -104,7 +104,7 @@ class WordPiece(Tokenizer):
             validate=False,
         )
 
-    def _characters(self, texts: Any, most: int) -> tuple[Any, Any, Any, Any]:
+    def _characters(self, texts: Any, most: Any) -> tuple[Any, Any, Any, Any]:
         """Returns the characters of all words, [n]: code point, beginning, text and word."""
         points, texts_of = characters.decoded(texts)
         strip = self.lowercase if self.strip_accents is None else self.strip_accents
