@@ -33,6 +33,8 @@ PROGRAMS = [
     " --sets sms_spam --labels 5 --seeds 1 --ways starter_text minilm tfidf",
     "tools/pretrain_starter_text.py --data={0}/texts --teacher={0}/bert --work={0}/kept_text"
     " --out={0}/weights --steps 2 2 --vocabulary=200",
+    "tools/pretrain_starter_text.py --data={0}/texts --teacher={0}/bert --work={0}/kept_longer"
+    " --out={0}/longer --earlier=tlkeras/weights --steps 2",
     "benchmarks/mutated.py --count=330",
     "benchmarks/doctor.py --data={0}/images/flower_photos --base=. --runs=1 --counts=40",
 ]
@@ -105,11 +107,13 @@ def test_a_program_runs(program: str, place: Path):
     assert ended.returncode == 0, ended.stderr
     if "pretrain" in program:
         name = "starter_text" if "text" in program else "starter"
-        made, ours = (shipped.read(name, f) for f in (place / "weights", shipped.FOLDER))
+        out = place / program.partition("--out={0}/")[2].split()[0]
+        made, ours = (shipped.read(name, f) for f in (out, shipped.FOLDER))
         assert [*made] == [*ours]
         vocabulary = ("vocabulary", "embeddings/embeddings")  # It depends on the texts.
         for array in ours.keys() - vocabulary:
             assert made[array].shape == ours[array].shape
     if "pretrain_starter_text" in program:  # Of a text that a test file has it read no passage.
-        read = (place / "kept_text" / "texts.json").read_text()
+        work = place / program.partition("--work={0}/")[2].split()[0]
+        read = (work / "texts.json").read_text()
         assert "books" in read and "tested" not in read

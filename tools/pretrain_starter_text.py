@@ -2,22 +2,26 @@
 
 The teacher is the sentence encoder all-MiniLM-L6-v2 (Wang et al. 2020,
 https://arxiv.org/abs/2002.10957; Reimers and Gurevych 2019, https://arxiv.org/abs/1908.10084). The
-student learns three things of every text:
+student learns four things of every text:
 
 * ``sentence``: a linear map of its summary is the teacher's sentence vector;
 * ``relation``: the cosines between the summaries of a batch are those of the teacher's vectors
   (Park et al. 2019, https://arxiv.org/abs/1904.05068), so no map is needed to use them;
 * ``words``: a linear map of each word's first token is the teacher's, of its fourth layer, where
-  names of persons and places are better told apart than in the last.
+  names of persons and places are better told apart than in the last;
+* ``masked``: of every second text some pieces are hidden, shown as unknown, and guessed from the
+  rest (Devlin et al. 2019, https://arxiv.org/abs/1810.04805). The teacher has seen them.
 
 The student's embeddings begin as principal components of what the teacher makes of each piece
-alone, so that pieces that are rare in the texts begin with a meaning. Four resumable stages:
+alone, so that pieces that are rare in the texts begin with a meaning. With ``--earlier`` the
+training goes on from weights of this script in place of that. Four resumable stages:
 
 1. ``texts``: sentences and passages, from training and unlabelled files. No label is used, and no
    text that a test file holds, too.
 2. ``pieces``: the student's vocabulary, the commonest pieces of the teacher's; ids of both.
 3. ``teach``: the teacher's outputs of every text, to disk.
-4. ``fit``: trains the student. A checkpoint is saved every 100 steps.
+4. ``fit``: trains the student. A checkpoint is saved every 100 steps, in a folder named by the
+   earlier weights.
 
     python tools/pretrain_starter_text.py --data=TEXT --teacher=FOLDER --work=DIR --out=DIR
 
@@ -44,6 +48,7 @@ import numpy as np
 import tensorflow as tf
 import tqdm
 
+from tlkeras import shipped
 from tlkeras.backbones import starter_text
 from tlkeras.texts import folders
 from tlkeras.texts.wordpiece import WordPiece
@@ -59,7 +64,8 @@ WINDOW = 4096  # Texts that are sorted by length together.
 HELD_OUT = 1024  # Texts for validation.
 EVERY = 100  # Steps between checkpoints.
 RATES = (2e-3, 1.5e-3)  # At the height of the first cycle, and of the others.
-WEIGHTS = {"sentence": 1.0, "relation": 5.0, "words": 0.5}
+WEIGHTS = {"sentence": 1.0, "relation": 5.0, "words": 0.5, "masked": 0.1}
+HIDDEN = 0.2  # Of the pieces of a text that has some.
 
 
 def main() -> None:
@@ -69,11 +75,14 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--earlier", type=Path, help="folder of weights to go on from")
     parser.add_argument("--words", type=int, default=1_200_000, help="of all texts")
-    parser.add_argument("--vocabulary", type=int, default=10_000)
+    parser.add_argument("--vocabulary", type=int, help="pieces, 10,000 by default")
     parser.add_argument("--steps", nargs="+", type=int, default=[1200, 1200], help="of each cycle")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.earlier and options.vocabulary:
+        parser.error("--vocabulary is that of the earlier weights; leave it out.")
     options.work.mkdir(parents=True, exist_ok=True)
     # Twice the speed where the processor multiplies bfloat16, and cosines of 0.9998 to float32.
     tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
@@ -81,15 +90,25 @@ def main() -> None:
     corpus = texts(options)
     tokenizer = folders.wordpiece(options.teacher)
     teacher_ids = ids(options.work / "teacher_ids.npy", tokenizer, corpus)
-    vocabulary = pieces(tokenizer.vocabulary, teacher_ids, options.vocabulary)
-    student_ids = ids(options.work / "student_ids.npy", WordPiece(vocabulary), corpus)
+    earlier = options.earlier and shipped.read(starter_text.NAME, options.earlier)
+    if earlier:
+        vocabulary = starter_text.vocabulary_of(earlier)
+    else:
+        vocabulary = pieces(tokenizer.vocabulary, teacher_ids, options.vocabulary or 10_000)
+    begun = shipped.digest(starter_text.NAME, options.earlier)[:8] if earlier else "new"
+    place = options.work / begun
+    place.mkdir(exist_ok=True)
+    student_ids = ids(place / "student_ids.npy", WordPiece(vocabulary), corpus)
     teacher = network(options.teacher)
     taught = teach(teacher, Begins(tokenizer.vocabulary), teacher_ids, options.work)
     student = starter_text.network(vocabulary, "pair", None)
-    begin(student, vocabulary, tokenizer, teacher)
+    if earlier:
+        student.set_weights([earlier[weight.path] for weight in student.weights])
+    else:
+        begin(student, vocabulary, tokenizer, teacher)
     feed = Feed(student_ids, Begins(vocabulary), taught, options.seed)
-    fit(student, feed, options)
-    write(student, vocabulary, len(corpus), options)
+    fit(student, feed, place, options)
+    write(student, vocabulary, len(corpus), place, options)
 
 
 def texts(options: argparse.Namespace) -> list[str]:
@@ -178,8 +197,7 @@ def lines(file: Path, encoding: str = "utf-8") -> list[str]:
 def ids(path: Path, tokenizer: WordPiece, corpus: Sequence[str]) -> np.ndarray:
     """Returns the ids of texts, int32 [n, LONGEST]; the first call writes them."""
     if not path.exists():
-        cut = tf.function(lambda texts: tokenizer(texts, LONGEST))
-        parts = [cut(tf.constant(corpus[i : i + 512])) for i in range(0, len(corpus), 512)]
+        parts = [tokenizer(corpus[i : i + 512], LONGEST) for i in range(0, len(corpus), 512)]
         np.save(path, np.concatenate(parts))
     return np.load(path, mmap_mode="r")
 
@@ -285,6 +303,25 @@ def begin(
     student.get_layer("embeddings").set_weights([components / components.std()])
 
 
+def begin_maps(
+    maps: Sequence[Any], student: Any, feed: Feed, mean: np.ndarray, spread: np.ndarray
+) -> None:
+    """Sets the maps to the teacher's sentences and words by least squares on a few batches."""
+    found: list[list[np.ndarray]] = [[], [], [], []]
+    for number, batch in enumerate(feed.epoch(0)[:8]):
+        ids, sentences, places, words, *_ = feed.read(batch, number)
+        features = student(ids)
+        tokens = features["tokens"].numpy().reshape(-1, starter_text.CHANNELS)[places]
+        rows = features["pooled"].numpy(), sentences, tokens, (words - mean) / spread
+        for column, part in zip(found, rows, strict=True):
+            column.append(part.astype(np.float32))
+    for layer, pair in zip(maps, (found[:2], found[2:]), strict=False):
+        rows, targets = map(np.concatenate, pair)
+        ones = np.ones([len(rows), 1], np.float32)
+        kernel = np.linalg.lstsq(np.concatenate([rows, ones], axis=1), targets, rcond=1e-4)[0]
+        layer.set_weights([kernel[:-1], kernel[-1]])
+
+
 class Feed:
     """Batches of texts, each a function of the seed and the epoch."""
 
@@ -312,8 +349,11 @@ class Feed:
             batches += [chosen[i : i + size] for i in range(0, len(chosen), size)]
         return [batch for batch in batches if len(batch) >= 8]
 
-    def read(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Returns ids, sentence vectors, and where words begin with the teacher's rows."""
+    def read(self, batch: np.ndarray, number: int) -> tuple[np.ndarray, ...]:
+        """Returns ids, sentence vectors, where words begin with the teacher's rows, and hidden ids.
+
+        Of the hidden ones, which `number` and the seed choose, there are the places and the ids.
+        """
         width = LENGTHS[np.searchsorted(LENGTHS, self.lengths[batch].max())]
         ids = self.ids[batch][:, :width]
         begins = self.begins(ids)
@@ -321,7 +361,13 @@ class Feed:
         rows = self.taught.starts[batch][:, None] + numbers
         found = begins & (rows < self.taught.ends[batch][:, None])
         words = self.taught.arrays["words"][rows[found]]
-        return ids, self.taught.arrays["sentences"][batch], np.flatnonzero(found), words
+        random = np.random.default_rng((self.seed, number))
+        hidden = np.flatnonzero((random.random(ids.shape) < HIDDEN) & (ids >= len(SPECIAL)))
+        hidden = hidden[hidden // width % 2 == 1]
+        shown = ids.copy()
+        shown.flat[hidden] = SPECIAL.index("[UNK]")
+        sentences = self.taught.arrays["sentences"][batch]
+        return shown, sentences, np.flatnonzero(found), words, hidden, ids.flat[hidden]
 
 
 class Cycles(keras.optimizers.schedules.LearningRateSchedule):
@@ -330,11 +376,11 @@ class Cycles(keras.optimizers.schedules.LearningRateSchedule):
     A twentieth of each cycle is warm-up. The weights at the end of a cycle can be used.
     """
 
-    def __init__(self, steps: Sequence[int]) -> None:
-        """Takes the steps of each cycle."""
+    def __init__(self, steps: Sequence[int], rates: Sequence[float]) -> None:
+        """Takes the steps of each cycle, and the heights of the first and of the others."""
         self.steps = np.array(steps, np.float32)
         self.ends = np.cumsum(self.steps)
-        self.rates = np.array([RATES[min(cycle, 1)] for cycle in range(len(steps))], np.float32)
+        self.rates = np.array([rates[0], *[rates[-1]] * (len(steps) - 1)], np.float32)
 
     def __call__(self, step: Any) -> Any:
         """Returns the learning rate."""
@@ -346,19 +392,21 @@ class Cycles(keras.optimizers.schedules.LearningRateSchedule):
         return tf.gather(self.rates, cycle) * tf.where(since < warm, since / warm, falling)
 
 
-def fit(student: keras.Model, feed: Feed, options: argparse.Namespace) -> None:
-    """Trains the student; resumes from the last checkpoint."""
+def fit(student: keras.Model, feed: Feed, place: Path, options: argparse.Namespace) -> None:
+    """Trains the student; resumes from the last checkpoint in its place."""
     maps = [keras.layers.Dense(384, name=name) for name in ("sentence", "words")]
+    maps.append(keras.layers.Dense(starter_text.NARROW, name="masked"))
+    embeddings: Any = student.get_layer("embeddings")
     for layer in maps:
         layer.build([None, starter_text.CHANNELS])
-    steps, rate = sum(options.steps), Cycles(options.steps)
+    steps, rate = sum(options.steps), Cycles(options.steps, RATES[1:] if options.earlier else RATES)
     optimizer = keras.optimizers.AdamW(rate, weight_decay=0.01, global_clipnorm=1.0)
     variables = [w for part in (student, *maps) for w in part.trainable_variables]
     optimizer.build(variables)
     some = feed.taught.arrays["words"][:200_000].astype(np.float32)
     mean, spread = some.mean(axis=0), some.std(axis=0)
 
-    def losses(ids: Any, sentences: Any, places: Any, words: Any) -> Any:
+    def losses(ids: Any, sentences: Any, places: Any, words: Any, hidden: Any, pieces: Any) -> Any:
         found = student(ids, training=True)
         sentences = tf.cast(sentences, tf.float32)
         mapped = tf.math.l2_normalize(maps[0](found["pooled"]), axis=1)
@@ -368,15 +416,22 @@ def fit(student: keras.Model, feed: Feed, options: argparse.Namespace) -> None:
         gaps -= tf.matmul(sentences, sentences, transpose_b=True)
         count = tf.cast(tf.shape(ids)[0], tf.float32)
         relation = tf.reduce_sum(tf.square(gaps)) / (count * (count - 1))
-        rows = tf.gather(tf.reshape(found["tokens"], [-1, starter_text.CHANNELS]), places)
+        tokens = tf.reshape(found["tokens"], [-1, starter_text.CHANNELS])
         targets = (tf.cast(words, tf.float32) - mean) / spread
-        return tf.stack([sentence, relation, tf.reduce_mean(tf.square(maps[1](rows) - targets))])
+        word = tf.reduce_mean(tf.square(maps[1](tf.gather(tokens, places)) - targets))
+        guesses = maps[2](tf.gather(tokens, hidden)) / np.sqrt(starter_text.NARROW)
+        guesses = tf.matmul(guesses, embeddings.embeddings, transpose_b=True)
+        each = tf.nn.sparse_softmax_cross_entropy_with_logits(pieces, guesses)
+        masked = tf.math.divide_no_nan(tf.reduce_sum(each), tf.cast(tf.size(each), tf.float32))
+        return tf.stack([sentence, relation, word, masked])
 
     signature = (
         tf.TensorSpec([None, None], tf.int32),
         tf.TensorSpec([None, 384], tf.float16),
         tf.TensorSpec([None], tf.int64),
         tf.TensorSpec([None, 384], tf.float16),
+        tf.TensorSpec([None], tf.int64),
+        tf.TensorSpec([None], tf.int32),
     )
     weights = tf.constant([*WEIGHTS.values()])
 
@@ -390,20 +445,24 @@ def fit(student: keras.Model, feed: Feed, options: argparse.Namespace) -> None:
 
     measured = tf.function(losses, input_signature=signature)
     checkpoint = tf.train.Checkpoint(student=student, maps=maps, optimizer=optimizer)
-    manager = tf.train.CheckpointManager(checkpoint, options.work / "fit", max_to_keep=1)
+    manager = tf.train.CheckpointManager(checkpoint, place / "fit", max_to_keep=1)
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+    else:
+        begin_maps(maps, student, feed, mean, spread)
     first = int(optimizer.iterations)
     feeding = tf.data.Dataset.from_generator(
-        lambda: (feed.read(batch) for batch in from_step(feed, first)), output_signature=signature
+        lambda: (feed.read(batch, i) for i, batch in enumerate(from_step(feed, first), first)),
+        output_signature=signature,
     )
-    began, sums = time.perf_counter(), np.zeros(3)
+    began, sums = time.perf_counter(), np.zeros(len(WEIGHTS))
     bar = tqdm.tqdm(feeding.prefetch(4), "fit", steps, initial=first, mininterval=60)
     for number, batch in enumerate(bar, first + 1):
         sums += step(*batch).numpy()
         if number % EVERY == 0 or number == steps:
             batches = feed.sorted(np.arange(HELD_OUT))
-            means = np.mean([measured(*feed.read(batch)) for batch in batches], axis=0)
+            found = [measured(*feed.read(batch, i)) for i, batch in enumerate(batches)]
+            means = np.mean(found, axis=0)
             manager.save()
             entry = {
                 "step": number,
@@ -411,8 +470,8 @@ def fit(student: keras.Model, feed: Feed, options: argparse.Namespace) -> None:
                 "held_out": rounded(means),
                 "seconds": round(time.perf_counter() - began, 1),
             }
-            began, sums = time.perf_counter(), np.zeros(3)
-            with (options.work / "log.jsonl").open("a") as file:
+            began, sums = time.perf_counter(), np.zeros(len(WEIGHTS))
+            with (place / "log.jsonl").open("a") as file:
                 file.write(json.dumps(entry) + "\n")
             print(entry, flush=True)
         if number >= steps:
@@ -434,7 +493,11 @@ def rounded(losses: np.ndarray) -> dict[str, float]:
 
 
 def write(
-    student: keras.Model, vocabulary: Sequence[str], texts: int, options: argparse.Namespace
+    student: keras.Model,
+    vocabulary: Sequence[str],
+    texts: int,
+    place: Path,
+    options: argparse.Namespace,
 ) -> None:
     """Writes ``starter_text.npz``, float16 arrays and the vocabulary, and its description."""
     options.out.mkdir(parents=True, exist_ok=True)
@@ -442,8 +505,8 @@ def write(
     arrays = {w.path: w.numpy().astype(np.float16) for w in student.weights}
     text = "\n".join(vocabulary).encode()
     np.savez_compressed(path, vocabulary=np.frombuffer(text, np.uint8), **arrays)
-    entries = [json.loads(line) for line in (options.work / "log.jsonl").read_text().splitlines()]
-    description = {
+    entries = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()]
+    description: dict[str, Any] = {
         "network": f"{starter_text.LAYERS} layers of {starter_text.CHANNELS} channels, "
         f"{student.count_params():,} weights, {len(vocabulary):,} pieces",
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -458,12 +521,19 @@ def write(
         ],
         "teacher": "all-MiniLM-L6-v2",
         "loss_weights": WEIGHTS,
+        "hidden_pieces_of_every_second_text": HIDDEN,
         "steps": options.steps,
         "pieces_per_step": PIECES,
         "seed": options.seed,
         "hours": round(sum(entry["seconds"] for entry in entries) / 3600, 2),
         "result": entries[-1],
     }
+    if options.earlier:
+        earlier = json.loads((options.earlier / "starter_text.json").read_text())
+        description |= {
+            "remark": "Most held-out texts are among those that the earlier weights learnt from.",
+            "earlier": earlier,
+        }
     (options.out / "starter_text.json").write_text(json.dumps(description, indent=2) + "\n")
 
 

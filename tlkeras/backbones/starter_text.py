@@ -42,7 +42,7 @@ class StarterText(Backbone, name=NAME):
 
     def build(self):
         arrays = shipped.read(NAME)
-        made = network(_vocabulary(arrays), self.input, self.length)
+        made = network(vocabulary_of(arrays), self.input, self.length)
         for layer in (layer for layer in made.layers if layer.weights):
             layer.set_weights([arrays[weight.path] for weight in layer.weights])
         return made
@@ -71,11 +71,7 @@ class StarterText(Backbone, name=NAME):
 
     @property
     def tokenizer(self):
-        return self._tokenizer
-
-    @functools.cached_property
-    def _tokenizer(self) -> WordPiece:
-        return WordPiece(_vocabulary(shipped.read(NAME)))
+        return _tokenizer()
 
 
 def network(vocabulary: tuple[str, ...], input: Input, length: int | None) -> keras.Model:
@@ -113,6 +109,12 @@ def _layer(x: Any, mask: Any, name: str) -> Any:
     return x + keras.layers.Dense(CHANNELS, name=f"{name}_outer")(y)
 
 
-def _vocabulary(arrays: Mapping[str, Any]) -> tuple[str, ...]:
+def vocabulary_of(arrays: Mapping[str, Any]) -> tuple[str, ...]:
     """Returns the pieces, lines of UTF-8 among the arrays."""
     return tuple(arrays["vocabulary"].tobytes().decode().split("\n"))
+
+
+@functools.cache
+def _tokenizer() -> WordPiece:
+    """Returns the one that all starters share, so a process traces it once."""
+    return WordPiece(vocabulary_of(shipped.read(NAME)))
