@@ -80,20 +80,19 @@ class Tokenizer(abc.ABC):
         signature = [tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32)]
         return tf.function(self._pieces, input_signature=signature, autograph=False)
 
-    def _rows(self, length: int) -> Any:
-        """Returns the function from texts, string [b], to ids [b, length] that all graphs call."""
-        if length not in self._rows_of:
+    @functools.cached_property
+    def _rows(self) -> Callable[[int], Any]:
+        """From a length to the function from texts to ids, [b] to [b, length], of all graphs."""
 
+        @functools.cache
+        def of(length: int) -> Any:
             def rows(texts: Any) -> Any:
                 return one(self._traced(texts, length), self.frame(1), length, self.padding_id)
 
             signature = [tf.TensorSpec([None], tf.string)]
-            self._rows_of[length] = tf.function(rows, input_signature=signature, autograph=False)
-        return self._rows_of[length]
+            return tf.function(rows, input_signature=signature, autograph=False)
 
-    @functools.cached_property
-    def _rows_of(self) -> dict[int, Any]:
-        return {}
+        return of
 
 
 def one(pieces: Any, frame: Frame, length: int, padding: int) -> Any:
