@@ -144,7 +144,7 @@ def _ranges(true: np.ndarray, found: np.ndarray) -> Table:
     """Returns the errors by the size of the true number."""
     rows = [
         [
-            f"{true[part].min():.4g} to {true[part].max():.4g}",
+            _span(true[part]),
             len(part),
             float(np.abs(found[part] - true[part]).mean()),
             float((found[part] - true[part]).mean()),
@@ -157,6 +157,12 @@ def _ranges(true: np.ndarray, found: np.ndarray) -> Table:
     )
     columns = ["true number", "examples", "mean absolute error", "mean error"]
     return Table("Errors by number", columns, rows, note)
+
+
+def _span(numbers: np.ndarray) -> str:
+    """Returns the smallest and the largest number, or the one that they print as."""
+    low, high = f"{numbers.min():.4g}", f"{numbers.max():.4g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _gallery(places: np.ndarray, true: np.ndarray, found: np.ndarray) -> Gallery:
