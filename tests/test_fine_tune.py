@@ -206,6 +206,15 @@ def test_a_callback_that_saves_what_is_trained_is_told_how(data, tmp_path):
         FineTune((Phase(epochs=1),)).fit(make(), data, tmp_path, [saving])
 
 
+def test_a_callback_that_resumes_in_its_own_way_is_refused(data, tmp_path):
+    start, model = make().full.get_weights(), make()
+    saving = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+    with pytest.raises(ValueError, match=r"BackupAndRestore would .* a fit resumes by itself"):
+        FineTune((Phase(epochs=1),)).fit(model, data, tmp_path / "fit", [saving])
+    for one, other in zip(model.full.get_weights(), start, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_other_examples_in_equal_numbers_need_another_folder(data, pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "pictures")
     for old, new in (("blue", "once"), ("red", "blue"), ("once", "red")):
