@@ -66,6 +66,8 @@ def commands() -> list[tuple[str, list[str]]]:
 def test_a_command_line_of_the_pages_is_understood(word, arguments, tmp_path, monkeypatch):
     for folder in ("photos", "IMAGES/flower_photos", "cells/Annotations", "new", "scans"):
         (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "sst2").mkdir()
+    (tmp_path / "sst2/train.csv").write_text("1 fine\n", encoding="utf-8")
     (tmp_path / "gone.txt").write_text("rose/17.jpg\n", encoding="utf-8")
     for name in ("reviews.csv", "films.csv"):
         (tmp_path / name).write_text("text,label\nfine,yes\n", encoding="utf-8")
