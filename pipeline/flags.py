@@ -96,8 +96,10 @@ def plainly(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
         except (ValueError, flags.Error, NotBlessed) as error:
             logging.debug("This is where the error was raised.", exc_info=True)
-            lines = terminal.printable(str(error)).splitlines()
-            print(" ".join(line.strip() for line in lines), file=sys.stderr)
+            first, *others = terminal.printable(f"{error}").splitlines() or [""]
+            # Below a colon each line is a fault of its own, elsewhere a long sentence goes on.
+            mark = "; " if first.endswith(":") else " "
+            print(f"{first} {mark.join(map(str.strip, others))}".strip(), file=sys.stderr)
             sys.exit(2 if isinstance(error, NotBlessed) else 1)
         except PermissionError as error:
             logging.debug("This is where the error was raised.", exc_info=True)

@@ -171,6 +171,16 @@ def test_a_file_that_may_not_be_read_is_told_in_one_line(capsys):
     assert capsys.readouterr().err.startswith("photos/a.jpg: permission denied; change its")
 
 
+def test_a_list_of_faults_is_told_in_one_line_that_parts_them(capsys):
+    def main():
+        raise ValueError("a.csv:\n  line 2 has 3 cells\n  line 4 has no label")
+
+    with pytest.raises(SystemExit):
+        flags.plainly(main)()
+    told = "a.csv: line 2 has 3 cells; line 4 has no label\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_field_without_default_has_to_be_given(capsys):
     line = complaint(capsys, config=Needy)
     assert line == "flag --pan is missing: What it is cooked in."

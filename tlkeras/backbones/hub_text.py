@@ -251,7 +251,7 @@ class HubText(Backbone):
         if "registered_name" in settings and self.configuration is None:
             return None
         readers = {kind: row[1] for row in TABLE for kind in row[2].layout.model_types}
-        advice = f"use {readers[found]}." if found in readers else f"they are {', '.join(readers)}."
+        advice = f"use {readers[found]}." if found in readers else f"known: {', '.join(readers)}."
         raise ValueError(
             f"{file}: model_type is {found!r}, which {self.name} does not read; {advice}"
         )

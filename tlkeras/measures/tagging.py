@@ -266,8 +266,10 @@ class TaggingTally:
                 ]
             )
         note = (
-            "An entity is right if its type, its first and its last word are. For overlap, the "
-            "type and one common word are enough."
+            "An entity is right if its type, its first and its last word are; strict F1 reads tags "
+            "as seqeval does with mode='strict'. Lenient F1 reads them as conlleval: a run of "
+            "words of one type is an entity, whatever its first tag. For overlap, the type and one "
+            "common word are enough."
         )
         return Table("Types of entities", [*columns, "support"], rows, note, weakest="f1")
 

@@ -47,6 +47,13 @@ _BERT_FRAME: dict[str, Sequence[Any]] = {"type": [None, "BertProcessing", "Templ
 _ROBERTA = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer")
 # Their words are told by ``tokenizer.json`` alone.
 _WHOLE_ALONE = ("PreTrainedTokenizer", "Qwen2Tokenizer", "TokenizersBackend", "LlamaTokenizer")
+_BERT_WHOLE_CONFIG = {
+    **_BERT_CONFIG,
+    "tokenizer_class": [
+        *_BERT_CONFIG["tokenizer_class"],
+        *(f"{name}{fast}" for name in _WHOLE_ALONE for fast in ("", "Fast")),
+    ],
+}
 _PAIRS_CONFIG: dict[str, Sequence[Any]] = {
     "tokenizer_class": [
         f"{name}{fast}"
@@ -86,7 +93,8 @@ _CUTS: Sequence[tuple[Cut, Sequence[Settings]]] = (
 
 def wordpiece(folder: Path) -> WordPiece:
     """Returns the tokenizer of a BERT-like network."""
-    config, whole = configuration(folder, _BERT_CONFIG), _json(folder / _JSON)
+    whole = _json(folder / _JSON)
+    config = configuration(folder, _BERT_WHOLE_CONFIG if whole else _BERT_CONFIG)
     options: dict[str, Any] = {}
     if whole:
         file, model, normalizer = folder / _JSON, whole["model"], whole["normalizer"]

@@ -204,6 +204,9 @@ def of_file(
 
 def _read(folder: Path, file: str, tokenizer: str, **special: Any) -> HubPieces:
     if not (folder / file).is_file():
-        raise ValueError(f"{folder} has no {file}, from which {tokenizer} of KerasHub is made.")
+        raise ValueError(
+            f"{folder} has no {file}, from which {tokenizer} of KerasHub is made. Transformers 5 "
+            "writes none: copy it from the folder of the network that yours was tuned from."
+        )
     proto = (folder / file).read_bytes()
     return HubPieces(getattr(keras_hub.tokenizers, tokenizer)(proto), **special)
