@@ -295,6 +295,17 @@ def test_folders_of_every_age_are_read(write: Callable[[Path], Any], tmp_path):
     assert_near(backbone.build()(ids)["tokens"][mask], last[mask])
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+def test_a_tokenizer_of_any_kind_is_told_by_its_own_file_alone(name, tmp_path):
+    checkpoints.write(name, tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "TokenizersBackend"}')
+    with pytest.raises(
+        ValueError, match=r"has no tokenizer\.json, which says how its texts are cut"
+    ):
+        made(name, None, configuration=tmp_path).tokenizer  # noqa: B018 (reads it)
+
+
 def test_texts_of_roberta_have_its_frame_where_no_file_says_so(tmp_path):
     checkpoints.describe("roberta", tmp_path)
     file = tmp_path / "tokenizer_config.json"

@@ -64,9 +64,8 @@ def commands() -> list[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize(("word", "arguments"), commands())
 def test_a_command_line_of_the_pages_is_understood(word, arguments, tmp_path, monkeypatch):
-    for folder in ("photos", "IMAGES/flower_photos", "cells/Annotations", "new", "scans"):
+    for folder in ("photos", "IMAGES/flower_photos", "cells/Annotations", "new", "scans", "sst2"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "sst2").mkdir()
     (tmp_path / "sst2/train.csv").write_text("1 fine\n", encoding="utf-8")
     (tmp_path / "gone.txt").write_text("rose/17.jpg\n", encoding="utf-8")
     for name in ("reviews.csv", "films.csv"):

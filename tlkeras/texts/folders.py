@@ -24,13 +24,23 @@ _JSON, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 # Of each setting the values that change nothing here; that it is missing is one of them.
 _CONFIG_ALLOWED: dict[str, Sequence[Any]] = {"truncation_side": ["right"]}
+_BERT = tuple(
+    f"{name}Tokenizer"
+    for name in ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "RetriBert")
+)
+_ROBERTA = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer")
+# Their words are told by ``tokenizer.json`` alone.
+_WHOLE_ALONE = ("PreTrainedTokenizer", "Qwen2Tokenizer", "TokenizersBackend", "LlamaTokenizer")
+
+
+def _classes(*names: str) -> Sequence[str]:
+    """Returns the names of tokenizers, also of those that are written in Rust."""
+    return [f"{name}{fast}" for name in names for fast in ("", "Fast")]
+
+
 _BERT_CONFIG: dict[str, Sequence[Any]] = {
     "padding_side": ["right"],
-    "tokenizer_class": [
-        f"{name}Tokenizer{fast}"
-        for name in ("Bert", "DistilBert", "Electra", "MobileBert", "ConvBert", "RetriBert")
-        for fast in ("", "Fast")
-    ],
+    "tokenizer_class": _classes(*_BERT, *_WHOLE_ALONE),
     "do_basic_tokenize": [True],
     "never_split": [None, []],
     "clean_text": [True],
@@ -44,22 +54,8 @@ _BERT_NORMALIZER: dict[str, Sequence[Any]] = {"type": ["BertNormalizer"], "clean
 _BERT_WORDS: dict[str, Sequence[Any]] = {"type": ["BertPreTokenizer"]}
 _BERT_FRAME: dict[str, Sequence[Any]] = {"type": [None, "BertProcessing", "TemplateProcessing"]}
 
-_ROBERTA = ("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer")
-# Their words are told by ``tokenizer.json`` alone.
-_WHOLE_ALONE = ("PreTrainedTokenizer", "Qwen2Tokenizer", "TokenizersBackend", "LlamaTokenizer")
-_BERT_WHOLE_CONFIG = {
-    **_BERT_CONFIG,
-    "tokenizer_class": [
-        *_BERT_CONFIG["tokenizer_class"],
-        *(f"{name}{fast}" for name in _WHOLE_ALONE for fast in ("", "Fast")),
-    ],
-}
 _PAIRS_CONFIG: dict[str, Sequence[Any]] = {
-    "tokenizer_class": [
-        f"{name}{fast}"
-        for name in ("GPT2Tokenizer", *_ROBERTA, *_WHOLE_ALONE)
-        for fast in ("", "Fast")
-    ],
+    "tokenizer_class": _classes("GPT2Tokenizer", *_ROBERTA, *_WHOLE_ALONE),
     "add_prefix_space": [None, False],
     "add_eos_token": [None, False],
     "errors": ["replace"],
@@ -93,8 +89,8 @@ _CUTS: Sequence[tuple[Cut, Sequence[Settings]]] = (
 
 def wordpiece(folder: Path) -> WordPiece:
     """Returns the tokenizer of a BERT-like network."""
-    whole = _json(folder / _JSON)
-    config = configuration(folder, _BERT_WHOLE_CONFIG if whole else _BERT_CONFIG)
+    config = configuration(folder, _BERT_CONFIG)
+    whole = _whole(folder, config)
     options: dict[str, Any] = {}
     if whole:
         file, model, normalizer = folder / _JSON, whole["model"], whole["normalizer"]
@@ -127,7 +123,8 @@ def byte_pairs(folder: Path, framed: bool = False) -> BytePairs:
         folder: Of its files.
         framed: Whether texts have RoBERTa's frame where no file says what they have.
     """
-    config, whole = configuration(folder, _PAIRS_CONFIG), _json(folder / _JSON)
+    config = configuration(folder, _PAIRS_CONFIG)
+    whole = _whole(folder, config)
     options: dict[str, Any] = {}
     if whole:
         file, model = folder / _JSON, whole["model"]
@@ -144,8 +141,6 @@ def byte_pairs(folder: Path, framed: bool = False) -> BytePairs:
             )
         pairs = model["merges"]  # Each as a text or, written since 2024, as a list of two.
         merges = tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in pairs)
-    elif _class(config) in _WHOLE_ALONE:
-        raise ValueError(f"{folder} has no {_JSON}, which says how its texts are cut into words.")
     else:
         vocabulary = _in_order(folder / "vocab.json", _json(folder / "vocab.json", needed=True))
         lines = _lines(folder / "merges.txt")
@@ -232,6 +227,18 @@ def _template(file: Path, frame: Any) -> dict[str, str]:
 
 def _class(config: Settings) -> str:
     return config.get("tokenizer_class", "").removesuffix("Fast")
+
+
+def _whole(folder: Path, config: Settings) -> dict[str, Any]:
+    """Returns what ``tokenizer.json`` holds, nothing if there is none.
+
+    Raises:
+        ValueError: There is none, and the class of the tokenizer says too little.
+    """
+    whole = _json(folder / _JSON)
+    if not whole and _class(config) in _WHOLE_ALONE:
+        raise ValueError(f"{folder} has no {_JSON}, which says how its texts are cut into words.")
+    return whole
 
 
 def _json(file: Path, needed: bool = False) -> dict[str, Any]:

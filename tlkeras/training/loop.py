@@ -80,14 +80,8 @@ def fit(
 
     Raises:
         Diverged: The loss is not finite; the model is as after the last finished epoch.
-        ValueError: Keras ran no epoch, or a callback restores weights and epochs of its own.
+        ValueError: Keras ran no epoch.
     """
-    if any(isinstance(each, keras.callbacks.BackupAndRestore) for each in callbacks):
-        # It also leaves its epoch in the model, and all later fits begin there (Keras 3.15.1).
-        raise ValueError(
-            "BackupAndRestore would restore other weights and epochs than those in the folder of "
-            "the fit. Leave it out: called again with the same folder, a fit resumes by itself."
-        )
     state = resumed(model, folder)
     hardware.meet(f"{folder.name} with seed {seed} from epoch {state.epoch if state else 0} on")
     if state is None:
@@ -134,6 +128,16 @@ def fit(
         _load(model, _weights(folder, state.best_epoch))
     hardware.meet(f"{folder.name} with its best weights")  # Now the chief may remove the folder.
     return state
+
+
+def require(callbacks: Sequence[Any]) -> None:
+    """Raises ValueError if a callback restores weights and epochs of its own."""
+    if any(isinstance(each, keras.callbacks.BackupAndRestore) for each in callbacks):
+        # It also leaves its epoch in the model, and all later fits begin there (Keras 3.15.1).
+        raise ValueError(
+            "BackupAndRestore would restore other weights and epochs than those in the folder of "
+            "the fit. Leave it out: called again with the same folder, a fit resumes by itself."
+        )
 
 
 def is_finished(folder: Path, epochs: int, patience: int) -> bool:

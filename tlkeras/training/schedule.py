@@ -64,6 +64,7 @@ def fit(
     `beside` is a split that the phases read next to the training split, without changes.
     """
     model.require(data)
+    loop.require(callbacks)
     if class_weight == "balanced" and type(model.task).weighted is Task.weighted:
         model.task.weighted(None, None)  # Which refuses them.
     folder = spec.path(folder)
